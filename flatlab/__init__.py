@@ -1,0 +1,112 @@
+"""flatlab: why does a federated model generalise, and how well does it personalise?
+
+import flatlab as fl
+
+data = fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=20, seed=0)
+run = fl.train(fl.FedBABU(lr=0.1), data, "cnn4", rounds=60)
+fl.personalize(run, epochs=10).plot()
+"""
+
+from . import models
+from .algorithms import (
+    ASAM,
+    SAM,
+    SGD,
+    SWA,
+    Adaptive,
+    Algorithm,
+    Average,
+    Centralized,
+    Constant,
+    Cyclical,
+    Exponential,
+    FedASAM,
+    FedAvg,
+    FedAvgM,
+    FedBABU,
+    FedPer,
+    FedProx,
+    FedSAM,
+    Local,
+    LocalOnly,
+    Schedule,
+    Server,
+    ServerData,
+    Steps,
+)
+from .data import (
+    IID,
+    Augmentation,
+    Classes,
+    DataSpec,
+    Dirichlet,
+    DirichletClasses,
+    FederatedDataset,
+    Fixed,
+    Groups,
+    Partition,
+    Shards,
+    Source,
+    load,
+)
+from .declare import SettingError
+from .models import Model, ModelSpec
+from .personalization import Comparison, Headless, Personalization, compare, headless, personalize
+from .training import BadCheckpoint, Diverged, Evaluation, Experiment, Run, RunBusy, train
+
+__all__ = [
+    "ASAM",
+    "IID",
+    "SAM",
+    "SGD",
+    "SWA",
+    "Adaptive",
+    "Algorithm",
+    "Augmentation",
+    "Average",
+    "BadCheckpoint",
+    "Centralized",
+    "Classes",
+    "Comparison",
+    "Constant",
+    "Cyclical",
+    "DataSpec",
+    "Dirichlet",
+    "DirichletClasses",
+    "Diverged",
+    "Evaluation",
+    "Experiment",
+    "Exponential",
+    "FedASAM",
+    "FedAvg",
+    "FedAvgM",
+    "FedBABU",
+    "FedPer",
+    "FedProx",
+    "FedSAM",
+    "FederatedDataset",
+    "Fixed",
+    "Groups",
+    "Headless",
+    "Local",
+    "LocalOnly",
+    "Model",
+    "ModelSpec",
+    "Partition",
+    "Personalization",
+    "Run",
+    "RunBusy",
+    "Schedule",
+    "Server",
+    "ServerData",
+    "SettingError",
+    "Shards",
+    "Source",
+    "Steps",
+    "compare",
+    "headless",
+    "load",
+    "models",
+    "personalize",
+    "train",
+]

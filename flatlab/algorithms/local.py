@@ -1,0 +1,90 @@
+"""How a local step gets its gradient: plain SGD, or SAM and ASAM, which look at the loss a little uphill first.
+
+A `Local` is a pure function of one client: it is given `gradient(params) -> (gradients, loss)` on the step's batch and
+returns the gradients to descend along, with the loss at `params`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..declare import Family, setting
+
+Params = dict[str, Tensor]
+Gradient = Callable[[Params], tuple[Params, Tensor]]
+
+TINY = 1e-16  # keeps a zero gradient from dividing by zero, as the official FedSAM code does
+
+
+class Local(Family):
+    """A kind of local step. Your own: subclass it, give it a `kind`, define `gradient`."""
+
+    def gradient(self, at: Gradient, params: Params) -> tuple[Params, Tensor]:
+        """Gradients to descend along at `params`, and the loss there."""
+        raise NotImplementedError
+
+
+class SGD(Local):
+    """The gradient of the batch as it is."""
+
+    kind: Literal["sgd"] = "sgd"
+
+    def gradient(self, at: Gradient, params: Params) -> tuple[Params, Tensor]:
+        """One backward pass."""
+        return at(params)
+
+
+class SAM(Local):
+    """Sharpness-aware minimisation: the gradient at w + rho g / ||g||, one norm over all trained tensors.
+
+    Source: Foret et al. (2010.01412); as a client step: Caldarola et al. (2203.11834, FedSAM) and their official code.
+    """
+
+    kind: Literal["sam"] = "sam"
+    rho: float = setting(0.05, "radius of the ascent step", ge=0, span=(0.0, 1.0))
+
+    def gradient(self, at: Gradient, params: Params) -> tuple[Params, Tensor]:
+        """Two backward passes on the same batch (and the same Mixup draw)."""
+        grads, loss = at(params)
+        return at(self.perturbed(params, grads))[0], loss
+
+    def perturbed(self, params: Params, grads: Params) -> Params:
+        """The point to take the second gradient at."""
+        scale = self.rho / (joint_norm(grads) + TINY)
+        return {name: value + scale * grads[name] for name, value in params.items()}
+
+
+class ASAM(SAM):
+    """Adaptive SAM: the radius scales with each weight, so that rescaling a layer changes nothing.
+
+    With T = |w| + eta for tensors named "weight" and T = 1 for biases, the ascent is rho T² g / ||T g||.
+
+    Source: Kwon et al. (2102.11600); as a client step: Caldarola et al. (2203.11834, FedASAM) and their official code.
+    `variant="elementwise"` is what many libraries call adaptive SAM: T = |w| for every tensor, without eta.
+    """
+
+    kind: Literal["asam"] = "asam"  # type: ignore[assignment]  # a kind of its own, told apart by name
+    rho: float = setting(0.5, "radius of the ascent step, in units of the scaled weights", ge=0, span=(0.0, 2.0))
+    eta: float = setting(0.2, "added to |w|, so that small weights move too", ge=0, span=(0.0, 1.0))
+    variant: Literal["paper", "elementwise"] = setting("paper", "which scale T: the paper's, or |w| for every tensor")
+
+    def perturbed(self, params: Params, grads: Params) -> Params:
+        """The point to take the second gradient at."""
+        scaled = {name: self.stretch(name, value) * grads[name] for name, value in params.items()}
+        scale = self.rho / (joint_norm(scaled) + TINY)
+        return {name: value + scale * self.stretch(name, value) * scaled[name] for name, value in params.items()}
+
+    def stretch(self, name: str, value: Tensor) -> Tensor | float:
+        """T of one tensor."""
+        if self.variant == "elementwise":
+            return value.abs()
+        return value.abs() + self.eta if name.endswith("weight") else 1.0
+
+
+def joint_norm(tensors: Params) -> Tensor:
+    """Euclidean norm of all tensors taken as one vector."""
+    return torch.stack([value.pow(2).sum() for value in tensors.values()]).sum().sqrt()

@@ -1,0 +1,64 @@
+"""Learning rates of the clients, round by round. Rounds count from 0."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from ..declare import Family, setting
+
+
+class Schedule(Family):
+    """A kind of schedule. Your own: subclass it, give it a `kind`, define `lr`."""
+
+    def lr(self, base: float, round: int, rounds: int) -> float:
+        """The clients' learning rate in `round` of `rounds`."""
+        raise NotImplementedError
+
+
+class Constant(Schedule):
+    """The same rate in every round."""
+
+    kind: Literal["constant"] = "constant"
+
+    def lr(self, base: float, round: int, rounds: int) -> float:
+        """The base rate."""
+        return base
+
+
+class Steps(Schedule):
+    """Times `factor` once each fraction of the rounds is done: FedBABU's schedule (official code: K//2 and 3K//4)."""
+
+    kind: Literal["steps"] = "steps"
+    at: tuple[float, ...] = setting((0.5, 0.75), "fractions of the rounds after which the rate drops")
+    factor: float = setting(0.1, "what the rate is multiplied with at each drop", gt=0, le=1)
+
+    def lr(self, base: float, round: int, rounds: int) -> float:
+        """The base rate times `factor` to the number of drops so far."""
+        return base * self.factor ** sum(round >= math.floor(share * rounds + 1e-9) for share in self.at)
+
+
+class Cyclical(Schedule):
+    """Falls linearly from the base rate to `low` within each cycle, then restarts (official FedSAM code, SWA phase)."""
+
+    kind: Literal["cyclical"] = "cyclical"
+    cycle: int = setting(10, "length of a cycle", ge=1, unit="rounds")
+    low: float = setting(1e-4, "rate in the last round of a cycle", gt=0, log=True)
+
+    def lr(self, base: float, round: int, rounds: int) -> float:
+        """(1 - u) base + u low with u = (round mod cycle + 1) / cycle; the base rate if cycle is 1."""
+        if self.cycle == 1:
+            return base
+        u = (round % self.cycle + 1) / self.cycle
+        return (1 - u) * base + u * self.low
+
+
+class Exponential(Schedule):
+    """Times `decay` after every round."""
+
+    kind: Literal["exponential"] = "exponential"
+    decay: float = setting(0.998, "what the rate is multiplied with after each round", gt=0, le=1)
+
+    def lr(self, base: float, round: int, rounds: int) -> float:
+        """The base rate times decay to the power of the rounds done."""
+        return base * self.decay**round

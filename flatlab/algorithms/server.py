@@ -1,0 +1,68 @@
+"""What the server does with the clients' mean update D: add it, with momentum, or as an adaptive optimiser's gradient.
+
+An update is a pure function: `(params, mean update, slots) -> (params, slots)`; slots hold momentum and the like.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from ..declare import Family, setting
+from .local import Params
+
+Slots = dict[str, Params]
+
+
+class Server(Family):
+    """A kind of server update. Your own: subclass it, give it a `kind`, define `update`."""
+
+    lr: float = setting(1.0, "server learning rate", gt=0, span=(0.01, 2.0))
+
+    def update(self, params: Params, mean_update: Params, slots: Slots) -> tuple[Params, Slots]:
+        """The next global parameters, and the slots to hand in next time (empty in the first round)."""
+        raise NotImplementedError
+
+
+class Average(Server):
+    """w + lr m with m = momentum m + D: FedAvg, and with momentum FedAvgM (Hsu et al., 1909.06335)."""
+
+    kind: Literal["average"] = "average"
+    momentum: float = setting(0.0, "server momentum; 0.9 is FedAvgM", ge=0, lt=1)
+
+    def update(self, params: Params, mean_update: Params, slots: Slots) -> tuple[Params, Slots]:
+        """One step of SGD on -D."""
+        if self.momentum:
+            old = slots.get("momentum", {})
+            mean_update = {k: self.momentum * old[k] + d if k in old else d for k, d in mean_update.items()}
+            slots = {"momentum": mean_update}
+        return {k: value + self.lr * mean_update[k] for k, value in params.items()}, slots
+
+
+class Adaptive(Server):
+    """w + lr m / (sqrt(v) + tau) without bias correction: FedAdam, FedYogi, FedAdagrad (Reddi et al., 2003.00295)."""
+
+    kind: Literal["adaptive"] = "adaptive"
+    lr: float = setting(0.01, "server learning rate", gt=0, log=True, span=(1e-4, 1.0))
+    rule: Literal["adam", "yogi", "adagrad"] = setting("adam", "how the second moment is kept")
+    beta1: float = setting(0.9, "decay of the first moment", ge=0, lt=1)
+    beta2: float = setting(0.99, "decay of the second moment (not for adagrad)", ge=0, lt=1)
+    tau: float = setting(1e-3, "degree of adaptivity; also where the second moment starts (tau²)", gt=0, log=True)
+
+    def update(self, params: Params, mean_update: Params, slots: Slots) -> tuple[Params, Slots]:
+        """One step of the adaptive rule."""
+        first, second = {}, {}
+        for k, d in mean_update.items():
+            m = slots["first"][k] if slots else torch.zeros_like(d)
+            v = slots["second"][k] if slots else torch.full_like(d, self.tau**2)
+            square = d * d
+            first[k] = self.beta1 * m + (1 - self.beta1) * d
+            if self.rule == "adam":
+                second[k] = self.beta2 * v + (1 - self.beta2) * square
+            elif self.rule == "yogi":
+                second[k] = v - (1 - self.beta2) * square * torch.sign(v - square)
+            else:
+                second[k] = v + square
+        moved = {k: value + self.lr * first[k] / (second[k].sqrt() + self.tau) for k, value in params.items()}
+        return moved, {"first": first, "second": second}

@@ -1,0 +1,175 @@
+"""The command line: `flatlab demo | run | show | schema | lab`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from . import figures
+from .algorithms import SWA, FedASAM, FedAvg, FedBABU
+from .data import Dirichlet, load
+from .declare import SettingError, catalogue
+from .models import ModelSpec
+from .personalization import compare, personalize
+from .training import BadCheckpoint, Diverged, Experiment, Run, RunBusy, train
+from .training.progress import reporter
+
+DEMO_ROUNDS, DEMO_EPOCHS, DEMO_FINE_TUNING_LR = 40, 10, 0.01
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 2 for a wrong setting, 1 for a failed run, 130 after an interrupt."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except (SettingError, FileNotFoundError) as error:
+        print(f"flatlab: {error}", file=sys.stderr)
+        return 2
+    except (RunBusy, Diverged, BadCheckpoint, OSError) as error:
+        print(f"flatlab: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as error:
+        print(f"flatlab: {error or 'interrupted'}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def demo(options: argparse.Namespace) -> None:
+    """Train three methods on digits, personalize, print one table and write one figure."""
+    data = load("digits").federate(Dirichlet(alpha=0.3), clients=20, seed=0)
+    mixed = data.heterogeneity()
+    print(f"digits, 20 clients, Dirichlet(alpha=0.3): {mixed['classes']:.1f} classes a client", file=sys.stderr)
+    algorithms = (
+        FedAvg(lr=0.1),
+        FedBABU(lr=0.1),
+        FedASAM(lr=0.1, rho=0.7, eta=0.2, swa=SWA(start=0.75, cycle=5, low=0.01)),
+    )
+    where = {"store": options.store, "device": options.device}
+    model = ModelSpec(name="cnn4", width=0.5)  # enough for 8x8 images
+    runs = [train(algorithm, data, model, DEMO_ROUNDS, **where) for algorithm in algorithms]
+    tuned = personalize(runs, epochs=DEMO_EPOCHS, lr=DEMO_FINE_TUNING_LR)
+    print(_table(compare(runs, tuned).frame.drop(columns="run")))
+    print(
+        f"\ninitial and personalized: mean ± std over 20 clients on their own test sets, one seed; fine-tuning: all"
+        f" layers, {DEMO_EPOCHS} epochs, lr {DEMO_FINE_TUNING_LR:g}"
+    )
+    with figures.paper_style():
+        written = figures.save(figures.draw_comparison(runs, tuned), Path(options.store) / "demo.png")
+    print(f"figure: {written[0].resolve()}")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train the experiment of a TOML file, from where it is."""
+    experiment = Experiment.from_toml(options.experiment, dict(options.set))
+    chosen = Run(experiment, store=options.store, device=options.device, root=options.root)
+    print(f"run: {chosen.directory}", file=sys.stderr)
+    try:
+        with reporter(chosen) as listener:
+            chosen.to(listener=listener, wait=options.wait)
+    except KeyboardInterrupt:
+        again = " ".join(["flatlab", "run", str(options.experiment), *(f"--set {k}={v}" for k, v in options.set)])
+        raise KeyboardInterrupt(f"stopped after round {chosen.round} of {chosen.rounds}; go on with: {again}") from None
+    _summary(chosen)
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print a run's results and write its figure beside it."""
+    chosen = Run.open(options.run, root=options.root, device=options.device)
+    _summary(chosen)
+    written = figures.save(figures.draw(chosen), chosen.directory / "curves.png")
+    print(f"figure: {written[0].resolve()}")
+
+
+def schema(options: argparse.Namespace) -> None:
+    """Print every setting with type, range, default and help."""
+    if options.json:
+        print(json.dumps(Experiment.model_json_schema(), indent=1))
+        return
+    for title, rows in catalogue(Experiment):
+        table = pd.DataFrame(rows)
+        print(f"{title}\n{_table(table)}\n")
+
+
+def lab(options: argparse.Namespace) -> None:
+    """Open JupyterLab on a folder of notebooks."""
+    from jupyterlab.labapp import LabApp
+
+    LabApp.launch_instance(argv=[options.folder])
+
+
+def _summary(chosen: Run) -> None:
+    history = chosen.history
+    last = history[history["split"] != "train"].groupby(["split", "metric"])
+    rows = []
+    for (split, metric), values in last:
+        final = values[values["round"] == values["round"].max()]
+        what = {"holdout": "global test set", "test": "clients' own test sets"}[str(split)]
+        rows.append(
+            {
+                "measured on": what,
+                "metric": metric,
+                "round": int(final["round"].iloc[0]),
+                "mean": f"{final['value'].mean():.4f}",
+                "std over clients": f"{final['value'].std(ddof=0):.4f}" if split == "test" else "",
+            }
+        )
+    print(f"{chosen.id}: {chosen.name}, {chosen.round} of {chosen.rounds} rounds")
+    print(_table(pd.DataFrame(rows)) if rows else "nothing evaluated yet")
+    times = chosen.timings
+    if len(times):
+        speed = times["samples"].sum() / times["seconds"].sum()
+        print(f"{times['seconds'].mean():.3f} s a round, {speed:,.0f} samples/s while training")
+
+
+def _table(frame: pd.DataFrame) -> str:
+    return frame.to_string(index=False)
+
+
+def _change(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"{text!r}: write it as name=value, e.g. algorithm.lr=0.05")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:  # a bare word
+        return name, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flatlab", description="Flat minima and personalization in federated learning."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(function: Any, *, trains: bool = False) -> argparse.ArgumentParser:
+        added = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
+        added.set_defaults(command=function)
+        if trains:
+            added.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+            added.add_argument("--root", default="data", help="folder of the data sets (default: data)")
+            added.add_argument("--store", default="runs", help="folder of the runs (default: runs)")
+        return added
+
+    command(demo, trains=True)
+    running = command(run, trains=True)
+    running.add_argument("experiment", type=Path, help="TOML file; `flatlab schema` lists its settings")
+    running.add_argument(
+        "--set", type=_change, action="append", default=[], metavar="NAME=VALUE", help="change a setting of the file"
+    )
+    running.add_argument("--wait", type=float, default=0.0, help="seconds to wait if another process trains this run")
+    showing = command(show, trains=True)
+    showing.add_argument("run", type=Path, help="directory of the run")
+    command(schema).add_argument("--json", action="store_true", help="as JSON Schema")
+    command(lab).add_argument("folder", nargs="?", default="notebooks")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

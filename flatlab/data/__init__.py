@@ -1,0 +1,26 @@
+"""What clients hold: sources of images, partitions among clients, augmentation, and the `FederatedDataset` of them."""
+
+from flatlab.data.augment import Augmentation, prepare
+from flatlab.data.federated import DataSpec, FederatedDataset
+from flatlab.data.given import Fixed, Groups
+from flatlab.data.partitions import IID, Dirichlet, DirichletClasses, Labels, Partition
+from flatlab.data.pathological import Classes, Shards
+from flatlab.data.sources import Source, load
+
+__all__ = [
+    "IID",
+    "Augmentation",
+    "Classes",
+    "DataSpec",
+    "Dirichlet",
+    "DirichletClasses",
+    "FederatedDataset",
+    "Fixed",
+    "Groups",
+    "Labels",
+    "Partition",
+    "Shards",
+    "Source",
+    "load",
+    "prepare",
+]

@@ -1,0 +1,255 @@
+"""`FederatedDataset`: images on one device and who holds which of them; `DataSpec`: the settings that make it again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import ValidationInfo, field_validator
+from torch import Tensor
+
+from flatlab import results
+from flatlab.data.augment import Augmentation, prepare
+from flatlab.data.given import Fixed, Groups, by_group, check_indices, indices_digest, labels_digest, write_partition
+from flatlab.data.partitions import Labels, Partition
+from flatlab.declare import Declared, SettingError, setting
+from flatlab.streams import stream
+
+if TYPE_CHECKING:
+    from flatlab.data.sources import Source
+
+# FedBABU's constants; those of CIFAR-10 are ImageNet's (its official code).
+_FEDBABU = {
+    "cifar10": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar100": ((0.507, 0.487, 0.441), (0.267, 0.256, 0.276)),
+}
+
+
+class DataSpec(Declared):
+    """What makes a `FederatedDataset`: the data set, its partition, and how images are normalised and augmented."""
+
+    name: str = setting(..., "data set: digits, one that torchvision knows, or ROOT/<name>.npz")
+    partition: Partition = setting("iid", "who holds which images")
+    clients: int | None = setting(None, "how many clients; not needed where the partition says it", ge=1)
+    seed: int = setting(0, "seed of the partition and of the clients' test sets", ge=0)
+    augmentation: Augmentation = setting(None, "of train images; by default crop 4 and flip for CIFAR, else nothing")
+    normalise: Literal["default", "fedbabu"] = setting("default", "constants: the data set's, or FedBABU's for CIFAR")
+    fingerprint: str | None = setting(None, "of images, labels and indices; noted when federated, checked when loaded")
+
+    @field_validator("augmentation", mode="before")
+    @classmethod
+    def _standard(cls, value: Any, info: ValidationInfo) -> Any:
+        usual = info.data.get("name") in ("cifar10", "cifar100")
+        return Augmentation(crop=4 if usual else 0, flip=usual) if value is None else value
+
+    @field_validator("normalise")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        if value == "fedbabu" and info.data.get("name") not in _FEDBABU:
+            raise ValueError(f"the paper has constants for {' and '.join(_FEDBABU)} only; others allow 'default'")
+        return value
+
+    def load(self, root: str | Path = "data") -> FederatedDataset:
+        """Make the data again.
+
+        Raises:
+            SettingError: if what comes out is not what the fingerprint stands for.
+        """
+        from flatlab.data.sources import load  # sources make these specs
+
+        data = federate(load(self.name, root), self)
+        if self.fingerprint not in (None, data.fingerprint):
+            raise SettingError(
+                f"DataSpec.fingerprint = {self.fingerprint!r}: {self.name} in {root} now gives {data.fingerprint}; "
+                "its images or its partition are not those that this was recorded with (leave it out to take them)"
+            )
+        return data
+
+
+@dataclass(frozen=True, eq=False)
+class FederatedDataset:
+    """Images and labels as plain tensors on one device, and the indices of what each client holds.
+
+    Raises:
+        SettingError: if a label is not a class, an index does not exist or is held twice, or a client has no images.
+    """
+
+    images: Tensor = field(repr=False)  # uint8 [N, C, H, W], train then test
+    labels: Tensor = field(repr=False)  # int64 [N]
+    train: tuple[Tensor, ...] = field(repr=False)  # int64 indices of each client's train images
+    test: tuple[Tensor, ...] = field(repr=False)  # of its own test images; clients may share some
+    holdout: Tensor = field(repr=False)  # of the whole test set
+    class_names: tuple[str, ...] = field(repr=False)
+    mean: tuple[float, ...]  # per channel, in 0..1
+    std: tuple[float, ...]
+    spec: DataSpec
+    origin: str = field(repr=False)  # fingerprint of images, labels and groups
+    names: tuple[str, ...] = field(default=(), repr=False)  # the natural group of each client
+    unseen: dict[str, Tensor] = field(default_factory=dict, repr=False)  # test images of groups without train images
+
+    def __post_init__(self) -> None:
+        count, name = len(self.labels), f"FederatedDataset {self.spec.name}"
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4 or len(self.images) != count:
+            raise SettingError(
+                f"{name}.images: needs uint8 [{count}, C, H, W], is {self.images.dtype} {[*self.images.shape]}"
+            )
+        if self.labels.dtype != torch.int64 or not 0 <= int(self.labels.min()) <= int(self.labels.max()) < self.classes:
+            raise SettingError(f"{name}.labels: needs int64 in 0..{self.classes - 1}, is {self.labels.dtype}")
+        if len(self.train) != len(self.test) or not self.train:
+            raise SettingError(
+                f"{name}: {len(self.train)} train sets and {len(self.test)} test sets; needs one per client"
+            )
+        for client, part in enumerate(self.train):
+            if not len(part):
+                raise SettingError(f"{name}: client {client} has no train images; each needs at least one")
+        check_indices(_arrays(self.train), count, f"{name}.train", disjoint=True)
+        check_indices(_arrays(self.test), count, f"{name}.test")
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What training does to the images."""
+        return self.spec.augmentation
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def clients(self) -> int:
+        """How many clients there are."""
+        return len(self.train)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Stands for images, labels and who holds them; the same on every device."""
+        held = indices_digest(_arrays(self.train), _arrays(self.test))
+        return hashlib.blake2b(f"{self.origin} {held}".encode(), digest_size=16).hexdigest()
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same data on another device."""
+        return replace(
+            self,
+            images=self.images.to(device),
+            labels=self.labels.to(device),
+            train=tuple(part.to(device) for part in self.train),
+            test=tuple(part.to(device) for part in self.test),
+            holdout=self.holdout.to(device),
+            unseen={name: part.to(device) for name, part in self.unseen.items()},
+        )
+
+    def samples(
+        self,
+        which: Literal["holdout", "train", "test"] = "holdout",
+        client: int | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """Normalised images, float32 [M, C, H, W], without augmentation, and labels, int64 [M].
+
+        Args:
+            which: the holdout, or what clients hold.
+            client: whose; None pools all clients, each image once.
+            limit: at most so many, drawn at random with `seed`.
+        """
+        if which not in ("holdout", "train", "test") or (client is not None and client not in range(self.clients)):
+            raise SettingError(
+                f"samples({which!r}, client={client}): which is holdout, train or test; client 0..{self.clients - 1}"
+            )
+        if which == "holdout":
+            index = self.holdout
+        else:
+            parts = getattr(self, which)
+            index = torch.cat(parts).unique() if client is None else parts[client]
+        if limit is not None and limit < len(index):
+            chosen = stream(seed, "samples", which).choice(len(index), limit, replace=False)
+            index = index[torch.from_numpy(np.sort(chosen)).to(index.device)]
+        return prepare(self.images[index], self.mean, self.std), self.labels[index]
+
+    def class_counts(self, which: Literal["train", "test"] = "train") -> np.ndarray:
+        """Images of each class that each client holds, int [clients, classes]."""
+        labels = self.labels.cpu().numpy()
+        return np.stack([np.bincount(labels[part], minlength=self.classes) for part in _arrays(getattr(self, which))])
+
+    def summary(self) -> pd.DataFrame:
+        """One row per client: client, group (if by natural group), n_train, n_test, classes, top_share, tv.
+
+        `classes` counts the classes with train images, `top_share` is the share of the most frequent one, and `tv` the
+        total variation distance to the train images of all clients: half the sum over classes of |p_client - p_pool|.
+        """
+        train = self.class_counts("train")
+        share, pool = train / train.sum(1, keepdims=True), train.sum(0) / train.sum()
+        columns: dict[str, Any] = {"client": np.arange(self.clients)}
+        if self.names:
+            columns["group"] = self.names
+        columns |= {"n_train": train.sum(1), "n_test": [len(part) for part in self.test]}
+        columns |= {"classes": (train > 0).sum(1), "top_share": share.max(1), "tv": np.abs(share - pool).sum(1) / 2}
+        frame = pd.DataFrame(columns)
+        frame.attrs["unseen"] = list(self.unseen)
+        return frame
+
+    def heterogeneity(self) -> dict[str, float]:
+        """The smallest, largest and mean size, mean classes, top share and tv over clients, and unseen groups."""
+        frame = self.summary()
+        found = {"smallest": frame["n_train"].min(), "largest": frame["n_train"].max(), "unseen": len(self.unseen)}
+        found |= {name: frame[name].mean() for name in ("n_train", "classes", "top_share", "tv")}
+        return {name: float(value) for name, value in found.items()}
+
+    def plot(self, **options: Any) -> Any:
+        """Who holds which classes, as a matplotlib figure."""
+        return results.plot(self, **options)
+
+    def save_partition(self, path: str | Path) -> Path:
+        """Write who holds what as JSON, for `Fixed` to read; indices count within the train and within the test set."""
+        first = int(self.holdout[0])
+        labels = self.labels.cpu().numpy()
+        digest = labels_digest(Labels(labels[:first], labels[first:], self.classes))
+        about = {"data": self.spec.name, "made_by": self.spec.to_dict()}
+        return write_partition(path, _arrays(self.train), [part - first for part in _arrays(self.test)], digest, about)
+
+
+def federate(source: Source, spec: DataSpec) -> FederatedDataset:
+    """Give the images of `source` to clients as `spec` says; notes the fingerprint in the spec."""
+    count, partition, groups = source.n_train, spec.partition, source.groups
+    labels = Labels(source.train_labels.numpy(), source.test_labels.numpy(), len(source.class_names), groups)
+    train, test = partition.assign(labels, spec.clients, spec.seed)
+    names: tuple[str, ...] = ()
+    unseen: dict[str, np.ndarray] = {}
+    if isinstance(partition, Groups) and groups:
+        names = tuple(by_group(groups[0]))
+        unseen = {name: part for name, part in by_group(groups[1]).items() if name not in names}
+    if isinstance(partition, Fixed):
+        partition = partition.replace(digest=indices_digest(train, test))
+    mean, std = _FEDBABU[spec.name] if spec.normalise == "fedbabu" else (source.mean, source.std)
+    data = FederatedDataset(
+        images=source.images,
+        labels=source.labels,
+        train=tuple(torch.from_numpy(part) for part in train),
+        test=tuple(torch.from_numpy(part + count) for part in test),
+        holdout=torch.arange(count, len(source.labels)),
+        class_names=source.class_names,
+        mean=mean,
+        std=std,
+        spec=spec,
+        origin=source.fingerprint,
+        names=names,
+        unseen={name: torch.from_numpy(part + count) for name, part in unseen.items()},
+    )
+    return replace(data, spec=spec.replace(partition=partition, clients=data.clients, fingerprint=data.fingerprint))
+
+
+def _arrays(parts: Sequence[Tensor]) -> list[np.ndarray]:
+    return [part.cpu().numpy() for part in parts]

@@ -1,0 +1,153 @@
+"""Partitions that are given, not drawn: by natural group, or from a file that methods, machines and papers share.
+
+Two layouts of file are read, both JSON:
+
+- what `FederatedDataset.save_partition` writes;
+- the split files of the FedSAM paper's code (debcaldarola/fedsam, `data/*/data/train/federated_train_alpha_*.json`):
+  `{"users": [id, ...], "num_samples": [...], "user_data": {id: {"x": [image name, ...], "y": [label, ...]}}}`.
+  A CIFAR-10 name is `img_<index>_label_<label>.png`, the index counting in the published order, which torchvision
+  keeps. That code wrote the test images to the same folder under such names too, so it trained on 1,006 of them; here
+  a name always means the train image. CIFAR-100 names are those of the original archive (`seal_s_001997.png`), which
+  say nothing of the order and cannot be mapped. The file for the test set names all of it: that is the holdout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from flatlab.data.partitions import Indices, Labels, Partition, own_tests
+from flatlab.declare import SettingError, setting
+
+
+class Groups(Partition):
+    """One client for each natural group that has train images (a writer, a hospital), with its own test images.
+
+    Groups are in sorted order. A group with test images only is no client: its images stay in the holdout, and
+    `FederatedDataset.unseen` lists them. A client whose group has no test images has an empty test set.
+    """
+
+    kind: Literal["groups"] = "groups"
+
+    def assign(self, labels: Labels, clients: int | None, seed: int) -> tuple[Indices, Indices]:
+        if labels.groups is None:
+            raise SettingError("DataSpec.partition = groups: this data set has no train_groups and test_groups")
+        mine, theirs = by_group(labels.groups[0]), by_group(labels.groups[1])
+        if clients not in (None, len(mine)):
+            raise SettingError(f"DataSpec.clients = {clients}: {len(mine)} groups have train images; leave it out")
+        return list(mine.values()), [theirs.get(name, np.empty(0, np.int64)) for name in mine]
+
+
+class Fixed(Partition):
+    """The partition in a file; see the head of this module for the two layouts.
+
+    A file of the FedSAM code has train images only: each client's test set is then drawn in its train proportions.
+    """
+
+    kind: Literal["fixed"] = "fixed"
+    path: str = setting(..., "file of the partition (JSON)")
+    digest: str | None = setting(None, "of the indices; noted when the data are federated, and checked when made again")
+
+    def assign(self, labels: Labels, clients: int | None, seed: int) -> tuple[Indices, Indices]:
+        where = f"Fixed.path = {self.path!r}"
+        try:
+            content = json.loads(Path(self.path).read_text())
+            if "user_data" in content:
+                mine = _fedsam(content["user_data"], labels.train, where)
+                tests = own_tests(mine, labels, seed)
+            else:
+                if content["labels"] != labels_digest(labels):
+                    raise SettingError(f"{where}: made for other labels (of {content['data']}) than these")
+                mine, tests = ([np.array(part, np.int64) for part in content[key]] for key in ("train", "test"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, SettingError):
+                raise
+            raise SettingError(f"{where}: no partition can be read from it ({type(error).__name__}: {error})") from None
+        if clients not in (None, len(mine)):
+            raise SettingError(f"DataSpec.clients = {clients}: {self.path} has {len(mine)}; leave it out")
+        check_indices(mine, len(labels.train), f"{where}: train", disjoint=True)
+        check_indices(tests, len(labels.test), f"{where}: test")
+        if self.digest not in (None, found := indices_digest(mine, tests)):
+            raise SettingError(f"{where}: the file has changed: its indices have digest {found}, not {self.digest}")
+        return mine, tests
+
+
+def by_group(groups: np.ndarray) -> dict[str, np.ndarray]:
+    """The images of each group, by the group's name, sorted."""
+    names, member = np.unique(groups, return_inverse=True)
+    order = np.argsort(member, kind="stable")
+    parts = np.split(order, np.bincount(member, minlength=len(names)).cumsum()[:-1])
+    return {str(name): part for name, part in zip(names, parts, strict=True)}
+
+
+def check_indices(parts: Sequence[np.ndarray], total: int, where: str, disjoint: bool = False) -> None:
+    """Refuse indices outside 0..total-1, an image twice in a client, or (if `disjoint`) in two clients.
+
+    Raises:
+        SettingError: naming the client or the image.
+    """
+    for client, part in enumerate(parts):
+        if part.ndim != 1 or (len(part) and not 0 <= part.min() <= part.max() < total):
+            raise SettingError(f"{where}, client {client}: needs a list of indices in 0..{total - 1}")
+        if len(np.unique(part)) < len(part):
+            raise SettingError(f"{where}, client {client}: holds an image twice")
+    if disjoint and (held := np.bincount(np.concatenate([*parts, np.empty(0, np.int64)]), minlength=1)).max() > 1:
+        raise SettingError(f"{where}: image {held.argmax()} is held by {held.max()} clients; at most one may")
+
+
+def write_partition(path: str | Path, train: Indices, test: Indices, labels: str, about: dict[str, Any]) -> Path:
+    """Write a partition that `Fixed` reads, whole or not at all; `labels` is the `labels_digest` of its data set."""
+    path = Path(path)
+    lists = {key: [part.tolist() for part in parts] for key, parts in (("train", train), ("test", test))}
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        part.write_text(json.dumps(about | {"labels": labels} | lists))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def labels_digest(labels: Labels) -> str:
+    """Stands for the labels in their order: what the indices of a partition refer to."""
+    return _digest([labels.train, labels.test])
+
+
+def indices_digest(train: Iterable[np.ndarray], test: Iterable[np.ndarray]) -> str:
+    """Stands for who holds which images."""
+    return _digest([*train, np.array([-1]), *test])
+
+
+def _digest(arrays: Iterable[np.ndarray]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        digest.update(f"{len(array)}:".encode())
+        digest.update(np.ascontiguousarray(array, np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def _fedsam(users: dict[str, Any], labels: np.ndarray, where: str) -> Indices:
+    """The clients of a FedSAM split file in the order of their numbers."""
+    found = []
+    for user in sorted(users, key=int):
+        names = users[user]["x"]
+        numbers = [re.fullmatch(r"img_(\d+)_label_(\d+)\.png", name) for name in names]
+        for name, match, label in zip(names, numbers, users[user]["y"], strict=True):
+            if match is None:
+                raise SettingError(
+                    f"{where}, client {user}: {name!r} does not say which image it is; names need the form "
+                    "img_<index>_label_<label>.png (those of the CIFAR-100 splits are of the original archive)"
+                )
+            index = int(match[1])
+            if index >= len(labels) or not labels[index] == int(match[2]) == label:
+                raise SettingError(f"{where}, client {user}: {name!r} ({label}) is not train image {index} here")
+        found.append(np.sort(np.array([int(match[1]) for match in numbers if match], np.int64)))
+    return found

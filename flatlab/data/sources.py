@@ -1,0 +1,329 @@
+"""Where images come from: digits inside scikit-learn, torchvision's data sets, and your own files.
+
+`load(name)` reads `ROOT/<name>.npz` (layout: data/README.md). What torchvision knows is downloaded and parsed into such
+a file once; any other file of that layout is a data set of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from flatlab.data.augment import Augmentation
+from flatlab.data.federated import DataSpec, FederatedDataset, federate
+from flatlab.data.partitions import Partition
+from flatlab.declare import SettingError
+from flatlab.streams import stream
+
+# Class of torchvision.datasets, and its arguments for the train and the test set.
+_TRAIN_TEST = ({"train": True}, {"train": False})
+TORCHVISION: dict[str, tuple[str, tuple[dict[str, Any], dict[str, Any]]]] = {
+    "mnist": ("MNIST", _TRAIN_TEST),
+    "fashionmnist": ("FashionMNIST", _TRAIN_TEST),
+    "emnist": ("EMNIST", ({"split": "balanced", "train": True}, {"split": "balanced", "train": False})),
+    "cifar10": ("CIFAR10", _TRAIN_TEST),
+    "cifar100": ("CIFAR100", _TRAIN_TEST),
+    "svhn": ("SVHN", ({"split": "train"}, {"split": "test"})),
+}
+# FedSAM's constants. Its CIFAR-10 std is the mean of the images' own stds; that of all pixels is (.247, .243, .262).
+_CONSTANTS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+}
+_REQUIRED = ("train_images", "train_labels", "test_images", "test_labels", "class_names")
+_OPTIONAL = ("train_groups", "test_groups", "group_names", "mean", "std")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set before it is federated; make one with `load` or `Source.from_arrays`."""
+
+    name: str
+    images: Tensor = field(repr=False)  # uint8 [N, C, H, W], train then test
+    labels: Tensor = field(repr=False)  # int64 [N]
+    n_train: int
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]  # per channel, in 0..1
+    std: tuple[float, ...]
+    groups: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False)  # number or name of each image's
+
+    @property
+    def train_images(self) -> Tensor:
+        """uint8 [n_train, C, H, W]."""
+        return self.images[: self.n_train]
+
+    @property
+    def train_labels(self) -> Tensor:
+        """int64 [n_train]."""
+        return self.labels[: self.n_train]
+
+    @property
+    def test_images(self) -> Tensor:
+        """uint8 [n_test, C, H, W]."""
+        return self.images[self.n_train :]
+
+    @property
+    def test_labels(self) -> Tensor:
+        """int64 [n_test]."""
+        return self.labels[self.n_train :]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Stands for all of it: a digest of the checksums of each MiB, which is quicker than one of every byte."""
+        about = (self.images.shape, self.n_train, self.class_names, self.mean, self.std)
+        digest = hashlib.blake2b(repr(about).encode(), digest_size=16)
+        for array in (self.images.numpy(), self.labels.numpy(), *(self.groups or ())):
+            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            for start in range(0, len(flat), 2**20):
+                digest.update(zlib.crc32(flat[start : start + 2**20].data).to_bytes(4, "little"))
+        return digest.hexdigest()
+
+    def federate(
+        self,
+        partition: Partition | str = "iid",
+        clients: int | None = None,
+        seed: int = 0,
+        *,
+        augment: Augmentation | None = None,
+        normalise: Literal["default", "fedbabu"] = "default",
+    ) -> FederatedDataset:
+        """Give the images to clients.
+
+        Args:
+            partition: a `Partition`, or the kind of one that needs no settings.
+            clients: how many; may be left out where the partition says it (`Groups`, `Fixed`).
+            seed: of the partition and of the clients' test sets.
+            augment: of train images; by default crop 4 and flip for CIFAR, else nothing.
+            normalise: the data set's constants, or "fedbabu" for those of that paper (CIFAR only).
+
+        Raises:
+            SettingError: if the partition cannot be made.
+        """
+        given: dict[str, Any] = {"partition": partition, "augmentation": augment}
+        return federate(self, DataSpec(name=self.name, clients=clients, seed=seed, normalise=normalise, **given))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        name: str,
+        train_images: np.ndarray,
+        train_labels: np.ndarray,
+        test_images: np.ndarray,
+        test_labels: np.ndarray,
+        class_names: Sequence[str] | np.ndarray,
+        *,
+        train_groups: np.ndarray | None = None,
+        test_groups: np.ndarray | None = None,
+        group_names: Sequence[str] | np.ndarray | None = None,
+        mean: Sequence[float] | np.ndarray | None = None,
+        std: Sequence[float] | np.ndarray | None = None,
+        where: str = "",
+    ) -> Source:
+        """A data set from arrays in the layout of the npz files (data/README.md), checked.
+
+        Args:
+            train_images, test_images: uint8 [N, H, W, C] with 1 to 4 channels, or [N, H, W].
+            train_labels, test_labels: integers [N] in 0..classes-1.
+            class_names: one for each class.
+            train_groups, test_groups: the natural group of each image: names, or numbers (that index `group_names`).
+            mean, std: for normalisation, per channel in 0..1; else known constants or those of the train images.
+            where: put before an error's message, e.g. the file.
+
+        Raises:
+            SettingError: naming the array that does not fit.
+        """
+        where = where or f"{name}: "
+        names = tuple(str(label) for label in np.asarray(class_names).reshape(-1))
+        if not names or len(set(names)) < len(names):
+            raise SettingError(f"{where}class_names: needs different names, one for each class")
+        shown, labels, groups = [], [], []
+        for part, images, marks, members in (
+            ("train", train_images, train_labels, train_groups),
+            ("test", test_images, test_labels, test_groups),
+        ):
+            shown.append(_images(images, f"{where}{part}_images"))
+            labels.append(_labels(marks, len(shown[-1]), len(names), f"{where}{part}_labels"))
+            if train_groups is not None or test_groups is not None:
+                groups.append(_groups(members, len(shown[-1]), group_names, f"{where}{part}_groups"))
+        if shown[0].shape[1:] != shown[1].shape[1:]:
+            raise SettingError(f"{where}test_images: {shown[1].shape[1:]} an image, train_images {shown[0].shape[1:]}")
+        count = len(shown[0])
+        height, width, channels = shown[0].shape[1:]
+        both = torch.empty((count + len(shown[1]), channels, height, width), dtype=torch.uint8)
+        both[:count], both[count:] = (torch.from_numpy(array.transpose(0, 3, 1, 2)) for array in shown)
+        if mean is None or std is None:
+            mean, std = _CONSTANTS.get(name) or _statistics(both[:count])
+        centre, spread = (tuple(float(value) for value in np.asarray(given).reshape(-1)) for given in (mean, std))
+        for key, values, low in (("mean", centre, 0.0), ("std", spread, 1e-6)):
+            if len(values) != channels or not all(low <= value <= 1 for value in values):
+                raise SettingError(f"{where}{key}: is {values}; needs {channels} numbers in {low}..1")
+        everything = torch.from_numpy(np.concatenate(labels))
+        belongs = (groups[0], groups[1]) if groups else None
+        return cls(name, both, everything, count, names, centre, spread, belongs)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the npz file that `load` reads, whole or not at all."""
+        path = Path(path)
+        arrays: dict[str, Any] = {
+            "train_images": self.train_images.permute(0, 2, 3, 1).numpy(),
+            "train_labels": self.train_labels.numpy(),
+            "test_images": self.test_images.permute(0, 2, 3, 1).numpy(),
+            "test_labels": self.test_labels.numpy(),
+            "class_names": np.array(self.class_names),
+            "mean": np.array(self.mean),
+            "std": np.array(self.std),
+        }
+        if self.groups:
+            arrays["train_groups"], arrays["test_groups"] = self.groups
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with open(part, "wb") as file:
+                np.savez(file, **arrays)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+        return path
+
+
+def load(name: str, root: str | Path = "data") -> Source:
+    """The data set `name`.
+
+    Args:
+        name: "digits" (no file needed); "mnist", "fashionmnist", "emnist" (its balanced split, 47 classes), "cifar10",
+            "cifar100", "svhn" (downloaded through torchvision the first time); or your own `root/<name>.npz`.
+        root: the folder of data sets.
+
+    Raises:
+        SettingError: if the name is unknown or its file does not fit the layout.
+        FileNotFoundError: if it cannot be downloaded; says which file to put where.
+    """
+    root = Path(root)
+    path = root / f"{name}.npz"
+    if name == "digits":
+        return _digits()
+    if not path.exists():
+        if name not in TORCHVISION:
+            own = sorted({file.stem for file in root.glob("*.npz")} - set(TORCHVISION))
+            raise SettingError(
+                f"DataSpec.name = {name!r}: known are digits, {', '.join(TORCHVISION)}; in {root.resolve()}: "
+                f"{', '.join(own) or 'no others'}; your own goes to {path} (layout: data/README.md)"
+            )
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{name}.lock"):
+            if not path.exists():
+                _torchvision(name, root).save(path)
+    return read(path)
+
+
+def read(path: str | Path) -> Source:
+    """Read an npz file of the layout in data/README.md; its stem is the data set's name."""
+    path, key, arrays = Path(path), "", {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for key in (*_REQUIRED, *(key for key in _OPTIONAL if key in file.files)):
+                arrays[key] = file[key]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise SettingError(f"{path}: {key}: cannot be read as a plain array ({error}); see data/README.md") from error
+    return Source.from_arrays(path.stem, **arrays, where=f"{path}: ")
+
+
+def _digits() -> Source:
+    """Scikit-learn's handwritten digits, 0..16 stretched to 0..255; the test set is a fixed fifth of every class."""
+    digits = importlib.import_module("sklearn.datasets").load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    labels = digits.target.astype(np.int64)
+    test = np.zeros(len(labels), dtype=bool)
+    for label in range(10):
+        pool = np.flatnonzero(labels == label)
+        test[stream(0, "digits test set", label).choice(pool, round(len(pool) / 5), replace=False)] = True
+    names = [str(label) for label in range(10)]
+    return Source.from_arrays("digits", images[~test], labels[~test], images[test], labels[test], names)
+
+
+def _torchvision(name: str, root: Path) -> Source:
+    """Download (or find in `root/raw`) and parse a data set that torchvision knows."""
+    kind, settings = TORCHVISION[name]
+    maker: Callable[..., Any] = getattr(importlib.import_module("torchvision.datasets"), kind)
+    raw = root / "raw"
+    try:
+        parts = [maker(str(raw), download=True, **options) for options in settings]
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(
+            f"{name} is not in {root.resolve()} and could not be downloaded ({error}). Without network, put "
+            f"{name}.npz (layout: data/README.md) there, or on a machine with network run "
+            f'flatlab.load("{name}", root="somewhere") and copy somewhere/{name}.npz; torchvision\'s own files for '
+            f"{kind} are found in {raw.resolve()}, too"
+        ) from error
+    arrays: list[np.ndarray] = []
+    for part in parts:
+        images = np.asarray(part.data)
+        if name == "svhn":
+            images = images.transpose(0, 2, 3, 1)
+        if name == "emnist":
+            images = images.swapaxes(1, 2)  # the published files hold every image transposed
+        arrays += [images, np.asarray(part.labels if name == "svhn" else part.targets)]
+    names = [str(label).split(" - ")[0] for label in getattr(parts[0], "classes", range(10))]
+    return Source.from_arrays(name, arrays[0], arrays[1], arrays[2], arrays[3], names)
+
+
+def _images(array: Any, where: str) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype != np.uint8:
+        nan = " with NaN" if array.dtype.kind == "f" and np.isnan(array).any() else ""
+        raise SettingError(f"{where}: is {array.dtype}{nan}; needs uint8, 0..255")
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or not array.size or array.shape[3] not in range(1, 5):
+        raise SettingError(
+            f"{where}: has shape {array.shape}; needs [N, H, W] or [N, H, W, C] with 1 to 4 channels last"
+        )
+    return array
+
+
+def _labels(array: Any, count: int, classes: int, where: str) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind not in "iu" or array.shape != (count,):
+        raise SettingError(f"{where}: is {array.dtype} {array.shape}; needs integers, one for each of {count} images")
+    wrong = np.flatnonzero((array < 0) | (array >= classes))
+    if len(wrong):
+        raise SettingError(f"{where}: image {wrong[0]} has label {array[wrong[0]]}; needs 0..{classes - 1}")
+    return array.astype(np.int64)
+
+
+def _groups(array: Any, count: int, names: Sequence[str] | np.ndarray | None, where: str) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind not in "iuU" or array.shape != (count,):
+        raise SettingError(
+            f"{where}: is {array.dtype} {array.shape}; needs a number or name for each of {count} images"
+        )
+    if names is None or array.dtype.kind == "U":
+        return array
+    if array.min() < 0 or array.max() >= len(names):
+        raise SettingError(f"{where}: needs 0..{len(names) - 1}, as there are so many group_names")
+    return np.asarray(names)[array]
+
+
+def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel in 0..1, to 6 places; std 1 for a channel that never changes."""
+    channels, pixels = images.shape[1], images[:, 0].numel()
+    total = torch.zeros(2, images[0].numel(), dtype=torch.float64)
+    for part in images.split(256):  # 256 squares of bytes add up exactly in float32, in whatever order
+        values, ones = part.flatten(1).to(torch.float32), torch.ones(len(part))
+        total += torch.stack([ones @ values, ones @ values.square()])
+    mean, square = total.view(2, channels, -1).sum(2) / pixels / torch.tensor([[255.0], [255.0**2]])
+    std = (square - mean**2).clamp(min=0).sqrt()
+    return tuple(round(m, 6) for m in mean.tolist()), tuple(round(s, 6) or 1.0 for s in std.tolist())

@@ -1,0 +1,208 @@
+"""Declared settings: each hyperparameter is stated once and serves validation, JSON, the CLI, widgets and docs.
+
+A setting is a typed class attribute made by `setting(default, help, ...)`; a class of settings derives from `Declared`.
+Kinds of one thing (partitions, algorithms, schedules) derive from a common `Family` and are told apart by `kind`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from types import UnionType
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+
+class SettingError(ValueError):
+    """A value that cannot be used: the message names the field, the value given and what is allowed."""
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    unit: str | None = None,
+    log: bool = False,
+    span: tuple[float, float] | None = None,
+) -> Any:
+    """One hyperparameter: its default (`...` if it must be given), a line of help, its allowed range and unit.
+
+    `log` and `span` (usual lowest and highest value) only tell a slider how to look; they do not restrict.
+    """
+    shown: Any = {
+        key: value for key, value in (("unit", unit), ("log", log or None), ("span", span)) if value is not None
+    }
+    rules: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+    return Field(default, description=help, json_schema_extra=shown or None, **rules)
+
+
+class Declared(BaseModel):
+    """A frozen, validated set of settings with an exact JSON round trip.
+
+    Raises:
+        SettingError: naming each field that is unknown, missing or out of range, its value, and what is allowed.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, arbitrary_types_allowed=True
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingError(_explain(type(self), error)) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON or TOML."""
+        return self.model_dump(mode="json", serialize_as_any=True)
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces, so that equal settings give equal text."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """The inverse of `to_dict`."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise SettingError(_explain(cls, error)) from None
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`."""
+        return cls.from_dict(json.loads(text))
+
+    def replace(self, **changes: Any) -> Self:
+        """A validated copy with some settings changed."""
+        return self.from_dict({name: getattr(self, name) for name in type(self).model_fields} | changes)
+
+
+class Family(Declared):
+    """A base class whose subclasses are told apart by `kind`; a field of the base's type takes any of them.
+
+    Such a field also takes a kind's name, or a dictionary with its settings. A user's own subclass counts as soon as
+    it is defined.
+    """
+
+    abstract: ClassVar[bool] = True
+    kind: str
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.abstract = "kind" not in cls.__annotations__
+
+    @classmethod
+    def members(cls) -> dict[str, type[Self]]:
+        """Every concrete kind of this family, by name."""
+        found = {} if cls.abstract else {cls.model_fields["kind"].default: cls}
+        for child in cls.__subclasses__():
+            found |= child.members()
+        return found
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _choose(cls, value: Any, handler: Any) -> Any:
+        if isinstance(value, str):
+            value = {"kind": value}
+        if isinstance(value, dict) and "kind" in value:
+            members = cls.members()
+            chosen = members.get(value["kind"])
+            if chosen is None:
+                raise ValueError(f"unknown kind {value['kind']!r}; known: {', '.join(sorted(members))}")
+            if chosen is not cls:
+                return chosen(**value)
+        if cls.abstract and not isinstance(value, cls):
+            raise ValueError(f"needs one of {', '.join(sorted(cls.members()))}")
+        return handler(value)
+
+
+def catalogue(declared: type[Declared]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Every setting of a class and of the classes of its fields, as rows under a title, each class once."""
+    seen: set[type[Declared]] = set()
+    waiting: list[type[Declared]] = [declared]
+    while waiting:
+        cls = waiting.pop(0)
+        if cls in seen:
+            continue
+        seen.add(cls)
+        if issubclass(cls, Family) and cls.abstract:
+            waiting[:0] = list(cls.members().values())
+            continue
+        yield f"{cls.__name__}: {(cls.__doc__ or '').splitlines()[0]}", rows(cls)
+        for field in cls.model_fields.values():
+            waiting += [found for found in _classes(field.annotation) if found not in seen]
+
+
+def rows(declared: type[Declared]) -> list[dict[str, Any]]:
+    """The settings of one class: name, type, allowed, default, unit, help."""
+    found = []
+    for name, field in declared.model_fields.items():
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        default = field.default
+        if isinstance(default, Family):
+            default = default.kind
+        elif isinstance(default, Declared):
+            default = type(default).__name__ + "()"
+        found.append(
+            {
+                "name": name,
+                "type": _type_name(field.annotation),
+                "allowed": _allowed(field),
+                "default": "required" if default is PydanticUndefined else default,
+                "unit": extra.get("unit", ""),
+                "help": field.description or "",
+            }
+        )
+    return found
+
+
+def _classes(annotation: Any) -> list[type[Declared]]:
+    if isinstance(annotation, type) and issubclass(annotation, Declared):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _classes(part)]
+
+
+def _type_name(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return " | ".join(repr(value) for value in get_args(annotation))
+    if isinstance(annotation, type) and not get_args(annotation):
+        return "none" if annotation is type(None) else annotation.__name__
+    if get_origin(annotation) in (Union, UnionType):
+        return " | ".join(_type_name(part) for part in get_args(annotation))
+    return str(annotation).replace("typing.", "")
+
+
+def _allowed(field: FieldInfo) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    found = [
+        f"{sign} {getattr(rule, name)}"
+        for rule in field.metadata
+        for name, sign in signs.items()
+        if hasattr(rule, name)
+    ]
+    return ", ".join(found)
+
+
+def _explain(cls: type[BaseModel], error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        where = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = f"no such setting; known: {', '.join(sorted(cls.model_fields))}"
+        value = problem["input"]
+        given = (
+            "" if problem["type"] == "missing" or not where or isinstance(value, (dict, BaseModel)) else f" = {value!r}"
+        )
+        lines.append(f"{cls.__name__}{'.' if where else ''}{where}{given}: {message}")
+    return "\n".join(lines)

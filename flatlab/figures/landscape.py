@@ -1,0 +1,209 @@
+"""Loss landscapes: contours or surfaces with one scale for all panels, and lines with the curvature laid over them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from ..geometry.landscape import Landscape
+from .style import PAGE, figure, line_style
+
+SHAPES = {"models": "*", "trajectory": "o", "clients": "^", "markers": "D"}
+NAMED = 6  # more marks than so many of one series are not named one by one
+
+Values = NDArray[Any]
+
+
+def draw_landscape(
+    result: Landscape,
+    value: str = "loss",
+    log: bool = False,
+    levels: int | Sequence[float] = 20,
+    top: float | None = None,
+    view: str = "contour",
+    columns: int = 3,
+) -> Figure:
+    """The panels of a landscape on one scale; a marked model's fill is its own loss, on the colours of the surface.
+
+    Args:
+        result: what `landscape` measured.
+        value: "loss" or "accuracy" of a plane; a line shows both.
+        log: levels, or the axis of a line's loss, on a logarithmic scale.
+        levels: how many contour levels, or which.
+        top: values above it are drawn as this one, as the papers do where a corner explodes.
+        view: "contour" or "surface" (in perspective).
+        columns: panels in a row.
+
+    Raises:
+        ValueError: if value or view is unknown.
+    """
+    if value not in ("loss", "accuracy") or view not in ("contour", "surface"):
+        raise ValueError(f"value = {value!r}, view = {view!r}: 'loss' or 'accuracy'; 'contour' or 'surface'")
+    if result.about["dimensions"] == 1:
+        fig = _lines(result, log, top)
+    else:
+        fig = _planes(result, value, _scale(result, value, log, top), levels, view, columns)
+    note(fig, caption(result.about))
+    return fig
+
+
+def caption(about: dict[str, Any]) -> str:
+    """What a landscape was measured on and how: directions, range, samples, normalisation, seed, interpolation."""
+    ends = " × ".join(f"[{low:.3g}, {high:.3g}]" for low, high in about["range"])
+    batches = "" if about["batch"] == "free" else f" of {about['batch']}"
+    said = [
+        f"{about['scale']}; range {ends}",
+        f"{about['samples']} samples ({about['data']}), {about['loss'].replace('_', '-')}, {about['part']} parameters",
+        f"normalisation: {about['normalisation']}{batches}; seed {about['seed']}",
+    ]
+    if about["spline_error"]:
+        worst = max(error["loss"] for error in about["spline_error"].values())
+        said.append(f"partly a cubic spline: worst error {100 * worst:.2f} % of the range where checked")
+    if not about["complete"]:
+        said.append("interrupted, not complete")
+    return ". ".join(line[0].upper() + line[1:] for line in said) + "."
+
+
+def note(fig: Figure, text: str) -> None:
+    """Small print below a figure, wrapped to its width."""
+    lines = textwrap.wrap(text, int(22 * fig.get_figwidth()))
+    fig.supxlabel("\n".join(lines), fontsize=6, color="0.35", x=0.01, ha="left")
+
+
+def _scale(result: Landscape, value: str, log: bool, top: float | None) -> Normalize:
+    values = result.frame.loc[result.frame["series"] == "surface", value]
+    low = float(values.min())
+    high = max(float(values.max()) if top is None else top, low + 1e-9)
+    return LogNorm(max(low, 1e-6), high) if log else Normalize(low, high)
+
+
+def _planes(
+    result: Landscape, value: str, scale: Normalize, levels: int | Sequence[float], view: str, columns: int
+) -> Figure:
+    panels, flat = result.about["panels"], view == "contour"
+    across = min(columns, len(panels))
+    rows = -(-len(panels) // across)
+    (left, right), (low, high) = result.about["range"]
+    side = (PAGE - 1.0) / across - 0.6 if across > 1 else 3.4
+    shape = (high - low) / (right - left) if flat else 0.9
+    fig = figure(PAGE if across > 1 else 4.8, 0.45 + rows * (0.65 + side * shape))
+    axes = fig.subplots(rows, across, squeeze=False, subplot_kw={} if flat else {"projection": "3d"}).ravel()
+    ends = (float(scale.vmin or 0), float(scale.vmax or 1))
+    space = np.geomspace if isinstance(scale, LogNorm) else np.linspace
+    steps = space(*ends, levels + 1) if isinstance(levels, int) else np.asarray(levels, dtype=float)
+    for axis, panel in zip(axes, panels, strict=False):
+        xs, ys, values = result.surface(panel, value)
+        values = values.clip(max=ends[1])
+        if flat:
+            _contours(axis, xs, ys, values, steps, scale)
+            _marks(axis, result.marks(panel), value, scale)
+        else:
+            colours = colormaps["viridis"](scale(values))
+            axis.plot_surface(
+                *np.meshgrid(xs, ys), values, facecolors=colours, rstride=1, cstride=1, lw=0.1, shade=False
+            )
+            axis.set(zlim=ends)
+            axis.view_init(elev=35, azim=-60)
+            axis.set_box_aspect(None, zoom=0.88)
+        axis.set(xlabel=_axis_name(result.about, panel, 0), ylabel=_axis_name(result.about, panel, 1))
+        axis.set_title(panel)
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    cut = "max" if result.frame[value].max() > ends[1] else "neither"
+    ticks = steps[:: max(1, len(steps) // 6)] if isinstance(scale, LogNorm) else None
+    shown = list(axes[: len(panels)])
+    bar = fig.colorbar(ScalarMappable(scale, "viridis"), ax=shown, label=value, ticks=ticks, format="%.3g", extend=cut)
+    bar.minorticks_off()
+    return fig
+
+
+def _contours(axis: Axes, xs: Values, ys: Values, values: Values, steps: Values, scale: Normalize) -> None:
+    filled = axis.contourf(xs, ys, values, levels=steps, norm=scale, cmap="viridis", extend="both")
+    filled.set_edgecolor("face")  # no seams between the levels in a PDF viewer
+    axis.contour(xs, ys, values, levels=steps[::2], colors="white", linewidths=0.3, alpha=0.6)
+    axis.plot(0, 0, "+", color="white", markersize=7, markeredgewidth=1)
+    axis.set(xlim=(xs[0], xs[-1]), ylim=(ys[0], ys[-1]), aspect="equal")
+
+
+def _marks(axis: Axes, marks: pd.DataFrame, value: str, scale: Normalize) -> None:
+    names = zip(marks["series"], marks["name"], strict=True)
+    ways = [name.rpartition(", ")[0] if series == "trajectory" else "" for series, name in names]
+    said: set[tuple[float, float]] = set()
+    for (series, _), mine in marks.groupby([marks["series"], pd.Series(ways, dtype=object)], sort=False):
+        if series == "trajectory":
+            axis.plot(mine["x"], mine["y"], "-", color="white", linewidth=0.8, alpha=0.8)
+        axis.scatter(
+            mine["x"], mine["y"], c=mine[value], cmap="viridis", norm=scale, edgecolors="white", linewidths=0.6,
+            marker=SHAPES[str(series)], s=80 if series == "models" else 14, zorder=4 if series == "models" else 3,
+        )  # fmt: skip
+        # A trajectory ends at its model, which is named itself.
+        named = mine.iloc[:1] if series == "trajectory" else mine if len(mine) <= NAMED else mine.iloc[:0]
+        for row in named.to_dict("records"):
+            name = row["name"].rpartition(", ")[2] if series == "trajectory" else row["name"]
+            if (row["x"], row["y"]) not in said:
+                _label(axis, row["x"], row["y"], f"{name}\n{value} {row[value]:.3g}", row["residual"])
+            said.add((row["x"], row["y"]))
+
+
+def _label(axis: Axes, x: float, y: float, text: str, residual: float) -> None:
+    """A mark's name and own value, towards the middle of the panel."""
+    right, above = x > sum(axis.get_xlim()) / 2, y > sum(axis.get_ylim()) / 2
+    off = f", {residual:.2g} off the plane" if residual > 1e-3 else ""
+    axis.annotate(
+        text + off, (x, y), xytext=(-6 if right else 6, -5 if above else 5), textcoords="offset points", fontsize=5.5,
+        ha="right" if right else "left", va="top" if above else "bottom", color="white",
+        path_effects=[withStroke(linewidth=1.2, foreground="0.2")],
+    )  # fmt: skip
+
+
+def _axis_name(about: dict[str, Any], panel: str, axis: int) -> str:
+    if about["explained"]:
+        return f"principal component {axis + 1} ({100 * about['explained'][axis]:.0f} %)"
+    if about["directions"] in ("eigen", "own-eigen"):
+        known = about["eigenvalues"].get(panel)
+        return f"eigenvector {axis + 1}" + (f" (λ = {known[axis]:.3g})" if known else "")
+    return f"direction {axis + 1}"
+
+
+def _lines(result: Landscape, log: bool, top: float | None) -> Figure:
+    fig = figure(PAGE, 2.7)
+    losses, hits = fig.subplots(1, 2)
+    points = result.frame[result.frame["series"] == "surface"]
+    repeats, taken = result.about["repeats"], []
+    for panel in result.about["panels"]:
+        style = line_style(panel, taken)
+        taken.append(panel)
+        for axis, value, factor in ((losses, "loss", 1), (hits, "accuracy", 100)):
+            lines = factor * points[points["panel"] == panel].groupby("x")[value].agg(["mean", "std"])
+            axis.plot(lines.index, lines["mean"], label=panel, **style)
+            if repeats > 1:
+                band = lines["mean"] - lines["std"], lines["mean"] + lines["std"]
+                axis.fill_between(lines.index, *band, color=style["color"], alpha=0.15, lw=0)
+            marks = result.marks(panel)
+            axis.plot(marks["x"], factor * marks[value], "o", color=style["color"], markersize=3)
+        for curvature in result.about["eigenvalues"].get(panel, []):
+            xs = np.linspace(*result.about["range"][0], 401)
+            height = points.loc[(points["panel"] == panel) & (points["x"] == 0), "loss"].iloc[0]
+            label = f"λ t²/2, λ = {curvature:.3g}"
+            losses.plot(xs, height + curvature * xs**2 / 2, ":", color=style["color"], lw=0.9, label=label)
+    low, high = points["loss"].min(), points["loss"].max() if top is None else top
+    losses.set(ylabel="loss", ylim=(low - 0.05 * (high - low), high + 0.05 * (high - low)))
+    if log:
+        losses.set(yscale="log", ylim=(0.95 * low, 1.05 * high))
+    hits.set(ylabel="accuracy (%)")
+    name = _axis_name(result.about, taken[0], 0) if len(taken) == 1 else "coordinate along the direction"
+    for axis in (losses, hits):
+        axis.set_xlabel(name)
+    losses.legend(title=f"mean ± std, {repeats} directions" if repeats > 1 else None, title_fontsize=7)
+    return fig

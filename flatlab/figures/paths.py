@@ -1,0 +1,102 @@
+"""Paths between models, tables of sharpness, and flatness against personalization."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..geometry.flatness import FlatnessVsGain
+from ..geometry.path import Path
+from ..geometry.sharpness import MEASURES, Sharpness
+from .landscape import note
+from .style import PAGE, figure, line_style
+
+CURVES = {
+    "line": ("straight line", {"color": "0.25", "linestyle": "--"}),
+    "bezier": ("trained Bezier curve", {"color": "C0", "linestyle": "-"}),
+}
+LABELS = {
+    "top": "λ₁", "ratio": "λ₁ / λ₅", "trace": "trace", "sam": "SAM, one step", "sam_steps": "SAM, several steps",
+    "asam": "ASAM, one step", "asam_steps": "ASAM, several steps", "average": "average case",
+    "average_adaptive": "average case, adaptive", "fisher_rao": "Fisher-Rao", "relative_flatness": "relative flatness",
+}  # fmt: skip
+
+
+def draw_path(result: Path) -> Figure:
+    """Loss and accuracy along the straight line, and along the trained curve if there is one."""
+    fig = figure(PAGE, 2.6)
+    losses, hits = fig.subplots(1, 2)
+    for curve, barrier in result.summary().set_index("curve")["barrier"].items():
+        points = result.frame[result.frame["curve"] == curve]
+        name, style = CURVES[str(curve)]
+        losses.plot(points["t"], points["loss"], label=f"{name}: barrier {barrier:.3g}", **style)
+        band = points["loss"] - points["loss_error"], points["loss"] + points["loss_error"]
+        losses.fill_between(points["t"], *band, color=style["color"], alpha=0.15, lw=0)
+        hits.plot(points["t"], 100 * points["accuracy"], **style)
+    losses.set(xlabel="t", ylabel="loss", xlim=(0, 1))
+    hits.set(xlabel="t", ylabel="accuracy (%)", xlim=(0, 1))
+    losses.legend()
+    about = result.about
+    measured = f"{about['samples']} samples ({about['data']}); normalisation: {about['normalisation']}"
+    note(fig, f"{measured}. Band: standard error over the samples.")
+    return fig
+
+
+def draw_sharpness(result: Sharpness) -> Figure:
+    """A panel for each measure: a point for each model, or one for each client with their mean."""
+    frame, about = result.frame, result.about
+    measures = [measure for measure in MEASURES if (frame["measure"] == measure).any()]
+    across = min(4, len(measures))
+    rows = -(-len(measures) // across)
+    fig = figure(PAGE, 0.7 + 1.35 * rows)
+    axes = fig.subplots(rows, across, squeeze=False).ravel()
+    for axis, measure in zip(axes, measures, strict=False):
+        mine = frame[frame["measure"] == measure]
+        _strips(axis, mine)
+        axis.set_title(LABELS[measure] + ("" if mine["invariant"].all() else " †"))
+    for axis in axes[len(measures) :]:
+        axis.set_visible(False)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
+    note(
+        fig,
+        f"† changes when a layer is rescaled. {about['samples']} samples ({about['data']}), "
+        f"{about['part']} parameters, {about['normalisation']}; "
+        f"SAM rho {about['rho']:g}, ASAM rho {about['adaptive_rho']:g}, {about['steps']} steps; "
+        f"noise {about['sigma']:g}, adaptive {about['adaptive_sigma']:g}; bars: error.",
+    )
+    return fig
+
+
+def _strips(axis: Axes, mine: pd.DataFrame) -> None:
+    taken: list[str] = []
+    for place, (model, own) in enumerate(mine.groupby("model", sort=False)):
+        colour, many = line_style(str(model), taken)["color"], len(own) > 1
+        taken.append(str(model))
+        size, alpha = (2, 0.5) if many else (4, 1.0)
+        shift = place + (np.linspace(-0.2, 0.2, len(own)) if many else np.zeros(1))
+        errors = own["error"].fillna(0)
+        axis.errorbar(
+            shift, own["value"], errors, fmt="o", color=colour, ms=size, alpha=alpha, lw=0.8, label=str(model)
+        )
+        if many:
+            axis.plot([place - 0.3, place + 0.3], [own["value"].mean()] * 2, color=colour)
+    low, high = min(0.0, mine["value"].min()), max(0.0, mine["value"].max())
+    axis.set(xlim=(-0.6, len(taken) - 0.4), xticks=[], ylim=(1.15 * low, 1.15 * high))
+
+
+def draw_flatness(result: FlatnessVsGain) -> Figure:
+    """A point for each client: sharpness of the global model on its samples, against gain and initial accuracy."""
+    fig = figure(PAGE, 2.7)
+    frame, about = result.frame, result.about
+    for axis, found in zip(fig.subplots(1, 2), about["correlations"], strict=True):
+        other = found["with"]
+        errors = frame["error"].fillna(0)
+        axis.errorbar(frame["sharpness"], 100 * frame[other], xerr=errors, fmt="o", ms=3, lw=0.6)
+        axis.set_xlabel(f"{LABELS[about['measure']]} of the global model on the client's samples")
+        axis.set_ylabel({"gain": "gain from fine-tuning (points)", "initial": "initial accuracy (%)"}[other])
+        interval = f"95 % [{found['low']:.2f}, {found['high']:.2f}]"
+        axis.set_title(f"Spearman {found['correlation']:.2f}, {interval}, {found['clients']} clients", fontsize=7)
+    note(fig, f"{about['run']}; normalisation: {about['normalisation']}; interval: bootstrap over clients.")
+    return fig

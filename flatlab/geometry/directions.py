@@ -1,0 +1,195 @@
+"""Lines and planes in weight space: w(a, b) = origin + a x + b y, weights being vectors in the order of `Target.flat`.
+
+- `random_plane`: Gaussian directions, each output filter as long as the model's own, biases and norm layers left alone
+  (Li, Xu, Taylor, Studer, Goldstein, Visualizing the Loss Landscape of Neural Nets, 2018, arXiv 1712.09913).
+- `eigen_plane`: the Hessian's leading eigenvectors, of length one.
+- `trajectory_plane`: the principal components of a run's checkpoints, of length one (the same paper, section 7).
+- `plane_through`: the plane that holds three given models exactly (Garipov et al., 2018, arXiv 1802.10026).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flatlab.geometry.hessian import Hessian
+from flatlab.geometry.target import Target
+from flatlab.streams import stream
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """A line (`y` is None) or plane of weights.
+
+    Attributes:
+        origin: `[parameters]`, the weights at (0, 0).
+        x: `[parameters]`, the first direction.
+        y: `[parameters]` or None, the second.
+        kind: "random", "eigen", "pca", "plane" or a user's own word.
+        scale: what one step of 1 along a direction means, in words.
+        explained: share of the variance along x and y, for principal components.
+        eigenvalues: the curvature along x and y, for eigenvectors.
+    """
+
+    origin: Tensor
+    x: Tensor
+    y: Tensor | None
+    kind: str = "given"
+    scale: str = "as given"
+    explained: tuple[float, ...] = ()
+    eigenvalues: tuple[float, ...] = ()
+
+    def at(self, a: float, b: float = 0.0) -> Tensor:
+        """The weights `[parameters]` at the coordinates (a, b); at (0, 0) the origin, bit for bit."""
+        point = torch.add(self.origin, self.x, alpha=a)
+        return point if self.y is None else point.add_(self.y, alpha=b)
+
+    def project(self, weights: Tensor) -> tuple[float, float, float]:
+        """The coordinates (a, b) of the point nearest to `weights [parameters]`, and the distance left over.
+
+        The directions need not be orthogonal. On a line b is 0.
+        """
+        offset = weights.double() - self.origin.double()
+        axes = torch.stack([axis.double() for axis in (self.x, self.y) if axis is not None])
+        found = torch.linalg.solve(axes @ axes.T, axes @ offset)
+        residual = torch.linalg.vector_norm(offset - found @ axes)
+        a, b = (*found.tolist(), 0.0)[:2]
+        return a, b, residual.item()
+
+
+def random_plane(target: Target, dimensions: int = 2, seed: int = 0, index: int = 0) -> Plane:
+    """Gaussian directions at a target's weights, filter-normalised.
+
+    Every output filter of a convolution, or row of a linear layer, of a direction is as long as that of the weights;
+    vectors (biases, norm layers) stay 0. The draw depends on `seed`, `index` and the parameters' names and shapes only,
+    so compared models share it and each is measured against the length of its own filters.
+
+    Args:
+        target: whose weights are the origin.
+        dimensions: 1 or 2.
+        seed: names the draw.
+        index: which draw of that seed, to average over several.
+    """
+    axes = [_filter_normalised(target, seed, 2 * index + axis) for axis in range(dimensions)]
+    return Plane(
+        origin=target.flat(target.weights),
+        x=axes[0],
+        y=axes[1] if dimensions == 2 else None,
+        kind="random",
+        scale="filter-normalised Gaussian, biases and norm layers zero: 1 = each filter's own length",
+    )
+
+
+def _filter_normalised(target: Target, seed: int, index: int) -> Tensor:
+    pieces = {}
+    for name, weight in target.weights.items():
+        if weight.dim() < 2:
+            pieces[name] = torch.zeros_like(weight)
+            continue
+        draw = stream(seed, "direction", index, name).standard_normal(tuple(weight.shape), dtype="float32")
+        rows = torch.from_numpy(draw).to(weight).flatten(1)
+        lengths = torch.linalg.vector_norm(weight.flatten(1), dim=1, keepdim=True)
+        rows = rows * (lengths / torch.linalg.vector_norm(rows, dim=1, keepdim=True))
+        pieces[name] = rows.view_as(weight)
+    return target.flat(pieces)
+
+
+def eigen_plane(target: Target, dimensions: int = 2, seed: int = 0) -> Plane:
+    """The plane at a target's weights along the eigenvectors of the Hessian's largest eigenvalues.
+
+    An eigenvector's sign is free; here its largest component is positive.
+    """
+    found = Hessian(target, tolerance=1e-3, seed=seed).top(dimensions)
+    vectors = [target.flat(vector) for vector in found.vectors]
+    axes = [vector * vector[vector.abs().argmax()].sign() for vector in vectors]
+    return Plane(
+        origin=target.flat(target.weights),
+        x=axes[0],
+        y=axes[1] if dimensions == 2 else None,
+        kind="eigen",
+        scale="eigenvectors of the Hessian, unit length: 1 = distance 1 in weight space",
+        eigenvalues=tuple(found.frame["eigenvalue"].tolist()),
+    )
+
+
+def trajectory_plane(checkpoints: Sequence[Tensor], origin: Tensor, dimensions: int = 2) -> Plane:
+    """The plane through `origin` along the principal components of a trajectory.
+
+    Args:
+        checkpoints: at least three weight vectors `[parameters]`.
+        origin: the weights at (0, 0), usually the last ones.
+        dimensions: 1 or 2.
+
+    Raises:
+        ValueError: with fewer than three checkpoints, or if they do not move in so many directions.
+    """
+    if len(checkpoints) < 3:
+        raise ValueError(f"checkpoints = {len(checkpoints)}: principal components need at least 3 of a run")
+    steps = torch.stack(list(checkpoints))
+    steps = steps - steps.mean(0)
+    products = sum(piece.double() @ piece.double().T for piece in steps.split(2**20, dim=1))
+    variances, mixes = torch.linalg.eigh(products)
+    variances, mixes = variances.flip(0)[:dimensions], mixes.flip(1)[:, :dimensions]
+    total = products.trace()
+    if not bool(variances[-1] > 1e-10 * total):
+        raise ValueError(f"checkpoints: they move in fewer than {dimensions} directions; take others, or dimensions=1")
+    axes = (mixes / variances.sqrt()).T.to(steps.dtype) @ steps
+    axes = axes * torch.where((axes @ (steps[-1] - steps[0])) < 0, -1.0, 1.0)[:, None]
+    return Plane(
+        origin=origin,
+        x=axes[0],
+        y=axes[1] if dimensions == 2 else None,
+        kind="pca",
+        scale="principal components of the checkpoints, unit length: 1 = distance 1 in weight space",
+        explained=tuple((variances / total).tolist()),
+    )
+
+
+def plane_through(first: Tensor, second: Tensor, third: Tensor) -> Plane:
+    """The plane that holds three weight vectors `[parameters]`, with an orthonormal basis by Gram-Schmidt.
+
+    (0, 0) is the first, and the second lies on the x axis.
+
+    Raises:
+        ValueError: if two of them are the same, or all lie on one line.
+    """
+    origin = first.double()
+    x, y = second.double() - origin, third.double() - origin
+    length = torch.linalg.vector_norm(x)
+    if length == 0 or torch.linalg.vector_norm(y) == 0:
+        raise ValueError("models: two of the three are the same; a plane needs three different ones")
+    x = x / length
+    rest = y - (x @ y) * x
+    rest = rest - (x @ rest) * x
+    height = torch.linalg.vector_norm(rest)
+    if height < 1e-6 * torch.linalg.vector_norm(y):
+        raise ValueError("models: the three lie on one line; path(a, b) draws it")
+    return Plane(
+        origin=first,
+        x=x.to(first.dtype),
+        y=(rest / height).to(first.dtype),
+        kind="plane",
+        scale="orthonormal basis of the plane through three models: 1 = distance 1 in weight space",
+    )
+
+
+def window(low: float, high: float, points: int, margin: float = 0.25) -> NDArray[Any]:
+    """`points` equally spaced coordinates over [low, high] and a margin on both sides, one of them exactly 0.
+
+    Args:
+        low: smallest coordinate to show.
+        high: largest coordinate to show.
+        points: at least 3.
+        margin: share of (high - low) added on each side.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    low, high = low - margin * (high - low), high + margin * (high - low)
+    zero = min(max(round(-low / (high - low) * (points - 1)), 1), points - 2)
+    step = max(-low / zero, high / (points - 1 - zero))
+    return (np.arange(points) - zero) * step

@@ -1,0 +1,147 @@
+"""Does flatness help personalization? Per client, the sharpness of the global model on the client's own samples against
+what fine-tuning gains there: the question that joins FedBABU (what a model gains by tuning) and FedASAM (flat minima).
+
+    flatness_vs_gain(run).plot()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from flatlab.geometry.sharpness import sharpness
+from flatlab.geometry.subject import need_run
+from flatlab.personalization import Personalization, personalize
+from flatlab.results import Result
+from flatlab.streams import stream
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class FlatnessVsGain(Result):
+    """A row a client.
+
+    `frame`: `client`, `sharpness` and `error` (of the global model on its training samples), `initial` and `tuned`
+    (accuracy on its test samples before and after fine-tuning), `gain` (their difference).
+    """
+
+    def summary(self) -> pd.DataFrame:
+        """Spearman's rank correlation of sharpness with gain and with initial accuracy, each with its interval."""
+        return pd.DataFrame(self.about["correlations"])
+
+
+def flatness_vs_gain(
+    run: Any,
+    measure: str = "top",
+    *,
+    clients: Iterable[int] | None = None,
+    gains: Personalization | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    limit: int | None = 500,
+    batch: int = 64,
+    tuning: dict[str, Any] | None = None,
+    progress: Callable[[int, int], object] | None = None,
+    **settings: Any,
+) -> FlatnessVsGain:
+    """Per client, sharpness of a run's model on its training samples against the gain from fine-tuning on them.
+
+    Args:
+        run: a run with at least 5 clients.
+        measure: one of `sharpness.MEASURES`.
+        clients: which; all by default.
+        gains: what `personalize(run, ...)` found, for these clients; made with `tuning` if not given.
+        resamples: of the clients, for the bootstrap intervals.
+        seed: of samples, noise and resamples.
+        limit: at most this many of a client's samples for the sharpness.
+        batch: size of the batches, only for networks that normalise with batch statistics.
+        tuning: arguments of `personalize`.
+        progress: called with the clients measured and their number; False stops.
+        settings: more arguments of `sharpness`.
+
+    Raises:
+        ValueError: naming what cannot be measured, and why.
+    """
+    run = need_run(run)
+    wanted = list(range(run.data.clients) if clients is None else clients)
+    if len(wanted) < 5:
+        raise ValueError(f"clients = {len(wanted)}: a rank correlation needs at least 5")
+    gains = gains if gains is not None else personalize(run, clients=wanted, **(tuning or {}))
+    curves = gains.frame[gains.frame["run"] == run.id].sort_values("epoch").groupby("client")["accuracy"]
+    initial, tuned = curves.first(), curves.last()
+    missing = [client for client in wanted if client not in initial.index]
+    if missing:
+        raise ValueError(f"gains: nothing of the clients {missing} of {run.id}; personalize them too")
+    found = sharpness(
+        {"run": run},
+        measures=[measure],
+        clients=wanted,
+        limit=limit,
+        batch=batch,
+        seed=seed,
+        progress=progress,
+        **settings,
+    )
+    sharp = found.frame.set_index("client")
+    frame = pd.DataFrame(
+        {
+            "client": sharp.index,
+            "sharpness": sharp["value"].to_numpy(),
+            "error": sharp["error"].to_numpy(),
+            "initial": initial.loc[sharp.index].to_numpy(),
+            "tuned": tuned.loc[sharp.index].to_numpy(),
+        }
+    )
+    frame["gain"] = frame["tuned"] - frame["initial"]
+    correlations = [
+        {
+            "of": measure,
+            "with": other,
+            "clients": len(frame),
+            **rank_correlation(frame["sharpness"], frame[other], resamples, seed),
+        }
+        for other in ("gain", "initial")
+    ]
+    about = {"run": run.id, "measure": measure, "tuning": gains.about, "correlations": correlations}
+    return FlatnessVsGain(frame, {**found.about, **about})
+
+
+def rank_correlation(x: ArrayLike, y: ArrayLike, resamples: int = 2000, seed: int = 0) -> dict[str, float]:
+    """Spearman's rank correlation (ties get their mean rank), with a percentile bootstrap interval over the pairs.
+
+    Args:
+        x: values `[n]`.
+        y: values `[n]`.
+        resamples: draws of n pairs with replacement; those in which x or y is constant do not count.
+        seed: names the draws.
+
+    Returns:
+        `correlation`, and `low` and `high`, between which 95 % of the resamples' correlations lie (NaN if one side is
+        constant).
+    """
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    draws = stream(seed, "rank correlation").integers(0, len(x), (resamples, len(x)))
+    many = np.array([_spearman(x[draw], y[draw]) for draw in draws])
+    many = many[~np.isnan(many)]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(many, [tail, 1 - tail]) if len(many) else (np.nan, np.nan)
+    return {"correlation": _spearman(x, y), "low": float(low), "high": float(high)}
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+    rank_x, rank_y = (_ranks(values) - (len(values) - 1) / 2 for values in (x, y))
+    scale = np.sqrt((rank_x @ rank_x) * (rank_y @ rank_y))
+    return float(rank_x @ rank_y / scale) if scale > 0 else float("nan")
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 0, equal values sharing the mean of theirs."""
+    distinct, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    del distinct
+    return (np.cumsum(counts) - (counts + 1) / 2)[place]

@@ -1,0 +1,125 @@
+"""The values on a line or plane of points, measured coarse to fine, and what a spline makes of a part of them.
+
+Every axis has nested levels of knots: each 4th point, each 2nd, all; the ends and the model itself belong to each. With
+`refine`, measuring stops where the cubic spline through a level is good enough. Before it may stop, points between the
+knots are measured: those where this spline and the one through the coarser level disagree most (where the surface
+bends), and some drawn at random. Their worst error, over the range of the surface, is the error stated. If it is too
+large, the points in doubt are measured in turn until a whole batch of them is predicted well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flatlab.geometry.spline import spline_matrix
+
+VALUES = ("loss", "accuracy", "loss_error", "rise_error")
+FEWEST = 6  # knots on an axis of the coarsest level
+CHECKS, RANDOM_CHECKS = 24, 6  # points measured to judge a spline, and how many of them at random
+
+Spot = tuple[int, int]
+
+
+class Grid:
+    """Values `[rows, columns]` at the points of an axis `xs` and an axis `ys` (`[0.0]` for a line), NaN until measured.
+
+    Attributes:
+        xs: column coordinates; 0 is among them.
+        ys: row coordinates; 0 is among them.
+        scores: an array for each of `VALUES`.
+        error: the spline's measured error, if it was good enough: the worst of loss and accuracy, as shares of their
+            ranges, and the number of points checked.
+    """
+
+    def __init__(self, xs: NDArray[Any], ys: NDArray[Any]) -> None:
+        self.xs, self.ys = xs, ys
+        self.scores = {name: np.full((len(ys), len(xs)), np.nan) for name in VALUES}
+        self.error: dict[str, float] | None = None
+        steps = [2**power for power in range(10, 0, -1)]
+        self._steps = [step for step in steps if all(len(self._knots(axis, step)) >= FEWEST for axis in self._axes)] + [
+            1
+        ]
+
+    @property
+    def _axes(self) -> list[NDArray[Any]]:
+        return [axis for axis in (self.xs, self.ys) if len(axis) > 1]
+
+    @property
+    def origin(self) -> Spot:
+        """Row and column of (0, 0)."""
+        return int(np.flatnonzero(self.ys == 0)[0]), int(np.flatnonzero(self.xs == 0)[0])
+
+    @property
+    def measured(self) -> NDArray[Any]:
+        """Which points are measured, not predicted."""
+        return ~np.isnan(self.scores["loss_error"])
+
+    @property
+    def refinable(self) -> bool:
+        """Whether there are two coarser levels to compare."""
+        return len(self._steps) >= 3
+
+    def schedule(self, tolerance: float | None, random: np.random.Generator) -> Iterator[list[Spot]]:
+        """The points to measure next, as lists; the caller fills `scores` in between, and may stop at any time.
+
+        Points already measured are left out, so a grid that was begun is finished. With a tolerance a spline may take
+        the place of the finer levels; None measures all.
+        """
+        yield self._missing([self.origin])
+        coarser = None
+        for step in self._steps:
+            yield self._missing(self._level(step))
+            if tolerance and coarser and step > 1 and (yield from self._judge(coarser, step, tolerance, random)):
+                return
+            coarser = step
+
+    def _judge(
+        self, coarser: int, step: int, tolerance: float, random: np.random.Generator
+    ) -> Generator[list[Spot], None, bool]:
+        """Measure where the spline of a level is in doubt; true, and the grid filled, once it may stand."""
+        predicted = {name: self._spline(name, step) for name in ("loss", "accuracy")}
+        knots = np.zeros(self.measured.shape, dtype=bool)
+        knots[tuple(np.array(self._level(step)).T)] = True
+        doubt = np.where(knots, -1.0, np.abs(predicted["loss"] - self._spline("loss", coarser)))
+        remaining = np.argsort(-doubt, axis=None)[: int((~knots).sum())]
+        while len(remaining):
+            head, rest = np.split(remaining, [CHECKS - RANDOM_CHECKS])
+            drawn = random.choice(rest, min(RANDOM_CHECKS, len(rest)), replace=False)
+            remaining = rest[~np.isin(rest, drawn)]
+            spots = [divmod(int(place), len(self.xs)) for place in (*head, *drawn)]
+            yield self._missing(spots)
+            where = tuple(np.array(spots).T)
+            error = {
+                name: float(np.abs(values[where] - self.scores[name][where]).max() / max(np.ptp(values[knots]), 1e-12))
+                for name, values in predicted.items()
+            }
+            if error["loss"] <= tolerance:
+                self.error = {**error, "checked": len(spots)}
+                for name, values in predicted.items():
+                    self.scores[name] = np.where(self.measured, self.scores[name], values)
+                self.scores["accuracy"] = self.scores["accuracy"].clip(0, 1)
+                return True
+            if step > 2:  # a finer level is cheaper than point after point
+                return False
+        return True
+
+    def _knots(self, axis: NDArray[Any], step: int) -> NDArray[Any]:
+        zero = int(np.flatnonzero(axis == 0)[0])
+        return np.unique([*range(0, len(axis), step), len(axis) - 1, zero])
+
+    def _level(self, step: int) -> list[Spot]:
+        rows, columns = (self._knots(axis, step) for axis in (self.ys, self.xs))
+        return [(int(row), int(column)) for row in rows for column in columns]
+
+    def _missing(self, spots: list[Spot]) -> list[Spot]:
+        measured = self.measured
+        return [spot for spot in spots if not measured[spot]]
+
+    def _spline(self, name: str, step: int) -> NDArray[Any]:
+        rows, columns = (self._knots(axis, step) for axis in (self.ys, self.xs))
+        found = self.scores[name][np.ix_(rows, columns)] @ spline_matrix(self.xs[columns], self.xs).T
+        return found if len(rows) == 1 else spline_matrix(self.ys[rows], self.ys) @ found

@@ -1,0 +1,327 @@
+"""The Hessian of a model's loss: extreme eigenvalues, trace and spectrum, along a run and for each client.
+
+h = hessian(run, "holdout")
+h.top(5), h.trace(), h.spectrum()
+hessian(run).along(every=50), hessian(run).per_client()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from flatlab.geometry.lanczos import Eigenpairs, Lanczos, lanczos
+from flatlab.geometry.power import power_iteration
+from flatlab.geometry.products import HessianProducts
+from flatlab.geometry.pyhessian_adapter import PyHessian
+from flatlab.geometry.spectrum import Spectrum, quadrature
+from flatlab.geometry.subject import aim, client_models, need_run
+from flatlab.geometry.target import Target
+from flatlab.geometry.trace import CONFIDENCE, hutchinson
+from flatlab.results import Result
+
+METHODS = ("lanczos", "pyhessian", "power")
+DEFLATED = 15
+
+
+@dataclass(frozen=True)
+class Eigenvalues(Result):
+    """Extreme eigenvalues: `frame` has `rank` from 1, `eigenvalue`, `error` and `converged`.
+
+    An eigenvalue of the Hessian lies within `error` of each value (a bound from its residual, rounding included).
+
+    Attributes:
+        vectors: the eigenvectors, of length 1, each a mapping from parameter names to tensors; not saved.
+    """
+
+    vectors: tuple[dict[str, Tensor], ...] = field(default=(), repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Trace(Result):
+    """The trace: `frame` has one row, `trace`, `standard_error`, `low` and `high` (99 % interval), `converged`."""
+
+
+@dataclass(frozen=True)
+class HessianAlong(Result):
+    """Sharpness along a run: `frame` has `round`, `quantity` ("lambda_1", ..., "trace"), `value`, `error`, `converged`,
+    `products`. The error of an eigenvalue is its bound, of a trace half its 99 % interval.
+    """
+
+
+@dataclass(frozen=True)
+class ClientHessians(Result):
+    """Sharpness per client: `frame` has `client`, `samples`, `quantity`, `value`, `error`, `converged`, `products`."""
+
+
+class Hessian:
+    """The Hessian of a target's loss. Make it with `hessian`; the model it was made of stays untouched.
+
+    Args:
+        target: the loss and its samples.
+        method: "lanczos", "pyhessian" or "power".
+        tolerance: of eigenvalues; None takes the method's own.
+        budget: the most Hessian-vector products an answer may take, or a pair of "pyhessian" ("power" keeps to 20).
+        memory: bytes for cached graphs; None takes 1 GiB on a CPU, half of what is free elsewhere.
+        seed: of start vectors and probes.
+        run: the run behind it, if there is one.
+        selection: how `aim` chose the target, for `along` and `per_client`.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        method: str = "lanczos",
+        tolerance: float | None = None,
+        budget: int = 200,
+        memory: int | None = None,
+        seed: int = 0,
+        run: Any = None,
+        selection: dict[str, Any] | None = None,
+    ) -> None:
+        if method not in METHODS:
+            raise ValueError(f"method = {method!r}: known are {', '.join(METHODS)}")
+        if tolerance is not None and not 0 < tolerance < 1:
+            raise ValueError(f"tolerance = {tolerance}: between 0 and 1")
+        self.target = target
+        self._method, self._tolerance, self._budget, self._memory, self._seed = method, tolerance, budget, memory, seed
+        self._run, self._selection = run, selection or {}
+        self._products = HessianProducts(target, memory)
+        self._like = target.flat(target.weights)
+        self._space = lanczos(self._products, self._like, seed)
+
+    def top(self, k: int = 1, start: Eigenvalues | None = None) -> Eigenvalues:
+        """The `k` largest eigenvalues, with sign, and their vectors.
+
+        "pyhessian" and "power" look for the largest in size instead and may return negative ones.
+
+        Args:
+            k: how many.
+            start: those of a similar model, or of the same on other samples, for Lanczos to begin from.
+
+        Raises:
+            ValueError: if `k` is not between 1 and the number of selected parameters.
+        """
+        with self._released():
+            if self._method == "lanczos":
+                space = self._space if start is None else self._near(start)
+                found = space.extreme(k, "top", self._tolerance, self._budget)
+            elif self._method == "power":
+                found = power_iteration(
+                    self._products, self._like, k, tolerance=self._tolerance or 1e-4, seed=self._seed
+                )
+            else:
+                found = PyHessian(self._products, self._seed).eigenpairs(k, self._tolerance or 1e-3, self._budget)
+        return self._eigenvalues(found, "top")
+
+    def bottom(self, k: int = 1) -> Eigenvalues:
+        """The `k` smallest eigenvalues, with sign, the smallest first, and their vectors (method "lanczos")."""
+        if self._method != "lanczos":
+            raise ValueError(f"method = {self._method!r} finds eigenvalues of the largest size only; use 'lanczos'")
+        with self._released():
+            return self._eigenvalues(self._space.extreme(k, "bottom", self._tolerance, self._budget), "bottom")
+
+    def trace(self, tolerance: float = 0.03) -> Trace:
+        """The sum of all eigenvalues (methods "lanczos" and "pyhessian").
+
+        The first is Hutchinson's estimator beside 15 Lanczos vectors counted exactly; the second is not deflated.
+
+        Args:
+            tolerance: wanted standard error as a share of the trace.
+        """
+        if self._method == "power":
+            raise ValueError("method = 'power' has no trace; use 'lanczos' or 'pyhessian'")
+        with self._released():
+            if self._method == "pyhessian":
+                deflated, found = 0, PyHessian(self._products, self._seed).trace_estimate(tolerance, self._budget)
+            else:
+                deflated = min(DEFLATED, self._space.size)
+                found = hutchinson(
+                    self._products,
+                    self._like,
+                    basis=self._space.basis(deflated),
+                    basis_trace=self._space.trace(deflated),
+                    tolerance=tolerance,
+                    budget=self._budget,
+                    seed=self._seed,
+                )
+        if not found.converged:
+            _warn(f"trace: standard error {found.standard_error:.2g} of {found.value:.3g} after {found.probes} probes")
+        frame = pd.DataFrame(
+            {
+                "trace": [found.value],
+                "standard_error": [found.standard_error],
+                "low": [found.low],
+                "high": [found.high],
+                "converged": [found.converged],
+            }
+        )
+        about = {"tolerance": tolerance, "confidence": CONFIDENCE, "probes": found.probes, "deflated": deflated}
+        return Trace(frame, self._about(**about, products=found.probes + deflated))
+
+    def spectrum(self, steps: int = 50, probes: int = 1, method: str = "pyhessian") -> Spectrum:
+        """The density of all eigenvalues.
+
+        Args:
+            steps: Lanczos steps a probe, one product each: they improve the density faster than probes.
+            probes: random start vectors.
+            method: "pyhessian" or "lanczos".
+        """
+        with self._released():
+            frame = quadrature(self._products, steps, probes, method, self._seed)
+        return Spectrum(frame, self._about(method=method, steps=steps, probes=probes, products=steps * probes))
+
+    def along(self, every: int | None = None, k: int = 1, trace: bool = False) -> HessianAlong:
+        """The `k` largest eigenvalues (and the trace) at a run's checkpoints, on the same samples.
+
+        Args:
+            every: only checkpoints of rounds that are multiples of this, and the last; None takes all.
+            k: how many eigenvalues. Lanczos begins each checkpoint from the vectors of the one before.
+            trace: the trace as well.
+
+        Raises:
+            ValueError: if this is no run's Hessian, or the run has no checkpoints.
+        """
+        if every is not None and every < 1:
+            raise ValueError(f"every = {every}: at least 1 round")
+        run, rows, near = need_run(self._run), [], None
+        rounds = sorted(run.checkpoints)
+        if not rounds:
+            raise ValueError("the run has no checkpoints to look at; train it with some")
+        rounds = [number for number in rounds if every is None or number % every == 0 or number == rounds[-1]]
+        for number in tqdm(rounds, desc="Hessian", unit="checkpoint", leave=False, disable=None):
+            model = run.model(number, which=self._selection.get("which", "auto"))
+            found, near = self._sibling(self.target.at(model))._measure(k, trace, near)
+            rows += [{"round": number, **row} for row in found]
+        return HessianAlong(pd.DataFrame(rows), self._about(every=every))
+
+    def per_client(
+        self, round: int | None = None, data: str = "train", models: str = "clients", k: int = 1, trace: bool = False
+    ) -> ClientHessians:
+        """The `k` largest eigenvalues (and the trace) for each client on its own samples.
+
+        Args:
+            round: of the run; the latest by default.
+            data: each client's "train" or "test" samples.
+            models: "clients": those that took part in the round, each after its local training (arXiv 2203.11834,
+                Fig. 3b); "global": the global model on every client's samples.
+            k: how many eigenvalues. Lanczos begins each client from the vectors of this Hessian.
+            trace: the trace as well.
+
+        Raises:
+            ValueError: if this is no run's Hessian, or the round's client models were not kept.
+        """
+        run, rows = need_run(self._run), []
+        chosen = {**self._selection, "round": None, "one_class": True}
+        near = self.top(k) if self._method == "lanczos" else None
+        for client, model in tqdm(
+            client_models(run, round, models).items(), desc="Hessian", unit="client", leave=False, disable=None
+        ):
+            target = aim(model, data, source=run.data, **{**chosen, "client": client})
+            found, _ = self._sibling(target)._measure(k, trace, near)
+            rows += [{"client": client, "samples": len(target.labels), **row} for row in found]
+        about = {"data": f"{data} of each client", "models": models, "round": run.round if round is None else round}
+        return ClientHessians(pd.DataFrame(rows), self._about(**about))
+
+    def _near(self, known: Eigenvalues) -> Lanczos:
+        vectors = torch.stack([self.target.flat(vector) for vector in known.vectors])
+        return lanczos(self._products, self._like, self._seed, vectors)
+
+    def _sibling(self, target: Target) -> Hessian:
+        return Hessian(target, self._method, self._tolerance, self._budget, self._memory, self._seed)
+
+    def _measure(self, k: int, trace: bool, near: Eigenvalues | None) -> tuple[list[dict[str, Any]], Eigenvalues]:
+        # The trace counts the space of the random start exactly, so with it a nearer start would save nothing.
+        top = self.top(k, None if trace else near)
+        rows = [
+            {
+                "quantity": f"lambda_{row.rank}",
+                "value": row.eigenvalue,
+                "error": row.error,
+                "converged": row.converged,
+                "products": top.about["products"],
+            }
+            for row in top.frame.itertuples()
+        ]
+        if trace:
+            found = self.trace()
+            row = found.frame.iloc[0]
+            rows.append(
+                {
+                    "quantity": "trace",
+                    "value": row["trace"],
+                    "error": row["high"] - row["trace"],
+                    "converged": bool(row["converged"]),
+                    "products": found.about["products"],
+                }
+            )
+        return rows, top
+
+    def _eigenvalues(self, found: Eigenpairs, end: str) -> Eigenvalues:
+        count, missing = len(found.errors), int((~found.converged).sum())
+        if missing:
+            _warn(f"{missing} of {count} eigenvalues have not converged after {found.products} products")
+        frame = pd.DataFrame(
+            {
+                "rank": range(1, count + 1),
+                "eigenvalue": found.values,  # noqa: PD011
+                "error": found.errors,
+                "converged": found.converged,
+            }
+        )
+        about = self._about(end=end, tolerance=self._tolerance, products=found.products)
+        return Eigenvalues(frame, about, tuple(self.target.shaped(vector) for vector in found.vectors))
+
+    def _about(self, **more: Any) -> dict[str, Any]:
+        return {**self.target.about, "method": self._method, "seed": self._seed, **more}
+
+    @contextlib.contextmanager
+    def _released(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._products.release()
+
+
+def hessian(
+    subject: Any,
+    data: Any = "holdout",
+    *,
+    method: str = "lanczos",
+    tolerance: float | None = None,
+    budget: int = 200,
+    memory: int | None = None,
+    seed: int = 0,
+    **selection: Any,
+) -> Hessian:
+    """The Hessian of the loss of a model or a run on some samples.
+
+    Args:
+        subject: an `nn.Module`, or a run.
+        data: "holdout", "train" or "test" of a run; or a pair (images, normalised, and labels).
+        method: "lanczos" (default), "pyhessian" (that package does the work), or "power" (FedASAM's protocol).
+        tolerance: of eigenvalues; None takes the method's own (1e-2 or 1e-3 residual, 1e-3 and 1e-4 change of value).
+        budget: the most Hessian-vector products an answer may take.
+        memory: bytes for cached graphs; None takes 1 GiB on a CPU, half of what is free elsewhere.
+        seed: of the draw of samples, start vectors and probes.
+        **selection: as in `aim`: round, which, client, limit (1000 samples), part, batch, loss, dtype, one_class.
+
+    Raises:
+        ValueError: naming what cannot be measured, and why.
+    """
+    run = None if isinstance(subject, nn.Module) else subject
+    target = aim(subject, data, seed=seed, **selection)
+    chosen = {**selection, "seed": seed}
+    return Hessian(target, method, tolerance, budget, memory, seed, run=run, selection=chosen)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(f"{message}; raise `budget` or `tolerance`", stacklevel=4)

@@ -1,0 +1,179 @@
+"""Extreme eigenpairs of a symmetric map by Lanczos' method with full reorthogonalisation, done twice (Parlett, 1998).
+
+A Ritz pair (theta, u) with residual norm r = |H u - theta u| has an eigenvalue within r of theta, and r comes for free
+from the recurrence. So the method knows when to stop, and every value carries an error bar. Like every method that
+starts from one vector it can take two eigenvalues that agree to the tolerance for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flatlab.streams import key
+
+Product = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Eigenpairs:
+    """Eigenvalues and what is known about them.
+
+    Attributes:
+        values: `[k]`, in the order asked for.
+        vectors: rows of length 1, `[k, size]`.
+        errors: `[k]`; an eigenvalue lies within this distance of the value.
+        converged: `[k]`, whether the method's own stopping rule was met.
+        products: matrix-vector products they rest on.
+    """
+
+    values: np.ndarray
+    vectors: Tensor
+    errors: np.ndarray
+    converged: np.ndarray
+    products: int
+
+
+class Lanczos:
+    """An orthonormal Krylov basis, grown one product at a time, and the map restricted to it (tridiagonal).
+
+    Each question grows the basis as far as it must and looks at no more of it than it would alone: answers do not
+    depend on what was asked before.
+
+    Args:
+        product: symmetric map on vectors `[size]`.
+        start: first vector, of any length but zero; its precision and device are the basis'.
+        random: draws a new direction when the space of the start vector is exhausted.
+        guided: whether the start is more than random, so that a direction it lacks may be missed.
+    """
+
+    def __init__(self, product: Product, start: Tensor, random: torch.Generator, guided: bool = False) -> None:
+        self.product, self._random, self._guided = product, random, guided
+        self.size = start.numel()
+        self._rows = start.new_empty(min(32, self.size), self.size)
+        self._next = start / start.norm()
+        self._diagonal: list[float] = []
+        self._off: list[float] = []
+        self._noise: list[float] = [0.0]
+
+    def grow(self, steps: int) -> None:
+        """Make the basis at least `steps` vectors long (or `size`)."""
+        while len(self._diagonal) < min(steps, self.size):
+            self._step()
+
+    def basis(self, steps: int) -> Tensor:
+        """The first orthonormal vectors `[steps, size]`."""
+        self.grow(steps)
+        return self._rows[: min(steps, self.size)]
+
+    def trace(self, steps: int) -> float:
+        """The trace of the map on the first `steps` vectors."""
+        self.grow(steps)
+        return sum(self._diagonal[:steps])
+
+    def ritz(self, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ritz values ascending `[steps]`, residual norms `[steps]`, coefficients in the basis `[steps, steps]`."""
+        self.grow(steps)
+        off = self._off[: steps - 1]
+        values, columns = np.linalg.eigh(np.diag(self._diagonal[:steps]) + np.diag(off, 1) + np.diag(off, -1))
+        rest = self._off[steps - 1] if steps < self.size else 0.0
+        return values, rest * np.abs(columns[-1]), columns.T
+
+    def extreme(self, k: int, end: str = "top", tolerance: float | None = None, budget: int = 200) -> Eigenpairs:
+        """The `k` largest eigenvalues with sign, descending, or with `end="bottom"` the smallest, ascending.
+
+        Args:
+            k: how many, at least 1.
+            end: "top" or "bottom".
+            tolerance: stop when every residual is below this share of its eigenvalue's size (or of a hundredth of the
+                largest, for eigenvalues near zero). None: 1e-2 for one pair, whose value is then good to about the
+                square of that; 1e-3 for several, since a loose rule skips near-twins; between them, 3e-3, for one pair
+                from a guided start, where it skips what is new.
+            budget: the longest basis to try.
+        """
+        if not 1 <= k <= self.size:
+            raise ValueError(f"k = {k}: this Hessian has {self.size} eigenvalues")
+        if budget < k:
+            raise ValueError(f"budget = {budget}: {k} eigenvalues need at least as many products")
+        if tolerance is None:
+            tolerance = 1e-3 if k > 1 else 3e-3 if self._guided else 1e-2
+        order = slice(None, None, -1 if end == "top" else 1)
+        for steps in range(k, min(budget, self.size) + 1):
+            values, residuals, rows = (part[order] for part in self.ritz(steps))
+            largest = np.abs(values).max()
+            residuals, converged = (
+                residuals[:k],
+                residuals[:k] <= tolerance * np.maximum(np.abs(values[:k]), largest / 100),
+            )
+            if converged.all():
+                break
+        weights = torch.as_tensor(rows[:k].copy(), dtype=self._rows.dtype, device=self._rows.device)
+        rounding = self._noise[steps] ** 0.5 + 32 * torch.finfo(self._rows.dtype).eps * largest
+        return Eigenpairs(values[:k].copy(), weights @ self.basis(steps), residuals + rounding, converged, steps)
+
+    def _step(self) -> None:
+        count = len(self._diagonal)
+        if count == len(self._rows):
+            more = self._rows.new_empty(min(count, self.size - count), self.size)
+            self._rows = torch.cat([self._rows, more])
+        self._rows[count] = self._next
+        basis = self._rows[: count + 1]
+        vector = self.product(self._next)
+        along = basis @ vector
+        vector = vector - along @ basis
+        again = basis @ vector
+        vector = vector - again @ basis
+        length = vector.norm().item()
+        # Without rounding a product has no component along the basis but these two: the rest is an error of the values.
+        stray = along[:-1].double()
+        if count:
+            stray[-1] -= self._off[-1]
+        self._noise.append(self._noise[-1] + stray.square().sum().item())
+        self._diagonal.append((along[-1] + again[-1]).item())
+        self._off.append(length)
+        self._next = vector / length if length > 0 else self._fresh(basis)
+
+    def _fresh(self, basis: Tensor) -> Tensor:
+        vector = random_vector(basis, self._random)
+        for _ in range(2):
+            vector = vector - (basis @ vector) @ basis
+        return vector / vector.norm()
+
+
+def lanczos(product: Product, like: Tensor, seed: int = 0, near: Tensor | None = None) -> Lanczos:
+    """A Krylov space from a random start, or from what is known of a similar map.
+
+    The second starts from the known vectors and a random one as long, and may still miss a new direction whose
+    eigenvalue is hardly larger: it saves about a third of the products of one pair.
+
+    Args:
+        product: symmetric map on vectors of `like`'s shape `[size]`, precision and device.
+        like: any such vector.
+        seed: of the start vector.
+        near: eigenvectors of the similar map, `[size]` or `[any, size]`.
+    """
+    random = generator(seed, "lanczos")
+    start = random_vector(like, random)
+    if near is not None:
+        known = near.to(like).reshape(-1, like.numel()).sum(0)
+        start = known / known.norm() + start / start.norm()
+    return Lanczos(product, start, random, guided=near is not None)
+
+
+def generator(seed: int, *name: str | int) -> torch.Generator:
+    """A CPU generator for a named stream: the same numbers on every device."""
+    return torch.Generator().manual_seed(key(seed, "hessian", *name) % 2**63)
+
+
+def random_vector(like: Tensor, random: torch.Generator) -> Tensor:
+    """A Gaussian vector `[size]` in `like`'s precision, on its device."""
+    return torch.randn(like.shape[-1], generator=random).to(like)
+
+
+def random_signs(like: Tensor, random: torch.Generator) -> Tensor:
+    """A vector of +1 and -1 (Rademacher) `[size]` in `like`'s precision, on its device."""
+    return (torch.randint(2, (like.shape[-1],), generator=random) * 2 - 1).to(like)

@@ -1,0 +1,302 @@
+"""Loss landscapes: loss and accuracy on a line or plane of weights, for one model or several on one scale.
+
+    landscape([babu, asam]).plot()                              # random directions, one panel a run
+    landscape(asam, directions="eigen", dimensions=1).plot()    # along the Hessian's first eigenvector
+    landscape([babu, asam], directions="pca").plot()            # the runs' ways, in their principal plane
+    landscape({"global": a, "SWA": b, "client 3": c}, (images, labels), directions="plane")
+
+Compared models share samples, draws, range and size of the grid. The weights themselves are always one of the points.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from flatlab.geometry.directions import Plane
+from flatlab.geometry.grid import VALUES
+from flatlab.geometry.panels import Layout, Mark, Panel, marks, panels
+from flatlab.geometry.points import Points
+from flatlab.geometry.several import named, targets
+from flatlab.geometry.target import Loss, Target, cross_entropy
+from flatlab.results import Result
+from flatlab.streams import stream
+
+SAVE_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Landscape(Result):
+    """Loss and accuracy over a line or plane.
+
+    `frame`, one row a point: `panel`; `series` ("surface", or what a mark belongs to: "models", "trajectory",
+    "clients", "markers") and `name`; `direction` (which of the repeated lines); `x`, `y` (a mark's are those of the
+    nearest point of the plane); `loss` (mean), `accuracy` (0..1), `loss_error` (standard error over the samples),
+    `rise_error` (of the difference to the loss at (0, 0), sample by sample), `measured` (false: a spline's value);
+    `residual` (how far a mark lies off the plane; its loss is that of its own weights).
+    """
+
+    def surface(
+        self, panel: str | None = None, value: str = "loss", direction: int = 0
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Coordinates `[nx]`, `[ny]` and values `[ny, nx]` (NaN where an interruption left none) of one panel."""
+        rows = self.frame[(self.frame["series"] == "surface") & (self.frame["direction"] == direction)]
+        rows = rows[rows["panel"] == (panel or self.about["panels"][0])]
+        xs, ys = rows["x"].unique(), rows["y"].unique()
+        return xs, ys, rows[value].to_numpy().reshape(len(ys), len(xs))
+
+    def marks(self, panel: str | None = None) -> pd.DataFrame:
+        """The rows of the models shown on a panel: coordinates, true loss and accuracy, distance off the plane."""
+        rows = self.frame[self.frame["series"] != "surface"]
+        return rows[rows["panel"] == (panel or self.about["panels"][0])].reset_index(drop=True)
+
+    def summary(self) -> pd.DataFrame:
+        """Per panel: loss and accuracy at (0, 0), mean and largest loss over the grid, and how many were measured."""
+        points = self.frame[self.frame["series"] == "surface"]
+        centre = points[(points["x"] == 0) & (points["y"] == 0)].groupby("panel", sort=False)
+        groups = points.groupby("panel", sort=False)
+        table = {
+            "loss": centre["loss"].first(),
+            "accuracy": centre["accuracy"].first(),
+            "mean rise": groups["loss"].mean() - centre["loss"].first(),
+            "largest loss": groups["loss"].max(),
+            "measured": groups["measured"].sum(),
+            "points": groups.size(),
+        }
+        return pd.DataFrame(table).reset_index()
+
+
+def landscape(
+    models: Any,
+    data: Any = "holdout",
+    *,
+    dimensions: int = 2,
+    directions: str | Plane = "random",
+    points: int | None = None,
+    span: float | None = None,
+    repeats: int = 1,
+    refine: bool = False,
+    tolerance: float = 0.002,
+    markers: Mapping[str, nn.Module] | None = None,
+    clients: int | None = None,
+    trajectory: bool = False,
+    client: int | None = None,
+    limit: int | None = 1000,
+    seed: int = 0,
+    part: str = "all",
+    batch: int = 64,
+    loss: Loss = cross_entropy,
+    store: str | Path | bool = True,
+    progress: Callable[[int, int], object] | None = None,
+) -> Landscape:
+    """Measure loss and accuracy on a line or plane through models.
+
+    With batch statistics the samples are normalised in fixed batches of `batch`; running statistics are taken anew at
+    every point and mark, so the values there are not those of the stored statistics.
+
+    Args:
+        models: a model, a run (its latest model), several of them, or a mapping from names to them.
+        data: "holdout", "train" or "test" of the first run; a FederatedDataset; or (images, labels); see `aim`.
+        dimensions: 1 (a line) or 2 (a plane).
+        directions: "random" (one draw for all, filter-normalised to each model), "eigen" (Hessian eigenvectors of the
+            first model, for all), "own-eigen" (each model's own), "pca" (all runs' checkpoints, one panel around the
+            first run's model), "plane" (through three models, one panel around the first), or a `Plane`.
+        points: on an axis, odd; 21 in a plane, 41 on a line by default.
+        span: the axes reach from -span to span. By default 1 for random directions (units of filter length), 0.5 for
+            eigenvectors (distance in weight space), else as far as the marked models need.
+        repeats: how many random lines to measure, in one dimension; one line is one sample.
+        refine: measure a coarse grid, and finer points only where it bends; a spline gives the rest.
+        tolerance: largest error of that spline, as a share of the surface's range.
+        markers: more models to show on each panel, e.g. fine-tuned ones.
+        clients: a round whose sampled clients' models are shown on their run's panel.
+        trajectory: show each run's checkpoints on its panel (always with "pca").
+        client: whose "train" or "test" samples.
+        limit: at most this many samples. A point costs one forward pass over them (two with running statistics).
+        seed: of the samples and directions.
+        part: "all", "body" or "head": what varies.
+        batch: size of the batches, only for networks that normalise with batch statistics.
+        loss: per-sample loss.
+        store: where points are kept while and after they are measured, so that the same call goes on or returns at
+            once: True is with the first run (bare models have no place), False nowhere, or a file.
+        progress: called with the points done and their number (more than needed, with `refine`); False stops.
+
+    Returns:
+        What was measured. After Ctrl-C or a stop `about["complete"]` is False and missing values are NaN.
+
+    Raises:
+        ValueError: naming what cannot be measured, and why.
+    """
+    layout = Layout(directions, dimensions, points or (21 if dimensions == 2 else 41), span, repeats, seed)
+    if not tolerance > 0:
+        raise ValueError(f"tolerance = {tolerance}: must be positive")
+    settings = {
+        **{name: getattr(layout, name) for name in ("dimensions", "points", "span", "repeats", "seed")},
+        "directions": layout.kind,
+        "tolerance": tolerance if refine else None,
+    }
+    subjects = named(models)
+    found = targets(subjects, data, client=client, limit=limit, part=part, batch=batch, loss=loss, seed=seed)
+    shown = marks(subjects, found, clients, trajectory or directions == "pca", markers or {})
+    fingerprint = _fingerprint(settings, directions, found, shown)
+    path = _place(store, subjects, fingerprint)
+    begun = _begun(path, fingerprint)
+    if begun is not None and begun.about["complete"]:
+        return begun
+
+    surfaces = panels(found, shown, layout)
+    if refine and not all(panel.grid.refinable for panel in surfaces):
+        raise ValueError(f"points = {layout.points}: refine needs at least 21 on each axis")
+    meters: dict[str, Points] = {}
+    memory = begun.about["memory format"] if begun is not None else None
+    for panel in surfaces:
+        if panel.name not in meters:
+            meters[panel.name] = Points(panel.target, layout=memory)
+            memory = meters[panel.name].about["memory format"]
+    about = {**settings, **_about(found, meters, surfaces), "fingerprint": fingerprint}
+    if begun is not None:
+        _restore(surfaces, begun)
+
+    total = sum(len(panel.marks) + panel.grid.measured.size for panel in surfaces)
+    complete, saved = False, time.monotonic()
+    try:
+        for done in _measure(surfaces, meters, tolerance if refine else None, seed):
+            if progress is not None and progress(done, total) is False:
+                break
+            if path is not None and time.monotonic() - saved > SAVE_SECONDS:
+                _result(surfaces, about, complete).save(path)
+                saved = time.monotonic()
+        else:
+            complete = True
+    except KeyboardInterrupt:
+        kept = f"the same call goes on from {path}" if path else "save(path) it and pass store=path to go on"
+        warnings.warn(f"landscape interrupted: what was measured is returned; {kept}", stacklevel=2)
+    result = _result(surfaces, about, complete)
+    if path is not None:
+        result.save(path)
+    return result
+
+
+def _measure(surfaces: list[Panel], meters: Mapping[str, Points], tolerance: float | None, seed: int) -> Iterator[int]:
+    """Fill the panels, a few points at a time; yields how many are done."""
+    done = sum(int(panel.grid.measured.sum()) + len(panel.rows) for panel in surfaces)
+    for panel in surfaces:
+        meter, plane, grid = meters[panel.name], panel.plane, panel.grid
+        origin = meter.measure([plane.origin]).losses[0]
+        for mark in panel.marks[len(panel.rows) :]:
+            x, y, residual = plane.project(mark.weights)
+            scores = _scores(meter, [mark.weights], origin)[0]
+            panel.rows.append(
+                {"series": mark.series, "name": mark.name, "x": x, "y": y, "residual": residual, **scores}
+            )
+            done += 1
+            yield done
+        random = stream(seed, "landscape checks", panel.name, panel.direction)
+        for spots in grid.schedule(tolerance, random):
+            for start in range(0, len(spots), meter.stack):
+                some = spots[start : start + meter.stack]
+                vectors = [plane.at(grid.xs[column], grid.ys[row]) for row, column in some]
+                for spot, scores in zip(some, _scores(meter, vectors, origin), strict=True):
+                    for value in VALUES:
+                        grid.scores[value][spot] = scores[value]
+                done += len(some)
+                yield done
+
+
+def _scores(meter: Points, vectors: list[Tensor], origin: Tensor) -> list[dict[str, float]]:
+    losses, hits = (part.double() for part in meter.measure(vectors))
+    errors = [part.std(1, correction=0) / len(origin) ** 0.5 for part in (losses, losses - origin.double())]
+    table = torch.stack([losses.mean(1), hits.mean(1), *errors], 1)
+    return [dict(zip(VALUES, row, strict=True)) for row in table.tolist()]
+
+
+def _result(surfaces: list[Panel], about: dict[str, Any], complete: bool) -> Landscape:
+    frames = []
+    for panel in surfaces:
+        ys, xs = np.meshgrid(panel.grid.ys, panel.grid.xs, indexing="ij")
+        values = {name: values.ravel() for name, values in panel.grid.scores.items()}
+        measured = {"measured": panel.grid.measured.ravel(), "residual": 0.0}
+        surface = pd.DataFrame(
+            {"series": "surface", "name": "", "x": xs.ravel(), "y": ys.ravel(), **values, **measured}
+        )
+        marked = pd.DataFrame(panel.rows).assign(measured=True)
+        frames += [part.assign(panel=panel.name, direction=panel.direction) for part in (surface, marked) if len(part)]
+    columns = ["panel", "series", "name", "direction", "x", "y", *VALUES, "measured", "residual"]
+    errors = {panel.name: panel.grid.error for panel in surfaces if panel.grid.error}
+    return Landscape(
+        pd.concat(frames, ignore_index=True)[columns], {**about, "spline_error": errors, "complete": complete}
+    )
+
+
+def _about(found: Mapping[str, Target], meters: Mapping[str, Points], surfaces: list[Panel]) -> dict[str, Any]:
+    first = surfaces[0]
+    axes = (first.grid.xs, first.grid.ys) if first.plane.y is not None else (first.grid.xs,)
+    said = [{**meter.target.about, **meter.about} for meter in meters.values()]
+    return {
+        **said[0],
+        "normalisation": " / ".join(dict.fromkeys(one["normalisation"] for one in said)),
+        "scale": first.plane.scale,
+        "range": [[float(axis[0]), float(axis[-1])] for axis in axes],
+        "models": list(found),
+        "panels": list(meters),
+        "explained": list(first.plane.explained),
+        "eigenvalues": {panel.name: list(panel.plane.eigenvalues) for panel in surfaces if panel.plane.eigenvalues},
+    }
+
+
+def _fingerprint(
+    settings: dict[str, Any], directions: Any, found: Mapping[str, Target], shown: Mapping[str, list[Mark]]
+) -> str:
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8)
+
+    def add(label: str, *tensors: Tensor) -> None:
+        digest.update(label.encode())
+        for tensor in tensors:
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+
+    first = next(iter(found.values()))
+    add("samples", first.images, first.labels)
+    if isinstance(directions, Plane):
+        add("plane", directions.origin, directions.x, *([] if directions.y is None else [directions.y]))
+    for name, target in found.items():
+        add(f"{name} {target.about}", *target.model.parameters())
+        for mark in shown[name]:
+            add(f"{mark.series} {mark.name}", mark.weights)
+    return digest.hexdigest()
+
+
+def _place(store: str | Path | bool, subjects: Mapping[str, Any], fingerprint: str) -> Path | None:
+    if not isinstance(store, bool):
+        return Path(store)
+    run = next((subject for subject in subjects.values() if hasattr(subject, "directory")), None)
+    return Path(run.directory) / "geometry" / f"landscape-{fingerprint}.parquet" if run is not None and store else None
+
+
+def _begun(path: Path | None, fingerprint: str) -> Landscape | None:
+    if path is None or not path.exists():
+        return None
+    begun = Landscape.load(path)
+    if begun.about["fingerprint"] != fingerprint:
+        raise ValueError(f"store = {path}: holds a landscape of other models, samples or settings; name another file")
+    return begun
+
+
+def _restore(surfaces: list[Panel], begun: Landscape) -> None:
+    for panel in surfaces:
+        mine = begun.frame[(begun.frame["panel"] == panel.name) & (begun.frame["direction"] == panel.direction)]
+        surface = mine["series"] == "surface"
+        for value in VALUES:
+            panel.grid.scores[value][:] = mine.loc[surface, value].to_numpy().reshape(panel.grid.measured.shape)
+        rows = mine[~surface].drop(columns=["panel", "direction", "measured"])
+        panel.rows = [{str(key): cell for key, cell in row.items()} for row in rows.to_dict("records")]

@@ -1,0 +1,196 @@
+"""Loss along the way between two models: the straight line with its barrier, and a trained curve around the barrier.
+
+path(run.model(50), run.model(60), run.data).plot()
+path(run_a, run_b, curve=True).summary()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from flatlab.geometry.points import Points
+from flatlab.geometry.several import named, targets, vector_of
+from flatlab.geometry.target import Loss, Target, cross_entropy
+from flatlab.results import Result
+from flatlab.streams import stream
+
+
+@dataclass(frozen=True)
+class Path(Result):
+    """Loss and accuracy along curves in weight space.
+
+    `frame`, one row a point: `curve` ("line" or "bezier"), `t` (0 at the first model, 1 at the second), `loss`,
+    `accuracy` (0..1), `loss_error` (standard error over the samples), `distance` (from the first model, along the
+    curve).
+    """
+
+    def summary(self) -> pd.DataFrame:
+        """Per curve: loss and accuracy at the ends, the barriers and where the loss has its own, and the length.
+
+        The barrier is max_t L(w_t) - ((1 - t) L(a) + t L(b)) (Entezari et al., 2022, arXiv 2110.06296; after Frankle et
+        al., 2020, arXiv 1912.05671), 0 at least; that of the accuracy is the largest drop below its interpolation.
+        """
+        rows = []
+        for curve, points in self.frame.groupby("curve", sort=False):
+            t, loss, accuracy = (points[name].to_numpy() for name in ("t", "loss", "accuracy"))
+            rise = loss - ((1 - t) * loss[0] + t * loss[-1])
+            drop = (1 - t) * accuracy[0] + t * accuracy[-1] - accuracy
+            row = {"curve": curve, "loss a": loss[0], "loss b": loss[-1], "barrier": rise.max(), "at": t[rise.argmax()]}
+            row |= {"accuracy a": accuracy[0], "accuracy b": accuracy[-1], "accuracy barrier": drop.max()}
+            rows.append({**row, "length": points["distance"].iloc[-1]})
+        return pd.DataFrame(rows)
+
+
+def path(
+    a: Any,
+    b: Any,
+    data: Any = "holdout",
+    *,
+    points: int = 21,
+    curve: bool = False,
+    train: Any = None,
+    steps: int = 500,
+    lr: float = 0.05,
+    client: int | None = None,
+    limit: int | None = 1000,
+    seed: int = 0,
+    batch: int = 64,
+    loss: Loss = cross_entropy,
+    progress: Callable[[int, int], object] | None = None,
+) -> Path:
+    """Measure loss and accuracy between two models of one network.
+
+    Args:
+        a: the model, or run, at t = 0.
+        b: the one at t = 1.
+        data: "holdout", "train" or "test" of the first run; a FederatedDataset; or (images, labels).
+        points: on each curve, both ends included.
+        curve: also train a quadratic Bezier curve from a to b; see `bezier_bend`.
+        train: samples to train it on, (images, labels) or a FederatedDataset (all clients' training samples); by default
+            those of the run or of `data`.
+        steps: steps of its training.
+        lr: its learning rate.
+        client: whose "train" or "test" samples to measure on.
+        limit: measure on at most this many samples.
+        seed: of samples and training.
+        batch: size of the batches, in training too.
+        loss: per-sample loss.
+        progress: called with the training steps and points done and their number; False stops (a curve still in
+            training is left out).
+
+    Raises:
+        ValueError: naming what cannot be measured, and why.
+    """
+    if points < 3:
+        raise ValueError(f"points = {points}: at least 3")
+    subjects = named({"a": a, "b": b})
+    found = targets(subjects, data, client=client, limit=limit, batch=batch, loss=loss, seed=seed)
+    target = found["a"]
+    start, end = (vector_of(target, found[name].model, name) for name in "ab")
+    total = points + curve * (points + steps)
+    ways: dict[str, Callable[[float], Tensor]] = {"line": lambda t: (1 - t) * start + t * end}
+    done = 0
+
+    def ticked() -> bool:
+        nonlocal done
+        done += 1
+        return progress is None or progress(done, total) is not False
+
+    if curve:
+        samples = _training_samples(train, data, subjects)
+        trainer = Target.of(target.model, *samples, batch=batch, loss=loss, one_class=True)
+        bend = bezier_bend(trainer, start, end, steps=steps, lr=lr, batch=batch, seed=seed, proceed=ticked)
+        if bend is not None:
+            ways["bezier"] = lambda t: bezier(start, bend, end, t)
+    meter, rows = Points(target), []
+    for name, way in ways.items():
+        before, distance = start, 0.0
+        for t in np.linspace(0, 1, points).tolist():
+            point = way(t)
+            losses, hits = (part[0].double() for part in meter.measure([point]))
+            distance += torch.linalg.vector_norm(point - before).item()
+            before = point
+            scores = {"loss": losses.mean().item(), "accuracy": hits.mean().item()}
+            scores["loss_error"] = losses.std(correction=0).item() / len(losses) ** 0.5
+            rows.append({"curve": name, "t": t, **scores, "distance": distance})
+            if not ticked():
+                return Path(pd.DataFrame(rows), {**target.about, **meter.about, "complete": False})
+    about = {"models": [getattr(one, "name", "") for one in (a, b)], "seed": seed, "points": points}
+    about |= {"curve steps": steps, "curve lr": lr} if curve else {}
+    return Path(pd.DataFrame(rows), {**target.about, **meter.about, **about, "complete": len(ways) == 1 + curve})
+
+
+def bezier(start: Tensor, bend: Tensor, end: Tensor, t: float) -> Tensor:
+    """The point t of a quadratic Bezier curve: (1 - t)^2 start + 2 t (1 - t) bend + t^2 end."""
+    return (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end
+
+
+def bezier_bend(
+    target: Target,
+    start: Tensor,
+    end: Tensor,
+    *,
+    steps: int = 500,
+    lr: float = 0.05,
+    batch: int = 64,
+    seed: int = 0,
+    proceed: Callable[[], bool] = lambda: True,
+) -> Tensor | None:
+    """The bend that makes the mean loss along the Bezier curve small (Garipov et al., 2018, arXiv 1802.10026).
+
+    Stochastic gradient descent with momentum 0.9 on the loss at a uniform t and a random batch, from the midpoint of
+    the ends; the learning rate falls linearly to a hundredth over the second half.
+
+    Args:
+        target: training loss and samples.
+        start: weights `[parameters]` at t = 0.
+        end: weights at t = 1.
+        steps: gradient steps.
+        lr: learning rate.
+        batch: samples a step.
+        seed: names the draws of t and batches.
+        proceed: asked after each step; if it says no, the result is None.
+
+    Raises:
+        ValueError: if the loss becomes infinite or NaN.
+    """
+    bend = ((start + end) / 2).requires_grad_()
+    optimiser = torch.optim.SGD([bend], lr=lr, momentum=0.9)
+    random, count = stream(seed, "bezier"), len(target.labels)
+    layout = (
+        torch.channels_last if target.device.type == "cpu" and target.images.dim() == 4 else torch.contiguous_format
+    )
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = lr * min(1.0, max(0.01, 2 * (1 - step / steps)))
+        t = random.random()
+        some = torch.from_numpy(random.choice(count, min(batch, count), replace=False)).to(target.device)
+        images = target.images[some].contiguous(memory_format=layout)
+        logits = functional_call(target.model, target.shaped(bezier(start, bend, end, t)), (images,))
+        mean = target.losses(logits, target.labels[some]).mean()
+        if not bool(mean.isfinite()):
+            raise ValueError(f"lr = {lr}: the curve's loss became {mean.item()} after {step} steps; take a smaller one")
+        optimiser.zero_grad()
+        mean.backward()
+        optimiser.step()
+        if not proceed():
+            return None
+    return bend.detach()
+
+
+def _training_samples(train: Any, data: Any, subjects: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    sources = [train, data, *(getattr(subject, "data", None) for subject in subjects.values())]
+    if train is not None and not hasattr(train, "samples"):
+        return train
+    source = next((one for one in sources if hasattr(one, "samples")), None)
+    if source is None:
+        raise ValueError("train: a curve needs samples to train on; give train=(images, labels) or a FederatedDataset")
+    images, labels = source.samples("train")
+    return images, labels

@@ -1,0 +1,129 @@
+"""Where a measurement's model and samples come from: a run, a data set, or the user's own tensors.
+
+The one place of this package that knows what a `Run` and a `FederatedDataset` offer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flatlab.data.augment import prepare
+from flatlab.geometry.target import Loss, Target, cross_entropy
+from flatlab.streams import key
+
+
+def aim(
+    subject: Any,
+    data: Any = "holdout",
+    *,
+    source: Any = None,
+    round: int | None = None,
+    which: str = "auto",
+    client: int | None = None,
+    limit: int | None = 1000,
+    part: str = "all",
+    batch: int = 64,
+    loss: Loss = cross_entropy,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+    one_class: bool = False,
+) -> Target:
+    """The target of a measurement of `subject`, a model or a run. Equal arguments give equal samples for every subject.
+
+    Args:
+        subject: an `nn.Module`, or a run.
+        data: "holdout", "train" or "test" of a run; a FederatedDataset (its holdout) or an index tensor into a run's
+            images; or a pair (images `[n, C, H, W]` normalised, labels `[n]`).
+        source: the FederatedDataset that names and indices refer to; a run's own by default.
+        round: a run's checkpoint; the latest by default.
+        which: a run's "global" or "swa" model; "auto" takes what its algorithm evaluates.
+        client: whose "train" or "test" samples; None takes those of all.
+        limit: at most this many samples of a data set, drawn with `seed`; None takes all. Given ones are taken whole.
+        part: "all", "body" or "head".
+        batch: size of the batches, only for networks that normalise with batch statistics.
+        loss: per-sample loss, `(logits [n, classes], labels [n]) -> [n]`.
+        seed: of the draw of samples from a data set, and of their order.
+        dtype: precision of the measurement; the model's by default.
+        one_class: accept samples of one class only.
+
+    Raises:
+        ValueError: naming what cannot be measured, and why.
+    """
+    run = None if isinstance(subject, nn.Module) else need_run(subject)
+    model = subject if run is None else run.model(round, which=which)
+    if run is None and round is not None:
+        raise ValueError(f"round = {round}: a model has no rounds; give its run")
+    source = run.data if run is not None and source is None else source
+    images, labels, name = choose_samples(data, source, client, limit, seed)
+    if not isinstance(data, (tuple, list)):
+        place = next(model.parameters()).device
+        images, labels = images.to(place), labels.to(place)
+    return Target.of(
+        model, images, labels, name=name, part=part, batch=batch, loss=loss, dtype=dtype, one_class=one_class
+    )
+
+
+def need_run(subject: Any) -> Any:
+    """The subject, if it is a run.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if isinstance(subject, nn.Module) or not all(hasattr(subject, name) for name in ("model", "data", "checkpoints")):
+        raise ValueError(f"{subject!r:.80}: a run is needed, as fl.train returns it")
+    return subject
+
+
+def client_models(run: Any, round: int | None = None, models: str = "clients") -> dict[int, nn.Module]:
+    """Models by client: with "clients", each participant's after its local training in `round`; with "global", the
+    global model for every client.
+    """
+    if models == "global":
+        model = run.model(round)
+        return dict.fromkeys(range(run.data.clients), model)
+    if models != "clients":
+        raise ValueError(f"models = {models!r}: 'clients' or 'global'")
+    return run.clients(run.round if round is None else round)
+
+
+def choose_samples(
+    data: Any, source: Any = None, client: int | None = None, limit: int | None = None, seed: int = 0
+) -> tuple[Tensor, Tensor, str]:
+    """Images `[n, C, H, W]`, labels `[n]` and name of the samples that `data` stands for (arguments as in `aim`)."""
+    if hasattr(data, "samples"):
+        source, data = data, "holdout"
+    if isinstance(data, str):
+        return _named(data, source, client, limit, seed)
+    if client is not None:
+        raise ValueError(f"client = {client}: only data='train' or data='test' belong to a client")
+    if isinstance(data, Tensor) and data.dim() == 1 and source is not None:
+        index = data.to(source.labels.device)
+        return prepare(source.images[index], source.mean, source.std), source.labels[index], "given indices"
+    if isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
+        return data[0], data[1], "given samples"
+    raise ValueError(
+        f"data = {type(data).__name__}: give 'holdout', 'train', 'test', or a pair of tensors (images, labels)"
+    )
+
+
+def _named(data: str, source: Any, client: int | None, limit: int | None, seed: int) -> tuple[Tensor, Tensor, str]:
+    if data not in ("holdout", "train", "test"):
+        raise ValueError(f"data = {data!r}: known are 'holdout', 'train', 'test', or give (images, labels)")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit = {limit}: at least 1 sample is needed")
+    if source is None:
+        raise ValueError(f"data = {data!r}: a name needs a run; give a model's samples as (images, labels)")
+    if client is not None and data == "holdout":
+        raise ValueError(f"client = {client}: the holdout belongs to no client; use data='train' or data='test'")
+    images, labels = source.samples(data, client=client, limit=limit, seed=seed)
+    order = _order(labels, seed)  # a set sorted by class must not make batches of one class
+    name = data if client is None else f"{data} of client {client}"
+    return images[order], labels[order], name if limit is None else f"{name}, at most {limit} drawn with seed {seed}"
+
+
+def _order(labels: Tensor, seed: int) -> Tensor:
+    random = torch.Generator().manual_seed(key(seed, "samples", len(labels)) % 2**63)
+    return torch.randperm(len(labels), generator=random).to(labels.device)

@@ -1,0 +1,9 @@
+"""Networks cut into body and head, without mutable buffers: the papers' own, torchvision's, or the user's."""
+
+from flatlab.models.build import build
+from flatlab.models.net import Model, macs, names
+from flatlab.models.norm import BatchStatNorm, sample_weight
+from flatlab.models.spec import ModelSpec
+from flatlab.models.split import split, stateless
+
+__all__ = ["BatchStatNorm", "Model", "ModelSpec", "build", "macs", "names", "sample_weight", "split", "stateless"]

@@ -1,0 +1,63 @@
+"""From a spec to a network with its first weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from flatlab.declare import SettingError
+from flatlab.models.cnn import cnn4, lenet
+from flatlab.models.mobilenet import mobilenet
+from flatlab.models.net import Model
+from flatlab.models.resnet import resnet18, resnet20
+from flatlab.models.spec import ModelSpec
+from flatlab.streams import torch_stream
+
+_BODIES = {"cnn4": cnn4, "lenet": lenet, "mobilenet": mobilenet, "resnet18": resnet18, "resnet20": resnet20}
+
+
+def build(spec: ModelSpec | str, shape: tuple[int, int, int], classes: int, seed: int = 0) -> Model:
+    """The network of `spec`, float32 on the CPU, its weights a function of the arguments alone.
+
+    Bodies start with PyTorch's default initialisation. Specs that differ only in `head_init` share their body's first
+    weights, and so do numbers of classes. PyTorch's global generator is left as it was.
+
+    Args:
+        spec: the settings, or just a name.
+        shape: channels, height and width of an image; 8x8 to 64x64 pixels are tested.
+        classes: outputs of the head, at least 1.
+        seed: of the stream "init".
+
+    Raises:
+        SettingError: for an unknown name, a custom network, a width that does not fit the groups, a bad shape.
+    """
+    spec = ModelSpec.from_dict(spec)
+    if spec.name == "custom":
+        raise SettingError("ModelSpec.name = 'custom': cannot be built from its name, give the model itself")
+    if len(shape) != 3 or min(shape) < 1:
+        raise SettingError(f"shape = {tuple(shape)}: needs (channels, height, width), each at least 1")
+    if classes < 1:
+        raise SettingError(f"classes = {classes}: needs at least 1")
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)  # another default draws other numbers
+    try:
+        with torch_stream(seed, "init"), torch.device("cpu"):
+            body, features = _BODIES[spec.name](spec, shape)
+            head = nn.Linear(features, classes)
+            _initialise(head, spec.head_init)
+    finally:
+        torch.set_default_dtype(dtype)
+    return Model(body, head)
+
+
+def _initialise(head: nn.Linear, kind: str) -> None:
+    """Re-draw the head: orthogonal rows, He's normal for ReLU, or Glorot's (Xavier's) uniform distribution."""
+    if kind == "default":
+        return
+    if kind == "orthogonal":
+        nn.init.orthogonal_(head.weight)
+    elif kind == "he":
+        nn.init.kaiming_normal_(head.weight, nonlinearity="relu")
+    else:
+        nn.init.xavier_uniform_(head.weight)
+    nn.init.zeros_(head.bias)

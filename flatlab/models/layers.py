@@ -1,0 +1,35 @@
+"""The block the built-in networks are made of: convolution, normalisation, ReLU."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import nn
+
+from flatlab.models.norm import BatchStatNorm
+from flatlab.models.spec import ModelSpec
+
+
+def block(
+    spec: ModelSpec,
+    before: int,
+    after: int,
+    kernel: int = 3,
+    stride: int = 1,
+    padding: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+    relu: bool = True,
+) -> nn.Sequential:
+    """A convolution from `before` to `after` channels, the spec's norm, and ReLU if wanted.
+
+    Without a norm, whose bias would do the same, the convolution always has a bias.
+    """
+    kind = spec.normalisation
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["conv"] = nn.Conv2d(before, after, kernel, stride, padding, groups=groups, bias=bias or kind == "none")
+    if kind != "none":
+        layers["norm"] = BatchStatNorm(after) if kind == "batch" else nn.GroupNorm(spec.groups, after)
+    if relu:
+        layers["relu"] = nn.ReLU()
+    return nn.Sequential(layers)

@@ -1,0 +1,63 @@
+"""A model is a body, then a head; here are the pair, the names of its parameters, and the arithmetic it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from flatlab.declare import SettingError
+
+
+class Model(nn.Module):
+    """`head(body(x))`, a pure function of parameters and batch: no buffer changes, nothing is drawn.
+
+    Its only children are `body`, images [batch, C, H, W] to features [batch, features], and `head`, features to logits
+    [batch, classes]; so the parts are the prefixes "body." and "head." of the parameters' names.
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [batch, classes] of images [batch, C, H, W]."""
+        return self.head(self.body(x))
+
+
+def names(model: Model, part: str = "all") -> tuple[str, ...]:
+    """The names of the parameters in a part, "all", "body" or "head", in the model's order.
+
+    Raises:
+        SettingError: if there is no such part.
+    """
+    if part not in ("all", "body", "head"):
+        raise SettingError(f"part = {part!r}: needs 'all', 'body' or 'head'")
+    return tuple(name for name, _ in model.named_parameters() if part == "all" or name.startswith(f"{part}."))
+
+
+def macs(model: nn.Module, shape: Sequence[int]) -> int:
+    """Multiply-accumulates of the convolution and linear layers in one forward pass of one sample [C, H, W].
+
+    Counts modules (`nn.Conv1d` to `nn.Conv3d`, `nn.Linear`) each time they run; norms, pools, biases and what a
+    forward calls as a bare function cost nothing here, as in the papers' tables.
+    """
+    total = 0
+
+    def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:
+        nonlocal total
+        total += output.numel() * math.prod(cast(Tensor, layer.weight).shape[1:])
+
+    layers = [m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))]
+    handles = [layer.register_forward_hook(count) for layer in layers]
+    try:
+        with torch.no_grad():
+            model(next(model.parameters()).new_zeros(1, *shape))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return total

@@ -1,0 +1,68 @@
+"""What a model is: its name and its variants, as settings that validate, hash and go into a run's JSON."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from flatlab.declare import Declared, SettingError, setting
+
+
+class ModelSpec(Declared):
+    """Settings of a network; a field of this type takes a plain name, such as "cnn4", as well."""
+
+    name: Literal["cnn4", "lenet", "mobilenet", "resnet18", "resnet20", "custom"] = setting(
+        "cnn4", "network; custom: the user's own, cut by models.split"
+    )
+    norm: Literal["default", "batch", "group", "none"] = setting(
+        "default", "normalisation; default: none for lenet, batch statistics for the others"
+    )
+    groups: int = setting(2, "groups of channels under norm = group; without effect otherwise", ge=1, span=(1, 32))
+    width: float = setting(1.0, "factor on every layer's channels", gt=0, unit="×", log=True, span=(0.125, 2))
+    head_init: Literal["default", "orthogonal", "he", "xavier"] = setting(
+        "default", "the head's first weights; default: PyTorch's, uniform with a bias; the others: zero bias"
+    )
+    fingerprint: str | None = setting(None, "custom only: tells the user's networks apart")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fits_custom(self) -> Self:
+        if self.name != "custom":
+            if self.fingerprint is not None:
+                raise ValueError(f"fingerprint = {self.fingerprint!r}: only for name = 'custom', leave it None")
+            return self
+        if self.fingerprint is None:
+            raise ValueError("fingerprint = None: name = 'custom' needs a text that tells the network apart")
+        for field in ("norm", "groups", "width", "head_init"):
+            given, only = getattr(self, field), type(self).model_fields[field].default
+            if given != only:
+                raise ValueError(f"{field} = {given!r}: a custom network is used as it is, leave it at {only!r}")
+        return self
+
+    @property
+    def normalisation(self) -> str:
+        """The norm in use: "batch", "group" or "none"."""
+        if self.norm == "default":
+            return "none" if self.name == "lenet" else "batch"
+        return self.norm
+
+    def channels(self, base: int) -> int:
+        """Channels of a layer that has `base` of them at width 1: rounded, at least 1.
+
+        Raises:
+            SettingError: if GroupNorm cannot share them out; two channels a group at least, because a group with a
+                single value (a 1x1 map) would come out constant.
+        """
+        channels = max(1, round(base * self.width))
+        if self.normalisation == "group" and (channels % self.groups or channels < 2 * self.groups):
+            raise SettingError(
+                f"ModelSpec.width = {self.width}: {self.name} gets a layer of {channels} channels, and norm = 'group' "
+                f"with groups = {self.groups} needs a multiple of {self.groups}, at least {2 * self.groups}; "
+                f"multiples of {self.groups / 8:g} always fit"
+            )
+        return channels

@@ -1,0 +1,31 @@
+"""How an algorithm is run: cohort, evaluation, one round, a run with its files."""
+
+from .cohort import Cohort, Trained
+from .engine import pick_device
+from .evaluate import Evaluation, Score, score, score_clients, score_holdout
+from .experiment import Experiment, Parent
+from .federation import Diverged, Round, State
+from .run import Run, RunDone
+from .store import BadCheckpoint, RunBusy
+from .train import train
+
+__all__ = [
+    "BadCheckpoint",
+    "Cohort",
+    "Diverged",
+    "Evaluation",
+    "Experiment",
+    "Parent",
+    "Round",
+    "Run",
+    "RunBusy",
+    "RunDone",
+    "Score",
+    "State",
+    "Trained",
+    "pick_device",
+    "score",
+    "score_clients",
+    "score_holdout",
+    "train",
+]

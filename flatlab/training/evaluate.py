@@ -1,0 +1,134 @@
+"""Plain scoring: loss and accuracy of weights on the holdout and on the clients' own sets, without augmentation.
+
+Networks with batch statistics normalise with the statistics of the batch that is scored, so the batch belongs to the
+protocol (FedBABU's official code does the same; the result is transductive). A client's set is one batch unless
+`bn_eval="batch128"`, which cuts it into batches of 128 as the official code does; the holdout is scored in batches of
+`batch_size` in a fixed shuffled order, so that a test set sorted by class does not make batches of one class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..algorithms import Params
+from ..data import FederatedDataset, prepare
+from ..declare import Declared, setting
+from ..models import Model
+from ..streams import stream
+from .objective import logits
+
+
+class Evaluation(Declared):
+    """What is scored, and when. The last round is always scored."""
+
+    every: int = setting(
+        1, "score the global model on the holdout after every so many rounds; 0: only at the end", ge=0
+    )
+    clients_every: int = setting(
+        0, "score every client's initial accuracy after so many rounds; 0: only at the end", ge=0
+    )
+    batch_size: int = setting(128, "samples per holdout batch; with batch statistics it is part of the protocol", ge=1)
+    bn_eval: Literal["client", "batch128"] = setting(
+        "client", "a client's test set as one batch, or in batches of 128 (FedBABU's official code)"
+    )
+
+    def holdout_due(self, round: int, rounds: int) -> bool:
+        """Whether the holdout is scored after `round` (from 1)."""
+        return round == rounds or (self.every > 0 and round % self.every == 0)
+
+    def clients_due(self, round: int, rounds: int) -> bool:
+        """Whether all clients are scored after `round` (from 1)."""
+        return round == rounds or (self.clients_every > 0 and round % self.clients_every == 0)
+
+
+class Score(NamedTuple):
+    """Mean cross-entropy and share of correct predictions; per client if given for clients."""
+
+    loss: Tensor
+    accuracy: Tensor
+
+
+def score(
+    model: Model, params: Params, data: FederatedDataset, index: Tensor, batch_size: int, channels_last: bool = False
+) -> Score:
+    """Score `params` on the samples `index`, in order, in batches of `batch_size`."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    if channels_last:
+        params = {k: v.contiguous(memory_format=layout) if v.dim() == 4 else v for k, v in params.items()}
+    lost: Tensor | float = 0.0
+    right: Tensor | int = 0
+    with torch.no_grad():
+        for part in index.split(batch_size):
+            images, labels = prepare(data.images[part], data.mean, data.std, {}, data.augmentation), data.labels[part]
+            outputs = logits(model, params, images.contiguous(memory_format=layout))
+            lost = lost + F.cross_entropy(outputs, labels, reduction="sum").double()
+            right = right + (outputs.argmax(1) == labels).sum()
+    return Score(torch.as_tensor(lost) / len(index), torch.as_tensor(right) / len(index))
+
+
+def score_holdout(
+    model: Model, params: Params, data: FederatedDataset, batch_size: int, channels_last: bool = False
+) -> Score:
+    """Score on the whole global test set."""
+    order = torch.from_numpy(stream(0, "holdout order").permutation(len(data.holdout))).to(data.holdout.device)
+    return score(model, params, data, data.holdout[order], batch_size, channels_last)
+
+
+def score_clients(
+    model: Model,
+    params: Params,
+    data: FederatedDataset,
+    clients: Sequence[int],
+    bn_eval: str = "client",
+    own: Params | None = None,
+    channels_last: bool = False,
+    batched: bool = False,
+    budget: int = 2**16,
+) -> Score:
+    """Score each of `clients` on its own test set; `own` holds parameters with a leading axis over `clients`.
+
+    Returns losses and accuracies [clients]; nan for a client without test samples.
+    """
+    if batched and bn_eval == "client":
+        return _score_stacked(model, params, data, clients, own or {}, budget)
+    found = []
+    for row, client in enumerate(clients):
+        mine = {name: value[row] for name, value in (own or {}).items()}
+        index = data.test[client]
+        size = 128 if bn_eval == "batch128" else max(1, len(index))
+        found.append(score(model, {**params, **mine}, data, index, size, channels_last))
+    return Score(*(torch.stack([value.cpu().double() for value in column]) for column in zip(*found, strict=True)))
+
+
+def _score_stacked(
+    model: Model, params: Params, data: FederatedDataset, clients: Sequence[int], own: Params, budget: int
+) -> Score:
+    """Many clients in one batch; sets of different sizes are padded, and padding does not enter the statistics."""
+    shared = {name: value for name, value in params.items() if name not in own}
+
+    def one(mine: Params, images: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = logits(model, {**shared, **mine}, images, weight)
+        kept = weight > 0
+        each = F.cross_entropy(outputs, labels, reduction="none")
+        lost = torch.where(kept, each, torch.zeros_like(each)).double().sum()
+        return lost / weight.sum(), ((outputs.argmax(1) == labels) & kept).sum() / weight.sum()
+
+    longest = max(1, max(len(data.test[client]) for client in clients))
+    size = max(1, budget // longest)
+    found = []
+    with torch.no_grad():
+        for start in range(0, len(clients), size):
+            tests = [data.test[client] for client in clients[start : start + size]]
+            index = torch.nn.utils.rnn.pad_sequence(tests, batch_first=True)
+            counts = torch.tensor([len(test) for test in tests], device=index.device)
+            weight = (torch.arange(index.shape[1], device=index.device) < counts[:, None]).float()
+            flat = prepare(data.images[index.reshape(-1)], data.mean, data.std, {}, data.augmentation)
+            mine = {name: value[start : start + size] for name, value in own.items()}
+            images = flat.reshape(*index.shape, *flat.shape[1:])
+            found.append(torch.func.vmap(one)(mine, images, data.labels[index], weight))
+    return Score(*(torch.cat([value.cpu().double() for value in column]) for column in zip(*found, strict=True)))

@@ -1,0 +1,81 @@
+"""An `Experiment` says what to train: frozen, validated, with an exact JSON round trip; its hash names the run."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from ..algorithms import Algorithm
+from ..data import DataSpec
+from ..declare import Declared, SettingError, setting
+from ..models import ModelSpec
+from .evaluate import Evaluation
+
+
+class Parent(Declared):
+    """Where a forked run begins."""
+
+    run: str = setting(..., "id of the run it was forked from")
+    round: int = setting(..., "round after which it was forked", ge=0)
+
+
+class Experiment(Declared):
+    """Data, model, algorithm and schedule of one run. Values that only change speed are not part of it."""
+
+    data: DataSpec = setting(..., "data set, partition, clients, augmentation")
+    model: ModelSpec = setting(ModelSpec(name="cnn4"), "network")
+    algorithm: Algorithm = setting(..., "what clients and server do")
+    rounds: int = setting(100, "communication rounds", ge=1, unit="rounds", span=(1, 500))
+    participation: float = setting(1.0, "fraction of the clients sampled in each round", gt=0, le=1)
+    sampling: Literal["stream", "round_seed"] = setting(
+        "stream", "clients drawn from seed and round, or as the official FedSAM code does: from the round alone"
+    )
+    evaluation: Evaluation = setting(Evaluation(), "what is scored, and when")
+    seed: int = setting(0, "seed of all random streams but the partition's", ge=0)
+    parent: Parent | None = setting(None, "where a forked run begins")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Experiment:
+        self.algorithm.check(self.rounds)
+        if self.parent is not None and self.parent.round >= self.rounds:
+            raise SettingError(f"rounds = {self.rounds}: must exceed the parent's round {self.parent.round}")
+        return self
+
+    @property
+    def id(self) -> str:
+        """Readable name with a hash of the canonical JSON."""
+        digest = hashlib.blake2b(self.to_json().encode(), digest_size=5).hexdigest()
+        return f"{self.algorithm.kind}-{self.model.name}-{self.data.name}-{digest}".lower()
+
+    def cohort_size(self, population: int) -> int:
+        """Clients sampled in a round: max(floor(participation x clients), 1), as in FedBABU's official code."""
+        return max(math.floor(self.participation * population + 1e-9), 1)
+
+    @classmethod
+    def from_toml(cls, path: str | Path, changes: dict[str, Any] | None = None) -> Experiment:
+        """Read a TOML file, with `changes` such as {"algorithm.lr": 0.05} applied.
+
+        Raises:
+            SettingError: if the file is not TOML or a setting is wrong.
+        """
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise SettingError(f"{path}: not valid TOML: {error}") from None
+        for name, value in (changes or {}).items():
+            *parents, last = name.split(".")
+            place = values
+            for parent in parents:
+                inner = place.setdefault(parent, {})
+                if isinstance(inner, str):  # a kind given by its name alone
+                    inner = place[parent] = {("name" if parent in ("model", "data") else "kind"): inner}
+                if not isinstance(inner, dict):
+                    raise SettingError(f"{name} = {value!r}: {parent} is not a table in {path}")
+                place = inner
+            place[last] = value
+        return cls.from_dict(values)

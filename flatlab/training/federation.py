@@ -1,0 +1,264 @@
+"""One federated round as a pure function of the state: sample, train locally, fold, update the server, average.
+
+No files, no progress, no choice of device: `Run` adds those.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..algorithms import Params
+from ..data import FederatedDataset
+from ..models import Model, names
+from ..streams import stream
+from .cohort import Cohort
+from .evaluate import Score, score_clients, score_holdout
+from .experiment import Experiment
+
+SERVER = -1  # stands for the server where a client's id is expected
+
+
+class Diverged(RuntimeError):
+    """The training loss or the weights of a client stopped being numbers."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that the next round depends on, besides the experiment."""
+
+    round: int  # rounds done
+    params: Params  # the global model
+    slots: dict[str, Params] = field(default_factory=dict)  # the server optimiser's
+    swa: Params = field(default_factory=dict)  # the average, empty before it starts
+    swa_count: int = 0
+    personal: Params = field(default_factory=dict)  # parts that each client keeps, [population, ...]
+    velocity: Params = field(default_factory=dict)  # momentum that each client keeps, [population, ...]
+
+    def flat(self) -> dict[str, Tensor]:
+        """One dictionary of tensors, for a file."""
+        groups = {"params": self.params, "swa": self.swa, "personal": self.personal, "velocity": self.velocity}
+        groups |= {f"slots/{slot}": values for slot, values in self.slots.items()}
+        return {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
+
+    @classmethod
+    def from_flat(cls, tensors: dict[str, Tensor], round: int, swa_count: int, device: torch.device) -> State:
+        """The inverse of `flat`."""
+        groups: dict[str, Params] = {}
+        for key, value in tensors.items():
+            group, name = key.rsplit("/", 1)
+            groups.setdefault(group, {})[name] = value.to(device)
+        slots = {
+            group.removeprefix("slots/"): groups.pop(group) for group in list(groups) if group.startswith("slots/")
+        }
+        return cls(round=round, swa_count=swa_count, slots=slots, **{"params": {}, **groups})
+
+    def plain(self) -> State:
+        """The same with plain strides, as if read from a file: kernels round differently for other strides."""
+        one = {k: _plain(v) for k, v in self.flat().items()}
+        return State.from_flat(one, self.round, self.swa_count, next(iter(self.params.values())).device)
+
+    @property
+    def served(self) -> Params:
+        """The parameters to evaluate: the average once it exists, else the global model."""
+        return self.swa or self.params
+
+
+@dataclass(frozen=True)
+class Round:
+    """What happened in a round."""
+
+    number: int  # from 1
+    lr: float
+    clients: tuple[int, ...]
+    samples: int  # sample passes: samples held x epochs
+    loss: tuple[float, ...]  # per sampled client: mean training loss
+    drift: tuple[float, ...]  # per sampled client: Euclidean distance moved by the trained part
+    holdout: Score | None = None
+    initial: Score | None = None  # per client of the federation, on its own test set
+    seconds: float = 0.0  # training
+    evaluation_seconds: float = 0.0
+
+    def rows(self) -> list[dict[str, object]]:
+        """The round as rows of the history. Timings are not among them: they differ from run to run."""
+        found: list[tuple[str, str, float, int]] = [("train", "lr", self.lr, SERVER)]
+        for client, loss, drift in zip(self.clients, self.loss, self.drift, strict=True):
+            found += [("train", "loss", loss, client), ("train", "drift", drift, client)]
+        if self.holdout is not None:
+            found += [("holdout", "loss", float(self.holdout.loss), SERVER)]
+            found += [("holdout", "accuracy", float(self.holdout.accuracy), SERVER)]
+        if self.initial is not None:
+            for client, (loss, accuracy) in enumerate(zip(*(c.tolist() for c in self.initial), strict=True)):
+                found += [("test", "loss", loss, client), ("test", "accuracy", accuracy, client)]
+        keys = ("split", "metric", "value", "client")
+        return [{"round": self.number, **dict(zip(keys, row, strict=True))} for row in found]
+
+
+class Federation:
+    """An experiment on its data, ready to be computed."""
+
+    def __init__(self, experiment: Experiment, data: FederatedDataset, model: Model, cohort: Cohort) -> None:
+        self.experiment, self.data, self.model, self.cohort = experiment, data, model, cohort
+        algorithm = experiment.algorithm
+        trained = set(names(model, algorithm.train))
+        shared = set() if algorithm.share == "none" else set(names(model, algorithm.share))
+        self.sent = trained & shared
+        self.kept = trained - shared
+        self.holders = (torch.cat(data.train),) if algorithm.pooled else data.train
+
+    def start(self, params: Params | None = None) -> State:
+        """The state before the first round: the model's own weights unless `params` are given."""
+        device = self.data.images.device
+        params = params or {name: value.detach().to(device) for name, value in self.model.named_parameters()}
+        return self.with_client_state(State(0, params).plain())
+
+    def with_client_state(self, state: State) -> State:
+        """Give each client the parts it keeps, where the state has none yet (also when forking changes them)."""
+        population, algorithm = len(self.holders), self.experiment.algorithm
+
+        def each(value: Tensor) -> Tensor:
+            return value.unsqueeze(0).repeat(population, *(1 for _ in value.shape))
+
+        personal = {k: state.personal.get(k, each(state.params[k])) for k in sorted(self.kept)}
+        velocity: Params = {}
+        if algorithm.keep_momentum and algorithm.momentum:
+            moving = sorted(self.sent | self.kept)
+            velocity = {k: state.velocity.get(k, each(torch.zeros_like(state.params[k]))) for k in moving}
+        return dataclasses.replace(state, personal=personal, velocity=velocity)
+
+    def sample(self, round: int) -> list[int]:
+        """The clients of `round` (from 0), ascending; without replacement."""
+        population = len(self.holders)
+        size = self.experiment.cohort_size(population)
+        if self.experiment.sampling == "round_seed":
+            ids = sorted(range(population), key=str)
+            drawn = np.random.RandomState(round).choice(ids, size, replace=False)
+        else:
+            drawn = stream(self.experiment.seed, "sampling", round).choice(population, size, replace=False)
+        return sorted(int(client) for client in drawn)
+
+    def local(self, state: State, clients: list[int]) -> Iterator[tuple[list[int], Params, Params, Params, Tensor]]:
+        """Local training of `clients` from `state`, chunk by chunk.
+
+        Yields ids, and with a leading axis over them: trained parameters, momentum, messages, losses.
+        """
+        experiment, algorithm = self.experiment, self.experiment.algorithm
+        chunks = self.cohort.train(
+            algorithm,
+            state.params,
+            [self.holders[client] for client in clients],
+            [("train", state.round, client) for client in clients],
+            seed=experiment.seed,
+            lr=algorithm.rate(state.round, experiment.rounds),
+            own={name: value[clients] for name, value in state.personal.items()},
+            velocity={name: value[clients] for name, value in state.velocity.items()},
+        )
+        for chunk in chunks:
+            yield [clients[i] for i in chunk.clients], chunk.params, chunk.velocity, chunk.message, chunk.loss
+
+    def advance(self, state: State) -> tuple[State, Round]:
+        """The next state, and what happened.
+
+        Raises:
+            Diverged: if a client's loss or weights are not finite, naming round and client.
+        """
+        experiment, algorithm = self.experiment, self.experiment.algorithm
+        round, rounds = state.round, experiment.rounds
+        clients = self.sample(round)
+        swa, count = state.swa, state.swa_count
+        if algorithm.swa is not None:
+            swa, count = algorithm.swa.before(round, rounds, state.params, swa, count)
+
+        total: Params = {}
+        mass = 0.0
+        personal, velocity = dict(state.personal), dict(state.velocity)
+        losses: list[float] = []
+        drifts: list[float] = []
+        for ids, params, speed, message, loss in self.local(state, clients):
+            where = torch.tensor(ids, device=loss.device)
+            drift = sum(value.flatten(1).pow(2).sum(1) for value in message.values())
+            losses += loss.tolist()
+            drifts += torch.as_tensor(drift).sqrt().tolist()
+            self._check(round, ids, losses[-len(ids) :], drifts[-len(ids) :])
+            sizes = [len(self.holders[client]) if algorithm.aggregation == "weighted" else 1 for client in ids]
+            weights = torch.tensor(sizes, dtype=torch.float32, device=loss.device)
+            mass += float(sum(sizes))
+            for name in self.sent:
+                part = torch.tensordot(weights, message[name], 1)
+                total[name] = total[name] + part if name in total else part
+            personal |= {k: v.index_copy(0, where, params[k]) for k, v in personal.items()}
+            velocity |= {k: v.index_copy(0, where, speed[k]) for k, v in velocity.items()}
+
+        params, slots = dict(state.params), state.slots
+        if total:
+            mean = {name: total[name] / mass for name in params if name in total}  # in the model's order
+            moved, slots = algorithm.server.update({name: params[name] for name in mean}, mean, slots)
+            params |= moved
+        if algorithm.server_data is not None:
+            params |= self._server_epoch(round, params)
+        if algorithm.swa is not None:
+            swa, count = algorithm.swa.after(round, rounds, params, swa, count)
+        samples = algorithm.epochs * sum(len(self.holders[client]) for client in clients)
+        lr = algorithm.rate(round, rounds)
+        report = Round(round + 1, lr, tuple(clients), samples, tuple(losses), tuple(drifts))
+        return State(round + 1, params, slots, swa, count, personal, velocity).plain(), report
+
+    def evaluate(self, state: State, report: Round) -> Round:
+        """Add the scores that are due after this round."""
+        evaluation, rounds = self.experiment.evaluation, self.experiment.rounds
+        fast = self.cohort.channels_last
+        # A model of which clients keep parts is no global model: it has no holdout score.
+        if evaluation.holdout_due(state.round, rounds) and not self.kept:
+            holdout = score_holdout(self.model, state.served, self.data, evaluation.batch_size, fast)
+            report = dataclasses.replace(report, holdout=holdout)
+        if evaluation.clients_due(state.round, rounds):
+            initial = score_clients(
+                self.model,
+                state.served,
+                self.data,
+                range(self.data.clients),
+                evaluation.bn_eval,
+                state.personal,
+                fast,
+                self.cohort.batched,
+            )
+            report = dataclasses.replace(report, initial=initial)
+        return report
+
+    def _server_epoch(self, round: int, params: Params) -> Params:
+        algorithm, seed = self.experiment.algorithm, self.experiment.seed
+        held = algorithm.server_data
+        assert held is not None
+        pool = torch.cat(self.data.train)
+        size = max(1, int(held.share * len(pool)))
+        chosen = stream(seed, "server data").choice(len(pool), size, replace=False)
+        index = pool[torch.from_numpy(chosen).to(pool.device)]
+        plain = algorithm.replace(epochs=1, mu=0.0)
+        lr = algorithm.rate(round, self.experiment.rounds)
+        trained = next(
+            self.cohort.train(plain, params, [index], [("train", round, "server")], seed=seed, lr=lr, part=held.train)
+        )
+        self._check(round, [SERVER], trained.loss.tolist(), [0.0])
+        return {name: value[0] for name, value in trained.params.items()}
+
+    def _check(self, round: int, ids: list[int], losses: list[float], drifts: list[float]) -> None:
+        for client, loss, drift in zip(ids, losses, drifts, strict=True):
+            if not (math.isfinite(loss) and math.isfinite(drift)):
+                who = "the server's own data" if client == SERVER else f"client {client}"
+                raise Diverged(
+                    f"round {round + 1}, {who}: the training loss became {loss}, the step {drift}; lower"
+                    f" algorithm.lr = {self.experiment.algorithm.lr:g}, or set algorithm.clip"
+                )
+
+
+def _plain(value: Tensor) -> Tensor:
+    # contiguous() would keep what it calls contiguous: an axis of length 1 may have any stride.
+    if value.stride() == torch.empty(value.shape, device="meta").stride():
+        return value
+    return value.clone(memory_format=torch.contiguous_format)

@@ -1,0 +1,456 @@
+"""A `Run` trains an experiment round by round and remembers everything in a directory named after its id.
+
+It can be stopped anywhere and made again: it goes on where it was, with the same numbers. Going back never overwrites:
+rounds that are on record are replayed, and a change of settings makes a fork, a run of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from .. import results
+from ..algorithms import Params
+from ..data import FederatedDataset
+from ..declare import SettingError
+from ..models import Model
+from .cohort import Cohort, Engine
+from .engine import Pace, pick_device, remembered_pace
+from .experiment import Experiment, Parent
+from .federation import Federation, Round, State
+from .interrupt import soft_interrupt
+from .network import network
+from .store import BadCheckpoint, Store, empty_history
+
+Listener = Callable[["Run", Round], None]
+
+
+class RunDone(RuntimeError):
+    """All rounds are done."""
+
+
+class Run:
+    """An experiment in training, or trained.
+
+    Args:
+        experiment: what to train.
+        data: the federated data set, if it is at hand; else it is made again from `experiment.data`.
+        model: the network, needed if it is a user's own (`experiment.model.name == "custom"`).
+        store: folder that holds the directories of runs.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        engine: "auto", "batch" or "loop"; see `Cohort`.
+        chunk: clients computed at a time by "batch"; None: as many as fit.
+        channels_last: memory format of "loop" on a CPU; None: the faster one, by a short measurement.
+        checkpoint_every: rounds between states that are kept for good; None: about fifty over the run.
+        root: folder of the data sets.
+
+    Raises:
+        SettingError: if data or model are not those of the experiment, or a setting is out of range.
+        BadCheckpoint: if the directory holds states of another model.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        data: FederatedDataset | None = None,
+        model: Model | None = None,
+        *,
+        store: str | Path = "runs",
+        device: str | torch.device = "auto",
+        engine: Engine = "auto",
+        chunk: int | None = None,
+        channels_last: bool | None = None,
+        checkpoint_every: int | None = None,
+        root: str | Path = "data",
+    ) -> None:
+        self.device = pick_device(device)
+        for name, value in (("chunk", chunk), ("checkpoint_every", checkpoint_every)):
+            if value is not None and value < 1:
+                raise SettingError(f"{name} = {value}: must be at least 1")
+        if data is None:
+            data = experiment.data.load(root)
+        elif experiment.data not in (data.spec, data.spec.replace(fingerprint=None)):
+            raise SettingError(
+                f"data: made by {data.spec.to_json()}, the experiment asks for {experiment.data.to_json()}"
+            )
+        # A specification without fingerprint has now met its data: the id must not depend on which of them came first.
+        self.experiment = experiment.replace(data=data.spec)
+        self.data = data.to(self.device)
+        self._checkpoint_every = checkpoint_every or max(1, experiment.rounds // 50)
+        self._root = root
+        self._stop = threading.Event()
+        self.directory = Path(store) / self.experiment.id
+        self._store = Store(self.directory)
+        written = self._store.read_json("versions.json")
+        shape, classes = self.data.shape, self.data.classes
+        net = network(self.experiment.model, model, shape, classes, experiment.seed, written is not None)
+        net = copy.deepcopy(net).to(self.device)
+        cohort = Cohort(net, self.data, engine, chunk)
+        if not cohort.batched and self.device.type == "cpu":
+            # A run keeps the pace that it began with: another would round differently.
+            known = written and Pace(written["threads"], written["channels_last"])
+            pace = known or remembered_pace(self.experiment, net, self.data)
+            fast = pace.channels_last if channels_last is None else channels_last
+            cohort = dataclasses.replace(cohort, threads=pace.threads, channels_last=fast)
+        self._federation = Federation(self.experiment, self.data, net, cohort)
+        self._state = self._restored()
+        self._known = self._state.round
+
+    @classmethod
+    def open(cls, directory: str | Path, data: FederatedDataset | None = None, **options: Any) -> Run:
+        """The run in a directory, as far as it has come; `options` as for `Run`.
+
+        Raises:
+            FileNotFoundError: if the directory holds no run.
+        """
+        directory = Path(directory)
+        try:
+            experiment = Experiment.from_json((directory / "experiment.json").read_text())
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{directory}: holds no run (no experiment.json)") from None
+        return cls(experiment, data, store=directory.parent, **options)
+
+    # What it is, and how far it has come
+
+    @property
+    def id(self) -> str:
+        """Hash-bearing name; also the directory's."""
+        return self.experiment.id
+
+    @property
+    def name(self) -> str:
+        """How figures and tables call it: the algorithm, with SWA and crossed steps named."""
+        algorithm = self.experiment.algorithm
+        plain = type(algorithm).model_fields["local"].default
+        crossed = "" if algorithm.local.kind == plain.kind else f" {algorithm.local.kind.upper()}"
+        return f"{algorithm.kind}{crossed}{' + SWA' if algorithm.swa else ''}"
+
+    @property
+    def round(self) -> int:
+        """Rounds done, as this object sees it (less than on record after `rewind`)."""
+        return self._state.round
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of the experiment."""
+        return self.experiment.rounds
+
+    @property
+    def done(self) -> bool:
+        """Whether all rounds are done."""
+        return self.round >= self.rounds
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """Rounds whose state is stored."""
+        return self._store.checkpoints()
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Tidy: round, split (train, holdout, test = the clients' own), metric, value, client (-1: all)."""
+        return self._store.history(self.round) if self.directory.exists() else empty_history()
+
+    @property
+    def timings(self) -> pd.DataFrame:
+        """Per round: seconds of training and of evaluation, sample passes."""
+        path = self.directory / "timings.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        rows = [json.loads(line) for line in lines if line.endswith("}")]
+        table = pd.DataFrame(rows, columns=["round", "seconds", "evaluation_seconds", "samples"])
+        return table.drop_duplicates("round", keep="last", ignore_index=True)
+
+    # Training
+
+    def step(self) -> Round:
+        """Do one round: train, evaluate what is due, put it on record. A round already on record is replayed.
+
+        Raises:
+            RunDone: if there is no round left.
+            RunBusy: if another process trains this run.
+            Diverged: if a client's loss is no longer a number.
+        """
+        if self.round < self._known:
+            return self._advance()[1]
+        with self._store.held():
+            self._catch_up()
+            if self.done:
+                raise RunDone(f"{self.id}: all {self.rounds} rounds are done")
+            if not (self.directory / "experiment.json").exists():
+                self._open_directory()
+            before = self._state
+            state, report = self._advance()
+            try:
+                self._record(state, report)
+            except OSError as error:
+                self._state = before
+                raise OSError(
+                    error.errno,
+                    f"{self.directory}: round {report.number} could not be stored ({error});"
+                    f" the state after round {before.round} is whole",
+                ) from error
+            return report
+
+    def __iter__(self) -> Iterator[Round]:
+        """The rounds that are left, each done when it is asked for."""
+        self._stop.clear()
+        while not self.done and not self._stop.is_set():
+            yield self.step()
+
+    def to(self, round: int | None = None, listener: Listener | None = None, wait: float = 0.0) -> Run:
+        """Train until `round` rounds are done (all if None); `listener(run, round)` hears of each.
+
+        An interrupt (Ctrl-C, a notebook's stop button) lets the round in flight end; a second one does not.
+
+        Args:
+            round: from the present round to `rounds`.
+            listener: called after each round, on the thread that trains.
+            wait: seconds to wait if another process trains this run.
+
+        Raises:
+            SettingError: if `round` is out of range.
+            RunBusy, Diverged: as `step`.
+            KeyboardInterrupt: after the round in flight; the message says how to go on.
+        """
+        target = self.rounds if round is None else round
+        if not 0 <= target <= self.rounds:
+            raise SettingError(f"round = {target}: must be between 0 and the experiment's {self.rounds} rounds")
+        self._stop.clear()
+        if self.round >= target:
+            return self
+        with self._store.held(wait), soft_interrupt(self._stop) as interrupted:
+            self._catch_up()
+            while self.round < target and not self._stop.is_set():
+                report = self.step()
+                if listener is not None:
+                    listener(self, report)
+        if interrupted.is_set() and self.round < target:
+            raise KeyboardInterrupt(f"stopped after round {self.round} of {self.rounds}; make the run again to go on")
+        return self
+
+    def stop(self) -> None:
+        """Ask the loop in `to` or `for round in run` to end after the round in flight; safe from any thread."""
+        self._stop.set()
+
+    def rewind(self, round: int) -> Run:
+        """Go back to the state after `round`. Nothing on disk changes; rounds on record are replayed from there."""
+        self._state = self.state(round)
+        return self
+
+    def fork(self, round: int | None = None, **changes: Any) -> Run:
+        """A new run that begins with this one's state after `round` and goes on under changed settings.
+
+        `changes` are fields of `Experiment`, e.g. `run.fork(round=50, algorithm=FedASAM(rho=0.5))`. Momentum of the
+        server and parts kept by clients go along where the new algorithm has them.
+        """
+        round = self.round if round is None else round
+        state = self.state(round)
+        experiment = self.experiment.replace(parent=Parent(run=self.id, round=round), **changes)
+        same_server = experiment.algorithm.server.kind == self.experiment.algorithm.server.kind
+        child = Run(
+            experiment,
+            self.data,
+            copy.deepcopy(self._federation.model),
+            store=self.directory.parent,
+            device=self.device,
+            engine=self._federation.cohort.engine,
+            chunk=self._federation.cohort.chunk,
+            channels_last=self._federation.cohort.channels_last,
+            checkpoint_every=self._checkpoint_every,
+            root=self._root,
+        )
+        if child.directory.exists():  # forked in the same way before
+            return child
+        slots = state.slots if same_server else {}
+        keeps_average = experiment.algorithm.swa is not None
+        child._state = child._federation.with_client_state(
+            State(
+                round,
+                state.params,
+                slots,
+                state.swa if keeps_average else {},
+                state.swa_count if keeps_average else 0,
+                state.personal,
+                state.velocity,
+            )
+        )
+        child._known = round
+        with child._store.held():
+            child._open_directory()
+            child._store.write_history(self._store.history(round))
+        return child
+
+    # Looking at it
+
+    def state(self, round: int | None = None) -> State:
+        """The full state after `round` (default: now). Rounds without a checkpoint are replayed from the one before.
+
+        Raises:
+            SettingError: if the run has not come that far.
+        """
+        round = self.round if round is None else round
+        if round == self.round:
+            return self._state
+        if not 0 <= round <= self._known:
+            raise SettingError(f"round = {round}: must be between 0 and {self._known}, the rounds on record")
+        state = self._federation.start() if self.experiment.parent is None else None
+        for stored in reversed([stored for stored in self.checkpoints if stored <= round]):
+            try:
+                state = self._loaded(stored)
+                break
+            except BadCheckpoint:
+                continue
+        if state is None or state.round > round:
+            raise SettingError(f"round = {round}: this fork begins at round {self.checkpoints[0]}")
+        while state.round < round:
+            state, _ = self._federation.advance(state)
+        return state
+
+    def model(self, round: int | None = None, which: str = "auto", client: int | None = None) -> Model:
+        """A copy of the network with the weights after `round` (default: now).
+
+        Args:
+            round: rounds done.
+            which: "global", "swa" (the server's average), or "auto": the average where it exists.
+            client: with the parts that this client keeps for itself, if any.
+        """
+        state = self.state(round)
+        if which not in ("auto", "global", "swa"):
+            raise SettingError(f"which = {which!r}: must be auto, global or swa")
+        if which == "swa" and not state.swa:
+            raise SettingError(f"which = 'swa': there is no average after round {state.round}")
+        params = {"auto": state.served, "global": state.params, "swa": state.swa}[which]
+        if client is not None:
+            params = params | {name: value[client] for name, value in state.personal.items()}
+        return self._with(params)
+
+    def clients(self, round: int) -> dict[int, Model]:
+        """The models of the clients sampled in `round` (from 1) after their local training, trained again."""
+        if not 1 <= round <= self._known:
+            raise SettingError(f"round = {round}: must be between 1 and {self._known}, the rounds on record")
+        state = self.state(round - 1)
+        found = {}
+        for ids, params, *_ in self._federation.local(state, self._federation.sample(round - 1)):
+            for row, client in enumerate(ids):
+                own = {name: value[client] for name, value in state.personal.items()}
+                mine = {name: value[row] for name, value in params.items()}
+                found[client] = self._with({**state.params, **own, **mine})
+        return found
+
+    @property
+    def cohort(self) -> Cohort:
+        """How clients are computed."""
+        return self._federation.cohort
+
+    @property
+    def best_round(self) -> int | None:
+        """The evaluated round with the best mean initial accuracy (FedBABU's official choice of checkpoint)."""
+        return _best(self.history)
+
+    def plot(self, **options: Any) -> Any:
+        """Accuracy and loss against rounds."""
+        return results.plot(self, **options)
+
+    def __repr__(self) -> str:
+        return f"Run({self.id}: {self.name}, {self.round} of {self.rounds} rounds)"
+
+    # Inside
+
+    def _advance(self) -> tuple[State, Round]:
+        start = time.perf_counter()
+        state, report = self._federation.advance(self._state)
+        trained = time.perf_counter()
+        with self.cohort.paced():
+            report = self._federation.evaluate(state, report)
+        self._state = state
+        times = {"seconds": trained - start, "evaluation_seconds": time.perf_counter() - trained}
+        return state, Round(**{**vars(report), **times})
+
+    def _record(self, state: State, report: Round) -> None:
+        self._store.append_history(report.rows())
+        kept = {r for r in self.checkpoints if r % self._checkpoint_every == 0}
+        if self.experiment.algorithm.swa is not None:
+            kept.add(self.experiment.algorithm.swa.first(self.rounds))
+        if self.experiment.parent is not None:
+            kept.add(self.experiment.parent.round)
+        if report.initial is not None:
+            self._best = _best(self._store.history(state.round))
+        if self._best is not None:
+            kept.add(self._best)
+        self._store.save_state(state.round, state.flat(), {"swa_count": state.swa_count}, kept)
+        self._known = state.round
+        times = {"round": report.number, "seconds": report.seconds, "evaluation_seconds": report.evaluation_seconds}
+        with open(self.directory / "timings.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({**times, "samples": report.samples}) + "\n")
+        if state.round == self.rounds or state.round % self._checkpoint_every == 0:
+            self._store.fold_history(state.round)
+
+    _best: int | None = None
+
+    def _open_directory(self) -> None:
+        """The first files, before the first round."""
+        versions = {
+            "flatlab": importlib.metadata.version("flatlab"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.processor(),
+            "engine": "batch" if self.cohort.batched else "loop",
+            "channels_last": self.cohort.channels_last,
+            "threads": self.cohort.threads or torch.get_num_threads(),
+            "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        self._store.save_state(self._state.round, self._state.flat(), {"swa_count": self._state.swa_count}, set())
+        self._store.write_json("versions.json", versions)
+        self._store.write_json("experiment.json", self.experiment.to_dict())
+
+    def _catch_up(self) -> None:
+        """Another process may have gone on since this object looked; and a killed one may have left half a line."""
+        stored = self.checkpoints
+        if stored and stored[-1] > self._known:
+            self._state = self._restored()
+            self._known = self._state.round
+        if self.directory.joinpath("experiment.json").exists() and not self._tidied:
+            self._store.fold_history(self._known)
+            self._best = _best(self._store.history())
+        self._tidied = True
+
+    _tidied = False
+
+    def _restored(self) -> State:
+        if not (self.directory / "experiment.json").exists():
+            return self._federation.start()
+        found = self._store.latest_state()
+        return self._federation.start() if found is None else self._checked(*found)
+
+    def _loaded(self, round: int) -> State:
+        return self._checked(*self._store.load_state(round))
+
+    def _checked(self, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> State:
+        state = State.from_flat(tensors, about["round"], about["swa_count"], self.device)
+        wanted = {name: value.shape for name, value in self._federation.model.named_parameters()}
+        if {name: value.shape for name, value in state.params.items()} != wanted:
+            raise BadCheckpoint(
+                f"{self.directory}: holds the parameters of another model than {self.experiment.model.name}"
+            )
+        return state
+
+    def _with(self, params: Params) -> Model:
+        model = copy.deepcopy(self._federation.model)
+        model.load_state_dict({name: value.detach().clone() for name, value in params.items()})
+        return model
+
+
+def _best(history: pd.DataFrame) -> int | None:
+    scores = history[(history["split"] == "test") & (history["metric"] == "accuracy")]
+    return None if scores.empty else int(scores.groupby("round")["value"].mean().idxmax())

@@ -1,0 +1,54 @@
+"""`train`: from an algorithm and data to a finished run, in one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..algorithms import Algorithm
+from ..data import FederatedDataset
+from ..models import Model, ModelSpec
+from .evaluate import Evaluation
+from .experiment import Experiment
+from .network import describe
+from .progress import reporter
+from .run import Run
+
+
+def train(
+    algorithm: Algorithm | str,
+    data: FederatedDataset,
+    model: str | ModelSpec | Model = "cnn4",
+    rounds: int = 100,
+    *,
+    participation: float = 1.0,
+    seed: int = 0,
+    evaluation: Evaluation | None = None,
+    progress: bool = True,
+    wait: float = 0.0,
+    **options: Any,
+) -> Run:
+    """Train an algorithm on federated data and return the finished run; one already finished is loaded.
+
+    Args:
+        algorithm: an `Algorithm`, or the name of one.
+        data: from `load(...).federate(...)`.
+        model: a name ("cnn4", "lenet", "mobilenet", "resnet18", "resnet20"), a `ModelSpec`, or a `Model` of your own
+            (see `flatlab.models.split`).
+        rounds: communication rounds, at least 1.
+        participation: fraction of the clients sampled in each round, (0, 1].
+        seed: seed of all random streams but the partition's.
+        evaluation: what is scored, and when.
+        progress: show a bar (terminal, notebook) or log lines (elsewhere).
+        wait: seconds to wait if another process trains the same run.
+        options: of `Run`: store, device, engine, chunk, channels_last, checkpoint_every, root.
+
+    Raises:
+        SettingError: for each setting that is wrong, before any work starts.
+        RunBusy, Diverged, KeyboardInterrupt: as `Run.to`.
+    """
+    own, spec = describe(model)
+    settings: dict[str, Any] = {"rounds": rounds, "participation": participation, "seed": seed, "algorithm": algorithm}
+    experiment = Experiment(data=data.spec, model=spec, evaluation=evaluation or Evaluation(), **settings)
+    run = Run(experiment, data, own, **options)
+    with reporter(run, progress) as listener:
+        return run.to(listener=listener, wait=wait)

@@ -1,0 +1,29 @@
+"""What tests share: the devices present, and a small federation of real images."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+import flatlab as fl
+
+torch.set_num_threads(1)  # the tests' networks are too small to share, and waiting threads fight over the cores
+
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+if os.environ.get("FLATLAB_REQUIRE_CUDA") and "cuda" not in DEVICES:
+    raise pytest.UsageError("make test-gpu needs a CUDA device, and torch sees none")
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    """Every device that is present, in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Real handwritten digits, 8x8, held by 10 clients of unequal sizes."""
+    partition = fl.Dirichlet(alpha=0.5, sizes="lognormal", sigma=0.5)
+    return fl.load("digits").federate(partition, clients=10, seed=0)

@@ -1,0 +1,162 @@
+"""The federated data set: made again exactly from its spec, checked when built, and honest about its heterogeneity."""
+
+import dataclasses
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from flatlab.data import IID, Augmentation, Classes, DataSpec, Dirichlet, Shards, Source, load
+from flatlab.declare import SettingError
+
+
+@pytest.fixture
+def data(toy):
+    return toy.federate(Dirichlet(alpha=0.5), clients=5, seed=2)
+
+
+def test_a_spec_makes_the_same_data_again(tmp_path, toy, data):
+    toy.save(tmp_path / "toy.npz")
+    spec = DataSpec.from_json(data.spec.to_json())
+    assert spec == data.spec
+    again = spec.load(tmp_path)
+    assert again.spec == data.spec
+    assert again.fingerprint == data.fingerprint == spec.fingerprint
+    assert torch.equal(again.images, data.images)
+    for mine, theirs in zip(again.train + again.test, data.train + data.test, strict=True):
+        assert torch.equal(mine, theirs)
+    assert (
+        DataSpec(name="toy", partition={"kind": "dirichlet", "alpha": 0.5}, clients=5, seed=2).load(tmp_path).spec
+        == spec
+    )
+
+
+def test_a_spec_notices_other_images(tmp_path, toy, data):
+    changed = toy.images.clone()
+    changed[7, 0, 0, 0] ^= 1
+    dataclasses.replace(toy, images=changed).save(tmp_path / "toy.npz")
+    with pytest.raises(SettingError, match=r"DataSpec.fingerprint = .*toy in .* now gives"):
+        data.spec.load(tmp_path)
+    data.spec.replace(fingerprint=None).load(tmp_path)
+
+
+def test_the_fingerprint_depends_on_who_holds_what(toy):
+    made = [toy.federate("iid", 5), toy.federate("iid", 5, seed=1), toy.federate("iid", 6), toy.federate(Shards(), 6)]
+    assert len({data.fingerprint for data in made}) == 4
+    assert toy.federate("iid", 5, augment=Augmentation(crop=1)).fingerprint == made[0].fingerprint
+
+
+def test_cifar_gets_the_papers_augmentation_and_constants_by_name():
+    crop = Augmentation(crop=4, flip=True)
+    assert DataSpec(name="cifar10").augmentation == DataSpec(name="cifar100").augmentation == crop
+    assert DataSpec(name="digits").augmentation == Augmentation()
+    assert DataSpec(name="cifar10", augmentation=Augmentation()).augmentation == Augmentation()
+    assert DataSpec(name="mnist", augmentation={"crop": 2}).augmentation == Augmentation(crop=2)
+    with pytest.raises(SettingError, match=r"normalise = 'fedbabu': .* cifar10 and cifar100 only"):
+        DataSpec(name="digits", normalise="fedbabu")
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), np.arange(20) % 10
+    source = Source.from_arrays("cifar10", images, labels, images, labels, [str(i) for i in range(10)])
+    assert source.federate("iid", 2).std == (0.2023, 0.1994, 0.2010)
+    assert source.federate("iid", 2, normalise="fedbabu").mean == (0.485, 0.456, 0.406)
+
+
+def test_summary_and_heterogeneity_are_what_counting_says(data):
+    frame = data.summary()
+    labels = data.labels.tolist()
+    pool = [labels[i] for part in data.train for i in part.tolist()]
+    share = [pool.count(label) / len(pool) for label in range(3)]
+    for client, row in frame.iterrows():
+        mine = [labels[i] for i in data.train[client].tolist()]
+        own = [mine.count(label) / len(mine) for label in range(3)]
+        assert row["n_train"] == len(mine)
+        assert row["n_test"] == len(data.test[client])
+        assert row["classes"] == len(set(mine))
+        assert row["top_share"] == max(own)
+        assert np.isclose(row["tv"], sum(abs(p - q) for p, q in zip(own, share, strict=True)) / 2)
+    found = data.heterogeneity()
+    assert found["smallest"] == found["largest"] == found["n_train"] == 12
+    assert np.isclose(found["tv"], frame["tv"].mean())
+
+
+def test_samples_are_normalised_and_drawn_reproducibly(data, device):
+    there = data.to(device)
+    images, labels = there.samples()
+    assert images.shape == (30, 2, 6, 5)
+    expected = (data.images[60:].float() / 255 - torch.tensor(data.mean).view(-1, 1, 1)) / torch.tensor(data.std).view(
+        -1, 1, 1
+    )
+    assert torch.allclose(images.cpu(), expected, atol=1e-6)
+    assert torch.equal(labels.cpu(), data.labels[60:])
+    assert torch.equal(there.samples("train", client=3)[1].cpu(), data.labels[data.train[3]])
+    assert len(there.samples("train")[1]) == 60
+    assert len(there.samples("test")[1]) == len({i for part in data.test for i in part.tolist()})
+    few = [there.samples("train", limit=7, seed=seed)[0].cpu() for seed in (0, 0, 1)]
+    assert len(few[0]) == 7
+    assert torch.equal(few[0], few[1])
+    assert not torch.equal(few[0], few[2])
+    assert torch.equal(few[0], data.samples("train", limit=7)[0])
+    for wrong in ({"which": "all"}, {"which": "train", "client": 5}, {"which": "test", "client": -1}):
+        with pytest.raises(SettingError, match="samples"):
+            data.samples(**wrong)
+
+
+def test_moving_changes_nothing_but_the_device(data, device):
+    there = data.to(device)
+    assert {t.device.type for t in (there.images, there.labels, there.holdout, *there.train, *there.test)} == {device}
+    assert (there.fingerprint, there.spec, there.clients) == (data.fingerprint, data.spec, 5)
+    assert there.summary().equals(data.summary())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: {"images": d.images.float()}, r"images: needs uint8"),
+        (lambda d: {"images": d.images[:-1]}, r"images: needs uint8 \[90"),
+        (lambda d: {"labels": d.labels + 1}, r"labels: needs int64 in 0..2"),
+        (lambda d: {"labels": d.labels.float()}, r"labels: needs int64"),
+        (lambda d: {"train": (*d.train[:4], d.train[4][:0])}, "client 4 has no train images"),
+        (lambda d: {"train": (*d.train[:4], d.train[0])}, r"train: image \d+ is held by 2 clients"),
+        (lambda d: {"train": (*d.train[:4], torch.tensor([90]))}, r"train, client 4: needs a list of indices in 0..89"),
+        (lambda d: {"test": (*d.test[:4], torch.tensor([61, 61]))}, "test, client 4: holds an image twice"),
+        (lambda d: {"test": d.test[:4]}, "5 train sets and 4 test sets"),
+        (lambda d: {"train": (), "test": ()}, "0 train sets"),
+    ],
+)
+def test_what_cannot_be_is_refused_when_built(data, change, said):
+    with pytest.raises(SettingError, match=f"FederatedDataset toy.*{said}"):
+        dataclasses.replace(data, **change(data))
+
+
+def test_the_holdout_is_the_whole_test_set_and_images_are_not_copied(toy, data):
+    assert torch.equal(data.holdout, torch.arange(60, 90))
+    assert data.images.data_ptr() == toy.images.data_ptr()
+    assert (data.shape, data.classes, data.clients) == ((2, 6, 5), 3, 5)
+
+
+@pytest.mark.parametrize(("partition", "clients"), [(IID(sizes="lognormal"), 5), (Classes(per_client=2), 200)])
+def test_the_picture_shows_every_client_and_leaves_no_window(partition, clients):
+    from flatlab.figures.partition import draw_partition
+
+    data = load("digits").federate(partition, clients)
+    before, style = plt.get_fignums(), dict(mpl.rcParams)
+    for order in ("client", "class"):
+        figure = draw_partition(data, order=order)
+        heatmap, bars = figure.axes[:2]
+        shown = heatmap.collections[0].get_array()
+        assert shown.shape == (10, clients)
+        assert np.allclose(shown.sum(0), 1)
+        sizes = [bar.get_height() for bar in bars.patches]
+        assert sorted(sizes) == sorted(len(part) for part in data.train)
+        if order == "client":
+            assert sizes == [len(part) for part in data.train]
+        figure.savefig(io.BytesIO())
+    assert plt.get_fignums() == before
+    assert dict(mpl.rcParams) == style
+
+
+def test_plot_goes_through_the_one_door(data):
+    assert len(data.plot(order="class").axes) == 3

@@ -1,0 +1,185 @@
+"""Batch normalisation by the batch's own statistics, and what a mask of padded samples must and must not change."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from flatlab.models import BatchStatNorm, sample_weight
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def norm_with_weights(channels: int, seed: int = 0, **options: bool) -> BatchStatNorm:
+    norm = BatchStatNorm(channels, **options).double()
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in norm.parameters():
+        parameter.data.normal_(generator=generator)
+    return norm
+
+
+def by_hand(norm: BatchStatNorm, x: Tensor) -> np.ndarray:
+    """Statistics in numpy over the samples given, channel by channel."""
+    values = np.moveaxis(x.detach().cpu().numpy(), 1, -1)
+    axes = tuple(range(values.ndim - 1))
+    y = (values - values.mean(axes)) / np.sqrt(values.var(axes) + norm.eps)
+    if norm.weight is not None:
+        y = y * norm.weight.detach().cpu().numpy() + norm.bias.detach().cpu().numpy()
+    return np.moveaxis(y, -1, 1)
+
+
+shapes = st.tuples(st.integers(1, 6), st.integers(1, 4)).flatmap(
+    lambda start: st.lists(st.integers(1, 4), max_size=3).map(lambda map_: (*start, *map_))
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(shape=shapes, mask=st.integers(0, 63), affine=st.booleans(), seed=st.integers(0, 99))
+def test_statistics_are_those_of_the_kept_samples(shape, mask, affine, seed):
+    keep = torch.tensor([bool(mask >> i & 1) for i in range(shape[0])])
+    x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 3 + 1
+    norm = norm_with_weights(shape[1], seed, affine=affine)
+    with sample_weight(keep.double()):
+        found = norm(x)
+    if keep.any():
+        np.testing.assert_allclose(found[keep].detach().numpy(), by_hand(norm, x[keep]), rtol=1e-9, atol=1e-9)
+    bias = norm.bias if affine else torch.zeros(shape[1], dtype=torch.float64)
+    padded = found[~keep]
+    assert torch.equal(padded, bias.reshape(-1, *[1] * (len(shape) - 2)).expand_as(padded))
+    np.testing.assert_allclose(norm(x).detach().numpy(), by_hand(norm, x), rtol=1e-9, atol=1e-9)
+
+
+def test_padding_changes_neither_values_nor_gradients_of_the_kept_samples(device):
+    norm = norm_with_weights(3).to(device)
+    real = torch.randn(4, 3, 5, 5, dtype=torch.float64, device=device, requires_grad=True)
+    target = torch.randn_like(real)
+    wanted = [real, *norm.parameters()]
+    alone = norm(real)
+    expected = torch.autograd.grad((alone * target).sum(), wanted)
+    for filler in (0.0, 1e3):
+        batch = torch.cat([real, torch.full((2, 3, 5, 5), filler, dtype=torch.float64, device=device)])
+        with sample_weight(torch.tensor([1, 1, 1, 1, 0, 0], device=device)):
+            masked = norm(batch)[:4]
+        torch.testing.assert_close(masked, alone)
+        torch.testing.assert_close(torch.autograd.grad((masked * target).sum(), wanted), expected)
+
+
+def test_masks_may_differ_between_clients_under_vmap(device):
+    norm = norm_with_weights(3).to(device)
+    weights = {name: torch.randn(4, 3, dtype=torch.float64, device=device) for name in ("weight", "bias")}
+    x = torch.randn(4, 5, 3, 2, 2, dtype=torch.float64, device=device)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 1, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]], device=device)
+
+    def loss(weights: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
+        with sample_weight(mask):
+            y = functional_call(norm, weights, (x,))
+        return (y.sin() * mask[:, None, None, None]).sum()
+
+    found = vmap(grad(loss, argnums=(0, 1)))(weights, x, mask)
+    for client in range(3):
+        keep = mask[client].bool()
+        own = {name: value[client] for name, value in weights.items()}
+        expected = grad(lambda w, x: functional_call(norm, w, (x,)).sin().sum(), argnums=(0, 1))(own, x[client, keep])
+        torch.testing.assert_close({name: value[client] for name, value in found[0].items()}, expected[0])
+        torch.testing.assert_close(found[1][client, keep], expected[1])
+        assert not found[1][client, ~keep].any()
+    assert not any(value[3].any() for value in (*found[0].values(), found[1]))
+
+
+def test_first_and_second_derivatives_are_exact_under_a_mask():
+    norm = norm_with_weights(2)
+    x = torch.randn(4, 2, 2, 2, dtype=torch.float64, requires_grad=True)
+
+    def masked(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        with sample_weight(torch.tensor([1, 0, 1, 1])):
+            return functional_call(norm, {"weight": weight, "bias": bias}, (x,))
+
+    assert gradcheck(masked, (x, norm.weight, norm.bias))
+    assert gradgradcheck(masked, (x, norm.weight, norm.bias))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_channels_last_is_kept_and_changes_no_value(masked):
+    norm = norm_with_weights(3)
+    x = torch.randn(4, 3, 5, 6, dtype=torch.float64)
+    with sample_weight(torch.tensor([1.0, 0, 1, 1]) if masked else None):
+        found = norm(x.to(memory_format=torch.channels_last))
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(found, norm(x))
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (1, 3, 1, 1)])
+def test_a_single_value_comes_out_as_the_bias(shape, device):
+    norm = norm_with_weights(3).to(device)
+    x = torch.randn(shape, dtype=torch.float64, device=device, requires_grad=True)
+    y = norm(x)
+    assert torch.equal(y.flatten(), norm.bias)
+    y.sum().backward()
+    assert not x.grad.any()
+    assert norm(x[:0]).shape == (0, *shape[1:])
+
+
+def test_evaluation_uses_the_batchs_statistics_and_equals_pytorchs():
+    norm = norm_with_weights(3)
+    reference = nn.BatchNorm2d(3, track_running_stats=False).double()
+    reference.load_state_dict(norm.state_dict())
+    x = torch.randn(4, 3, 5, 5, dtype=torch.float64)
+    torch.testing.assert_close(norm.eval()(x), reference.eval()(x))
+    assert torch.equal(norm.eval()(x), norm.train()(x))
+
+
+def test_a_mask_ends_with_its_block_and_stays_in_its_thread():
+    norm = norm_with_weights(2)
+    x = torch.randn(3, 2, 2, 2, dtype=torch.float64)
+    plain, seen = norm(x), []
+    with sample_weight(torch.tensor([1, 1, 0])):
+        with sample_weight(None):
+            assert torch.equal(norm(x), plain)
+        assert not torch.equal(norm(x), plain)
+        thread = threading.Thread(target=lambda: seen.append(norm(x)))
+        thread.start()
+        thread.join()
+    assert torch.equal(seen[0], plain)
+    with pytest.raises(RuntimeError, match="stop"), sample_weight(torch.tensor([1, 1, 0])):
+        raise RuntimeError("stop")
+    assert torch.equal(norm(x), plain)
+
+
+def test_a_mask_of_another_length_is_refused():
+    with sample_weight(torch.ones(1)), pytest.raises(ValueError, match=r"sample_weight has shape \(1,\): needs \[3\]"):
+        BatchStatNorm(2)(torch.randn(3, 2, 2, 2))
+
+
+def test_a_masked_client_step_compiles_as_one_graph():
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), BatchStatNorm(3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+
+    def loss(weights: dict[str, Tensor], x: Tensor, mask: Tensor) -> Tensor:
+        with sample_weight(mask):
+            return functional_call(model, weights, (x,)).square().mean(1) @ mask
+
+    gradients = vmap(grad(loss), in_dims=(None, 0, 0))
+    x, mask = torch.randn(2, 4, 1, 8, 8), torch.tensor([[1.0, 1, 1, 0], [1, 1, 0, 0]])
+    compiled = torch.compile(gradients, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(weights, x, mask), gradients(weights, x, mask))
+
+
+def test_without_a_mask_the_fused_kernel_runs(monkeypatch):
+    called = []
+    fused = F.batch_norm
+    monkeypatch.setattr(F, "batch_norm", lambda *a, **k: called.append(1) or fused(*a, **k))
+    norm, x = BatchStatNorm(2), torch.randn(3, 2, 2, 2)
+    norm(x)
+    with sample_weight(torch.ones(3)):
+        norm(x)
+    assert called == [1]

@@ -1,0 +1,163 @@
+"""Fine-tuning curves and headless accuracy against plain loops, and the traps that others fell into."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import flatlab as fl
+from flatlab.training.batches import plan
+
+
+@pytest.fixture(scope="module")
+def runs(digits, tmp_path_factory):
+    store = tmp_path_factory.mktemp("runs")
+    spec = fl.ModelSpec(name="cnn4", width=0.25)
+    return [
+        fl.train(algorithm, digits, spec, 4, participation=0.5, store=store, progress=False)
+        for algorithm in (fl.FedBABU(lr=0.1), fl.FedAvg(lr=0.1), fl.FedPer(lr=0.1))
+    ]
+
+
+def normalised(data, index):
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (data.mean, data.std))
+    return (data.images[index].float() / 255 - mean) / std
+
+
+def test_epoch_zero_is_the_initial_accuracy(runs):
+    frame = fl.personalize(runs, epochs=1, lr=0.01).frame
+    for run in runs:
+        first = frame[(frame["run"] == run.id) & (frame["epoch"] == 0)].sort_values("client")
+        wanted = run.history.query("split == 'test' and metric == 'accuracy' and round == 4")
+        assert first["accuracy"].tolist() == wanted["value"].tolist()
+
+
+@pytest.mark.parametrize("part", ["all", "head", "body"])
+def test_a_curve_equals_torch_sgd_from_the_global_model(runs, digits, part):
+    found = fl.personalize(runs[0], epochs=2, part=part, lr=0.02, clients=[4]).frame
+    model = runs[0].model()
+    tuned = [p for name, p in model.named_parameters() if part in ("all", name.split(".")[0])]
+    optimiser = torch.optim.SGD(tuned, lr=0.02, momentum=0.9)
+    data, test = digits, digits.test[4]
+    drawn = plan(data, [data.train[4]], [("fine-tuning", 4)], 0, 2, 50)
+    for epoch in range(2):
+        order = drawn.index[0, epoch].reshape(-1)[: len(data.train[4])]
+        for start in range(0, len(order), 50):
+            part_ = order[start : start + 50]
+            model.zero_grad()
+            F.cross_entropy(model(normalised(data, part_)), data.labels[part_]).backward()
+            optimiser.step()
+        with torch.no_grad():
+            loss = F.cross_entropy(model(normalised(data, test)), data.labels[test])
+        row = found[found["epoch"] == epoch + 1].iloc[0]
+        assert row["loss"] == pytest.approx(loss.item(), rel=2e-2)
+
+
+def test_every_client_is_tuned_whether_it_was_sampled_or_not(runs):
+    frame = fl.personalize(runs[0], epochs=3, lr=0.05).frame
+    moved = frame.pivot(index="client", columns="epoch", values="loss")
+    assert (moved[0] != moved[3]).all() and len(moved) == 10
+
+
+def test_the_run_does_not_change(runs):
+    before = {name: value.clone() for name, value in runs[0].state().flat().items()}
+    fl.personalize(runs[0], epochs=2, lr=0.1)
+    fl.headless(runs[0])
+    for name, value in runs[0].state().flat().items():
+        assert torch.equal(value, before[name])
+
+
+def test_clients_in_one_batch_give_the_same_curves(runs, digits, tmp_path):
+    loop = fl.personalize(runs[2], epochs=2, lr=0.01).frame
+    batch_run = fl.Run.open(runs[2].directory, digits, engine="batch", chunk=3)
+    batch = fl.personalize(batch_run, epochs=2, lr=0.01).frame
+    keys = ["client", "epoch", "samples"]
+    assert loop[keys].equals(batch[keys])
+    np.testing.assert_allclose(batch["loss"], loop["loss"], rtol=2e-2, atol=2e-3)
+
+
+def test_summary_is_mean_and_population_spread_over_clients(runs):
+    result = fl.personalize(runs[0], epochs=1, lr=0.01)
+    last = result.frame.query("epoch == 1")["accuracy"]
+    row = result.summary().iloc[0]
+    assert row["personalized"] == pytest.approx(np.mean(last))
+    assert row["personalized std"] == pytest.approx(np.std(last))
+    assert row["gain"] == pytest.approx(row["personalized"] - row["initial"])
+
+
+def test_best_round_is_the_official_choice(digits, tmp_path):
+    spec = fl.ModelSpec(name="cnn4", width=0.25)
+    run = fl.train(
+        fl.FedAvg(lr=0.3), digits, spec, 6, store=tmp_path, progress=False, evaluation=fl.Evaluation(clients_every=1)
+    )
+    tests = run.history.query("split == 'test' and metric == 'accuracy'").groupby("round")["value"].mean()
+    assert run.best_round == tests.idxmax()
+    best = fl.personalize(run, epochs=0, round="best").summary()["initial"].iloc[0]
+    assert best == pytest.approx(tests.max())
+
+
+def test_a_result_survives_its_file(runs, tmp_path):
+    result = fl.personalize(runs, epochs=1, lr=0.01)
+    again = fl.Personalization.load(result.save(tmp_path / "curve.parquet"))
+    assert again.frame.equals(result.frame) and again.about == result.about
+    with pytest.raises(ValueError, match="holds Personalization, not Headless"):
+        fl.Headless.load(tmp_path / "curve.parquet")
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("classes", ["own", "all"])
+def test_headless_accuracy_equals_nearest_template_by_hand(runs, digits, metric, classes):
+    run, data = runs[0], digits
+    found = fl.headless(run, metric=metric, classes=classes, batch_size=10_000).frame.set_index("client")["accuracy"]
+    body = run.model().body
+    with torch.no_grad():
+        features = [body(normalised(data, index)) for index in data.train]
+    held = [data.labels[index] for index in data.train]
+    for client in range(data.clients):
+        templates = {}
+        for label in range(data.classes):
+            mine = features[client][held[client] == label]
+            if len(mine):
+                templates[label] = mine.mean(0)
+            elif classes == "all":
+                templates[label] = torch.cat([f[y == label] for f, y in zip(features, held, strict=True)]).mean(0)
+        right = []
+        with torch.no_grad():
+            queries = body(normalised(data, data.test[client]))
+        for query, label in zip(queries, data.labels[data.test[client]].tolist(), strict=True):
+            if metric == "euclidean":
+                far = {c: float((query - t).norm()) for c, t in templates.items()}
+            else:
+                far = {c: -float(F.cosine_similarity(query, t, dim=0)) for c, t in templates.items()}
+            right.append(min(far, key=far.get) == label)
+        # A near tie may fall either way by rounding: allow one query.
+        assert abs(found[client] - np.mean(right)) <= 1 / len(right) + 1e-9
+
+
+def test_official_templates_are_sorted_by_class_and_so_differ(runs):
+    clean = fl.headless(runs[0], batch_size=8).frame["accuracy"]
+    official = fl.headless(runs[0], batch_size=8, templates="official").frame["accuracy"]
+    assert not clean.equals(official)
+
+
+def test_the_comparison_labels_its_accuracies(runs):
+    tuned = fl.personalize(runs, epochs=1, lr=0.01)
+    table = fl.compare(runs, tuned).frame
+    assert table["method"].tolist() == ["FedBABU", "FedAvg", "FedPer"]
+    assert table["holdout %"].tolist()[2] == "none"
+    assert "±" in table["personalized %"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run: fl.personalize(run, epochs=-1), "epochs = -1: must be at least 0"),
+        (lambda run: fl.personalize(run, part="neck"), "neck"),
+        (lambda run: fl.personalize(run, clients=[10]), "clients = .10.: must be some of 0 to 9"),
+        (lambda run: fl.personalize([]), "needs at least one run"),
+        (lambda run: fl.headless(run, metric="manhattan"), "metric = 'manhattan': must be euclidean or cosine"),
+    ],
+)
+def test_wrong_requests_are_refused(runs, call, message):
+    with pytest.raises(fl.SettingError, match=message):
+        call(runs[0])

@@ -1,0 +1,346 @@
+"""A run remembers everything: killed, interrupted, rewound, forked, damaged, contested."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pandas as pd
+import pytest
+import torch
+from pandas.testing import assert_frame_equal
+
+import flatlab as fl
+from flatlab.training import RunDone
+from flatlab.training.store import Store
+
+ALGORITHM = fl.FedASAM(rho=0.5, momentum=0.9, swa=fl.SWA(start=0.5, cycle=2, low=0.01), server=fl.Average(momentum=0.5))
+MODEL = fl.ModelSpec(name="cnn4", width=0.25)
+EVALUATION = fl.Evaluation(every=2, clients_every=3)
+
+
+def experiment(digits, rounds=8, **changes):
+    options = {"data": digits.spec, "model": MODEL, "algorithm": ALGORITHM, "rounds": rounds, "evaluation": EVALUATION}
+    return fl.Experiment(**options | {"participation": 0.5} | changes)
+
+
+def equal(run, other):
+    """Bit-equal states and histories."""
+    assert run.round == other.round
+    mine, theirs = run.state().flat(), other.state().flat()
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        assert torch.equal(mine[name], theirs[name]), name
+    assert_frame_equal(run.history, other.history, check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def whole(digits, tmp_path_factory):
+    """The run without any trouble."""
+    return fl.Run(experiment(digits), digits, store=tmp_path_factory.mktemp("whole"), checkpoint_every=1).to()
+
+
+def test_a_run_in_pieces_equals_the_whole(whole, digits, tmp_path):
+    fl.Run(experiment(digits), digits, store=tmp_path).to(3)
+    run = fl.Run(experiment(digits), digits, store=tmp_path)
+    assert run.round == 3
+    run.step()
+    for report in fl.Run(experiment(digits), digits, store=tmp_path):
+        if report.number == 6:
+            break
+    equal(fl.Run(experiment(digits), digits, store=tmp_path).to(), whole)
+
+
+CHILD = textwrap.dedent(
+    """
+    import os, signal, sys, torch
+    import flatlab as fl
+    torch.set_num_threads({threads})
+    sys.path.insert(0, {tests!r})
+    from test_run import experiment, digits_again
+    data = digits_again()
+    run = fl.Run(experiment(data), data, store={store!r})
+    if {inside}:
+        local, seen = run._federation.local, []
+        def dying(state, clients):
+            for chunk in local(state, clients):
+                seen.append(chunk[0])
+                if state.round == 4 and len(seen) % 5 == 3:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield chunk
+        run._federation.local = dying
+    for report in run:
+        print(report.number, flush=True)
+        if not {inside} and report.number == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+)
+
+
+def digits_again():
+    """The fixture's data set, in another process."""
+    partition = fl.Dirichlet(alpha=0.5, sizes="lognormal", sigma=0.5)
+    return fl.load("digits").federate(partition, clients=10, seed=0)
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["between rounds", "inside a round"])
+def test_a_run_killed_and_made_again_is_bit_equal(whole, digits, tmp_path, inside):
+    program = CHILD.format(
+        threads=torch.get_num_threads(), tests=os.path.dirname(__file__), store=str(tmp_path), inside=inside
+    )
+    killed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run = fl.Run(experiment(digits), digits, store=tmp_path)
+    assert run.round == 4  # the round in flight is all that is lost
+    equal(run.to(), whole)
+
+
+def test_half_a_line_of_history_is_no_harm(whole, digits, tmp_path):
+    run = fl.Run(experiment(digits), digits, store=tmp_path, checkpoint_every=100).to(3)
+    with open(run.directory / "history.log", "a") as log:
+        log.write('[{"round": 4, "spl')
+    equal(fl.Run(experiment(digits), digits, store=tmp_path).to(), whole)
+
+
+def test_a_finished_run_is_loaded_not_trained(whole, digits):
+    again = fl.Run(experiment(digits), digits, store=whole.directory.parent)
+    started = time.perf_counter()
+    equal(again.to(), whole)
+    assert time.perf_counter() - started < 2
+    with pytest.raises(RunDone, match="all 8 rounds"):
+        again.step()
+
+
+def test_open_makes_the_data_again(whole):
+    run = fl.Run.open(whole.directory)
+    equal(run, whole)
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        fl.Run.open(whole.directory / "checkpoints")
+
+
+def test_rewind_replays_and_overwrites_nothing(whole, digits, tmp_path):
+    shutil.copytree(whole.directory, tmp_path / whole.id)
+    run = fl.Run(experiment(digits), digits, store=tmp_path)
+    stamps = {path: path.stat().st_mtime_ns for path in run.directory.rglob("*.safetensors")}
+    run.rewind(2)
+    assert run.round == 2 and run.history["round"].max() == 2
+    reports = [run.step() for _ in range(3)]
+    assert [report.number for report in reports] == [3, 4, 5]
+    equal_at = whole.state(5).flat()
+    for name, value in run.state().flat().items():
+        assert torch.equal(value, equal_at[name])
+    equal(run.to(), whole)
+    assert stamps == {path: path.stat().st_mtime_ns for path in run.directory.rglob("*.safetensors")}
+
+
+def test_rounds_without_a_checkpoint_are_replayed(whole, digits, tmp_path):
+    run = fl.Run(experiment(digits), digits, store=tmp_path, checkpoint_every=100).to()
+    assert 3 not in run.checkpoints
+    wanted = whole.state(3).flat()
+    assert all(torch.equal(value, wanted[name]) for name, value in run.state(3).flat().items())
+    with pytest.raises(fl.SettingError, match="round = 9: must be between 0 and 8"):
+        run.state(9)
+
+
+def test_a_fork_shares_the_past_and_changes_the_future(whole):
+    child = whole.fork(round=4, algorithm=ALGORITHM.replace(lr=0.05)).to()
+    assert child.id != whole.id and child.experiment.parent.run == whole.id
+    mine, theirs = child.history, whole.history
+    assert_frame_equal(mine[mine["round"] <= 4], theirs[theirs["round"] <= 4], check_exact=True)
+    assert not torch.equal(child.model().head.weight, whole.model().head.weight)
+    same = whole.fork(round=4, seed=0, rounds=8).to()
+    for a, b in zip(same.model().parameters(), whole.model().parameters(), strict=True):
+        assert torch.equal(a, b)  # unchanged settings: the same future
+    again = fl.Run.open(child.directory)
+    equal(again, child)
+    with pytest.raises(fl.SettingError, match="begins at round 4"):
+        again.state(2)
+
+
+def test_a_fork_can_cross_algorithms(whole):
+    child = whole.fork(round=3, algorithm=fl.FedPer(lr=0.05)).to(4)
+    assert child.state().personal.keys() == {"head.weight", "head.bias"}
+
+
+def test_client_models_are_those_of_the_round(whole):
+    clients = whole.clients(3)
+    report = whole.history.query("round == 3 and metric == 'drift'").set_index("client")["value"]
+    assert sorted(clients) == sorted(report.index)
+    for client, model in clients.items():
+        start = whole.model(2, "global")
+        gap = sum(
+            float((a - b).detach().pow(2).sum()) for a, b in zip(model.parameters(), start.parameters(), strict=True)
+        )
+        assert gap**0.5 == pytest.approx(report[client], rel=1e-4)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "empty"])
+def test_a_damaged_state_is_noticed_and_the_one_before_used(whole, digits, tmp_path, damage):
+    run = fl.Run(experiment(digits), digits, store=tmp_path).to(5)
+    path = run._store.checkpoint(5)
+    content = bytearray(path.read_bytes())
+    if damage == "altered":
+        content[-5] ^= 1
+    path.write_bytes({"truncated": content[: len(content) // 2], "altered": content, "empty": b""}[damage])
+    with pytest.warns(UserWarning, match=r"round-000005.*going on from the one before"):
+        again = fl.Run(experiment(digits), digits, store=tmp_path)
+    assert again.round == 4
+    equal(again.to(), whole)
+
+
+def test_a_checkpoint_of_another_model_is_refused(whole, digits, tmp_path):
+    other = fl.Run(experiment(digits, model=fl.ModelSpec(name="cnn4", width=0.5)), digits, store=tmp_path).to(2)
+    run = fl.Run(experiment(digits), digits, store=tmp_path).to(2)
+    shutil.copy(other._store.checkpoint(2), run._store.checkpoint(2))
+    with pytest.raises(fl.BadCheckpoint, match="another model than cnn4"):
+        fl.Run(experiment(digits), digits, store=tmp_path)
+
+
+def test_a_full_disk_leaves_the_last_good_state(whole, digits, tmp_path):
+    run = fl.Run(experiment(digits), digits, store=tmp_path).to(3)
+    size = run._store.checkpoint(3).stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))
+    try:
+        with pytest.raises(OSError, match=r"round 4 could not be stored .* the state after round 3 is whole"):
+            run.step()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert run.round == 3 and not list(run.directory.rglob("*.part"))
+    equal(run.to(), whole)
+
+
+def test_two_processes_do_not_train_one_run(digits, tmp_path):
+    run = fl.Run(experiment(digits), digits, store=tmp_path)
+    other = Store(run.directory)
+    with other.held(), pytest.raises(fl.RunBusy, match=rf"being trained by process {os.getpid()}"):
+        run.to()
+    holder = threading.Timer(0.5, lambda: None)
+    acquired, release = threading.Event(), threading.Event()
+
+    def hold():
+        with other.held():
+            acquired.set()
+            release.wait(5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    acquired.wait(5)
+    threading.Timer(0.3, release.set).start()
+    assert run.to(1, wait=10).round == 1
+    holder.join()
+
+
+def test_a_second_object_goes_on_where_the_first_has_come(whole, digits, tmp_path):
+    first = fl.Run(experiment(digits), digits, store=tmp_path)
+    second = fl.Run(experiment(digits), digits, store=tmp_path)
+    first.to(3)
+    assert second.step().number == 4
+    equal(first.to(), whole)
+
+
+def test_ctrl_c_lets_the_round_in_flight_end_and_says_how_to_go_on(whole, digits, tmp_path):
+    run = fl.Run(experiment(digits), digits, store=tmp_path)
+
+    def interrupt(run, report):
+        if report.number == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="stopped after round 2 of 8; make the run again to go on"):
+        run.to(listener=interrupt)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    equal(run.to(), whole)
+
+
+def test_stop_ends_the_loop_from_another_thread(digits, tmp_path):
+    run = fl.Run(experiment(digits, rounds=200), digits, store=tmp_path)
+    worker = threading.Thread(target=run.to)
+    worker.start()
+    while run.round < 2:
+        time.sleep(0.01)
+    run.stop()
+    worker.join(10)
+    assert not worker.is_alive() and 2 <= run.round < 200
+
+
+def test_the_history_is_tidy_and_at_its_cadence(whole):
+    history = whole.history
+    assert list(history.columns) == ["round", "split", "metric", "value", "client"]
+    assert sorted(history.query("split == 'holdout'")["round"].unique()) == [2, 4, 6, 8]
+    assert sorted(history.query("split == 'test'")["round"].unique()) == [3, 6, 8]
+    assert history.query("split == 'test' and round == 8 and metric == 'accuracy'")["client"].tolist() == list(
+        range(10)
+    )
+    assert not history.duplicated(["round", "split", "metric", "client"]).any()
+    written = pd.read_parquet(whole.directory / "history.parquet")
+    assert_frame_equal(written, history)
+    assert whole.timings["round"].tolist() == list(range(1, 9))
+    assert whole.best_round in (3, 6, 8)
+
+
+def test_only_some_states_are_kept(digits, tmp_path):
+    run = fl.Run(experiment(digits), digits, store=tmp_path, checkpoint_every=5).to()
+    kept = set(run.checkpoints)
+    assert {0, 5, 7, 8} <= kept and len(kept) <= 7
+
+
+def test_nothing_on_disk_is_a_pickle(whole):
+    for path in whole.directory.rglob("*"):
+        if path.is_file():
+            assert not path.read_bytes().startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"participation": 0}, ("participation", "0", "greater than 0")),
+        ({"participation": 1.5}, ("participation", "1.5", "less than or equal to 1")),
+        ({"rounds": 0}, ("rounds", "0", "greater than or equal to 1")),
+        ({"algorithm": "FedFoo"}, ("algorithm", "FedFoo", "FedBABU")),
+        ({"model": "cnn5"}, ("name", "cnn5", "cnn4")),
+        ({"algorithm": fl.FedAvg(swa=fl.SWA(cycle=3))}, ("swa.cycle", "3", "2 rounds that follow")),
+    ],
+)
+def test_wrong_experiments_are_refused_before_work_starts(digits, changes, parts):
+    with pytest.raises(fl.SettingError) as error:
+        experiment(digits, **changes)
+    for part in parts:
+        assert part in str(error.value)
+
+
+def test_wrong_devices_and_data_are_refused(digits, tmp_path):
+    for device in ("cuda:99", "gpu"):
+        with pytest.raises(fl.SettingError, match=f"device = '{device}'"):
+            fl.Run(experiment(digits), digits, store=tmp_path, device=device)
+    with pytest.raises(fl.SettingError, match="chunk = 0: must be at least 1"):
+        fl.Run(experiment(digits), digits, store=tmp_path, chunk=0)
+    other = fl.load("digits").federate(fl.IID(), clients=10, seed=0)
+    with pytest.raises(fl.SettingError, match="data: made by"):
+        fl.Run(experiment(digits), other, store=tmp_path)
+
+
+def test_an_experiment_survives_json_and_its_id_follows_its_content(digits):
+    one = experiment(digits)
+    assert fl.Experiment.from_json(one.to_json()) == one
+    assert fl.Experiment.from_json(one.to_json()).id == one.id
+    assert experiment(digits, seed=1).id != one.id
+
+
+def test_a_network_of_ones_own(digits, tmp_path):
+    torch.manual_seed(0)
+    body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.ReLU())
+    mine = fl.Model(body, torch.nn.Linear(32, 10))
+    run = fl.train(fl.FedBABU(lr=0.1), digits, mine, 3, store=tmp_path, progress=False)
+    assert run.history.query("metric == 'accuracy' and split == 'holdout'")["value"].iloc[-1] > 0.3
+    with pytest.raises(fl.SettingError, match="pass it as model="):
+        fl.Run.open(run.directory)
+    equal(fl.Run.open(run.directory, model=mine), run)
+    with pytest.raises(fl.SettingError, match=r"flatlab.models.split"):
+        fl.train(fl.FedAvg(), digits, torch.nn.Linear(64, 10), 3, store=tmp_path)
