@@ -2,8 +2,9 @@
 
     python benchmarks/geometry.py [--quick] [--data data] [--out benchmarks/results]
 
-Trust the ratios of one run, not its times. The problem: a quarter-width 4-conv net with GroupNorm, slightly trained on
-CIFAR-10 if `data/cifar10.npz` is there, else on scikit-learn's digits. One thread, CPU seconds, medians.
+Trust the ratios of one run, not its times. The problem: a quarter-width 4-conv net with GroupNorm (7,706 parameters),
+trained for 500 steps on CIFAR-10 at 16x16 if `data/cifar10.npz` is there, else on scikit-learn's digits at 8x8. One
+thread, CPU seconds, medians over seeds.
 """
 
 from __future__ import annotations
@@ -78,14 +79,16 @@ def cost_of_products(samples: int, repetitions: int) -> pd.DataFrame:
 
 
 def problem(root: Path, samples: int) -> tuple[nn.Module, Tensor, Tensor, str]:
-    """A slightly trained small net, the samples of its loss, and what they are."""
+    """A small trained net, the samples of its loss, and what they are."""
     name = "cifar10" if (root / "cifar10.npz").exists() else "digits"
     data = fl.load(name, root=root).federate(fl.IID(), clients=1)
     images, labels = data.samples("train", limit=2000)
-    model = fl.models.build(fl.ModelSpec(name="cnn4", norm="group", width=0.25), data.shape, data.classes)
+    if images.shape[-1] > 16:
+        images = nn.functional.avg_pool2d(images, 2)
+    model = fl.models.build(fl.ModelSpec(name="cnn4", norm="group", width=0.25), tuple(images.shape[1:]), data.classes)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     random = torch.Generator().manual_seed(0)
-    for _ in range(200):
+    for _ in range(500):
         chosen = torch.randperm(len(labels), generator=random)[:50]
         optimiser.zero_grad()
         nn.functional.cross_entropy(model(images[chosen]), labels[chosen]).backward()

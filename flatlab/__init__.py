@@ -52,6 +52,7 @@ from .data import (
 from .declare import SettingError
 from .models import Model, ModelSpec
 from .personalization import Comparison, Headless, Personalization, compare, headless, personalize
+from .results import plot
 from .training import BadCheckpoint, Diverged, Evaluation, Experiment, Run, RunBusy, train
 
 __all__ = [
@@ -108,5 +109,6 @@ __all__ = [
     "load",
     "models",
     "personalize",
+    "plot",
     "train",
 ]

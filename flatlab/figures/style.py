@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,18 @@ def paper_style() -> Iterator[None]:
         yield
 
 
+class Drawing(Figure):
+    """A figure that no pyplot window holds on to, and that shows itself as the value of a notebook's cell."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=120)
+        return buffer.getvalue()
+
+
 def figure(width: float = PAGE, height: float = 2.6) -> Figure:
-    """An empty figure with constrained layout that no pyplot window holds on to."""
-    fig = Figure(figsize=(width, height), layout="constrained")
+    """An empty figure with constrained layout."""
+    fig = Drawing(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)
     return fig
 

@@ -3,8 +3,9 @@
 Every axis has nested levels of knots: each 4th point, each 2nd, all; the ends and the model itself belong to each. With
 `refine`, measuring stops where the cubic spline through a level is good enough. Before it may stop, points between the
 knots are measured: those where this spline and the one through the coarser level disagree most (where the surface
-bends), and some drawn at random. Their worst error, over the range of the surface, is the error stated. If it is too
-large, the points in doubt are measured in turn until a whole batch of them is predicted well.
+bends), and as many drawn at random (its kinks are anywhere). Their worst error, over the range of the surface, is the
+error stated; a point not looked at may be off by somewhat more. If it is too large, the points in doubt are measured in
+turn until a whole batch of them is predicted well.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from flatlab.geometry.spline import spline_matrix
 
 VALUES = ("loss", "accuracy", "loss_error", "rise_error")
 FEWEST = 6  # knots on an axis of the coarsest level
-CHECKS, RANDOM_CHECKS = 24, 6  # points measured to judge a spline, and how many of them at random
+CHECKS, RANDOM_CHECKS = 24, 12  # points measured to judge a spline, and how many of them at random
 
 Spot = tuple[int, int]
 
@@ -39,14 +40,9 @@ class Grid:
         self.xs, self.ys = xs, ys
         self.scores = {name: np.full((len(ys), len(xs)), np.nan) for name in VALUES}
         self.error: dict[str, float] | None = None
-        steps = [2**power for power in range(10, 0, -1)]
-        self._steps = [step for step in steps if all(len(self._knots(axis, step)) >= FEWEST for axis in self._axes)] + [
-            1
-        ]
-
-    @property
-    def _axes(self) -> list[NDArray[Any]]:
-        return [axis for axis in (self.xs, self.ys) if len(axis) > 1]
+        axes = [axis for axis in (xs, ys) if len(axis) > 1]
+        coarse = [2**power for power in range(10, 0, -1)]
+        self._steps = [step for step in coarse if all(len(self._knots(axis, step)) >= FEWEST for axis in axes)] + [1]
 
     @property
     def origin(self) -> Spot:

@@ -174,6 +174,7 @@ def sharpness(
     sigma: float = 0.01,
     adaptive_sigma: float = 0.1,
     draws: int = 10,
+    tolerance: float = 0.05,
     limit: int | None = 1000,
     seed: int = 0,
     part: str = "all",
@@ -198,6 +199,7 @@ def sharpness(
         sigma: noise of `average`.
         adaptive_sigma: noise of `average_adaptive`, relative to each weight.
         draws: pairs of random points of both.
+        tolerance: standard error of `trace`, as a share of it.
         limit: at most this many samples.
         seed: of samples and noise.
         part: "all", "body" or "head": what varies.
@@ -223,7 +225,7 @@ def sharpness(
         groups = {who: targets(source, data or "train", client=who, one_class=True, **settings) for who in clients}
     every = [(client, name, target) for client, group in groups.items() for name, target in group.items()]
     wanted = _wanted(measures, [target for _, _, target in every])
-    options = {**radii, "steps": steps, "draws": draws, "seed": seed}
+    options = {**radii, "steps": steps, "draws": draws, "tolerance": tolerance, "seed": seed}
     total, rows = len(every) * len(wanted), []
     before: dict[str, Eigenvalues] = {}
     for client, name, target in every:
@@ -292,7 +294,7 @@ class _Subject:
                 errors = [part["error"] / abs(part["eigenvalue"]) for part in (first, fifth)]
                 return Value(ratio, abs(ratio) * sum(errors))
             case "trace":
-                return Value(*self._hessian.trace().frame.loc[0, ["trace", "standard_error"]])
+                return Value(*self._hessian.trace(self.options["tolerance"]).frame.loc[0, ["trace", "standard_error"]])
             case "sam":
                 return ascent(target, o["rho"])
             case "sam_steps":

@@ -1,0 +1,77 @@
+"""Flatness against gain: the rank correlation is scipy's, its interval covers, and the table joins the right clients."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+import flatlab as fl
+from flatlab.geometry.flatness import FlatnessVsGain, flatness_vs_gain, rank_correlation
+
+
+@given(st.integers(5, 30), st.integers(0, 10_000))
+def test_the_rank_correlation_is_scipys_with_ties(count, seed):
+    random = np.random.default_rng(seed)
+    x, y = random.integers(0, 6, (2, count))
+    if np.ptp(x) and np.ptp(y):
+        assert rank_correlation(x, y, resamples=1)["correlation"] == pytest.approx(spearmanr(x, y).statistic)
+
+
+def test_the_interval_holds_the_true_correlation_in_most_samples():
+    random, rho = np.random.default_rng(0), 0.6
+    truth = 6 / np.pi * np.arcsin(rho / 2)  # Spearman's of a bivariate normal
+    inside = 0
+    for _ in range(60):
+        x = random.normal(size=40)
+        y = rho * x + np.sqrt(1 - rho**2) * random.normal(size=40)
+        found = rank_correlation(x, y, resamples=200)
+        inside += found["low"] <= truth <= found["high"]
+    assert inside >= 51
+
+
+def test_a_constant_side_has_no_correlation():
+    found = rank_correlation([1, 1, 1, 1, 1], [1, 2, 3, 4, 5])
+    assert all(np.isnan(value) for value in found.values())
+    assert rank_correlation([1, 2, 3, 4, 5], [5, 4, 3, 2, 1], resamples=50)["correlation"] == pytest.approx(-1)
+
+
+@pytest.fixture(scope="module")
+def run(digits, tmp_path_factory):
+    """A federation trained for two rounds."""
+    model = fl.ModelSpec(name="cnn4", width=0.125)
+    return fl.train(fl.FedBABU(lr=0.1), digits, model, rounds=2, store=tmp_path_factory.mktemp("runs"), progress=False)
+
+
+def test_every_client_meets_its_own_gain(run):
+    gains = fl.personalize(run, epochs=1, lr=0.05)
+    found = flatness_vs_gain(run, "sam", gains=gains, clients=range(1, 8), limit=50, resamples=100)
+    assert list(found.frame["client"]) == list(range(1, 8))
+    for row in found.frame.itertuples():
+        curve = gains.frame[gains.frame["client"] == row.client].set_index("epoch")["accuracy"]
+        assert (row.initial, row.tuned) == (curve[0], curve[1])
+        assert row.gain == pytest.approx(curve[1] - curve[0])
+    first = found.summary().iloc[0]
+    if found.frame["gain"].nunique() > 1:
+        expected = spearmanr(found.frame["sharpness"], found.frame["gain"]).statistic
+        assert first["correlation"] == pytest.approx(expected)
+
+
+def test_gains_are_made_if_they_are_not_given_and_the_result_can_be_kept(run, tmp_path):
+    found = flatness_vs_gain(run, clients=range(5), limit=30, tuning={"epochs": 1}, resamples=50)
+    assert np.isfinite(found.frame["sharpness"]).all()
+    back = FlatnessVsGain.load(found.save(tmp_path / "found.parquet"))
+    assert back.frame.equals(found.frame)
+    assert back.about == found.about
+
+
+def test_impossible_requests_are_refused(run):
+    with pytest.raises(ValueError, match="at least 5"):
+        flatness_vs_gain(run, clients=[0, 1])
+    with pytest.raises(ValueError, match="some of top"):
+        flatness_vs_gain(run, "sharp", tuning={"epochs": 1})
+    gains = fl.personalize(run, epochs=1, clients=[0, 1])
+    with pytest.raises(ValueError, match=r"nothing of the clients \[2, 3, 4\]"):
+        flatness_vs_gain(run, clients=range(5), gains=gains)
+    with pytest.raises(ValueError, match="a run is needed"):
+        flatness_vs_gain(run.model())
