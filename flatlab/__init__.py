@@ -50,6 +50,7 @@ from .data import (
     load,
 )
 from .declare import SettingError
+from .geometry import flatness_vs_gain, hessian, landscape, path, sharpness
 from .models import Model, ModelSpec
 from .personalization import Comparison, Headless, Personalization, compare, headless, personalize
 from .results import plot
@@ -105,10 +106,15 @@ __all__ = [
     "Source",
     "Steps",
     "compare",
+    "flatness_vs_gain",
     "headless",
+    "hessian",
+    "landscape",
     "load",
     "models",
+    "path",
     "personalize",
     "plot",
+    "sharpness",
     "train",
 ]

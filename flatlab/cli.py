@@ -16,6 +16,7 @@ from . import figures
 from .algorithms import SWA, FedASAM, FedAvg, FedBABU
 from .data import Dirichlet, load
 from .declare import SettingError, catalogue
+from .geometry import hessian, landscape
 from .models import ModelSpec
 from .personalization import compare, personalize
 from .training import BadCheckpoint, Diverged, Experiment, Run, RunBusy, train
@@ -80,11 +81,20 @@ def run(options: argparse.Namespace) -> None:
 
 
 def show(options: argparse.Namespace) -> None:
-    """Print a run's results and write its figure beside it."""
+    """Print a run's results and write its figures beside it."""
     chosen = Run.open(options.run, root=options.root, device=options.device)
     _summary(chosen)
-    written = figures.save(figures.draw(chosen), chosen.directory / "curves.png")
-    print(f"figure: {written[0].resolve()}")
+    drawn: dict[str, Any] = {"curves": chosen}
+    if options.hessian:
+        measured = hessian(chosen)
+        top, trace = measured.top(5), measured.trace()
+        print(f"\n{_table(top.summary())}\n{_table(trace.summary())}")
+        drawn["spectrum"] = measured.spectrum()
+    if options.landscape:
+        drawn["landscape"] = landscape(chosen, refine=True)
+    for name, result in drawn.items():
+        written = figures.save(figures.draw(result), chosen.directory / f"{name}.png")
+        print(f"figure: {written[0].resolve()}")
 
 
 def schema(options: argparse.Namespace) -> None:
@@ -166,6 +176,8 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--wait", type=float, default=0.0, help="seconds to wait if another process trains this run")
     showing = command(show, trains=True)
     showing.add_argument("run", type=Path, help="directory of the run")
+    showing.add_argument("--hessian", action="store_true", help="top eigenvalues, trace and spectrum on the holdout")
+    showing.add_argument("--landscape", action="store_true", help="loss on a random plane around the model")
     command(schema).add_argument("--json", action="store_true", help="as JSON Schema")
     command(lab).add_argument("folder", nargs="?", default="notebooks")
     return parser

@@ -53,7 +53,7 @@ class FedSAM(Algorithm):
 
 
 class FedASAM(Algorithm):
-    """Clients train with adaptive SAM (Caldarola et al., 2203.11834); `rho` and `eta` are those of `local=ASAM(...)`."""
+    """Clients train with adaptive SAM (Caldarola et al., 2203.11834); `rho` and `eta` are `local=ASAM(...)`'s."""
 
     kind: Literal["FedASAM"] = "FedASAM"
     local: Local = setting(ASAM(), "how a local step gets its gradient")

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from ..data import FederatedDataset
+from ..geometry import (
+    ClientHessians,
+    Eigenvalues,
+    FlatnessVsGain,
+    HessianAlong,
+    Landscape,
+    Path,
+    Sharpness,
+    Spectrum,
+)
 from ..personalization import Headless, Personalization
 from ..training import Run
 from .curves import draw_comparison, draw_headless, draw_personalization, draw_runs
+from .hessian import draw_along, draw_clients, draw_spectrum, draw_top
+from .landscape import draw_landscape
 from .partition import draw_partition
+from .paths import draw_flatness, draw_path, draw_sharpness
 from .style import paper_style, save
 
 __all__ = ["draw", "draw_comparison", "paper_style", "save"]
@@ -32,8 +46,21 @@ def _drawing(thing: Any, **options: Any) -> Figure:
     raise TypeError(f"there is no drawing for {type(thing).__name__}")
 
 
-_drawing.register(FederatedDataset, draw_partition)
-_drawing.register(Run, draw_runs)
-_drawing.register(list, draw_runs)
-_drawing.register(Personalization, draw_personalization)
-_drawing.register(Headless, draw_headless)
+_DRAWINGS: dict[type, Callable[..., Figure]] = {
+    FederatedDataset: draw_partition,
+    Run: draw_runs,
+    list: draw_runs,
+    Personalization: draw_personalization,
+    Headless: draw_headless,
+    Eigenvalues: draw_top,
+    Spectrum: draw_spectrum,
+    dict: draw_spectrum,
+    HessianAlong: draw_along,
+    ClientHessians: draw_clients,
+    Landscape: draw_landscape,
+    Path: draw_path,
+    Sharpness: draw_sharpness,
+    FlatnessVsGain: draw_flatness,
+}
+for _kind, _draw in _DRAWINGS.items():
+    _drawing.register(_kind, _draw)

@@ -104,7 +104,7 @@ def _planes(
     steps = space(*ends, levels + 1) if isinstance(levels, int) else np.asarray(levels, dtype=float)
     for axis, panel in zip(axes, panels, strict=False):
         xs, ys, values = result.surface(panel, value)
-        values = values.clip(max=ends[1])
+        values = values.clip(*ends)
         if flat:
             _contours(axis, xs, ys, values, steps, scale)
             _marks(axis, result.marks(panel), value, scale)
@@ -180,7 +180,8 @@ def _lines(result: Landscape, log: bool, top: float | None) -> Figure:
     fig = figure(PAGE, 2.7)
     losses, hits = fig.subplots(1, 2)
     points = result.frame[result.frame["series"] == "surface"]
-    repeats, taken = result.about["repeats"], []
+    repeats = result.about["repeats"]
+    taken: list[str] = []
     for panel in result.about["panels"]:
         style = line_style(panel, taken)
         taken.append(panel)
@@ -193,14 +194,14 @@ def _lines(result: Landscape, log: bool, top: float | None) -> Figure:
             marks = result.marks(panel)
             axis.plot(marks["x"], factor * marks[value], "o", color=style["color"], markersize=3)
         for curvature in result.about["eigenvalues"].get(panel, []):
-            xs = np.linspace(*result.about["range"][0], 401)
+            xs = np.linspace(points["x"].min(), points["x"].max(), 401)
             height = points.loc[(points["panel"] == panel) & (points["x"] == 0), "loss"].iloc[0]
             label = f"λ t²/2, λ = {curvature:.3g}"
             losses.plot(xs, height + curvature * xs**2 / 2, ":", color=style["color"], lw=0.9, label=label)
     low, high = points["loss"].min(), points["loss"].max() if top is None else top
     losses.set(ylabel="loss", ylim=(low - 0.05 * (high - low), high + 0.05 * (high - low)))
     if log:
-        losses.set(yscale="log", ylim=(0.95 * low, 1.05 * high))
+        losses.set(yscale="log", ylim=(0.95 * max(low, 1e-6), 1.05 * high))
     hits.set(ylabel="accuracy (%)")
     name = _axis_name(result.about, taken[0], 0) if len(taken) == 1 else "coordinate along the direction"
     for axis in (losses, hits):

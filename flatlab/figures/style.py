@@ -64,7 +64,7 @@ def figure(width: float = PAGE, height: float = 2.6) -> Figure:
 
 
 def line_style(name: str, taken: list[str]) -> dict[str, Any]:
-    """Colour of the algorithm in a run's name; dashes tell runs of one algorithm apart (`taken`: names drawn so far)."""
+    """Colour of the algorithm in a run's name; dashes tell apart those alike in `taken`, the names so far."""
     base = next((known for known in sorted(_ALGORITHMS, key=len, reverse=True) if name.startswith(known)), None)
     colour = _COLOURS[base] if base else _PALETTE[len(taken) % len(_PALETTE)]
     same = sum(other.split(" ")[0] == name.split(" ")[0] for other in taken)

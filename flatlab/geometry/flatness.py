@@ -6,7 +6,7 @@ what fine-tuning gains there: the question that joins FedBABU (what a model gain
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from flatlab.geometry.several import Progress
 from flatlab.geometry.sharpness import sharpness
 from flatlab.geometry.subject import need_run
 from flatlab.personalization import Personalization, personalize
@@ -44,10 +45,8 @@ def flatness_vs_gain(
     gains: Personalization | None = None,
     resamples: int = 2000,
     seed: int = 0,
-    limit: int | None = 500,
-    batch: int = 64,
     tuning: dict[str, Any] | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
     **settings: Any,
 ) -> FlatnessVsGain:
     """Per client, sharpness of a run's model on its training samples against the gain from fine-tuning on them.
@@ -59,11 +58,9 @@ def flatness_vs_gain(
         gains: what `personalize(run, ...)` found, for these clients; made with `tuning` if not given.
         resamples: of the clients, for the bootstrap intervals.
         seed: of samples, noise and resamples.
-        limit: at most this many of a client's samples for the sharpness.
-        batch: size of the batches, only for networks that normalise with batch statistics.
         tuning: arguments of `personalize`.
         progress: called with the clients measured and their number; False stops.
-        settings: more arguments of `sharpness`.
+        **settings: more arguments of `sharpness`.
 
     Raises:
         ValueError: naming what cannot be measured, and why.
@@ -78,16 +75,7 @@ def flatness_vs_gain(
     missing = [client for client in wanted if client not in initial.index]
     if missing:
         raise ValueError(f"gains: nothing of the clients {missing} of {run.id}; personalize them too")
-    found = sharpness(
-        {"run": run},
-        measures=[measure],
-        clients=wanted,
-        limit=limit,
-        batch=batch,
-        seed=seed,
-        progress=progress,
-        **settings,
-    )
+    found = sharpness({"run": run}, measures=[measure], clients=wanted, seed=seed, progress=progress, **settings)
     sharp = found.frame.set_index("client")
     frame = pd.DataFrame(
         {

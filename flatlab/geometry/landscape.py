@@ -14,7 +14,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ from flatlab.geometry.directions import Plane
 from flatlab.geometry.grid import VALUES
 from flatlab.geometry.panels import Layout, Mark, Panel, marks, panels
 from flatlab.geometry.points import Points
-from flatlab.geometry.several import named, targets
-from flatlab.geometry.target import Loss, Target, cross_entropy
+from flatlab.geometry.several import Progress, named, targets, watched
+from flatlab.geometry.target import Target
 from flatlab.results import Result
 from flatlab.streams import stream
 
@@ -92,19 +92,15 @@ def landscape(
     markers: Mapping[str, nn.Module] | None = None,
     clients: int | None = None,
     trajectory: bool = False,
-    client: int | None = None,
-    limit: int | None = 1000,
     seed: int = 0,
-    part: str = "all",
-    batch: int = 64,
-    loss: Loss = cross_entropy,
     store: str | Path | bool = True,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
+    **selection: Any,
 ) -> Landscape:
     """Measure loss and accuracy on a line or plane through models.
 
-    With batch statistics the samples are normalised in fixed batches of `batch`; running statistics are taken anew at
-    every point and mark, so the values there are not those of the stored statistics.
+    A point costs one forward pass over the samples. With batch statistics they are normalised in fixed batches; running
+    statistics are taken anew at every point and mark (a second pass), so there the stored ones do not count.
 
     Args:
         models: a model, a run (its latest model), several of them, or a mapping from names to them.
@@ -122,15 +118,12 @@ def landscape(
         markers: more models to show on each panel, e.g. fine-tuned ones.
         clients: a round whose sampled clients' models are shown on their run's panel.
         trajectory: show each run's checkpoints on its panel (always with "pca").
-        client: whose "train" or "test" samples.
-        limit: at most this many samples. A point costs one forward pass over them (two with running statistics).
         seed: of the samples and directions.
-        part: "all", "body" or "head": what varies.
-        batch: size of the batches, only for networks that normalise with batch statistics.
-        loss: per-sample loss.
         store: where points are kept while and after they are measured, so that the same call goes on or returns at
             once: True is with the first run (bare models have no place), False nowhere, or a file.
-        progress: called with the points done and their number (more than needed, with `refine`); False stops.
+        progress: called with the points done and their number (more than needed, with `refine`); False stops. None: a
+            bar in a terminal.
+        **selection: as in `targets`: round, which, source, client, limit (1000 samples), part, batch, loss.
 
     Returns:
         What was measured. After Ctrl-C or a stop `about["complete"]` is False and missing values are NaN.
@@ -147,7 +140,7 @@ def landscape(
         "tolerance": tolerance if refine else None,
     }
     subjects = named(models)
-    found = targets(subjects, data, client=client, limit=limit, part=part, batch=batch, loss=loss, seed=seed)
+    found = targets(subjects, data, seed=seed, **selection)
     shown = marks(subjects, found, clients, trajectory or directions == "pca", markers or {})
     fingerprint = _fingerprint(settings, directions, found, shown)
     path = _place(store, subjects, fingerprint)
@@ -171,14 +164,15 @@ def landscape(
     total = sum(len(panel.marks) + panel.grid.measured.size for panel in surfaces)
     complete, saved = False, time.monotonic()
     try:
-        for done in _measure(surfaces, meters, tolerance if refine else None, seed):
-            if progress is not None and progress(done, total) is False:
-                break
-            if path is not None and time.monotonic() - saved > SAVE_SECONDS:
-                _result(surfaces, about, complete).save(path)
-                saved = time.monotonic()
-        else:
-            complete = True
+        with watched(progress, total, "landscape") as proceed:
+            for done in _measure(surfaces, meters, tolerance if refine else None, seed):
+                if not proceed(done):
+                    break
+                if path is not None and time.monotonic() - saved > SAVE_SECONDS:
+                    _result(surfaces, about, complete).save(path)
+                    saved = time.monotonic()
+            else:
+                complete = True
     except KeyboardInterrupt:
         kept = f"the same call goes on from {path}" if path else "save(path) it and pass store=path to go on"
         warnings.warn(f"landscape interrupted: what was measured is returned; {kept}", stacklevel=2)

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from flatlab.geometry.points import Points
-from flatlab.geometry.several import named, targets, vector_of
-from flatlab.geometry.target import Loss, Target, cross_entropy
+from flatlab.geometry.several import Progress, named, targets, vector_of, watched
+from flatlab.geometry.target import Target
 from flatlab.results import Result
 from flatlab.streams import stream
 
@@ -59,12 +59,9 @@ def path(
     train: Any = None,
     steps: int = 500,
     lr: float = 0.05,
-    client: int | None = None,
-    limit: int | None = 1000,
     seed: int = 0,
-    batch: int = 64,
-    loss: Loss = cross_entropy,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
+    **selection: Any,
 ) -> Path:
     """Measure loss and accuracy between two models of one network.
 
@@ -74,17 +71,14 @@ def path(
         data: "holdout", "train" or "test" of the first run; a FederatedDataset; or (images, labels).
         points: on each curve, both ends included.
         curve: also train a quadratic Bezier curve from a to b; see `bezier_bend`.
-        train: samples to train it on, (images, labels) or a FederatedDataset (all clients' training samples); by default
-            those of the run or of `data`.
+        train: samples to train it on, (images, labels) or a FederatedDataset (all clients' training samples); by
+            default those of the run or of `data`.
         steps: steps of its training.
         lr: its learning rate.
-        client: whose "train" or "test" samples to measure on.
-        limit: measure on at most this many samples.
         seed: of samples and training.
-        batch: size of the batches, in training too.
-        loss: per-sample loss.
         progress: called with the training steps and points done and their number; False stops (a curve still in
             training is left out).
+        **selection: as in `targets`: round, which, source, client, limit (1000 samples), batch, loss.
 
     Raises:
         ValueError: naming what cannot be measured, and why.
@@ -92,37 +86,31 @@ def path(
     if points < 3:
         raise ValueError(f"points = {points}: at least 3")
     subjects = named({"a": a, "b": b})
-    found = targets(subjects, data, client=client, limit=limit, batch=batch, loss=loss, seed=seed)
+    found = targets(subjects, data, seed=seed, **selection)
     target = found["a"]
     start, end = (vector_of(target, found[name].model, name) for name in "ab")
-    total = points + curve * (points + steps)
     ways: dict[str, Callable[[float], Tensor]] = {"line": lambda t: (1 - t) * start + t * end}
-    done = 0
-
-    def ticked() -> bool:
-        nonlocal done
-        done += 1
-        return progress is None or progress(done, total) is not False
-
-    if curve:
-        samples = _training_samples(train, data, subjects)
-        trainer = Target.of(target.model, *samples, batch=batch, loss=loss, one_class=True)
-        bend = bezier_bend(trainer, start, end, steps=steps, lr=lr, batch=batch, seed=seed, proceed=ticked)
-        if bend is not None:
-            ways["bezier"] = lambda t: bezier(start, bend, end, t)
     meter, rows = Points(target), []
-    for name, way in ways.items():
-        before, distance = start, 0.0
-        for t in np.linspace(0, 1, points).tolist():
-            point = way(t)
-            losses, hits = (part[0].double() for part in meter.measure([point]))
-            distance += torch.linalg.vector_norm(point - before).item()
-            before = point
-            scores = {"loss": losses.mean().item(), "accuracy": hits.mean().item()}
-            scores["loss_error"] = losses.std(correction=0).item() / len(losses) ** 0.5
-            rows.append({"curve": name, "t": t, **scores, "distance": distance})
-            if not ticked():
-                return Path(pd.DataFrame(rows), {**target.about, **meter.about, "complete": False})
+    with watched(progress, points + curve * (points + steps), "path") as proceed:
+        if curve:
+            samples = _training_samples(train, data, subjects)
+            trainer = Target.of(target.model, *samples, loss=target.losses, one_class=True)
+            bend = bezier_bend(trainer, start, end, steps=steps, lr=lr, seed=seed, proceed=proceed)
+            if bend is not None:
+                ways["bezier"] = lambda t: bezier(start, bend, end, t)
+        spent = curve * steps
+        for name, way in ways.items():
+            before, distance = start, 0.0
+            for t in np.linspace(0, 1, points).tolist():
+                point = way(t)
+                losses, hits = (part[0].double() for part in meter.measure([point]))
+                distance += torch.linalg.vector_norm(point - before).item()
+                before = point
+                scores = {"loss": losses.mean().item(), "accuracy": hits.mean().item()}
+                scores["loss_error"] = losses.std(correction=0).item() / len(losses) ** 0.5
+                rows.append({"curve": name, "t": t, **scores, "distance": distance})
+                if not proceed(spent + len(rows)):
+                    return Path(pd.DataFrame(rows), {**target.about, **meter.about, "complete": False})
     about = {"models": [getattr(one, "name", "") for one in (a, b)], "seed": seed, "points": points}
     about |= {"curve steps": steps, "curve lr": lr} if curve else {}
     return Path(pd.DataFrame(rows), {**target.about, **meter.about, **about, "complete": len(ways) == 1 + curve})
@@ -142,7 +130,7 @@ def bezier_bend(
     lr: float = 0.05,
     batch: int = 64,
     seed: int = 0,
-    proceed: Callable[[], bool] = lambda: True,
+    proceed: Callable[[int], bool] = lambda done: True,
 ) -> Tensor | None:
     """The bend that makes the mean loss along the Bezier curve small (Garipov et al., 2018, arXiv 1802.10026).
 
@@ -157,7 +145,7 @@ def bezier_bend(
         lr: learning rate.
         batch: samples a step.
         seed: names the draws of t and batches.
-        proceed: asked after each step; if it says no, the result is None.
+        proceed: told after each step how many are done; if it says no, the result is None.
 
     Raises:
         ValueError: if the loss becomes infinite or NaN.
@@ -180,7 +168,7 @@ def bezier_bend(
         optimiser.zero_grad()
         mean.backward()
         optimiser.step()
-        if not proceed():
+        if not proceed(step + 1):
             return None
     return bend.detach()
 

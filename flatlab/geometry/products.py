@@ -1,8 +1,9 @@
 """Hessian-vector products by double backward: H v = d/dw <dL/dw, v>  (Pearlmutter, 1994).
 
 The graph of the gradient does not depend on v, so it is built once and kept, in chunks of samples, as far as a memory
-budget allows; chunks beyond it are built anew for each product. Small chunks are the lever on a CPU: a product costs
-about twice a gradient at 32 samples and four times at 256, where the intermediate tensors no longer fit the caches.
+budget allows; chunks beyond it are built anew for each product. The chunk is the lever on a CPU: with graphs of some
+50 MiB (32 CIFAR images in the papers' network) a product costs about twice a gradient, with eight times that up to four
+times, since the allocator then hands every large tensor back to the system, which clears each new one page by page.
 
 Double backward is right through batch statistics and GroupNorm, where forward-over-reverse variants of today's torch
 are silently wrong (pytorch/functorch#534).
@@ -26,15 +27,18 @@ class HessianProducts:
     Args:
         target: the loss, its samples and the parameters that vary.
         memory: bytes for cached graphs; 0 caches none. None: 1 GiB on a CPU, half of what is free elsewhere.
-        chunk: samples at once where the batch does not matter; 32 on a CPU, 512 elsewhere.
+        chunk: samples at once where the batch does not matter; None: so many that a graph takes about 56 MiB on a CPU,
+            2 GiB elsewhere.
     """
 
     def __init__(self, target: Target, memory: int | None = None, chunk: int | None = None) -> None:
+        if memory is not None and memory < 0:
+            raise ValueError(f"memory = {memory}: at least 0 bytes")
         self.target = target
         self.count = 0
-        self._memory = memory
+        self._memory, self._chunk = memory, chunk
         self._leaves = {name: weight.detach().requires_grad_() for name, weight in target.weights.items()}
-        self._spans = target.spans(chunk or (32 if target.device.type == "cpu" else 512))
+        self._spans: list[slice] = []
         self._cached: list[dict[str, Tensor]] | None = None
 
     def __call__(self, vector: Tensor) -> Tensor:
@@ -77,11 +81,13 @@ class HessianProducts:
                 sum_ += part
 
     def _cache(self) -> list[dict[str, Tensor]]:
-        memory = _free(self.target.device) if self._memory is None else self._memory
-        if memory <= 0:
-            return []
-        size = _graph_bytes(lambda: self._gradient(self._spans[0]))
-        return [self._gradient(span) for span in self._spans[: memory // max(size, 1)]]
+        device = self.target.device
+        memory = _free(device) if self._memory is None else self._memory
+        first = self.target.spans(self._chunk or 8)[0]
+        size = max(_graph_bytes(lambda: self._gradient(first)) // first.stop, 1)
+        wanted = 56 * 2**20 if device.type == "cpu" else 2**31
+        self._spans = self.target.spans(self._chunk or max(wanted // size, 1))
+        return [self._gradient(span) for span in self._spans[: memory // (size * self._spans[0].stop)]]
 
 
 def _free(device: torch.device) -> int:

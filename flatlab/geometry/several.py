@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from flatlab.geometry.subject import aim
+from flatlab.geometry.subject import aim, need_run
 from flatlab.geometry.target import Loss, Target, cross_entropy
+
+Progress = Callable[[int, int], object]
 
 
 def named(subjects: Any) -> dict[str, Any]:
@@ -38,29 +42,34 @@ def _is_one(subject: Any) -> bool:
 
 def targets(
     subjects: Mapping[str, Any],
-    data: Any,
+    data: Any = "holdout",
     *,
-    client: int | None = None,
-    limit: int | None = 1000,
+    round: int | None = None,
+    which: str = "auto",
     part: str = "all",
     batch: int = 64,
     loss: Loss = cross_entropy,
-    seed: int = 0,
-    one_class: bool = False,
+    **samples: Any,
 ) -> dict[str, Target]:
     """A target for each model or run, all on the samples that the first run (else the first model) gives.
 
-    Arguments as of `aim`.
+    Arguments as of `aim`; `round` and `which` are those of every run, `samples` are source, client, limit, seed and
+    one_class.
     """
     settings: dict[str, Any] = {"part": part, "batch": batch, "loss": loss}
-    lead = next((name for name, subject in subjects.items() if hasattr(subject, "checkpoints")), next(iter(subjects)))
-    first = aim(subjects[lead], data, client=client, limit=limit, seed=seed, one_class=one_class, **settings)
+    models = {
+        name: subject if isinstance(subject, nn.Module) else need_run(subject).model(round, which=which)
+        for name, subject in subjects.items()
+    }
+    lead = next((name for name in subjects if subjects[name] is not models[name]), next(iter(subjects)))
+    if subjects[lead] is not models[lead]:
+        samples = {"source": subjects[lead].data, **samples}
+    first = aim(models[lead], data, **samples, **settings)
 
-    def on_same_samples(subject: Any) -> Target:
-        model = subject if isinstance(subject, nn.Module) else subject.model()
+    def on_same_samples(model: nn.Module) -> Target:
         return Target.of(model, first.images, first.labels, name=first.data, one_class=True, **settings)
 
-    return {name: first if name == lead else on_same_samples(subject) for name, subject in subjects.items()}
+    return {name: first if name == lead else on_same_samples(model) for name, model in models.items()}
 
 
 def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:
@@ -80,3 +89,21 @@ def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:
     if not bool(vector.isfinite().all()):
         raise ValueError(f"{name}: weights are not finite (NaN or infinite values)")
     return vector
+
+
+@contextlib.contextmanager
+def watched(progress: Progress | None, total: int, what: str) -> Iterator[Callable[[int], bool]]:
+    """A function to be told how much of `total` is done; its answer is whether to go on.
+
+    It passes the numbers to `progress`, which stops by returning False; without one it moves a bar in a terminal.
+    """
+    if progress is not None:
+        yield lambda done: progress(done, total) is not False
+        return
+    with tqdm(total=total, desc=what, leave=False, disable=None) as bar:
+
+        def show(done: int) -> bool:
+            bar.update(done - bar.n)
+            return True
+
+        yield show

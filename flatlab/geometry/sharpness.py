@@ -4,15 +4,15 @@
     sharpness(run, clients=range(10)).summary()     # its global model on each client's own samples
 
 Each function below is one definition with its source. Most of them change when a layer is multiplied by a factor and
-the next divided by it, though the network stays the same function (Dinh et al., Sharp Minima Can Generalize, 2017, arXiv
-1703.04933): `INVARIANT` names those that do not. Never rank models of different weight norms by the others. And none is
-a sure predictor of generalisation (Andriushchenko et al., 2023, arXiv 2302.07011).
+the next divided by it, though the network stays the same function (Dinh et al., 2017, arXiv 1703.04933): `INVARIANT`
+names those that do not. Never rank models of different weight norms by the others. And none is a sure predictor of
+generalisation (Andriushchenko et al., 2023, arXiv 2302.07011).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,17 +23,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
 from flatlab.geometry.hessian import Eigenvalues, Hessian
-from flatlab.geometry.several import named, targets
+from flatlab.geometry.several import Progress, named, targets, watched
 from flatlab.geometry.subject import need_run
-from flatlab.geometry.target import Loss, Target, cross_entropy
+from flatlab.geometry.target import Target, cross_entropy
 from flatlab.results import Result
 from flatlab.streams import stream
-
-MEASURES = (
-    "top", "ratio", "trace", "sam", "sam_steps", "asam", "asam_steps", "average", "average_adaptive", "fisher_rao",
-    "relative_flatness",
-)  # fmt: skip
-INVARIANT = frozenset({"asam", "asam_steps", "average_adaptive", "fisher_rao", "relative_flatness"})
 
 
 class Value(NamedTuple):
@@ -63,7 +57,7 @@ def ascent(target: Target, rho: float, steps: int = 1, scale: Tensor | None = No
 
     T = 1 is SAM's sharpness (Foret et al., 2021, arXiv 2010.01412), T = |w| element by element the adaptive one (Kwon
     et al., ASAM, 2021, arXiv 2102.11600), which stays the same under rescaling. One step is e = rho T^2 g / |T g|; more
-    are projected steps of length 2.5 rho / steps along T^2 g, of which the best point counts.
+    are as long, each brought back into the ball, and the best point counts.
 
     Args:
         target: loss, samples and weights.
@@ -75,12 +69,12 @@ def ascent(target: Target, rho: float, steps: int = 1, scale: Tensor | None = No
     scale = torch.ones_like(weights) if scale is None else scale
     best, shift = 0.0, torch.zeros_like(weights)
     start = target.loss()
-    for number in range(steps):
+    for _ in range(steps):
         uphill = scale * target.flat(target.gradient(target.shaped(weights + scale * shift)))
         length = torch.linalg.vector_norm(uphill)
         if length == 0:
             break
-        shift = shift + uphill * ((rho if number == 0 else 2.5 * rho / steps) / length)
+        shift = shift + uphill * (rho / length)
         shift = shift * min(1.0, rho / torch.linalg.vector_norm(shift).item())
         best = max(best, target.loss(target.shaped(weights + scale * shift)) - start)
     return Value(best)
@@ -89,8 +83,8 @@ def ascent(target: Target, rho: float, steps: int = 1, scale: Tensor | None = No
 def average(target: Target, sigma: float, draws: int = 10, seed: int = 0, scale: Tensor | None = None) -> Value:
     """The mean rise under random noise: E L(w + d) - L(w), d ~ N(0, sigma^2 diag(T^2)).
 
-    T = 1 (about sigma^2 tr(H) / 2), or T = |w|, which stays the same under rescaling (Andriushchenko et al., 2023, arXiv
-    2302.07011). Each draw is used with both signs, which removes the slope's part.
+    T = 1 (about sigma^2 tr(H) / 2), or T = |w|, which stays the same under rescaling (Andriushchenko et al., 2023,
+    arXiv 2302.07011). Each draw is used with both signs, which removes the slope's part.
 
     Args:
         target: loss, samples and weights.
@@ -111,7 +105,7 @@ def average(target: Target, sigma: float, draws: int = 10, seed: int = 0, scale:
 
 @torch.no_grad()
 def fisher_rao(target: Target) -> Value:
-    """The squared Fisher-Rao norm w^T F w (Liang et al., 2019, arXiv 1711.01530), F being cross-entropy's Fisher matrix.
+    """The squared Fisher-Rao norm w^T F w (Liang et al., 2019, arXiv 1711.01530), F being the Fisher matrix.
 
     F takes labels from the model's own distribution, so w^T F w is the mean over samples of Var_{y ~ p} [dz_y], where
     dz is the derivative of the logits along w. Exact; unchanged under rescaling.
@@ -131,7 +125,7 @@ def fisher_rao(target: Target) -> Value:
 
 @torch.no_grad()
 def relative_flatness(target: Target) -> Value:
-    """Relative flatness of the head: sum over classes s, t of <w_s, w_t> tr(H_st) (Petzka et al., 2021, arXiv 2001.00939).
+    """Relative flatness of the head: sum_st <w_s, w_t> tr(H_st), s, t classes (Petzka et al., 2021, arXiv 2001.00939).
 
     H_st is the block of the loss's Hessian that belongs to the rows s and t of the last, linear layer. For
     cross-entropy it is E [phi phi^T (p_s [s=t] - p_s p_t)] with the features phi, so the sum is
@@ -162,6 +156,51 @@ def _needs_cross_entropy(target: Target, measure: str) -> None:
         raise ValueError(f"{measure}: defined here for cross-entropy only, not for another loss")
 
 
+class _Subject:
+    """One model on its samples, with the settings of `sharpness`; its Hessian's eigenvalues are found once."""
+
+    def __init__(self, target: Target, count: int, start: Eigenvalues | None, settings: dict[str, Any]) -> None:
+        self.target, self.count, self.start = target, count, start
+        self.scale = target.flat(target.weights).abs()
+        self.hessian = Hessian(target, seed=settings["seed"])
+        self.rho, self.adaptive_rho, self.steps = (settings[name] for name in ("rho", "adaptive_rho", "steps"))
+        self.sigma, self.adaptive_sigma = settings["sigma"], settings["adaptive_sigma"]
+        self.draws, self.seed, self.tolerance = settings["draws"], settings["seed"], settings["tolerance"]
+
+    @functools.cached_property
+    def eigenvalues(self) -> Eigenvalues:
+        return self.hessian.top(self.count, start=self.start)
+
+    def eigenvalue(self, rank: int) -> Value:
+        row = self.eigenvalues.frame.iloc[rank]
+        return Value(row["eigenvalue"], row["error"])
+
+    def ratio(self) -> Value:
+        first, fifth = self.eigenvalue(0), self.eigenvalue(4)
+        ratio = first.value / fifth.value
+        return Value(ratio, abs(ratio) * (first.error / abs(first.value) + fifth.error / abs(fifth.value)))
+
+    def trace(self) -> Value:
+        row = self.hessian.trace(self.tolerance).frame.iloc[0]
+        return Value(row["trace"], row["standard_error"])
+
+
+MEASURES: dict[str, Callable[[_Subject], Value]] = {
+    "top": lambda s: s.eigenvalue(0),
+    "ratio": _Subject.ratio,
+    "trace": _Subject.trace,
+    "sam": lambda s: ascent(s.target, s.rho),
+    "sam_steps": lambda s: ascent(s.target, s.rho, s.steps),
+    "asam": lambda s: ascent(s.target, s.adaptive_rho, scale=s.scale),
+    "asam_steps": lambda s: ascent(s.target, s.adaptive_rho, s.steps, s.scale),
+    "average": lambda s: average(s.target, s.sigma, s.draws, s.seed),
+    "average_adaptive": lambda s: average(s.target, s.adaptive_sigma, s.draws, s.seed, s.scale),
+    "fisher_rao": lambda s: fisher_rao(s.target),
+    "relative_flatness": lambda s: relative_flatness(s.target),
+}
+INVARIANT = frozenset({"asam", "asam_steps", "average_adaptive", "fisher_rao", "relative_flatness"})
+
+
 def sharpness(
     models: Any,
     data: Any = None,
@@ -175,17 +214,14 @@ def sharpness(
     adaptive_sigma: float = 0.1,
     draws: int = 10,
     tolerance: float = 0.05,
-    limit: int | None = 1000,
     seed: int = 0,
-    part: str = "all",
-    batch: int = 64,
-    loss: Loss = cross_entropy,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
+    **selection: Any,
 ) -> Sharpness:
     """Measure the sharpness of models, or of runs' models on each client's samples.
 
-    `top` is the Hessian's largest eigenvalue, `ratio` the largest over the fifth, `trace` its trace; `sam`, `sam_steps`,
-    `asam`, `asam_steps`: see `ascent`; `average`, `average_adaptive`: see `average`; `fisher_rao`; `relative_flatness`.
+    `top` is the Hessian's largest eigenvalue, `ratio` the largest over the fifth, `trace` its trace; `sam`, `asam` and
+    their `_steps`: see `ascent`; `average`, `average_adaptive`: see `average`; `fisher_rao`; `relative_flatness`.
 
     Args:
         models: a model, a run, several of them, or a mapping from names to them.
@@ -200,117 +236,69 @@ def sharpness(
         adaptive_sigma: noise of `average_adaptive`, relative to each weight.
         draws: pairs of random points of both.
         tolerance: standard error of `trace`, as a share of it.
-        limit: at most this many samples.
-        seed: of samples and noise.
-        part: "all", "body" or "head": what varies.
-        batch: size of the batches, only for networks that normalise with batch statistics.
-        loss: per-sample loss.
+        seed: of samples, noise and start vectors.
         progress: called with the number of values measured and wanted; False stops.
+        **selection: as in `targets`: round, which, limit (1000 samples), part, batch, loss.
 
     Raises:
         ValueError: naming what cannot be measured, and why.
     """
-    radii = {"rho": rho, "adaptive_rho": adaptive_rho, "sigma": sigma, "adaptive_sigma": adaptive_sigma}
-    for name, value in radii.items():
+    positive = {"rho": rho, "adaptive_rho": adaptive_rho, "sigma": sigma, "adaptive_sigma": adaptive_sigma}
+    settings = {**positive, "steps": steps, "draws": draws, "tolerance": tolerance, "seed": seed}
+    for name, value in positive.items():
         if not 0 < value < float("inf"):
             raise ValueError(f"{name} = {value}: must be positive")
     if steps < 1 or draws < 1:
         raise ValueError(f"steps = {steps}, draws = {draws}: at least 1 each")
     subjects = named(models)
-    settings: dict[str, Any] = {"limit": limit, "part": part, "batch": batch, "loss": loss, "seed": seed}
     if clients is None:
-        groups = {-1: targets(subjects, data or "holdout", **settings)}
+        every = [(-1, name, one) for name, one in targets(subjects, data or "holdout", seed=seed, **selection).items()]
     else:
-        source = {name: need_run(subject) for name, subject in subjects.items()}
-        groups = {who: targets(source, data or "train", client=who, one_class=True, **settings) for who in clients}
-    every = [(client, name, target) for client, group in groups.items() for name, target in group.items()]
+        runs = {name: need_run(subject) for name, subject in subjects.items()}
+        own = {"seed": seed, "one_class": True, **selection}
+        every = [
+            (client, name, one)
+            for client in clients
+            for name, one in targets(runs, data or "train", client=client, **own).items()
+        ]
     wanted = _wanted(measures, [target for _, _, target in every])
-    options = {**radii, "steps": steps, "draws": draws, "tolerance": tolerance, "seed": seed}
-    total, rows = len(every) * len(wanted), []
-    before: dict[str, Eigenvalues] = {}
-    for client, name, target in every:
-        subject = _Subject(target, wanted, before.get(name), **options)
-        for measure in wanted:
-            found = subject.measure(measure)
-            row = {"model": name, "client": client, "measure": measure, "value": found.value, "error": found.error}
-            rows.append({**row, "invariant": measure in INVARIANT})
-            if progress is not None and progress(len(rows), total) is False:
+    rows: list[dict[str, Any]] = []
+    with watched(progress, len(every) * len(wanted), "sharpness") as proceed:
+        for row in _rows(every, wanted, settings):
+            rows.append(row)
+            if not proceed(len(rows)):
                 break
-        else:
-            if not {"top", "ratio"}.isdisjoint(wanted):
-                before[name] = subject.eigenvalues
-            continue
-        break
-    about = {**every[0][2].about, **options, "complete": len(rows) == total}
+    about = {**every[0][2].about, **settings, "complete": len(rows) == len(every) * len(wanted)}
     if clients is not None:
-        about["data"] = f"{data or 'train'} samples of each client"
+        about["data"] = "each client's own samples"
     return Sharpness(pd.DataFrame(rows), about)
+
+
+def _rows(
+    every: list[tuple[int, str, Target]], wanted: list[str], settings: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    known: dict[str, Eigenvalues] = {}
+    for client, name, target in every:
+        # The trace counts the space of a random start exactly, so with it a nearer start would save nothing.
+        start = None if "trace" in wanted else known.get(name)
+        subject = _Subject(target, 5 if "ratio" in wanted else 1, start, settings)
+        for measure in wanted:
+            found = MEASURES[measure](subject)
+            row = {"model": name, "client": client, "measure": measure, "value": found.value, "error": found.error}
+            yield {**row, "invariant": measure in INVARIANT}
+        if not {"top", "ratio"}.isdisjoint(wanted):
+            known[name] = subject.eigenvalues
 
 
 def _wanted(measures: Iterable[str] | None, found: Sequence[Target]) -> list[str]:
     if measures is None:
-        plain = all(target.losses is cross_entropy for target in found)
-        linear = all(_has_linear_head(target.model) for target in found)
-        impossible = (set() if plain else {"fisher_rao", "relative_flatness"}) | (
-            set() if linear else {"relative_flatness"}
-        )
+        impossible = set()
+        if any(target.losses is not cross_entropy for target in found):
+            impossible = {"fisher_rao", "relative_flatness"}
+        if not all(_has_linear_head(target.model) for target in found):
+            impossible.add("relative_flatness")
         return [measure for measure in MEASURES if measure not in impossible]
     wanted = list(measures)
-    strange = [measure for measure in wanted if measure not in MEASURES]
-    if strange or not wanted:
+    if not wanted or not set(wanted) <= set(MEASURES):
         raise ValueError(f"measures = {wanted}: some of {', '.join(MEASURES)}")
     return wanted
-
-
-class _Subject:
-    """One model on its samples; the Hessian's eigenvalues are found once for the measures that need them.
-
-    Args:
-        target: the model and its samples.
-        wanted: the measures that will be asked for.
-        start: eigenvalues of the same model on other samples, to begin from.
-        options: settings of `sharpness`.
-    """
-
-    def __init__(self, target: Target, wanted: Sequence[str], start: Eigenvalues | None, **options: Any) -> None:
-        self.target, self.options = target, options
-        self._hessian = Hessian(target, seed=options["seed"])
-        self._count = 5 if "ratio" in wanted else 1
-        # The trace reuses the space that is searched from a random start, so then nothing is gained by another.
-        self._start = None if "trace" in wanted else start
-
-    @functools.cached_property
-    def eigenvalues(self) -> Eigenvalues:
-        return self._hessian.top(self._count, start=self._start)
-
-    def measure(self, name: str) -> Value:
-        o, target = self.options, self.target
-        match name:
-            case "top":
-                return Value(*self.eigenvalues.frame.loc[0, ["eigenvalue", "error"]])
-            case "ratio":
-                first, fifth = (self.eigenvalues.frame.loc[rank, ["eigenvalue", "error"]] for rank in (0, 4))
-                ratio = first["eigenvalue"] / fifth["eigenvalue"]
-                errors = [part["error"] / abs(part["eigenvalue"]) for part in (first, fifth)]
-                return Value(ratio, abs(ratio) * sum(errors))
-            case "trace":
-                return Value(*self._hessian.trace(self.options["tolerance"]).frame.loc[0, ["trace", "standard_error"]])
-            case "sam":
-                return ascent(target, o["rho"])
-            case "sam_steps":
-                return ascent(target, o["rho"], o["steps"])
-            case "asam":
-                return ascent(target, o["adaptive_rho"], scale=self._sizes)
-            case "asam_steps":
-                return ascent(target, o["adaptive_rho"], o["steps"], self._sizes)
-            case "average":
-                return average(target, o["sigma"], o["draws"], o["seed"])
-            case "average_adaptive":
-                return average(target, o["adaptive_sigma"], o["draws"], o["seed"], self._sizes)
-            case "fisher_rao":
-                return fisher_rao(target)
-        return relative_flatness(target)
-
-    @property
-    def _sizes(self) -> Tensor:
-        return self.target.flat(self.target.weights).abs()

@@ -86,11 +86,12 @@ def headless(
                 means = torch.where(mine[:, None], means, pooled / held.clamp(min=1)[:, None])
                 known = held > 0
             params = _body(run, state.served, state.personal, client)
-            test = run.data.test[client]
-            features, labels = _features(run, params, test, max(1, len(test))), run.data.labels[test]
-            right = (nearest(features, means, known, metric) == labels).float().mean()
+            test, accuracy = run.data.test[client], float("nan")
+            if len(test):
+                found = nearest(_features(run, params, test, len(test)), means, known, metric)
+                accuracy = float((found == run.data.labels[test]).float().mean())
             rows.append({"run": run.id, "name": run.name, "seed": run.experiment.seed, "client": client})
-            rows[-1] |= {"accuracy": float(right), "samples": len(test)}
+            rows[-1] |= {"accuracy": accuracy, "samples": len(test)}
     about = {"classes": classes, "metric": metric, "templates": templates, "batch_size": batch_size, "round": round}
     return Headless(pd.DataFrame(rows), about)
 
@@ -128,4 +129,4 @@ def _features(run: Run, body: Params, index: Tensor, batch_size: int, draws: dic
             own = {key: value[part] for key, value in (draws or {}).items()}
             images = prepare(data.images[index[part]], data.mean, data.std, own, data.augmentation)
             found.append(functional_call(run.cohort.model.body, body, (images,)))
-    return torch.cat(found) if found else torch.zeros(0)
+    return torch.cat(found)

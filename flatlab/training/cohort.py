@@ -60,11 +60,12 @@ class Cohort:
 
     @contextlib.contextmanager
     def paced(self) -> Iterator[None]:
-        """Inside the block torch computes with `threads` threads."""
+        """Inside the block torch computes with `threads` threads; on CUDA in full float32, with repeatable kernels."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads or before)
         try:
-            yield
+            with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
+                yield
         finally:
             torch.set_num_threads(before)
 

@@ -88,7 +88,7 @@ def score_clients(
     own: Params | None = None,
     channels_last: bool = False,
     batched: bool = False,
-    budget: int = 2**16,
+    budget: int = 2**13,
 ) -> Score:
     """Score each of `clients` on its own test set; `own` holds parameters with a leading axis over `clients`.
 

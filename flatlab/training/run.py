@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import datetime
-import importlib.metadata
-import json
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +28,8 @@ from .experiment import Experiment, Parent
 from .federation import Federation, Round, State
 from .interrupt import soft_interrupt
 from .network import network
-from .store import BadCheckpoint, Store, empty_history
+from .record import Record, best_round
+from .store import BadCheckpoint, Store
 
 Listener = Callable[["Run", Round], None]
 
@@ -88,7 +85,6 @@ class Run:
         # A specification without fingerprint has now met its data: the id must not depend on which of them came first.
         self.experiment = experiment.replace(data=data.spec)
         self.data = data.to(self.device)
-        self._checkpoint_every = checkpoint_every or max(1, experiment.rounds // 50)
         self._root = root
         self._stop = threading.Event()
         self.directory = Path(store) / self.experiment.id
@@ -105,7 +101,9 @@ class Run:
             fast = pace.channels_last if channels_last is None else channels_last
             cohort = dataclasses.replace(cohort, threads=pace.threads, channels_last=fast)
         self._federation = Federation(self.experiment, self.data, net, cohort)
-        self._state = self._restored()
+        every = checkpoint_every or max(1, experiment.rounds // 50)
+        self._record = Record(self._store, self.experiment, self._federation, every)
+        self._state = self._record.restore()
         self._known = self._state.round
 
     @classmethod
@@ -160,16 +158,12 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """Tidy: round, split (train, holdout, test = the clients' own), metric, value, client (-1: all)."""
-        return self._store.history(self.round) if self.directory.exists() else empty_history()
+        return self._record.history(self.round)
 
     @property
     def timings(self) -> pd.DataFrame:
         """Per round: seconds of training and of evaluation, sample passes."""
-        path = self.directory / "timings.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        rows = [json.loads(line) for line in lines if line.endswith("}")]
-        table = pd.DataFrame(rows, columns=["round", "seconds", "evaluation_seconds", "samples"])
-        return table.drop_duplicates("round", keep="last", ignore_index=True)
+        return self._record.timings()
 
     # Training
 
@@ -187,12 +181,13 @@ class Run:
             self._catch_up()
             if self.done:
                 raise RunDone(f"{self.id}: all {self.rounds} rounds are done")
-            if not (self.directory / "experiment.json").exists():
-                self._open_directory()
+            if not self._record.begun:
+                self._record.begin(self._state)
             before = self._state
             state, report = self._advance()
             try:
-                self._record(state, report)
+                self._record.add(state, report)
+                self._known = state.round
             except OSError as error:
                 self._state = before
                 raise OSError(
@@ -267,10 +262,10 @@ class Run:
             engine=self._federation.cohort.engine,
             chunk=self._federation.cohort.chunk,
             channels_last=self._federation.cohort.channels_last,
-            checkpoint_every=self._checkpoint_every,
+            checkpoint_every=self._record.checkpoint_every,
             root=self._root,
         )
-        if child.directory.exists():  # forked in the same way before
+        if child._record.begun:  # forked in the same way before
             return child
         slots = state.slots if same_server else {}
         keeps_average = experiment.algorithm.swa is not None
@@ -287,8 +282,8 @@ class Run:
         )
         child._known = round
         with child._store.held():
-            child._open_directory()
             child._store.write_history(self._store.history(round))
+            child._record.begin(child._state)
         return child
 
     # Looking at it
@@ -307,7 +302,7 @@ class Run:
         state = self._federation.start() if self.experiment.parent is None else None
         for stored in reversed([stored for stored in self.checkpoints if stored <= round]):
             try:
-                state = self._loaded(stored)
+                state = self._record.load(stored)
                 break
             except BadCheckpoint:
                 continue
@@ -356,7 +351,7 @@ class Run:
     @property
     def best_round(self) -> int | None:
         """The evaluated round with the best mean initial accuracy (FedBABU's official choice of checkpoint)."""
-        return _best(self.history)
+        return best_round(self.history)
 
     def plot(self, **options: Any) -> Any:
         """Accuracy and loss against rounds."""
@@ -377,80 +372,15 @@ class Run:
         times = {"seconds": trained - start, "evaluation_seconds": time.perf_counter() - trained}
         return state, Round(**{**vars(report), **times})
 
-    def _record(self, state: State, report: Round) -> None:
-        self._store.append_history(report.rows())
-        kept = {r for r in self.checkpoints if r % self._checkpoint_every == 0}
-        if self.experiment.algorithm.swa is not None:
-            kept.add(self.experiment.algorithm.swa.first(self.rounds))
-        if self.experiment.parent is not None:
-            kept.add(self.experiment.parent.round)
-        if report.initial is not None:
-            self._best = _best(self._store.history(state.round))
-        if self._best is not None:
-            kept.add(self._best)
-        self._store.save_state(state.round, state.flat(), {"swa_count": state.swa_count}, kept)
-        self._known = state.round
-        times = {"round": report.number, "seconds": report.seconds, "evaluation_seconds": report.evaluation_seconds}
-        with open(self.directory / "timings.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({**times, "samples": report.samples}) + "\n")
-        if state.round == self.rounds or state.round % self._checkpoint_every == 0:
-            self._store.fold_history(state.round)
-
-    _best: int | None = None
-
-    def _open_directory(self) -> None:
-        """The first files, before the first round."""
-        versions = {
-            "flatlab": importlib.metadata.version("flatlab"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.processor(),
-            "engine": "batch" if self.cohort.batched else "loop",
-            "channels_last": self.cohort.channels_last,
-            "threads": self.cohort.threads or torch.get_num_threads(),
-            "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        self._store.save_state(self._state.round, self._state.flat(), {"swa_count": self._state.swa_count}, set())
-        self._store.write_json("versions.json", versions)
-        self._store.write_json("experiment.json", self.experiment.to_dict())
-
     def _catch_up(self) -> None:
-        """Another process may have gone on since this object looked; and a killed one may have left half a line."""
+        """Another process may have gone on since this object looked."""
         stored = self.checkpoints
         if stored and stored[-1] > self._known:
-            self._state = self._restored()
+            self._state = self._record.restore()
             self._known = self._state.round
-        if self.directory.joinpath("experiment.json").exists() and not self._tidied:
-            self._store.fold_history(self._known)
-            self._best = _best(self._store.history())
-        self._tidied = True
-
-    _tidied = False
-
-    def _restored(self) -> State:
-        if not (self.directory / "experiment.json").exists():
-            return self._federation.start()
-        found = self._store.latest_state()
-        return self._federation.start() if found is None else self._checked(*found)
-
-    def _loaded(self, round: int) -> State:
-        return self._checked(*self._store.load_state(round))
-
-    def _checked(self, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> State:
-        state = State.from_flat(tensors, about["round"], about["swa_count"], self.device)
-        wanted = {name: value.shape for name, value in self._federation.model.named_parameters()}
-        if {name: value.shape for name, value in state.params.items()} != wanted:
-            raise BadCheckpoint(
-                f"{self.directory}: holds the parameters of another model than {self.experiment.model.name}"
-            )
-        return state
+        self._record.tidy(self._known)
 
     def _with(self, params: Params) -> Model:
         model = copy.deepcopy(self._federation.model)
         model.load_state_dict({name: value.detach().clone() for name, value in params.items()})
         return model
-
-
-def _best(history: pd.DataFrame) -> int | None:
-    scores = history[(history["split"] == "test") & (history["metric"] == "accuracy")]
-    return None if scores.empty else int(scores.groupby("round")["value"].mean().idxmax())

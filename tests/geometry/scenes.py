@@ -1,6 +1,7 @@
 """Small models, real samples and a stand-in for a run, shared by the tests of landscapes, sharpness and paths."""
 
 import copy
+import functools
 
 import torch
 from sklearn.datasets import load_digits
@@ -19,12 +20,22 @@ def samples(count=200, dtype=torch.float32):
 
 def network(norm="batch", seed=0, steps=30, width=0.125):
     """A 4-conv net of 8 channels, trained for a few steps so that its loss has a shape."""
+    return copy.deepcopy(_network(norm, seed, steps, width))
+
+
+@functools.cache
+def _network(norm, seed, steps, width):
     model = build(ModelSpec(name="cnn4", norm=norm, width=width, groups=2), (1, 8, 8), 10, seed)
     return trained(model, steps, seed)
 
 
 def smooth(seed=0, steps=60):
     """A net without kinks, whose loss a spline can follow."""
+    return copy.deepcopy(_smooth(seed, steps))
+
+
+@functools.cache
+def _smooth(seed, steps):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         body = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.Tanh())

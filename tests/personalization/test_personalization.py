@@ -8,13 +8,15 @@ import torch.nn.functional as F
 import flatlab as fl
 from flatlab.training.batches import plan
 
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 
-@pytest.fixture(scope="module")
-def runs(digits, tmp_path_factory):
+
+@pytest.fixture(scope="module", params=DEVICES)
+def runs(request, digits, tmp_path_factory):
     store = tmp_path_factory.mktemp("runs")
     spec = fl.ModelSpec(name="cnn4", width=0.25)
     return [
-        fl.train(algorithm, digits, spec, 4, participation=0.5, store=store, progress=False)
+        fl.train(algorithm, digits, spec, 4, participation=0.5, store=store, progress=False, device=request.param)
         for algorithm in (fl.FedBABU(lr=0.1), fl.FedAvg(lr=0.1), fl.FedPer(lr=0.1))
     ]
 
@@ -35,7 +37,7 @@ def test_epoch_zero_is_the_initial_accuracy(runs):
 @pytest.mark.parametrize("part", ["all", "head", "body"])
 def test_a_curve_equals_torch_sgd_from_the_global_model(runs, digits, part):
     found = fl.personalize(runs[0], epochs=2, part=part, lr=0.02, clients=[4]).frame
-    model = runs[0].model()
+    model = runs[0].model().cpu()
     tuned = [p for name, p in model.named_parameters() if part in ("all", name.split(".")[0])]
     optimiser = torch.optim.SGD(tuned, lr=0.02, momentum=0.9)
     data, test = digits, digits.test[4]
@@ -69,7 +71,7 @@ def test_the_run_does_not_change(runs):
 
 def test_clients_in_one_batch_give_the_same_curves(runs, digits, tmp_path):
     loop = fl.personalize(runs[2], epochs=2, lr=0.01).frame
-    batch_run = fl.Run.open(runs[2].directory, digits, engine="batch", chunk=3)
+    batch_run = fl.Run.open(runs[2].directory, digits, engine="batch", chunk=3, device=runs[2].device)
     batch = fl.personalize(batch_run, epochs=2, lr=0.01).frame
     keys = ["client", "epoch", "samples"]
     assert loop[keys].equals(batch[keys])
@@ -109,7 +111,7 @@ def test_a_result_survives_its_file(runs, tmp_path):
 def test_headless_accuracy_equals_nearest_template_by_hand(runs, digits, metric, classes):
     run, data = runs[0], digits
     found = fl.headless(run, metric=metric, classes=classes, batch_size=10_000).frame.set_index("client")["accuracy"]
-    body = run.model().body
+    body = run.model().cpu().body
     with torch.no_grad():
         features = [body(normalised(data, index)) for index in data.train]
     held = [data.labels[index] for index in data.train]

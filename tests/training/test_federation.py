@@ -19,15 +19,24 @@ def same(a, b, **close):
             assert torch.equal(a[name], b[name]), name
 
 
+@pytest.fixture(autouse=True)
+def on_device(device, monkeypatch):
+    """Every test of this file runs on every device that is present."""
+    monkeypatch.setitem(OPTIONS, "device", device)
+
+
+OPTIONS = {"progress": False}
+
+
 def apart(one, other):
     """Euclidean distance of two networks' weights."""
-    gaps = [(a - b).detach().flatten() for a, b in zip(one.parameters(), other.parameters(), strict=True)]
+    gaps = [(a.cpu() - b.cpu()).detach().flatten() for a, b in zip(one.parameters(), other.parameters(), strict=True)]
     return float(torch.cat(gaps).norm())
 
 
 def train(algorithm, data, tmp_path, rounds=3, **options):
     return fl.train(
-        algorithm, data, fl.ModelSpec(name="cnn4", width=0.25), rounds, store=tmp_path, progress=False, **options
+        algorithm, data, fl.ModelSpec(name="cnn4", width=0.25), rounds, store=tmp_path, **OPTIONS, **options
     )
 
 
@@ -192,7 +201,7 @@ def test_engines_agree_over_rounds(digits, tmp_path):
     model = fl.ModelSpec(name="cnn4", width=0.25, norm="group")
     for algorithm in (fl.FedBABU(momentum=0.9), fl.FedASAM(rho=0.5, swa=fl.SWA(start=0.3, cycle=2))):
         loop, batch = (
-            fl.train(algorithm, digits, model, 3, store=tmp_path / engine, engine=engine, chunk=4, progress=False)
+            fl.train(algorithm, digits, model, 3, store=tmp_path / engine, engine=engine, chunk=4, **OPTIONS)
             for engine in ("loop", "batch")
         )
         assert apart(loop.model(), batch.model()) < 1e-3 * apart(loop.model(), loop.model(0))

@@ -1,0 +1,137 @@
+"""What a run leaves on disk, and how it is found again: states, history, timings, versions."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from .experiment import Experiment
+from .federation import Federation, Round, State
+from .store import BadCheckpoint, Store, empty_history
+
+
+class Record:
+    """The record of one run; `Store` does the writing, this knows what is written when.
+
+    Args:
+        store: the run's directory.
+        experiment: what is trained.
+        federation: what computes it, and says which parameters a state must have.
+        checkpoint_every: rounds between states that are kept for good.
+    """
+
+    def __init__(self, store: Store, experiment: Experiment, federation: Federation, checkpoint_every: int) -> None:
+        self.store, self.experiment, self.federation = store, experiment, federation
+        self.checkpoint_every = checkpoint_every
+        self._best: int | None = None
+        self._tidied = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything on disk."""
+        return (self.store.directory / "experiment.json").exists()
+
+    def begin(self, state: State) -> None:
+        """Write the first files; `experiment.json` comes last and says that the others are there."""
+        cohort, device = self.federation.cohort, self.federation.data.images.device
+        versions = {
+            "flatlab": importlib.metadata.version("flatlab"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+            "engine": "batch" if cohort.batched else "loop",
+            "channels_last": cohort.channels_last,
+            "threads": cohort.threads or torch.get_num_threads(),
+            "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        self._save(state, set())
+        self.store.write_json("versions.json", versions)
+        self.store.write_json("experiment.json", self.experiment.to_dict())
+
+    def restore(self) -> State:
+        """The latest whole state, or the start if nothing is on disk.
+
+        Raises:
+            BadCheckpoint: if no stored state is whole, or they are another model's.
+        """
+        if not self.begun:
+            return self.federation.start()
+        found = self.store.latest_state()
+        if found is None:
+            raise BadCheckpoint(f"{self.store.directory}: no state in it is whole; remove the directory to start anew")
+        return self._checked(*found)
+
+    def load(self, round: int) -> State:
+        """A stored state.
+
+        Raises:
+            BadCheckpoint: if it is missing, damaged, or another model's.
+        """
+        return self._checked(*self.store.load_state(round))
+
+    def tidy(self, known: int) -> None:
+        """Before writing again: fold the log, in which a killed process may have left half a line."""
+        if self.begun and not self._tidied:
+            self.store.fold_history(known)
+            self._best = best_round(self.store.history())
+        self._tidied = True
+
+    def add(self, state: State, report: Round) -> None:
+        """Put a round on record: history first, so that a state never lacks its rows."""
+        self.store.append_history(report.rows())
+        if report.initial is not None:
+            self._best = best_round(self.store.history(state.round))
+        kept = {round for round in self.store.checkpoints() if round % self.checkpoint_every == 0}
+        if self._best is not None:
+            kept.add(self._best)
+        if self.experiment.algorithm.swa is not None:
+            kept.add(self.experiment.algorithm.swa.first(self.experiment.rounds))
+        if self.experiment.parent is not None:
+            kept.add(self.experiment.parent.round)
+        self._save(state, kept)
+        times = {"round": report.number, "seconds": report.seconds, "evaluation_seconds": report.evaluation_seconds}
+        with open(self._timings, "a", encoding="utf-8") as file:
+            file.write(json.dumps({**times, "samples": report.samples}) + "\n")
+        if state.round == self.experiment.rounds or state.round % self.checkpoint_every == 0:
+            self.store.fold_history(state.round)
+
+    def history(self, until: int) -> pd.DataFrame:
+        """All rows up to a round."""
+        return self.store.history(until) if self.store.directory.exists() else empty_history()
+
+    def timings(self) -> pd.DataFrame:
+        """Per round: seconds of training and of evaluation, sample passes."""
+        lines = self._timings.read_text().splitlines() if self._timings.exists() else []
+        rows = [json.loads(line) for line in lines if line.endswith("}")]  # a killed process may leave half a line
+        table = pd.DataFrame(rows, columns=["round", "seconds", "evaluation_seconds", "samples"])
+        return table.drop_duplicates("round", keep="last", ignore_index=True)
+
+    @property
+    def _timings(self) -> Path:
+        return self.store.directory / "timings.jsonl"
+
+    def _save(self, state: State, kept: set[int]) -> None:
+        self.store.save_state(state.round, state.flat(), {"swa_count": state.swa_count}, kept)
+
+    def _checked(self, tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> State:
+        device = self.federation.data.images.device
+        state = State.from_flat(tensors, about["round"], about["swa_count"], device)
+        wanted = {name: value.shape for name, value in self.federation.model.named_parameters()}
+        if {name: value.shape for name, value in state.params.items()} != wanted:
+            raise BadCheckpoint(
+                f"{self.store.directory}: holds the parameters of another model than {self.experiment.model.name}"
+            )
+        return state
+
+
+def best_round(history: pd.DataFrame) -> int | None:
+    """The evaluated round with the best mean initial accuracy; None if none was evaluated."""
+    scores = history[(history["split"] == "test") & (history["metric"] == "accuracy")]
+    return None if scores.empty else int(scores.groupby("round")["value"].mean().idxmax())

@@ -1,0 +1,95 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Loss landscapes of two federated models
+#
+# FedASAM + SWA is made to land in a flat minimum; FedAvg lands where it lands. We look at both from the same directions,
+# with the same samples, range and colours, and walk between them. On a GPU or with patience, set `FULL = True`.
+
+# %%
+import flatlab as fl
+
+FULL = False
+ROUNDS = 100 if FULL else 12
+MODEL = fl.ModelSpec(name="cnn4", norm="group", width=1.0 if FULL else 0.25)
+SAMPLES = None if FULL else 300
+
+data = fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=20, seed=0)
+avg = fl.train(fl.FedAvg(lr=0.05, momentum=0.9), data, MODEL, rounds=ROUNDS)
+asam = fl.train(
+    fl.FedASAM(lr=0.05, momentum=0.9, rho=0.5, eta=0.2, swa=fl.SWA(start=0.5, cycle=3, low=0.01)),
+    data,
+    MODEL,
+    rounds=ROUNDS,
+)
+runs = {"FedAvg": avg, "FedASAM + SWA": asam}
+
+# %% [markdown]
+# ## A plane around each model
+#
+# Two random directions, each filter scaled to the length of the model's own filter, so that networks of different weights
+# can be compared. **What to look for:** the loss at the centre, which is the model's own, and how far the low region
+# reaches. One plane is one sample of all directions: never conclude from one alone.
+
+# %%
+around = fl.landscape(runs, points=15, limit=SAMPLES)
+around.plot(log=True)
+
+# %% [markdown]
+# Several random lines say more than one plane. **What to look for:** whether the bundles of lines differ by more than
+# the lines within a bundle do.
+
+# %%
+lines = fl.landscape(runs, dimensions=1, points=15, repeats=4, limit=SAMPLES)
+lines.plot()
+
+# %% [markdown]
+# ## The plane through three models
+#
+# Three clients of the last round, after their local training, lie in this plane exactly. **What to look for:** each client
+# sits in its own low place of its own data, but this is the *global* loss: their mean, not the clients, is where it is low.
+
+# %%
+clients = list(avg.clients(avg.round).items())[:3]
+between = fl.landscape(
+    {f"client {client}": model for client, model in clients},
+    data,
+    directions="plane",
+    points=13,
+    limit=SAMPLES,
+    store=False,
+    markers={"global": avg.model()},
+)
+between.plot(log=True)
+
+# %% [markdown]
+# ## The way there
+#
+# The checkpoints projected on their two principal components. The share of variance is printed: the path lies off the
+# plane, so the fill of each mark is its *true* loss, on the colours of the surface. **What to look for:** marks whose
+# colour differs from what surrounds them.
+
+# %%
+fl.landscape(avg, directions="pca", points=13, limit=SAMPLES).plot(log=True)
+
+# %% [markdown]
+# ## Between two models
+#
+# The loss along the straight line from FedAvg's model to FedASAM's. **What to look for:** the barrier. Both began at the
+# same weights, and saw the same clients and batches.
+
+# %%
+fl.path(avg, asam, points=13, limit=SAMPLES).plot()
+
+# %% [markdown]
+# And one client before and after fine-tuning belongs to the same family of questions: does personalization cross a barrier?
+
+# %%
+client, model = clients[0]
+fl.path(avg.model(), model, data, points=13, limit=SAMPLES).plot()

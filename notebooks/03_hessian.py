@@ -1,0 +1,91 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Curvature: eigenvalues, trace and spectrum of the Hessian
+#
+# Pictures of landscapes show a few directions; the Hessian speaks of all of them, but only near the model. We measure the
+# models of two runs, along the rounds and for every client. On a GPU or with patience, set `FULL = True`.
+
+# %%
+import flatlab as fl
+
+FULL = False
+ROUNDS = 100 if FULL else 12
+MODEL = fl.ModelSpec(name="cnn4", norm="group", width=1.0 if FULL else 0.25)
+SAMPLES = None if FULL else 200
+
+data = fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=20, seed=0)
+avg = fl.train(fl.FedAvg(lr=0.05, momentum=0.9), data, MODEL, rounds=ROUNDS)
+asam = fl.train(
+    fl.FedASAM(lr=0.05, momentum=0.9, rho=0.5, eta=0.2, swa=fl.SWA(start=0.5, cycle=3, low=0.01)),
+    data,
+    MODEL,
+    rounds=ROUNDS,
+)
+
+# %% [markdown]
+# ## The top eigenvalues
+#
+# Lanczos iterations on Hessian-vector products, each value with an error bar and a word on whether it has converged.
+# **What to look for:** the ratio of the first to the fifth, which the FedASAM paper reads as a sign of a sharp direction.
+
+# %%
+top = {run.name: fl.hessian(run, limit=SAMPLES).top(5) for run in (avg, asam)}
+top["FedAvg"]
+
+# %%
+top["FedASAM + SWA"]
+
+# %% [markdown]
+# ## The whole spectrum
+#
+# Its density by stochastic Lanczos quadrature, through the pyhessian package. **What to look for:** the bulk at zero, and
+# how far the few large eigenvalues stand out.
+
+# %%
+spectra = {run.name: fl.hessian(run, limit=SAMPLES).spectrum(steps=25) for run in (avg, asam)}
+fl.plot(spectra)
+
+# %% [markdown]
+# ## Along the run
+#
+# **What to look for:** curvature that rises while the loss falls; a number at the end of training is a number of that
+# moment.
+
+# %%
+fl.hessian(avg, limit=SAMPLES).along(every=ROUNDS // 4).plot()
+
+# %% [markdown]
+# ## Every client
+#
+# The top eigenvalue of each sampled client's model on its own images (the paper's Figure 3b). **What to look for:** the
+# spread over clients, against the difference between methods.
+
+# %%
+fl.hessian(avg, limit=SAMPLES).per_client(round=avg.round).plot()
+
+# %% [markdown]
+# ## Sharpness, many definitions
+#
+# Some change when a layer is multiplied by a factor and the next divided by it, though the network computes the same:
+# never rank models of different weight norms by those. **What to look for:** whether the measures agree on which of the
+# two models is flatter.
+
+# %%
+sharp = fl.sharpness([avg, asam], measures=("top", "sam", "asam", "average_adaptive", "fisher_rao"), limit=SAMPLES)
+sharp
+
+# %% [markdown]
+# ## Does flatness help personalization?
+#
+# For each client, the sharpness of the global model on its images against what fine-tuning gains it. **What to look
+# for:** the confidence interval of the rank correlation, before its sign.
+
+# %%
+fl.flatness_vs_gain(avg, tuning={"epochs": 3, "lr": 0.01}).plot()

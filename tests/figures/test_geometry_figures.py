@@ -1,0 +1,128 @@
+"""Figures of the geometry: compared panels share one scale, and what was measured stands below."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.text import Text
+
+from flatlab.figures.hessian import draw_along, draw_clients, draw_spectrum, draw_top
+from flatlab.figures.landscape import draw_landscape
+from flatlab.figures.paths import draw_flatness, draw_path, draw_sharpness
+from flatlab.figures.style import save
+from flatlab.geometry.flatness import FlatnessVsGain
+from flatlab.geometry.hessian import ClientHessians, Eigenvalues, HessianAlong
+from flatlab.geometry.landscape import Landscape
+from flatlab.geometry.path import Path
+from flatlab.geometry.sharpness import Sharpness
+from flatlab.geometry.spectrum import Spectrum
+
+MEASURED = {
+    "samples": 100, "data": "holdout", "loss": "cross_entropy", "part": "all", "normalisation": "batch statistics",
+    "batch": "fixed batches of 64, in order", "seed": 7, "method": "lanczos",
+}  # fmt: skip
+
+
+def landscape(dimensions=2, **about):
+    """Two bowls, one deeper, with a marked model whose own loss is not the surface's."""
+    axis = np.linspace(-1, 1, 7)
+    rows = [
+        {"panel": panel, "series": "surface", "name": "", "direction": 0, "x": x, "y": y, "loss": deep * (x**2 + y**2)}
+        for panel, deep in (("a", 1), ("b", 3))
+        for y in (axis if dimensions == 2 else [0.0])
+        for x in axis
+    ]
+    mark = {"series": "clients", "name": "client 3", "direction": 0, "x": 0.5, "y": 0.2, "loss": 2.5, "residual": 0.4}
+    rows += [{**mark, "panel": panel} for panel in "ab"]
+    frame = pd.DataFrame(rows).fillna({"residual": 0.0})
+    frame = frame.assign(accuracy=1 - frame["loss"] / 10, loss_error=0.01, rise_error=0.01, measured=True)
+    known = {
+        "dimensions": dimensions, "directions": "random", "repeats": 1, "explained": [], "eigenvalues": {},
+        "scale": "filter-normalised", "range": [[-1, 1]] * dimensions, "panels": ["a", "b"], "spline_error": {},
+        "complete": True,
+    }  # fmt: skip
+    return Landscape(frame, {**MEASURED, **known, **about})
+
+
+def words(fig):
+    """All text of a figure."""
+    return " ".join(text.get_text() for text in fig.findobj(Text))
+
+
+@pytest.mark.parametrize("value", ["loss", "accuracy"])
+def test_panels_share_one_scale_and_a_mark_shows_its_own_loss(value):
+    fig = draw_landscape(landscape(), value)
+    scales = {
+        (drawn.norm.vmin, drawn.norm.vmax)
+        for axis in fig.axes[:2]
+        for drawn in axis.collections
+        if drawn.get_array() is not None
+    }
+    assert len(scales) == 1
+    marks = [
+        drawn
+        for drawn in fig.axes[0].collections
+        if isinstance(drawn, PathCollection) and drawn.get_array() is not None
+    ]
+    assert marks[0].get_array().tolist() == [2.5 if value == "loss" else 0.75]
+    assert "0.4 off the plane" in words(fig)
+
+
+def test_the_caption_says_what_was_measured():
+    said = words(draw_landscape(landscape(spline_error={"a": {"loss": 0.0012}}, complete=False))).replace("\n", " ")
+    for part in (
+        "100 samples (holdout)",
+        "batch statistics of fixed batches of 64",
+        "seed 7",
+        "range [-1, 1]",
+        "0.12 %",
+        "not complete",
+    ):
+        assert part in said
+
+
+def test_other_views_draw(tmp_path):
+    for fig in (
+        draw_landscape(landscape(), log=True, top=4.0),
+        draw_landscape(landscape(), view="surface"),
+        draw_landscape(landscape(1), log=True),
+        draw_landscape(landscape(1, directions="own-eigen", eigenvalues={"a": [2.0], "b": [6.0]})),
+        draw_landscape(landscape(explained=[0.7, 0.2], directions="pca")),
+    ):
+        assert all(path.stat().st_size > 1000 for path in save(fig, tmp_path / "figure"))
+    assert "λ = 2" in words(draw_landscape(landscape(1, directions="own-eigen", eigenvalues={"a": [2.0]})))
+    assert "component 1 (70 %)" in words(draw_landscape(landscape(explained=[0.7, 0.2])))
+    with pytest.raises(ValueError, match="view"):
+        draw_landscape(landscape(), view="inside out")
+
+
+def test_paths_name_their_barriers_and_sharpness_what_rescaling_changes():
+    t = np.linspace(0, 1, 5)
+    line = {"curve": "line", "t": t, "loss": [1, 2, 3, 2, 1], "accuracy": 0.5, "loss_error": 0.1, "distance": t}
+    assert "barrier 2" in words(draw_path(Path(pd.DataFrame(line), MEASURED)))
+    rows = [
+        {"model": model, "client": client, "measure": measure, "value": 1.0 + client, "error": 0.1, "invariant": same}
+        for model in "ab" for client in (0, 1) for measure, same in (("top", False), ("asam", True))
+    ]  # fmt: skip
+    settings = {"rho": 0.05, "adaptive_rho": 0.5, "steps": 10, "sigma": 0.01, "adaptive_sigma": 0.1}
+    fig = draw_sharpness(Sharpness(pd.DataFrame(rows), {**MEASURED, **settings}))
+    assert [axis.get_title() for axis in fig.axes] == ["λ₁ †", "ASAM, one step"]
+
+
+def test_the_rest_draws():
+    pairs = pd.DataFrame({"rank": [1, 2], "eigenvalue": [5.0, 3.0], "error": 0.1, "converged": [True, False]})
+    assert draw_top(Eigenvalues(pairs, MEASURED)).axes
+    nodes = pd.DataFrame({"probe": 0, "node": [-1.0, 0.0, 9.0], "weight": [0.1, 0.8, 0.1]})
+    spectrum = Spectrum(nodes, {**MEASURED, "steps": 3, "probes": 1})
+    assert len(draw_spectrum({"a": spectrum, "b": spectrum}).axes[0].lines) == 2
+    along = pd.DataFrame({"round": [0, 5], "quantity": ["lambda_1", "trace"], "value": [1.0, 9.0], "error": 0.1})
+    assert len(draw_along(HessianAlong(along, MEASURED)).axes) == 2
+    clients = pd.DataFrame({"client": [4, 2], "quantity": "lambda_1", "value": [3.0, 1.0], "error": 0.1})
+    drawn = draw_clients(ClientHessians(clients, MEASURED)).axes[0]
+    assert [label.get_text() for label in drawn.get_xticklabels()] == ["2", "4"]
+    frame = pd.DataFrame({"sharpness": [1.0, 2.0], "error": 0.0, "initial": 0.5, "tuned": 0.7, "gain": 0.2})
+    found = [
+        {"with": other, "correlation": 0.3, "low": -0.1, "high": 0.6, "clients": 2} for other in ("gain", "initial")
+    ]
+    about = {**MEASURED, "measure": "top", "run": "one", "correlations": found}
+    assert "0.30, 95 % [-0.10, 0.60]" in words(draw_flatness(FlatnessVsGain(frame, about)))
