@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -13,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 from . import figures
-from .algorithms import SWA, FedASAM, FedAvg, FedBABU
-from .data import Dirichlet, load
-from .declare import SettingError, catalogue
+from .algorithms import SWA, Algorithm, FedASAM, FedAvg, FedBABU, Local, Schedule, Server
+from .data import Dirichlet, Partition, load
+from .declare import Family, SettingError, catalogue
 from .geometry import hessian, landscape
 from .models import ModelSpec
 from .personalization import compare, personalize
@@ -27,7 +28,8 @@ DEMO_ROUNDS, DEMO_EPOCHS, DEMO_FINE_TUNING_LR = 40, 10, 0.01
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 2 for a wrong setting, 1 for a failed run, 130 after an interrupt."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
         options.command(options)
     except (SettingError, FileNotFoundError) as error:
@@ -56,7 +58,7 @@ def demo(options: argparse.Namespace) -> None:
     model = ModelSpec(name="cnn4", width=0.5)  # enough for 8x8 images
     runs = [train(algorithm, data, model, DEMO_ROUNDS, **where) for algorithm in algorithms]
     tuned = personalize(runs, epochs=DEMO_EPOCHS, lr=DEMO_FINE_TUNING_LR)
-    print(_table(compare(runs, tuned).frame.drop(columns="run")))
+    print(_table(compare(runs, tuned).summary().drop(columns="run")))
     print(
         f"\ninitial and personalized: mean ± std over 20 clients on their own test sets, one seed; fine-tuning: all"
         f" layers, {DEMO_EPOCHS} epochs, lr {DEMO_FINE_TUNING_LR:g}"
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
         with reporter(chosen) as listener:
             chosen.to(listener=listener, wait=options.wait)
     except KeyboardInterrupt:
-        again = " ".join(["flatlab", "run", str(options.experiment), *(f"--set {k}={v}" for k, v in options.set)])
+        again = shlex.join(["flatlab", *options.arguments])
         raise KeyboardInterrupt(f"stopped after round {chosen.round} of {chosen.rounds}; go on with: {again}") from None
     _summary(chosen)
 
@@ -100,7 +102,18 @@ def show(options: argparse.Namespace) -> None:
 def schema(options: argparse.Namespace) -> None:
     """Print every setting with type, range, default and help."""
     if options.json:
-        print(json.dumps(Experiment.model_json_schema(), indent=1))
+        families: dict[str, type[Family]] = {
+            "Algorithm": Algorithm,
+            "Local": Local,
+            "Partition": Partition,
+            "Schedule": Schedule,
+            "Server": Server,
+        }
+        kinds = {
+            name: {kind: member.model_json_schema() for kind, member in family.members().items()}
+            for name, family in families.items()
+        }
+        print(json.dumps({"Experiment": Experiment.model_json_schema(), "kinds": kinds}, indent=1))
         return
     for title, rows in catalogue(Experiment):
         table = pd.DataFrame(rows)

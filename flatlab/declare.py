@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -60,6 +60,14 @@ class Declared(BaseModel):
         except ValidationError as error:
             raise SettingError(_explain(type(self), error)) from None
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # Python counts True as 1; as a number of rounds it is a slip.
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true and false are allowed for switches only")
+        return value
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON or TOML."""
         return self.model_dump(mode="json", serialize_as_any=True)
@@ -79,7 +87,10 @@ class Declared(BaseModel):
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The inverse of `to_json`."""
-        return cls.from_dict(json.loads(text))
+        try:
+            return cls.from_dict(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise SettingError(f"{cls.__name__}: not valid JSON: {error}") from None
 
     def replace(self, **changes: Any) -> Self:
         """A validated copy with some settings changed."""
@@ -116,7 +127,7 @@ class Family(Declared):
             value = {"kind": value}
         if isinstance(value, dict) and "kind" in value:
             members = cls.members()
-            chosen = members.get(value["kind"])
+            chosen = members.get(str(value["kind"]))
             if chosen is None:
                 raise ValueError(f"unknown kind {value['kind']!r}; known: {', '.join(sorted(members))}")
             if chosen is not cls:

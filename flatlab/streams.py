@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import operator
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,7 +16,9 @@ import torch
 
 def key(seed: int, *name: str | int) -> int:
     """A 64-bit number that stands for the stream `name` under `seed`."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in (seed, *name))
+    # Any integer, of numpy too, names the same stream.
+    parts = (part if isinstance(part, str) else operator.index(part) for part in (seed, *name))
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 

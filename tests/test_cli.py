@@ -89,7 +89,9 @@ def test_schema_lists_every_setting_once(capsys):
         assert word in out
     assert out.count("\nFedBABU:") == 1
     assert run("schema", "--json") == 0
-    assert "properties" in json.loads(capsys.readouterr().out)
+    schema = json.loads(capsys.readouterr().out)
+    assert "participation" in schema["Experiment"]["properties"]
+    assert schema["kinds"]["Local"]["asam"]["properties"]["rho"]["minimum"] == 0
 
 
 def test_ctrl_c_ends_after_the_round_in_flight_and_says_how_to_go_on(toml, tmp_path):

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from ..declare import Declared, Family, setting
+from ..declare import Declared, Family, SettingError, setting
 from .averaging import SWA
 from .local import SGD, Gradient, Local, Params, joint_norm
 from .schedules import Constant, Schedule
@@ -68,8 +68,13 @@ class Algorithm(Family):
         Raises:
             SettingError: naming the setting.
         """
-        if self.swa is not None:
-            self.swa.check(rounds)
+        if self.swa is None:
+            return
+        self.swa.check(rounds)
+        if self.swa.low > self.lr:
+            raise SettingError(f"swa.low = {self.swa.low:g}: must not exceed lr = {self.lr:g}")
+        if self.share == "none":
+            raise SettingError("swa: the server has nothing to average with share = 'none'; set swa to None")
 
     def rate(self, round: int, rounds: int) -> float:
         """The clients' learning rate in `round` (from 0) of `rounds`."""

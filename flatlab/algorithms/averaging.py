@@ -60,8 +60,8 @@ class SWA(Declared):
         return done >= 0 and (done + 1) % self.cycle == 0
 
     def before(self, round: int, rounds: int, params: Params, mean: Params, count: int) -> tuple[Params, int]:
-        """Set the average up with the model at `start`."""
-        if round != self.first(rounds):
+        """Set the average up with the model at `start`, or with the first one after it that there is (in a fork)."""
+        if mean or round < self.first(rounds):
             return mean, count
         return dict(params), int(self.variant == "corrected")
 

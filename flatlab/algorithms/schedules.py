@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from pydantic import field_validator
+
 from ..declare import Family, setting
 
 
@@ -32,6 +34,13 @@ class Steps(Schedule):
     kind: Literal["steps"] = "steps"
     at: tuple[float, ...] = setting((0.5, 0.75), "fractions of the rounds after which the rate drops")
     factor: float = setting(0.1, "what the rate is multiplied with at each drop", gt=0, le=1)
+
+    @field_validator("at")
+    @classmethod
+    def _fractions(cls, at: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 <= share <= 1 for share in at):
+            raise ValueError("must be fractions of the rounds, from 0 to 1")
+        return at
 
     def lr(self, base: float, round: int, rounds: int) -> float:
         """The base rate times `factor` to the number of drops so far."""

@@ -54,8 +54,8 @@ class Adaptive(Server):
         """One step of the adaptive rule."""
         first, second = {}, {}
         for k, d in mean_update.items():
-            m = slots["first"][k] if slots else torch.zeros_like(d)
-            v = slots["second"][k] if slots else torch.full_like(d, self.tau**2)
+            m = slots.get("first", {}).get(k, torch.zeros_like(d))
+            v = slots.get("second", {}).get(k, torch.full_like(d, self.tau**2))
             square = d * d
             first[k] = self.beta1 * m + (1 - self.beta1) * d
             if self.rule == "adam":

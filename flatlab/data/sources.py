@@ -164,6 +164,8 @@ class Source:
         height, width, channels = shown[0].shape[1:]
         both = torch.empty((count + len(shown[1]), channels, height, width), dtype=torch.uint8)
         both[:count], both[count:] = (torch.from_numpy(array.transpose(0, 3, 1, 2)) for array in shown)
+        if (mean is None) != (std is None):
+            raise SettingError(f"{name}: mean = {mean}, std = {std}: give both, or neither")
         if mean is None or std is None:
             mean, std = _CONSTANTS.get(name) or _statistics(both[:count])
         centre, spread = (tuple(float(value) for value in np.asarray(given).reshape(-1)) for given in (mean, std))

@@ -19,9 +19,9 @@ from ..geometry import (
     Sharpness,
     Spectrum,
 )
-from ..personalization import Headless, Personalization
+from ..personalization import Comparison, Headless, Personalization
 from ..training import Run
-from .curves import draw_comparison, draw_headless, draw_personalization, draw_runs
+from .curves import draw_comparison, draw_headless, draw_personalization, draw_runs, draw_table
 from .hessian import draw_along, draw_clients, draw_spectrum, draw_top
 from .landscape import draw_landscape
 from .partition import draw_partition
@@ -52,6 +52,7 @@ _DRAWINGS: dict[type, Callable[..., Figure]] = {
     list: draw_runs,
     Personalization: draw_personalization,
     Headless: draw_headless,
+    Comparison: draw_table,
     Eigenvalues: draw_top,
     Spectrum: draw_spectrum,
     dict: draw_spectrum,

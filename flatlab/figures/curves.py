@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..personalization import Headless, Personalization
+from ..personalization import Comparison, Headless, Personalization
+from ..personalization.finetune import as_runs
 from ..training import Run
 from .style import COLUMN, PAGE, figure, line_style
 
 
 def draw_runs(runs: Run | Sequence[Run]) -> Figure:
     """Holdout accuracy and loss against rounds."""
-    runs = [runs] if isinstance(runs, Run) else list(runs)
+    runs = as_runs(runs)
     fig = figure(PAGE, 2.4)
     accuracy, loss = fig.subplots(1, 2)
     _rounds(accuracy, runs, "accuracy")
@@ -28,6 +30,21 @@ def draw_personalization(result: Personalization) -> Figure:
     """Mean accuracy over clients after each epoch, with a band of one standard deviation over clients."""
     fig = figure(COLUMN + 0.5, 2.4)
     _epochs(fig.subplots(), result)
+    return fig
+
+
+def draw_table(result: Comparison) -> Figure:
+    """Holdout, initial and personalized accuracy of every run; bars are one standard deviation over clients."""
+    fig = figure(COLUMN + 0.5, 2.4)
+    axes = fig.subplots()
+    frame, places = result.frame, np.arange(len(result.frame))
+    for shift, name, marker in ((-0.15, "initial", "o"), (0.15, "personalized", "D")):
+        spread = 100 * frame[f"{name} std"]
+        axes.errorbar(places + shift, 100 * frame[name], spread, fmt=marker, markersize=4, capsize=2, label=name)
+    axes.plot(places, 100 * frame["holdout"], "k_", markersize=12, label="holdout")
+    axes.set_xticks(places, frame["method"])
+    axes.set(ylabel="accuracy (%)")
+    axes.legend()
     return fig
 
 
@@ -78,10 +95,11 @@ def _rounds(axes: Axes, runs: list[Run], metric: str) -> None:
 def _epochs(axes: Axes, result: Personalization) -> None:
     curve = result.curve()
     taken: list[str] = []
-    single = curve["name"].nunique() == curve["run"].nunique()
-    for _, mine in curve.groupby("run", sort=False):
+    groups = curve.groupby(["run", "round"], sort=False)
+    single = curve["name"].nunique() == groups.ngroups
+    for (_, round), mine in groups:
         name = mine["name"].iloc[0]
-        label = name if single else f"{name}, seed {mine['seed'].iloc[0]}"
+        label = name if single else f"{name}, seed {mine['seed'].iloc[0]}, round {round}"
         style = line_style(name, taken)
         mean, std = 100 * mine["mean"], 100 * mine["std"]
         axes.plot(mine["epoch"], mean, label=label, **style)

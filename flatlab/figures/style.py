@@ -76,8 +76,9 @@ def save(fig: Figure, path: str | Path) -> list[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = []
+    stem = path.with_suffix("") if path.suffix in (".png", ".pdf") else path  # a dot may be part of the name
     for suffix in (".png", ".pdf"):
-        target = path.with_suffix(suffix)
+        target = stem.with_name(stem.name + suffix)
         metadata = {"CreationDate": None} if suffix == ".pdf" else {"Software": None}
         fig.savefig(target, metadata=metadata)
         written.append(target)

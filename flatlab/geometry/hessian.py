@@ -28,7 +28,8 @@ from flatlab.geometry.target import Target
 from flatlab.geometry.trace import CONFIDENCE, hutchinson
 from flatlab.results import Result
 
-METHODS = ("lanczos", "pyhessian", "power")
+# The default tolerance of each: of residuals for the first, of the change of a value for the others.
+METHODS = {"lanczos": 1e-3, "pyhessian": 1e-3, "power": 1e-4}
 DEFLATED = 15
 
 
@@ -92,7 +93,8 @@ class Hessian:
         if tolerance is not None and not 0 < tolerance < 1:
             raise ValueError(f"tolerance = {tolerance}: between 0 and 1")
         self.target = target
-        self._method, self._tolerance, self._budget, self._memory, self._seed = method, tolerance, budget, memory, seed
+        self._method, self._tolerance = method, METHODS[method] if tolerance is None else tolerance
+        self._budget, self._memory, self._seed = budget, memory, seed
         self._run, self._selection = run, selection or {}
         self._products = HessianProducts(target, memory)
         self._like = target.flat(target.weights)
@@ -115,11 +117,9 @@ class Hessian:
                 space = self._space if start is None else self._near(start)
                 found = space.extreme(k, "top", self._tolerance, self._budget)
             elif self._method == "power":
-                found = power_iteration(
-                    self._products, self._like, k, tolerance=self._tolerance or 1e-4, seed=self._seed
-                )
+                found = power_iteration(self._products, self._like, k, tolerance=self._tolerance, seed=self._seed)
             else:
-                found = PyHessian(self._products, self._seed).eigenpairs(k, self._tolerance or 1e-3, self._budget)
+                found = PyHessian(self._products, self._seed).eigenpairs(k, self._tolerance, self._budget)
         return self._eigenvalues(found, "top")
 
     def bottom(self, k: int = 1) -> Eigenvalues:
@@ -217,18 +217,18 @@ class Hessian:
             trace: the trace as well.
 
         Raises:
-            ValueError: if this is no run's Hessian, or the round's client models were not kept.
+            ValueError: if this is no run's Hessian, or the run does not know the round.
         """
         run, rows = need_run(self._run), []
-        chosen = {**self._selection, "round": None, "one_class": True}
+        found_models = client_models(run, round, models, self._selection.get("which", "auto"))
+        chosen = {**self._selection, "source": run.data, "round": None, "one_class": True}
         near = self.top(k) if self._method == "lanczos" else None
-        for client, model in tqdm(
-            client_models(run, round, models).items(), desc="Hessian", unit="client", leave=False, disable=None
-        ):
-            target = aim(model, data, source=run.data, **{**chosen, "client": client})
+        for client, model in tqdm(found_models.items(), desc="Hessian", unit="client", leave=False, disable=None):
+            target = aim(model, data, **{**chosen, "client": client})
             found, _ = self._sibling(target)._measure(k, trace, near)
             rows += [{"client": client, "samples": len(target.labels), **row} for row in found]
         about = {"data": f"{data} of each client", "models": models, "round": run.round if round is None else round}
+        about["samples"] = int(sum({row["client"]: row["samples"] for row in rows}.values()))
         return ClientHessians(pd.DataFrame(rows), self._about(**about))
 
     def _near(self, known: Eigenvalues) -> Lanczos:
@@ -308,7 +308,8 @@ def hessian(
         subject: an `nn.Module`, or a run.
         data: "holdout", "train" or "test" of a run; or a pair (images, normalised, and labels).
         method: "lanczos" (default), "pyhessian" (that package does the work), or "power" (FedASAM's protocol).
-        tolerance: of eigenvalues; None takes the method's own (1e-2 or 1e-3 residual, 1e-3 and 1e-4 change of value).
+        tolerance: of eigenvalues; None takes the method's own: 1e-3 of the value for residuals ("lanczos"), 1e-3 and
+            1e-4 for the change of a value ("pyhessian", "power").
         budget: the most Hessian-vector products an answer may take.
         memory: bytes for cached graphs; None takes 1 GiB on a CPU, half of what is free elsewhere.
         seed: of the draw of samples, start vectors and probes.

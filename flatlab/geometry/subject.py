@@ -77,12 +77,14 @@ def need_run(subject: Any) -> Any:
     return subject
 
 
-def client_models(run: Any, round: int | None = None, models: str = "clients") -> dict[int, nn.Module]:
+def client_models(
+    run: Any, round: int | None = None, models: str = "clients", which: str = "auto"
+) -> dict[int, nn.Module]:
     """Models by client: with "clients", each participant's after its local training in `round`; with "global", the
-    global model for every client.
+    global model (or its average, see `aim`) for every client.
     """
     if models == "global":
-        model = run.model(round)
+        model = run.model(round, which=which)
         return dict.fromkeys(range(run.data.clients), model)
     if models != "clients":
         raise ValueError(f"models = {models!r}: 'clients' or 'global'")

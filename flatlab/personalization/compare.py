@@ -7,40 +7,56 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ..declare import SettingError
 from ..results import Result
 from ..training import Run
-from .finetune import Personalization, as_runs, spread
+from .finetune import Personalization, as_runs
 
 
 @dataclass(frozen=True)
 class Comparison(Result):
-    """A row a run. Accuracies are labelled: holdout is the global test set; initial and personalized are means ±
-    population standard deviation over clients, in percent, each on its own test set.
+    """A row a run, accuracies as shares: holdout is on the global test set; initial and personalized are means over
+    clients, each on its own test set, with their population standard deviations.
     """
+
+    def summary(self) -> pd.DataFrame:
+        """The table in percent, as mean ± spread over clients."""
+        frame = self.frame
+        table = frame[["method", "seed", "round"]].copy()
+        table["holdout %"] = [f"{100 * v:.2f}" if v == v else "none" for v in frame["holdout"]]
+        for name in ("initial", "personalized"):
+            pairs = zip(frame[name], frame[f"{name} std"], strict=True)
+            table[f"{name} %"] = [f"{100 * mean:.2f} ± {100 * std:.2f}" for mean, std in pairs]
+        return table.assign(clients=frame["clients"], run=frame["run"])
 
 
 def compare(runs: Run | Iterable[Run], personalization: Personalization) -> Comparison:
-    """Put the last holdout accuracy of each run beside what fine-tuning gives its clients.
+    """Put the holdout accuracy of each run beside what fine-tuning gives its clients, at the round that was tuned.
 
     Args:
         runs: finished runs.
-        personalization: of the same runs, from `personalize`.
+        personalization: of the same runs, from `personalize`. The holdout accuracy is that of the last scored round up
+            to the one that was tuned.
+
+    Raises:
+        SettingError: if a run was not personalized.
     """
     rows = []
-    frame = personalization.frame
+    tuned = personalization.summary().set_index("run")
     for run in as_runs(runs):
+        if run.id not in tuned.index:
+            raise SettingError(f"personalization: holds nothing of {run.id}; personalize the same runs")
+        found = tuned.loc[[run.id]].iloc[-1]
         history = run.history
-        holdout = history[(history["split"] == "holdout") & (history["metric"] == "accuracy")]["value"]
-        mine = frame[frame["run"] == run.id]
+        scores = history[(history["split"] == "holdout") & (history["metric"] == "accuracy")]
+        scores = scores[scores["round"] <= found["round"]]["value"]
+        kept = ("round", "initial", "initial std", "personalized", "personalized std", "clients")
         rows.append(
             {
                 "method": run.name,
                 "seed": run.experiment.seed,
-                "rounds": run.round,
-                "holdout %": f"{100 * holdout.iloc[-1]:.2f}" if len(holdout) else "none",
-                "initial %": spread(mine[mine["epoch"] == 0]["accuracy"]),
-                "personalized %": spread(mine[mine["epoch"] == mine["epoch"].max()]["accuracy"]),
-                "clients": mine["client"].nunique(),
+                "holdout": scores.iloc[-1] if len(scores) else float("nan"),
+                **{name: found[name] for name in kept},
                 "run": run.id,
             }
         )

@@ -6,37 +6,38 @@ momentum 0.9, batches of 50, on body and head, from the final global model; the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from ..algorithms import FedAvg, Local, Part
 from ..declare import SettingError
 from ..results import Result
-from ..training import Run, score_clients
+from ..training import Diverged, Run, score_clients
 
 
 @dataclass(frozen=True)
 class Personalization(Result):
     """Accuracy of every client after each fine-tuning epoch; epoch 0 is the initial accuracy.
 
-    `frame` has the columns run, name, seed, client, epoch, accuracy and loss (on the client's own test set), samples
-    (in that set).
+    `frame` has the columns run, name, seed, round, client, epoch, accuracy and loss (on the client's own test set), and
+    samples (in that set).
     """
 
     def curve(self) -> pd.DataFrame:
         """Per run and epoch: mean accuracy over clients, its spread (population standard deviation), and how many."""
-        groups = self.frame.groupby(["run", "name", "seed", "epoch"], sort=False)["accuracy"]
+        groups = self.frame.groupby(["run", "name", "seed", "round", "epoch"], sort=False)["accuracy"]
         return groups.agg(mean="mean", std=lambda values: values.std(ddof=0), clients="count").reset_index()
 
     def summary(self) -> pd.DataFrame:
         """Per run: initial accuracy, personalized accuracy after the last epoch, and the gain, over clients."""
         curve = self.curve()
-        first = curve[curve["epoch"] == 0].set_index("run")
-        last = curve[curve["epoch"] == curve["epoch"].max()].set_index("run")
+        first = curve[curve["epoch"] == 0].set_index(["run", "round"])
+        last = curve[curve["epoch"] == curve["epoch"].max()].set_index(["run", "round"])
         table = pd.DataFrame(
             {
                 "name": first["name"],
@@ -96,6 +97,7 @@ def personalize(
 
     Raises:
         SettingError: if a setting is out of range or a client does not exist.
+        Diverged: if a client's loss is no longer a number.
     """
     runs = as_runs(runs)
     if epochs < 0:
@@ -104,23 +106,28 @@ def personalize(
     tuner = FedAvg(epochs=max(epochs, 1), **settings | {"local": local, "train": part})
     rows: list[dict[str, Any]] = []
     for run in runs:
-        for client, epoch, loss, accuracy in _curves(run, tuner, epochs, run_round(run, round), clients):
+        at = run_round(run, round)
+        for client, epoch, loss, accuracy in _curves(run, tuner, epochs, at, clients):
             samples = len(run.data.test[client])
             rows.append({"client": client, "epoch": epoch, "accuracy": accuracy, "loss": loss, "samples": samples})
-            rows[-1] |= {"run": run.id, "name": run.name, "seed": run.experiment.seed}
-    about = {"epochs": epochs, "tuning": tuner.to_dict(), "round": round, "clients": list(clients or [])}
-    columns = ["run", "name", "seed", "client", "epoch", "accuracy", "loss", "samples"]
+            rows[-1] |= {"run": run.id, "name": run.name, "seed": run.experiment.seed, "round": at}
+    about = {"epochs": epochs, "tuning": tuner.to_dict(), "best": round == "best"}
+    columns = ["run", "name", "seed", "round", "client", "epoch", "accuracy", "loss", "samples"]
     return Personalization(pd.DataFrame(rows)[columns], about)
 
 
-def run_round(run: Run, round: int | Literal["best"] | None) -> int | None:
-    """The round that "best" stands for; a number as it is.
+def run_round(run: Run, round: int | Literal["best"] | None) -> int:
+    """The round that "best" or None stands for; a number as it is.
 
     Raises:
-        SettingError: if no round was evaluated on the clients.
+        SettingError: if it is something else, or no round was evaluated on the clients.
     """
+    if round is None:
+        return run.round
+    if isinstance(round, Integral):
+        return int(round)
     if round != "best":
-        return round
+        raise SettingError(f"round = {round!r}: must be a round, 'best' or None")
     best = run.best_round
     if best is None:
         raise SettingError(
@@ -136,7 +143,7 @@ def client_ids(run: Run, clients: Sequence[int] | None) -> list[int]:
         SettingError: if one of them does not exist.
     """
     known = range(run.data.clients)
-    wanted = list(known if clients is None else clients)
+    wanted = [int(client) for client in (known if clients is None else clients)]
     strange = [client for client in wanted if client not in known]
     if strange or not wanted:
         raise SettingError(f"clients = {wanted}: must be some of 0 to {len(known) - 1}")
@@ -173,11 +180,12 @@ def _curves(
             own=own,
             every_epoch=True,
         ):
+            for row, loss in zip(chunk.clients, chunk.loss.tolist(), strict=True):
+                if not math.isfinite(loss):
+                    raise Diverged(
+                        f"{run.id}, fine-tuning epoch {chunk.epoch}, client {wanted[row]}: the training loss became"
+                        f" {loss}; lower lr = {tuner.lr:g}"
+                    )
             rest = {name: value[chunk.clients] for name, value in own.items()}
             curves += scored(chunk.clients, chunk.epoch, rest | chunk.params)
     return sorted(curves, key=lambda row: (wanted.index(row[0]), row[1]))
-
-
-def spread(values: pd.Series) -> str:
-    """Mean ± population standard deviation over clients, in percent, as FedBABU's tables print it."""
-    return f"{100 * values.mean():.2f} ± {100 * float(np.nanstd(values)):.2f}"

@@ -67,9 +67,12 @@ def headless(
     ):
         if value not in allowed:
             raise SettingError(f"{name} = {value!r}: must be {' or '.join(allowed)}")
+    if batch_size < 1:
+        raise SettingError(f"batch_size = {batch_size}: must be at least 1")
     rows = []
     for run in as_runs(runs):
         state = run.state(run_round(run, round))
+        whole = run.experiment.evaluation.bn_eval == "client"
         sums, counts = [], []
         for client in range(run.data.clients):
             params = _body(run, state.served, state.personal, client)
@@ -88,7 +91,7 @@ def headless(
             params = _body(run, state.served, state.personal, client)
             test, accuracy = run.data.test[client], float("nan")
             if len(test):
-                found = nearest(_features(run, params, test, len(test)), means, known, metric)
+                found = nearest(_features(run, params, test, len(test) if whole else 128), means, known, metric)
                 accuracy = float((found == run.data.labels[test]).float().mean())
             rows.append({"run": run.id, "name": run.name, "seed": run.experiment.seed, "client": client})
             rows[-1] |= {"accuracy": accuracy, "samples": len(test)}

@@ -56,7 +56,9 @@ def plan(
     batch_size: int,
 ) -> Plan:
     """Draw batch order and augmentation for clients that hold `indices`, each from its own named stream."""
-    steps = math.ceil(max(len(index) for index in indices) / batch_size)
+    longest = max(len(index) for index in indices)
+    batch_size = min(batch_size, longest)
+    steps = math.ceil(longest / batch_size)
     shape = (len(indices), epochs, steps * batch_size)
     order, weight = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
     mixup = data.augmentation.mixup

@@ -103,7 +103,8 @@ class Cohort:
             every_epoch: yield after each epoch, not only after the last.
         """
         trained_names = set(names(self.model, part or algorithm.train))
-        size = self._chunk_size(algorithm.batch_size, received) if self.batched else 1
+        largest = min(algorithm.batch_size, max(len(index) for index in indices))
+        size = self._chunk_size(largest, received) if self.batched else 1
         start = 0
         while start < len(indices):
             rows = slice(start, start + size)

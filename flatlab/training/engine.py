@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -33,7 +33,7 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise SettingError(f"device = {name!r}: must be auto, cpu, cuda, cuda:N or mps") from None
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(device.type, False):
@@ -55,8 +55,9 @@ def fastest_pace(model: Model, data: FederatedDataset, batch_size: int) -> Pace:
 
     A later candidate must win by a tenth: near a tie the choice would depend on chance, and rounding with it.
     """
-    index = torch.cat(data.train)[: batch_size * STEPS]
-    algorithm = FedAvg(batch_size=min(batch_size, len(index)))
+    size = min(batch_size, max(len(index) for index in data.train))
+    index = torch.cat(data.train)[: size * STEPS]
+    algorithm = FedAvg(batch_size=size)
     params = {name: value.detach() for name, value in model.named_parameters()}
 
     def seconds(pace: Pace) -> float:
@@ -84,7 +85,9 @@ def remembered_pace(experiment: Experiment, model: Model, data: FederatedDataset
         f"{experiment.model.to_json()} {data.shape} {size} torch {torch.__version__} {torch.get_num_threads()} threads"
     )
     cache = Store(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "flatlab")
-    known = cache.read_json("paces.json") or {}
+    known: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(ValueError, OSError):  # a damaged cache is an empty one
+        known = cache.read_json("paces.json") or {}
     if key not in known:
         known[key] = fastest_pace(model, data, size)._asdict()
         with contextlib.suppress(OSError):  # a read-only home costs a measurement, nothing else

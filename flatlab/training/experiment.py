@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -50,7 +51,8 @@ class Experiment(Declared):
     def id(self) -> str:
         """Readable name with a hash of the canonical JSON."""
         digest = hashlib.blake2b(self.to_json().encode(), digest_size=5).hexdigest()
-        return f"{self.algorithm.kind}-{self.model.name}-{self.data.name}-{digest}".lower()
+        name = f"{self.algorithm.kind}-{self.model.name}-{self.data.name}-{digest}".lower()
+        return re.sub(r"[^\w.-]", "_", name)
 
     def cohort_size(self, population: int) -> int:
         """Clients sampled in a round: max(floor(participation x clients), 1), as in FedBABU's official code."""
@@ -65,7 +67,7 @@ class Experiment(Declared):
         """
         try:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingError(f"{path}: not valid TOML: {error}") from None
         for name, value in (changes or {}).items():
             *parents, last = name.split(".")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..algorithms import Params
 from ..data import FederatedDataset
+from ..declare import SettingError
 from ..models import Model, names
 from ..streams import stream
 from .cohort import Cohort
@@ -110,6 +111,8 @@ class Federation:
         shared = set() if algorithm.share == "none" else set(names(model, algorithm.share))
         self.sent = trained & shared
         self.kept = trained - shared
+        if not trained:
+            raise SettingError(f"algorithm.train = {algorithm.train!r}: this model has no parameters there")
         self.holders = (torch.cat(data.train),) if algorithm.pooled else data.train
 
     def start(self, params: Params | None = None) -> State:
@@ -125,11 +128,18 @@ class Federation:
         def each(value: Tensor) -> Tensor:
             return value.unsqueeze(0).repeat(population, *(1 for _ in value.shape))
 
-        personal = {k: state.personal.get(k, each(state.params[k])) for k in sorted(self.kept)}
+        def old(values: Params, name: str) -> Tensor | None:
+            return values[name] if name in values and len(values[name]) == population else None
+
+        personal = {}
+        for name in sorted(self.kept):
+            found = old(state.personal, name)
+            personal[name] = each(state.params[name]) if found is None else found
         velocity: Params = {}
         if algorithm.keep_momentum and algorithm.momentum:
-            moving = sorted(self.sent | self.kept)
-            velocity = {k: state.velocity.get(k, each(torch.zeros_like(state.params[k]))) for k in moving}
+            for name in sorted(self.sent | self.kept):
+                found = old(state.velocity, name)
+                velocity[name] = each(torch.zeros_like(state.params[name])) if found is None else found
         return dataclasses.replace(state, personal=personal, velocity=velocity)
 
     def sample(self, round: int) -> list[int]:
@@ -202,6 +212,7 @@ class Federation:
             params |= moved
         if algorithm.server_data is not None:
             params |= self._server_epoch(round, params)
+        self._check_server(round + 1, torch.stack([value.sum() for value in params.values()]))
         if algorithm.swa is not None:
             swa, count = algorithm.swa.after(round, rounds, params, swa, count)
         samples = algorithm.epochs * sum(len(self.holders[client]) for client in clients)
@@ -216,6 +227,7 @@ class Federation:
         # A model of which clients keep parts is no global model: it has no holdout score.
         if evaluation.holdout_due(state.round, rounds) and not self.kept:
             holdout = score_holdout(self.model, state.served, self.data, evaluation.batch_size, fast)
+            self._check_server(state.round, holdout.loss)
             report = dataclasses.replace(report, holdout=holdout)
         if evaluation.clients_due(state.round, rounds):
             initial = score_clients(
@@ -246,6 +258,13 @@ class Federation:
         )
         self._check(round, [SERVER], trained.loss.tolist(), [0.0])
         return {name: value[0] for name, value in trained.params.items()}
+
+    def _check_server(self, round: int, numbers: Tensor) -> None:
+        if not numbers.isfinite().all():
+            raise Diverged(
+                f"round {round}, the server: the global model is no longer finite; lower"
+                f" algorithm.server.lr = {self.experiment.algorithm.server.lr:g}"
+            )
 
     def _check(self, round: int, ids: list[int], losses: list[float], drifts: list[float]) -> None:
         for client, loss, drift in zip(ids, losses, drifts, strict=True):

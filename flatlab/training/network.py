@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import torch
 from torch import nn
 
 from ..declare import SettingError
@@ -31,7 +32,7 @@ def fingerprint(model: Model) -> str:
     digest = hashlib.blake2b(str(model).encode(), digest_size=8)
     for name, value in model.named_parameters():
         digest.update(f"{name} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -53,7 +54,30 @@ def network(
             f"model: its fingerprint is {fingerprint(given)}, the experiment's is {spec.fingerprint}; pass the network"
             " with the weights that the experiment was described with"
         )
-    outputs = given.head.out_features if isinstance(given.head, nn.Linear) else classes
-    if outputs < classes:
-        raise SettingError(f"model: its head has {outputs} outputs, the data have {classes} classes")
+    _check(given, shape, classes)
     return given
+
+
+def _check(model: Model, shape: tuple[int, int, int], classes: int) -> None:
+    """Refuse a network that is no pure function of float32 weights and batch, or does not fit the data."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise SettingError(
+                f"model.{name}: a {type(module).__name__} keeps statistics, or cannot leave out padding; use"
+                " flatlab.models.BatchStatNorm, or models.split, which puts it in"
+            )
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+            raise SettingError(f"model.{name}: Dropout draws hidden random numbers; set p = 0 or remove it")
+    if len(list(model.named_parameters(remove_duplicate=False))) != len(list(model.named_parameters())):
+        raise SettingError("model: two names share one parameter; give each its own")
+    for name, value in model.named_parameters():
+        if value.dtype != torch.float32:
+            raise SettingError(f"model.{name}: is {value.dtype}; flatlab trains in float32: model.float()")
+    probe = torch.zeros(2, *shape, device=next(model.parameters()).device)
+    try:
+        with torch.no_grad():
+            outputs = model(probe)
+    except (RuntimeError, ValueError) as error:
+        raise SettingError(f"model: does not take images {shape} of this data set: {error}") from None
+    if outputs.dim() != 2 or outputs.shape[1] < classes:
+        raise SettingError(f"model: gives {tuple(outputs.shape)} for two images; needs (2, at least {classes} classes)")

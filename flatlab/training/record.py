@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 import torch
 
+from ..declare import SettingError
 from .experiment import Experiment
 from .federation import Federation, Round, State
-from .store import BadCheckpoint, Store, empty_history
+from .store import BadCheckpoint, Store, empty_history, json_lines
 
 
 class Record:
@@ -55,14 +56,21 @@ class Record:
         self.store.write_json("versions.json", versions)
         self.store.write_json("experiment.json", self.experiment.to_dict())
 
-    def restore(self) -> State:
-        """The latest whole state, or the start if nothing is on disk.
+    def restore(self, start: State | None = None) -> State:
+        """The latest whole state; if nothing is on disk, `start`, or the model's first weights.
 
         Raises:
             BadCheckpoint: if no stored state is whole, or they are another model's.
+            SettingError: if a fork has neither a record nor a state to start from.
         """
         if not self.begun:
-            return self.federation.start()
+            parent = self.experiment.parent
+            if start is None and parent is not None:
+                raise SettingError(
+                    f"parent.run = {parent.run!r}: {self.store.directory} holds no record of this fork; open the parent"
+                    f" and fork it again, run.fork(round={parent.round}, ...)"
+                )
+            return self.federation.start() if start is None else self.federation.with_client_state(start)
         found = self.store.latest_state()
         if found is None:
             raise BadCheckpoint(f"{self.store.directory}: no state in it is whole; remove the directory to start anew")
@@ -79,12 +87,14 @@ class Record:
     def tidy(self, known: int) -> None:
         """Before writing again: fold the log, in which a killed process may have left half a line."""
         if self.begun and not self._tidied:
+            self.store.remove_parts()
             self.store.fold_history(known)
             self._best = best_round(self.store.history())
         self._tidied = True
 
     def add(self, state: State, report: Round) -> None:
         """Put a round on record: history first, so that a state never lacks its rows."""
+        self._tidied = False  # until all is written: a failure in between leaves something to tidy
         self.store.append_history(report.rows())
         if report.initial is not None:
             self._best = best_round(self.store.history(state.round))
@@ -98,9 +108,10 @@ class Record:
         self._save(state, kept)
         times = {"round": report.number, "seconds": report.seconds, "evaluation_seconds": report.evaluation_seconds}
         with open(self._timings, "a", encoding="utf-8") as file:
-            file.write(json.dumps({**times, "samples": report.samples}) + "\n")
+            file.write("\n" + json.dumps({**times, "samples": report.samples}))
         if state.round == self.experiment.rounds or state.round % self.checkpoint_every == 0:
             self.store.fold_history(state.round)
+        self._tidied = True
 
     def history(self, until: int) -> pd.DataFrame:
         """All rows up to a round."""
@@ -108,8 +119,7 @@ class Record:
 
     def timings(self) -> pd.DataFrame:
         """Per round: seconds of training and of evaluation, sample passes."""
-        lines = self._timings.read_text().splitlines() if self._timings.exists() else []
-        rows = [json.loads(line) for line in lines if line.endswith("}")]  # a killed process may leave half a line
+        rows = list(json_lines(self._timings))
         table = pd.DataFrame(rows, columns=["round", "seconds", "evaluation_seconds", "samples"])
         return table.drop_duplicates("round", keep="last", ignore_index=True)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import torch
@@ -52,6 +53,7 @@ class Run:
         channels_last: memory format of "loop" on a CPU; None: the faster one, by a short measurement.
         checkpoint_every: rounds between states that are kept for good; None: about fifty over the run.
         root: folder of the data sets.
+        start: state to begin from if nothing is on record; a fork has its parent's.
 
     Raises:
         SettingError: if data or model are not those of the experiment, or a setting is out of range.
@@ -71,11 +73,14 @@ class Run:
         channels_last: bool | None = None,
         checkpoint_every: int | None = None,
         root: str | Path = "data",
+        start: State | None = None,
     ) -> None:
         self.device = pick_device(device)
+        if engine not in get_args(Engine):
+            raise SettingError(f"engine = {engine!r}: must be {', '.join(get_args(Engine))}")
         for name, value in (("chunk", chunk), ("checkpoint_every", checkpoint_every)):
-            if value is not None and value < 1:
-                raise SettingError(f"{name} = {value}: must be at least 1")
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise SettingError(f"{name} = {value!r}: must be a whole number of at least 1")
         if data is None:
             data = experiment.data.load(root)
         elif experiment.data not in (data.spec, data.spec.replace(fingerprint=None)):
@@ -91,19 +96,21 @@ class Run:
         self._store = Store(self.directory)
         written = self._store.read_json("versions.json")
         shape, classes = self.data.shape, self.data.classes
-        net = network(self.experiment.model, model, shape, classes, experiment.seed, written is not None)
+        net = network(
+            self.experiment.model, model, shape, classes, experiment.seed, written is not None or start is not None
+        )
         net = copy.deepcopy(net).to(self.device)
         cohort = Cohort(net, self.data, engine, chunk)
         if not cohort.batched and self.device.type == "cpu":
             # A run keeps the pace that it began with: another would round differently.
-            known = written and Pace(written["threads"], written["channels_last"])
+            known = written and Pace(min(written["threads"], os.cpu_count() or 1), written["channels_last"])
             pace = known or remembered_pace(self.experiment, net, self.data)
             fast = pace.channels_last if channels_last is None else channels_last
             cohort = dataclasses.replace(cohort, threads=pace.threads, channels_last=fast)
         self._federation = Federation(self.experiment, self.data, net, cohort)
         every = checkpoint_every or max(1, experiment.rounds // 50)
         self._record = Record(self._store, self.experiment, self._federation, every)
-        self._state = self._record.restore()
+        self._state = self._record.restore(start)
         self._known = self._state.round
 
     @classmethod
@@ -112,13 +119,16 @@ class Run:
 
         Raises:
             FileNotFoundError: if the directory holds no run.
+            SettingError: if the directory was renamed.
         """
         directory = Path(directory)
         try:
             experiment = Experiment.from_json((directory / "experiment.json").read_text())
         except FileNotFoundError:
             raise FileNotFoundError(f"{directory}: holds no run (no experiment.json)") from None
-        return cls(experiment, data, store=directory.parent, **options)
+        if experiment.id != directory.resolve().name:
+            raise SettingError(f"{directory}: a run's folder bears its id; rename it to {experiment.id}")
+        return cls(experiment, data, store=directory.resolve().parent, **options)
 
     # What it is, and how far it has come
 
@@ -176,24 +186,23 @@ class Run:
             Diverged: if a client's loss is no longer a number.
         """
         if self.round < self._known:
-            return self._advance()[1]
+            self._state, report = self._advance()
+            return report
         with self._store.held():
             self._catch_up()
             if self.done:
                 raise RunDone(f"{self.id}: all {self.rounds} rounds are done")
             if not self._record.begun:
                 self._record.begin(self._state)
-            before = self._state
             state, report = self._advance()
             try:
                 self._record.add(state, report)
-                self._known = state.round
+                self._state, self._known = state, state.round
             except OSError as error:
-                self._state = before
                 raise OSError(
                     error.errno,
                     f"{self.directory}: round {report.number} could not be stored ({error});"
-                    f" the state after round {before.round} is whole",
+                    f" the state after round {self.round} is whole",
                 ) from error
             return report
 
@@ -201,7 +210,11 @@ class Run:
         """The rounds that are left, each done when it is asked for."""
         self._stop.clear()
         while not self.done and not self._stop.is_set():
-            yield self.step()
+            try:
+                report = self.step()
+            except RunDone:  # by another process, meanwhile
+                return
+            yield report
 
     def to(self, round: int | None = None, listener: Listener | None = None, wait: float = 0.0) -> Run:
         """Train until `round` rounds are done (all if None); `listener(run, round)` hears of each.
@@ -219,8 +232,10 @@ class Run:
             KeyboardInterrupt: after the round in flight; the message says how to go on.
         """
         target = self.rounds if round is None else round
-        if not 0 <= target <= self.rounds:
-            raise SettingError(f"round = {target}: must be between 0 and the experiment's {self.rounds} rounds")
+        if not isinstance(target, int) or not 0 <= target <= self.rounds:
+            raise SettingError(f"round = {target!r}: must be between 0 and the experiment's {self.rounds} rounds")
+        if wait < 0:
+            raise SettingError(f"wait = {wait}: must be at least 0 seconds")
         self._stop.clear()
         if self.round >= target:
             return self
@@ -230,7 +245,7 @@ class Run:
                 report = self.step()
                 if listener is not None:
                     listener(self, report)
-        if interrupted.is_set() and self.round < target:
+        if interrupted.is_set():
             raise KeyboardInterrupt(f"stopped after round {self.round} of {self.rounds}; make the run again to go on")
         return self
 
@@ -249,10 +264,18 @@ class Run:
         `changes` are fields of `Experiment`, e.g. `run.fork(round=50, algorithm=FedASAM(rho=0.5))`. Momentum of the
         server and parts kept by clients go along where the new algorithm has them.
         """
+        fixed = {"data", "model", "parent"} & changes.keys()
+        if fixed:
+            raise SettingError(f"{', '.join(sorted(fixed))}: a fork keeps its parent's; start a run of its own instead")
         round = self.round if round is None else round
         state = self.state(round)
         experiment = self.experiment.replace(parent=Parent(run=self.id, round=round), **changes)
-        same_server = experiment.algorithm.server.kind == self.experiment.algorithm.server.kind
+        old, new = self.experiment, experiment
+        if new.algorithm.server.kind != old.algorithm.server.kind:
+            state = dataclasses.replace(state, slots={})
+        # An average goes along only where it is the same average.
+        if (new.algorithm.swa, new.rounds) != (old.algorithm.swa, old.rounds):
+            state = dataclasses.replace(state, swa={}, swa_count=0)
         child = Run(
             experiment,
             self.data,
@@ -264,23 +287,10 @@ class Run:
             channels_last=self._federation.cohort.channels_last,
             checkpoint_every=self._record.checkpoint_every,
             root=self._root,
+            start=state,
         )
         if child._record.begun:  # forked in the same way before
             return child
-        slots = state.slots if same_server else {}
-        keeps_average = experiment.algorithm.swa is not None
-        child._state = child._federation.with_client_state(
-            State(
-                round,
-                state.params,
-                slots,
-                state.swa if keeps_average else {},
-                state.swa_count if keeps_average else 0,
-                state.personal,
-                state.velocity,
-            )
-        )
-        child._known = round
         with child._store.held():
             child._store.write_history(self._store.history(round))
             child._record.begin(child._state)
@@ -327,6 +337,8 @@ class Run:
             raise SettingError(f"which = 'swa': there is no average after round {state.round}")
         params = {"auto": state.served, "global": state.params, "swa": state.swa}[which]
         if client is not None:
+            if client not in range(self.data.clients):
+                raise SettingError(f"client = {client!r}: must be one of 0 to {self.data.clients - 1}")
             params = params | {name: value[client] for name, value in state.personal.items()}
         return self._with(params)
 
@@ -368,7 +380,6 @@ class Run:
         trained = time.perf_counter()
         with self.cohort.paced():
             report = self._federation.evaluate(state, report)
-        self._state = state
         times = {"seconds": trained - start, "evaluation_seconds": time.perf_counter() - trained}
         return state, Round(**{**vars(report), **times})
 
@@ -376,11 +387,15 @@ class Run:
         """Another process may have gone on since this object looked."""
         stored = self.checkpoints
         if stored and stored[-1] > self._known:
-            self._state = self._record.restore()
-            self._known = self._state.round
+            newest = self._record.restore()
+            if self.round == self._known:  # not rewound
+                self._state = newest
+            self._known = newest.round
         self._record.tidy(self._known)
 
     def _with(self, params: Params) -> Model:
         model = copy.deepcopy(self._federation.model)
-        model.load_state_dict({name: value.detach().clone() for name, value in params.items()})
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                value.copy_(params[name])
         return model

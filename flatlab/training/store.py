@@ -132,12 +132,14 @@ class Store:
                 return self.load_state(round)
             except BadCheckpoint as error:
                 warnings.warn(f"{error}; going on from the one before", stacklevel=2)
+                with contextlib.suppress(OSError):
+                    self.checkpoint(round).rename(self.checkpoint(round).with_suffix(".damaged"))
         return None
 
     def append_history(self, rows: list[dict[str, Any]]) -> None:
         """Add a round's rows to the log that `history` folds into the table."""
         with open(self.directory / "history.log", "a", encoding="utf-8") as file:
-            file.write(json.dumps(rows) + "\n")
+            file.write("\n" + json.dumps(rows))  # the newline first: after half a line, a whole one can follow
 
     def history(self, until: int | None = None) -> pd.DataFrame:
         """All rows up to round `until`: the table, and what the log holds beyond it."""
@@ -145,10 +147,8 @@ class Store:
         table = pd.read_parquet(path) if path.exists() else empty_history()
         known = int(table["round"].max()) if len(table) else -1
         rows = []
-        log = self.directory / "history.log"
-        for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
-            with contextlib.suppress(json.JSONDecodeError):  # the line in flight when a run was killed
-                rows += [row for row in json.loads(line) if row["round"] > known]
+        for line in json_lines(self.directory / "history.log"):
+            rows += [row for row in line if row["round"] > known]
         if rows:
             # A round trained again after a crash stands twice, with equal values: streams do not depend on the past.
             fresh = pd.DataFrame(rows).drop_duplicates(["round", "split", "metric", "client"], keep="last")
@@ -161,9 +161,21 @@ class Store:
         self.write_history(table)
         write_atomically(self.directory / "history.log", b"")
 
+    def remove_parts(self) -> None:
+        """Remove what processes killed while writing left behind; to be called while the run is held."""
+        for part in self.directory.rglob(".*.part"):
+            part.unlink(missing_ok=True)
+
     def write_history(self, table: pd.DataFrame) -> None:
         """Write the table, whole or not at all."""
         write_atomically(self.directory / "history.parquet", table.to_parquet(index=False))
+
+
+def json_lines(path: Path) -> Iterator[Any]:
+    """The values of a file of JSON lines; half a line, of a process killed while writing it, is passed over."""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
 
 
 def empty_history() -> pd.DataFrame:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from ..algorithms import Algorithm
 from ..data import FederatedDataset
+from ..declare import SettingError
 from ..models import Model, ModelSpec
 from .evaluate import Evaluation
 from .experiment import Experiment
@@ -22,6 +23,7 @@ def train(
     *,
     participation: float = 1.0,
     seed: int = 0,
+    sampling: Literal["stream", "round_seed"] = "stream",
     evaluation: Evaluation | None = None,
     progress: bool = True,
     wait: float = 0.0,
@@ -37,6 +39,7 @@ def train(
         rounds: communication rounds, at least 1.
         participation: fraction of the clients sampled in each round, (0, 1].
         seed: seed of all random streams but the partition's.
+        sampling: how clients are drawn; see `Experiment`.
         evaluation: what is scored, and when.
         progress: show a bar (terminal, notebook) or log lines (elsewhere).
         wait: seconds to wait if another process trains the same run.
@@ -46,9 +49,13 @@ def train(
         SettingError: for each setting that is wrong, before any work starts.
         RunBusy, Diverged, KeyboardInterrupt: as `Run.to`.
     """
+    if not isinstance(data, FederatedDataset):
+        raise SettingError(
+            f"data = {type(data).__name__}: share it out first: load(name).federate(partition, clients=...)"
+        )
     own, spec = describe(model)
-    settings: dict[str, Any] = {"rounds": rounds, "participation": participation, "seed": seed, "algorithm": algorithm}
-    experiment = Experiment(data=data.spec, model=spec, evaluation=evaluation or Evaluation(), **settings)
-    run = Run(experiment, data, own, **options)
+    settings: dict[str, Any] = {"rounds": rounds, "participation": participation, "seed": seed, "sampling": sampling}
+    settings |= {"algorithm": algorithm, "model": spec, "evaluation": evaluation or Evaluation()}
+    run = Run(Experiment(data=data.spec, **settings), data, own, **options)
     with reporter(run, progress) as listener:
         return run.to(listener=listener, wait=wait)

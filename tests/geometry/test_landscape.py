@@ -263,8 +263,10 @@ def test_many_points_in_one_batch_score_as_one_after_another(norm, device):
     plane = random_plane(target)
     vectors = [plane.at(a, b) for a, b in ((0, 0), (0.3, -0.2), (1, 1), (-0.5, 0.1), (0.2, 0.2))]
     stacked, alone = Points(target, stack=3), Points(target, stack=1)
+    before = target.loss()
     torch.testing.assert_close(stacked.measure(vectors).losses, alone.measure(vectors).losses, rtol=1e-4, atol=1e-4)
     assert torch.equal(stacked.measure(vectors).hits, alone.measure(vectors).hits)
+    assert target.loss() == before
 
 
 def test_a_point_costs_at_most_1_15_forward_passes():

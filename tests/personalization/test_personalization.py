@@ -144,7 +144,7 @@ def test_official_templates_are_sorted_by_class_and_so_differ(runs):
 
 def test_the_comparison_labels_its_accuracies(runs):
     tuned = fl.personalize(runs, epochs=1, lr=0.01)
-    table = fl.compare(runs, tuned).frame
+    table = fl.compare(runs, tuned).summary()
     assert table["method"].tolist() == ["FedBABU", "FedAvg", "FedPer"]
     assert table["holdout %"].tolist()[2] == "none"
     assert "±" in table["personalized %"].iloc[0]
@@ -163,3 +163,29 @@ def test_the_comparison_labels_its_accuracies(runs):
 def test_wrong_requests_are_refused(runs, call, message):
     with pytest.raises(fl.SettingError, match=message):
         call(runs[0])
+
+
+def test_client_ids_may_come_from_numpy(runs):
+    one = fl.personalize(runs[0], epochs=1, lr=0.05, clients=[0, 2]).frame
+    two = fl.personalize(runs[0], epochs=1, lr=0.05, clients=np.array([0, 2])).frame
+    assert one.equals(two)
+
+
+def test_tuning_that_diverges_is_an_error_not_an_accuracy(runs):
+    with pytest.raises(fl.Diverged, match=r"fine-tuning epoch \d, client \d: .* lower lr = 1e\+12"):
+        fl.personalize(runs[0], epochs=2, lr=1e12)
+
+
+def test_two_rounds_of_one_run_are_not_mixed(runs):
+    earlier = fl.Run.open(runs[0].directory, runs[0].data).rewind(1)
+    table = fl.personalize([runs[0], earlier], epochs=1, lr=0.01).summary()
+    assert sorted(table["round"]) == [1, 4]
+    assert table["clients"].tolist() == [10, 10]
+
+
+def test_a_comparison_is_at_the_round_that_was_tuned(runs):
+    table = fl.compare(runs[0], fl.personalize(runs[0], epochs=0, round=2)).frame
+    wanted = runs[0].history.query("split == 'holdout' and metric == 'accuracy' and round == 2")["value"].item()
+    assert table["holdout"].item() == wanted
+    with pytest.raises(fl.SettingError, match="personalize the same runs"):
+        fl.compare(runs, fl.personalize(runs[0], epochs=0))

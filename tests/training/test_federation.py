@@ -205,3 +205,20 @@ def test_engines_agree_over_rounds(digits, tmp_path):
             for engine in ("loop", "batch")
         )
         assert apart(loop.model(), batch.model()) < 1e-3 * apart(loop.model(), loop.model(0))
+
+
+def test_a_global_model_that_is_not_finite_stops_the_run_and_names_the_server(digits, tmp_path):
+    with pytest.raises(fl.Diverged, match=r"round 1, the server: .*server.lr = 1e\+38"):
+        train(fl.FedAvg(server=fl.Average(lr=1e38)), digits, tmp_path)
+
+
+def test_a_batch_larger_than_every_client_is_that_client(digits, tmp_path):
+    run = train(fl.FedAvg(batch_size=10**9), digits, tmp_path, rounds=1)
+    assert run.round == 1
+
+
+def test_swa_that_cannot_work_is_refused(digits, tmp_path):
+    with pytest.raises(fl.SettingError, match="swa.low = 0.5: must not exceed lr = 0.1"):
+        train(fl.FedAvg(lr=0.1, swa=fl.SWA(cycle=1, low=0.5)), digits, tmp_path, rounds=8)
+    with pytest.raises(fl.SettingError, match="nothing to average"):
+        train(fl.LocalOnly(swa=fl.SWA(cycle=1)), digits, tmp_path, rounds=8)

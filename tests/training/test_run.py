@@ -103,7 +103,7 @@ def test_a_run_killed_and_made_again_is_bit_equal(whole, digits, tmp_path, insid
 def test_half_a_line_of_history_is_no_harm(whole, digits, tmp_path):
     run = fl.Run(experiment(digits), digits, store=tmp_path, checkpoint_every=100).to(3)
     with open(run.directory / "history.log", "a") as log:
-        log.write('[{"round": 4, "spl')
+        log.write('\n[{"round": 4, "spl')
     equal(fl.Run(experiment(digits), digits, store=tmp_path).to(), whole)
 
 
@@ -319,7 +319,7 @@ def test_wrong_devices_and_data_are_refused(digits, tmp_path):
     for device in ("cuda:99", "gpu"):
         with pytest.raises(fl.SettingError, match=f"device = '{device}'"):
             fl.Run(experiment(digits), digits, store=tmp_path, device=device)
-    with pytest.raises(fl.SettingError, match="chunk = 0: must be at least 1"):
+    with pytest.raises(fl.SettingError, match="chunk = 0: must be a whole number of at least 1"):
         fl.Run(experiment(digits), digits, store=tmp_path, chunk=0)
     other = fl.load("digits").federate(fl.IID(), clients=10, seed=0)
     with pytest.raises(fl.SettingError, match="data: made by"):
@@ -344,3 +344,102 @@ def test_a_network_of_ones_own(digits, tmp_path):
     equal(fl.Run.open(run.directory, model=mine), run)
     with pytest.raises(fl.SettingError, match=r"flatlab.models.split"):
         fl.train(fl.FedAvg(), digits, torch.nn.Linear(64, 10), 3, store=tmp_path)
+
+
+def test_a_renamed_directory_is_not_taken_for_a_new_run(whole, tmp_path):
+    shutil.copytree(whole.directory, tmp_path / "backup")
+    with pytest.raises(fl.SettingError, match=f"rename it to {whole.id}"):
+        fl.Run.open(tmp_path / "backup")
+
+
+def test_a_fork_without_its_record_does_not_start_from_scratch(whole, digits, tmp_path):
+    child = whole.fork(round=2, algorithm=ALGORITHM.replace(lr=0.02))
+    with pytest.raises(fl.SettingError, match=r"parent.run = .* fork it again, run.fork\(round=2"):
+        fl.Run(child.experiment, digits, store=tmp_path)
+
+
+def test_a_fork_after_the_start_of_its_average_still_averages(whole):
+    swa = fl.SWA(start=0.25, cycle=1)
+    child = whole.fork(round=3, algorithm=fl.FedAvg(lr=0.05, swa=swa), rounds=5).to()
+    models = [child.model(round, "global").state_dict() for round in (3, 4, 5)]
+    for name, value in child.model(which="swa").state_dict().items():
+        torch.testing.assert_close(value, torch.stack([m[name] for m in models]).mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_a_fork_does_not_serve_its_parents_average(whole):
+    child = whole.fork(algorithm=fl.FedAvg(lr=0.05, swa=fl.SWA(start=0.9, cycle=1)), rounds=12).to(9)
+    assert child.state().swa == {}
+
+
+def test_a_fork_between_populations_gives_everyone_a_fresh_start(digits, tmp_path):
+    options = {"model": MODEL, "rounds": 2, "store": tmp_path, "progress": False}
+    alone = fl.train(fl.LocalOnly(momentum=0.9), digits, **options)
+    pooled = alone.fork(round=1, algorithm=fl.Centralized(momentum=0.9)).to()
+    assert {len(value) for value in pooled.state().velocity.values()} == {1}
+    back = pooled.fork(round=1, algorithm=fl.LocalOnly(momentum=0.9), rounds=3).to(2)
+    assert {len(value) for value in back.state().personal.values()} == {10}
+
+
+def test_forks_cannot_change_data_or_model(whole):
+    with pytest.raises(fl.SettingError, match="model: a fork keeps its parent's"):
+        whole.fork(round=2, model="lenet")
+
+
+def test_a_kill_while_recording_loses_nothing_on_the_same_object(whole, digits, tmp_path, monkeypatch):
+    run = fl.Run(experiment(digits), digits, store=tmp_path).to(3)
+    original = Store.append_history
+
+    def half(self, rows):
+        original(self, rows)
+        with open(self.directory / "history.log", "r+") as log:
+            log.truncate(log.seek(0, 2) - 100)
+        monkeypatch.setattr(Store, "append_history", original)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "append_history", half)
+    with pytest.raises(KeyboardInterrupt):
+        run.step()
+    assert run.round == 3
+    equal(run.to(), whole)
+
+
+def test_half_a_line_of_timings_is_passed_over(digits, tmp_path):
+    run = fl.Run(experiment(digits), digits, store=tmp_path).to(3)
+    path = run.directory / "timings.jsonl"
+    path.write_text(path.read_text()[:-20])
+    assert fl.Run(experiment(digits), digits, store=tmp_path).to(5).timings["round"].tolist() == [1, 2, 4, 5]
+
+
+def test_rewinding_stays_where_it_went_though_others_go_on(digits, tmp_path):
+    first = fl.Run(experiment(digits), digits, store=tmp_path).to(3)
+    second = fl.Run(experiment(digits), digits, store=tmp_path).to(5)
+    assert first.rewind(1).to(2).round == 2
+    assert second.round == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "vmap"}, "engine = 'vmap': must be auto, batch, loop"),
+        ({"chunk": "3"}, "chunk = '3': must be a whole number"),
+        ({"device": None}, "device = None"),
+    ],
+)
+def test_wrong_options_are_refused(digits, tmp_path, options, message):
+    with pytest.raises(fl.SettingError, match=message):
+        fl.Run(experiment(digits), digits, store=tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([torch.nn.Flatten(), torch.nn.BatchNorm1d(64)], "BatchStatNorm, or models.split"),
+        ([torch.nn.Flatten(), torch.nn.Dropout(0.5)], "Dropout draws hidden random numbers"),
+        ([torch.nn.Flatten(), torch.nn.Linear(3, 64)], "does not take images"),
+        ([torch.nn.Flatten(), torch.nn.Linear(64, 64).double()], "is torch.float64"),
+    ],
+)
+def test_networks_that_cannot_work_are_refused_before_work_starts(digits, tmp_path, layers, message):
+    network = fl.Model(torch.nn.Sequential(*layers), torch.nn.Linear(64, 10))
+    with pytest.raises(fl.SettingError, match=message):
+        fl.train(fl.FedAvg(), digits, network, 2, store=tmp_path)
