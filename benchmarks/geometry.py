@@ -239,15 +239,15 @@ def main() -> None:
         "versions": {p: importlib.metadata.version(p) for p in ("torch", "pyhessian", "scipy", "numpy")},
         "quick": quick,
         "problem": {"data": name, "parameters": size, "samples": len(labels), "top": values.tolist()},
-        "products": cost.to_dict("records"),
-        "top5": top.to_dict("records"),
-        "trace": trace.to_dict("records"),
+        "products": json.loads(cost.to_json(orient="records")),
+        "top5": json.loads(top.to_json(orient="records")),
+        "trace": json.loads(trace.to_json(orient="records")),
         "trace_reference": {"value": truth.value, "standard_error": truth.standard_error},
     }
     slug = re.sub(r"[^a-z0-9]+", "-", where["cpu"].lower()).strip("-") or "unknown"
     path = arguments.out / f"geometry-{slug}{'-quick' if quick else ''}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1, allow_nan=True) + "\n")
+    path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
     print(f"\nwritten to {path}")
 
 

@@ -16,14 +16,14 @@
 import flatlab as fl
 
 FULL = False
-ROUNDS = 100 if FULL else 12
-MODEL = fl.ModelSpec(name="cnn4", norm="group", width=1.0 if FULL else 0.25)
-SAMPLES = None if FULL else 200
+ROUNDS = 100 if FULL else 16
+MODEL = fl.ModelSpec(name="cnn4", width=1.0 if FULL else 0.25)
+SAMPLES = None if FULL else 128
 
-data = fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=20, seed=0)
+data = fl.load("digits").federate(fl.Dirichlet(alpha=1.0), clients=10, seed=0)
 avg = fl.train(fl.FedAvg(lr=0.05, momentum=0.9), data, MODEL, rounds=ROUNDS)
 asam = fl.train(
-    fl.FedASAM(lr=0.05, momentum=0.9, rho=0.5, eta=0.2, swa=fl.SWA(start=0.5, cycle=3, low=0.01)),
+    fl.FedASAM(lr=0.05, momentum=0.9, rho=0.3, eta=0.2, swa=fl.SWA(start=0.5, cycle=4, low=0.01)),
     data,
     MODEL,
     rounds=ROUNDS,
@@ -49,7 +49,7 @@ top["FedASAM + SWA"]
 # how far the few large eigenvalues stand out.
 
 # %%
-spectra = {run.name: fl.hessian(run, limit=SAMPLES).spectrum(steps=25) for run in (avg, asam)}
+spectra = {run.name: fl.hessian(run, limit=SAMPLES).spectrum(steps=20) for run in (avg, asam)}
 fl.plot(spectra)
 
 # %% [markdown]
@@ -78,7 +78,7 @@ fl.hessian(avg, limit=SAMPLES).per_client(round=avg.round).plot()
 # two models is flatter.
 
 # %%
-sharp = fl.sharpness([avg, asam], measures=("top", "sam", "asam", "average_adaptive", "fisher_rao"), limit=SAMPLES)
+sharp = fl.sharpness([avg, asam], measures=("top", "sam", "asam", "fisher_rao"), limit=SAMPLES)
 sharp
 
 # %% [markdown]

@@ -12,6 +12,7 @@ generalisation (Andriushchenko et al., 2023, arXiv 2302.07011).
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -117,7 +118,9 @@ def fisher_rao(target: Target) -> Value:
         def logits_of(params: dict[str, Tensor], images: Tensor = target.images[span]) -> Tensor:
             return functional_call(target.model, params, (images,))
 
-        logits, change = jvp(logits_of, (target.weights,), (target.weights,))[:2]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own jvp warns of what it uses itself
+            logits, change = jvp(logits_of, (target.weights,), (target.weights,))[:2]
         p = logits.softmax(1)
         total += (p * (change - (p * change).sum(1, keepdim=True)).square()).sum().item()
     return Value(total / len(target.labels))

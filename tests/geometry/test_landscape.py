@@ -159,6 +159,8 @@ def test_eigenvectors_of_the_first_serve_all_or_each_has_its_own():
     shared = landscape(models, DATA, dimensions=1, directions="eigen", points=5, span=0.02)
     np.testing.assert_array_equal(own.surface("a")[2], shared.surface("a")[2])
     assert list(shared.about["eigenvalues"]) == ["a"]
+    assert shared.surface("b")[2][0, 2] == pytest.approx(own_loss(models["b"], *DATA), rel=1e-5)
+    assert not np.allclose(shared.surface("b")[2], own.surface("b")[2], rtol=1e-6)
     for name in models:
         xs, _, losses = own.surface(name)
         curvature = (losses[0, 0] - 2 * losses[0, 2] + losses[0, 4]) / xs[4] ** 2

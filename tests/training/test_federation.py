@@ -218,7 +218,7 @@ def test_a_batch_larger_than_every_client_is_that_client(digits, tmp_path):
 
 
 def test_swa_that_cannot_work_is_refused(digits, tmp_path):
-    with pytest.raises(fl.SettingError, match="swa.low = 0.5: must not exceed lr = 0.1"):
+    with pytest.raises(fl.SettingError, match=r"swa.low = 0.5: must not exceed lr = 0.1"):
         train(fl.FedAvg(lr=0.1, swa=fl.SWA(cycle=1, low=0.5)), digits, tmp_path, rounds=8)
     with pytest.raises(fl.SettingError, match="nothing to average"):
         train(fl.LocalOnly(swa=fl.SWA(cycle=1)), digits, tmp_path, rounds=8)
