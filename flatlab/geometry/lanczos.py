@@ -119,6 +119,7 @@ class Lanczos:
         self._rows[count] = self._next
         basis = self._rows[: count + 1]
         vector = self.product(self._next)
+        floor = 100 * torch.finfo(vector.dtype).eps * vector.norm().item()
         along = basis @ vector
         vector = vector - along @ basis
         again = basis @ vector
@@ -131,7 +132,10 @@ class Lanczos:
         self._noise.append(self._noise[-1] + stray.square().sum().item())
         self._diagonal.append((along[-1] + again[-1]).item())
         self._off.append(length)
-        self._next = vector / length if length > 0 else self._fresh(basis)
+        # What is left of a vector within the basis is rounding, and points anywhere: go on from a random direction.
+        following = vector / length if length > floor else self._fresh(basis)
+        following = following - (basis @ following) @ basis
+        self._next = following / following.norm()
 
     def _fresh(self, basis: Tensor) -> Tensor:
         vector = random_vector(basis, self._random)

@@ -1,0 +1,120 @@
+"""Settings, random streams and results: what everything else stands on."""
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flatlab as fl
+from flatlab import figures
+from flatlab.declare import Declared, Family, SettingError, catalogue, setting
+from flatlab.results import Result
+from flatlab.streams import key, stream, torch_stream
+
+
+class Shape(Family):
+    """A kind of shape."""
+
+
+class Circle(Shape):
+    """Round."""
+
+    kind: Literal["circle"] = "circle"
+    radius: float = setting(1.0, "how wide", gt=0, unit="cm")
+
+
+class Scene(Declared):
+    """What is seen."""
+
+    shape: Shape = setting(Circle(), "what")
+    count: int = setting(1, "how many", ge=1, le=9)
+
+
+@given(st.floats(1e-6, 1e6), st.integers(1, 9))
+def test_settings_survive_json(radius, count):
+    scene = Scene(shape=Circle(radius=radius), count=count)
+    assert Scene.from_json(scene.to_json()) == scene
+
+
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (lambda: Scene(count=10), ("Scene.count", "10", "less than or equal to 9")),
+        (lambda: Scene(count=True), ("Scene.count", "True", "switches only")),
+        (lambda: Scene(shape="square"), ("Scene.shape", "square", "circle")),
+        (lambda: Scene(shape={"kind": ["circle"]}), ("unknown kind", "circle")),
+        (lambda: Scene(shape={"kind": "circle", "radius": 0}), ("Circle.radius", "0", "greater than 0")),
+        (lambda: Scene(size=2), ("Scene.size", "no such setting", "count, shape")),
+        (lambda: Scene.from_json("{oops"), ("Scene", "not valid JSON")),
+        (lambda: Scene().replace(count=0), ("Scene.count", "0")),
+    ],
+)
+def test_errors_name_field_value_and_what_is_allowed(make, parts):
+    with pytest.raises(SettingError) as error:
+        make()
+    for part in parts:
+        assert part in str(error.value)
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Scene().count = 2
+
+
+def test_the_catalogue_tells_type_range_default_unit_and_help():
+    found = dict(catalogue(Scene))
+    assert found["Circle: Round."][1] == {
+        "name": "radius", "type": "float", "allowed": "> 0", "default": 1.0, "unit": "cm", "help": "how wide",
+    }  # fmt: skip
+    assert found["Scene: What is seen."][1]["allowed"] == "≥ 1, ≤ 9"
+
+
+def test_streams_depend_on_their_name_alone():
+    draws = stream(0, "order", 3, 7).random(4)
+    stream(0, "order", 3, 8).random(100)
+    assert (stream(0, "order", 3, 7).random(4) == draws).all()
+    assert (stream(0, "order", np.int64(3), np.int32(7)).random(4) == draws).all()
+    names = [(0, "a", 1, 2), (0, "a", 2, 1), (0, "a", 12), (0, "a", "1", 2), (1, "a", 1, 2), (0, "b", 1, 2)]
+    assert len({key(*name) for name in names}) == len(names)
+    with pytest.raises(TypeError):
+        key(0, "a", 1.5)
+
+
+def test_torch_streams_leave_the_global_generator_alone():
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    with torch_stream(0, "init"):
+        first = torch.rand(2)
+    with torch_stream(0, "init"):
+        assert torch.equal(torch.rand(2), first)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_a_result_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    result = Result(pd.DataFrame({"x": [1.5, float("nan")], "name": ["a", "b"]}), {"made": [1, 2]})
+    path = result.save(tmp_path / "deep" / "result.parquet")
+    assert Result.load(path).frame.equals(result.frame)
+    before = path.read_bytes()
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        Result(result.frame.head(1)).save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["result.parquet"]
+
+
+def test_figures_are_equal_files_and_keep_dots_in_their_names(tmp_path, digits):
+    first = figures.save(figures.draw(digits), tmp_path / "alpha0.3")
+    second = figures.save(figures.draw(digits), tmp_path / "again.png")
+    assert [path.name for path in first] == ["alpha0.3.png", "alpha0.3.pdf"]
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_what_cannot_be_drawn_is_named():
+    with pytest.raises(TypeError, match="no drawing for int"):
+        fl.plot(3)
