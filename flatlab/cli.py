@@ -19,7 +19,7 @@ from .data import Dirichlet, Partition, load
 from .declare import Family, SettingError, catalogue
 from .geometry import hessian, landscape
 from .models import ModelSpec
-from .personalization import compare, personalize
+from .personalization import Personalization, compare, personalize
 from .training import BadCheckpoint, Diverged, Experiment, Run, RunBusy, train
 from .training.progress import reporter
 
@@ -57,7 +57,12 @@ def demo(options: argparse.Namespace) -> None:
     where = {"store": options.store, "device": options.device}
     model = ModelSpec(name="cnn4", width=0.5)  # enough for 8x8 images
     runs = [train(algorithm, data, model, DEMO_ROUNDS, **where) for algorithm in algorithms]
-    tuned = personalize(runs, epochs=DEMO_EPOCHS, lr=DEMO_FINE_TUNING_LR)
+    known = Path(options.store) / f"demo-{'-'.join(run.id[-10:] for run in runs)}.parquet"
+    if known.exists():
+        tuned = Personalization.load(known)
+    else:
+        tuned = personalize(runs, epochs=DEMO_EPOCHS, lr=DEMO_FINE_TUNING_LR)
+        tuned.save(known)
     print(_table(compare(runs, tuned).summary().drop(columns="run")))
     print(
         f"\ninitial and personalized: mean ± std over 20 clients on their own test sets, one seed; fine-tuning: all"

@@ -53,6 +53,17 @@ def test_run_then_show(toml, tmp_path, capsys):
     assert os.path.getsize(figure) > 5_000
 
 
+def test_show_measures_the_geometry_when_asked(toml, tmp_path, capsys):
+    settings = ["--set", "model.width=0.25", "--set", "rounds=1", "--set", "data.clients=40"]
+    assert run("run", toml, "--store", tmp_path / "runs", *settings) == 0
+    (directory,) = (tmp_path / "runs").glob("fedbabu*")
+    assert run("show", directory, "--hessian", "--landscape") == 0
+    out = capsys.readouterr().out
+    assert "eigenvalue" in out
+    assert "trace" in out
+    assert {"curves.png", "spectrum.pdf", "landscape.png"} <= {path.name for path in directory.iterdir()}
+
+
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [

@@ -116,7 +116,7 @@ class Dirichlet(Sized):
         ...,
         "total concentration over all C classes (alpha / C for each); 0: one class per client",
         ge=0,
-        le=1e9,
+        le=1e15,
         log=True,
         span=(0.01, 1000),
     )
@@ -144,7 +144,7 @@ class DirichletClasses(Drawn):
 
     kind: Literal["dirichlet_classes"] = "dirichlet_classes"
     alpha: float = setting(
-        ..., "concentration per client; 0: each class whole to one", ge=0, le=1e9, log=True, span=(0.01, 100)
+        ..., "concentration per client; 0: each class whole to one", ge=0, le=1e15, log=True, span=(0.01, 100)
     )
     min_size: int = setting(10, "train images that every client gets at least", ge=1)
 
