@@ -222,7 +222,6 @@ def test_two_processes_do_not_train_one_run(digits, tmp_path):
     other = Store(run.directory)
     with other.held(), pytest.raises(fl.RunBusy, match=rf"being trained by process {os.getpid()}"):
         run.to()
-    holder = threading.Timer(0.5, lambda: None)
     acquired, release = threading.Event(), threading.Event()
 
     def hold():
