@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from ..data import FederatedDataset
 from ..geometry import (
     ClientHessians,
@@ -26,12 +24,12 @@ from .hessian import draw_along, draw_clients, draw_spectrum, draw_top
 from .landscape import draw_landscape
 from .partition import draw_partition
 from .paths import draw_flatness, draw_path, draw_sharpness
-from .style import paper_style, save
+from .style import Drawing, paper_style, save
 
-__all__ = ["draw", "draw_comparison", "paper_style", "save"]
+__all__ = ["Drawing", "draw", "draw_comparison", "paper_style", "save"]
 
 
-def draw(thing: Any, **options: Any) -> Figure:
+def draw(thing: Any, **options: Any) -> Drawing:
     """The matplotlib figure of a result, a run, a list of runs or a data set, in the papers' style.
 
     Raises:
@@ -42,11 +40,11 @@ def draw(thing: Any, **options: Any) -> Figure:
 
 
 @singledispatch
-def _drawing(thing: Any, **options: Any) -> Figure:
+def _drawing(thing: Any, **options: Any) -> Drawing:
     raise TypeError(f"there is no drawing for {type(thing).__name__}")
 
 
-_DRAWINGS: dict[type, Callable[..., Figure]] = {
+_DRAWINGS: dict[type, Callable[..., Drawing]] = {
     FederatedDataset: draw_partition,
     Run: draw_runs,
     list: draw_runs,

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from ..personalization import Comparison, Headless, Personalization
 from ..personalization.finetune import as_runs
 from ..training import Run
-from .style import COLUMN, PAGE, figure, line_style
+from .style import COLUMN, PAGE, Drawing, figure, line_style
 
 
-def draw_runs(runs: Run | Sequence[Run]) -> Figure:
+def draw_runs(runs: Run | Sequence[Run]) -> Drawing:
     """Holdout accuracy and loss against rounds."""
     runs = as_runs(runs)
     fig = figure(PAGE, 2.4)
@@ -26,14 +25,14 @@ def draw_runs(runs: Run | Sequence[Run]) -> Figure:
     return fig
 
 
-def draw_personalization(result: Personalization) -> Figure:
+def draw_personalization(result: Personalization) -> Drawing:
     """Mean accuracy over clients after each epoch, with a band of one standard deviation over clients."""
     fig = figure(COLUMN + 0.5, 2.4)
     _epochs(fig.subplots(), result)
     return fig
 
 
-def draw_table(result: Comparison) -> Figure:
+def draw_table(result: Comparison) -> Drawing:
     """Holdout, initial and personalized accuracy of every run; bars are one standard deviation over clients."""
     fig = figure(COLUMN + 0.5, 2.4)
     axes = fig.subplots()
@@ -48,7 +47,7 @@ def draw_table(result: Comparison) -> Figure:
     return fig
 
 
-def draw_comparison(runs: Sequence[Run], result: Personalization) -> Figure:
+def draw_comparison(runs: Sequence[Run], result: Personalization) -> Drawing:
     """Both: accuracy while training, and personalization after it."""
     fig = figure(PAGE, 2.6)
     left, right = fig.subplots(1, 2)
@@ -58,7 +57,7 @@ def draw_comparison(runs: Sequence[Run], result: Personalization) -> Figure:
     return fig
 
 
-def draw_headless(result: Headless) -> Figure:
+def draw_headless(result: Headless) -> Drawing:
     """Template accuracy of every client, a strip a run, with the mean."""
     fig = figure(COLUMN + 0.5, 2.4)
     axes = fig.subplots()

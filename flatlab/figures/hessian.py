@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from ..geometry.hessian import ClientHessians, Eigenvalues, HessianAlong
 from ..geometry.spectrum import Spectrum
 from .landscape import note
-from .style import COLUMN, PAGE, figure, line_style
+from .style import COLUMN, PAGE, Drawing, figure, line_style
 
 WIDTH = 0.01  # of a density's kernel, as a share of the range
 
 
-def draw_top(result: Eigenvalues) -> Figure:
+def draw_top(result: Eigenvalues) -> Drawing:
     """Eigenvalues by rank with their error bars; hollow where the method's stopping rule was not met."""
     fig = figure(COLUMN + 0.5, 2.6)
     axis = fig.subplots()
@@ -29,7 +27,7 @@ def draw_top(result: Eigenvalues) -> Figure:
     return fig
 
 
-def draw_spectrum(results: Spectrum | Mapping[str, Spectrum]) -> Figure:
+def draw_spectrum(results: Spectrum | Mapping[str, Spectrum]) -> Drawing:
     """Densities of all eigenvalues on one scale, logarithmic upwards; each node is widened to a Gaussian."""
     several = dict(results) if isinstance(results, Mapping) else {"": results}
     fig = figure(PAGE if len(several) > 1 else COLUMN + 1, 2.8)
@@ -50,7 +48,7 @@ def draw_spectrum(results: Spectrum | Mapping[str, Spectrum]) -> Figure:
     return fig
 
 
-def draw_along(result: HessianAlong) -> Figure:
+def draw_along(result: HessianAlong) -> Drawing:
     """Eigenvalues (and the trace) against rounds."""
     quantities = list(dict.fromkeys("trace" if name == "trace" else "λ" for name in result.frame["quantity"]))
     fig = figure(COLUMN + 0.5 if len(quantities) == 1 else PAGE, 2.6)
@@ -66,7 +64,7 @@ def draw_along(result: HessianAlong) -> Figure:
     return fig
 
 
-def draw_clients(result: ClientHessians) -> Figure:
+def draw_clients(result: ClientHessians) -> Drawing:
     """Each quantity over the clients, sorted by the first."""
     fig = figure(PAGE, 2.6)
     quantities = list(dict.fromkeys(result.frame["quantity"]))

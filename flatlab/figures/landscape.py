@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from ..geometry.landscape import Landscape
-from .style import PAGE, figure, line_style
+from .style import PAGE, Drawing, figure, line_style
 
 SHAPES = {"models": "*", "trajectory": "o", "clients": "^", "markers": "D"}
 NAMED = 6  # more marks than so many of one series are not named one by one
@@ -33,7 +33,7 @@ def draw_landscape(
     top: float | None = None,
     view: str = "contour",
     columns: int = 3,
-) -> Figure:
+) -> Drawing:
     """The panels of a landscape on one scale; a marked model's fill is its own loss, on the colours of the surface.
 
     Args:
@@ -90,7 +90,7 @@ def _scale(result: Landscape, value: str, log: bool, top: float | None) -> Norma
 
 def _planes(
     result: Landscape, value: str, scale: Normalize, levels: int | Sequence[float], view: str, columns: int
-) -> Figure:
+) -> Drawing:
     panels, flat = result.about["panels"], view == "contour"
     across = min(columns, len(panels))
     rows = -(-len(panels) // across)
@@ -176,7 +176,7 @@ def _axis_name(about: dict[str, Any], panel: str, axis: int) -> str:
     return f"direction {axis + 1}"
 
 
-def _lines(result: Landscape, log: bool, top: float | None) -> Figure:
+def _lines(result: Landscape, log: bool, top: float | None) -> Drawing:
     fig = figure(PAGE, 2.7)
     losses, hits = fig.subplots(1, 2)
     points = result.frame[result.frame["series"] == "surface"]

@@ -7,18 +7,17 @@ from typing import Literal
 import numpy as np
 import seaborn as sns
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from flatlab.data import FederatedDataset
-from flatlab.figures.style import PAGE, figure
+from flatlab.figures.style import PAGE, Drawing, figure
 
 _NUMBERS = 200  # cells up to which each shows how many images it stands for
 
 
 def draw_partition(
     data: FederatedDataset, which: Literal["train", "test"] = "train", order: Literal["client", "class"] = "client"
-) -> Figure:
+) -> Drawing:
     """Images per client (bars) and the share of each class in them (heatmap), for any number of clients and classes.
 
     Args:

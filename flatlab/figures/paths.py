@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from ..geometry.flatness import FlatnessVsGain
 from ..geometry.path import Path
 from ..geometry.sharpness import MEASURES, Sharpness
 from .landscape import note
-from .style import PAGE, figure, line_style
+from .style import PAGE, Drawing, figure, line_style
 
 CURVES = {
     "line": ("straight line", {"color": "0.25", "linestyle": "--"}),
@@ -24,7 +23,7 @@ LABELS = {
 }  # fmt: skip
 
 
-def draw_path(result: Path) -> Figure:
+def draw_path(result: Path) -> Drawing:
     """Loss and accuracy along the straight line, and along the trained curve if there is one."""
     fig = figure(PAGE, 2.6)
     losses, hits = fig.subplots(1, 2)
@@ -44,7 +43,7 @@ def draw_path(result: Path) -> Figure:
     return fig
 
 
-def draw_sharpness(result: Sharpness) -> Figure:
+def draw_sharpness(result: Sharpness) -> Drawing:
     """A panel for each measure: a point for each model, or one for each client with their mean."""
     frame, about = result.frame, result.about
     measures = [measure for measure in MEASURES if (frame["measure"] == measure).any()]
@@ -86,7 +85,7 @@ def _strips(axis: Axes, mine: pd.DataFrame) -> None:
     axis.set(xlim=(-0.6, len(taken) - 0.4), xticks=[], ylim=(1.15 * low, 1.15 * high))
 
 
-def draw_flatness(result: FlatnessVsGain) -> Figure:
+def draw_flatness(result: FlatnessVsGain) -> Drawing:
     """A point for each client: sharpness of the global model on its samples, against gain and initial accuracy."""
     fig = figure(PAGE, 2.7)
     frame, about = result.frame, result.about

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ _ALGORITHMS = (
     "FedAvg", "FedBABU", "FedASAM", "FedSAM", "FedProx", "FedAvgM", "LocalOnly", "Centralized", "FedPer",
 )  # fmt: skip
 _COLOURS = dict(zip(_ALGORITHMS, _PALETTE, strict=False))
+# Matplotlib's settings belong to the whole process: two threads that change them in turn must not interleave.
+_LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
 def paper_style() -> Iterator[None]:
-    """Seaborn's paper context with ticks; text stays text in vector files."""
-    with mpl.rc_context():
+    """Seaborn's paper context with ticks; text stays text in vector files. One thread at a time."""
+    with _LOCK, mpl.rc_context():
         sns.set_theme(context="paper", style="ticks", palette="colorblind")
         mpl.rcParams |= {
             "font.size": 8,
@@ -52,14 +55,19 @@ class Drawing(Figure):
     """A figure that no pyplot window holds on to, and that shows itself as the value of a notebook's cell."""
 
     def _repr_png_(self) -> bytes:
+        return self.png()
+
+    def png(self, dpi: float = 110) -> bytes:
+        """The figure as a small PNG file; safe from any thread."""
         drawn, small = io.BytesIO(), io.BytesIO()
-        self.savefig(drawn, format="png", dpi=110)
+        with _LOCK:
+            self.savefig(drawn, format="png", dpi=dpi)
         # 256 colours look the same here and keep notebooks small in git.
         Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
         return small.getvalue()
 
 
-def figure(width: float = PAGE, height: float = 2.6) -> Figure:
+def figure(width: float = PAGE, height: float = 2.6) -> Drawing:
     """An empty figure with constrained layout."""
     fig = Drawing(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(fig)

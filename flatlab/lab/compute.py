@@ -1,0 +1,131 @@
+"""One thread for all that the lab computes: rounds and measurements take turns on it.
+
+Two threads inside torch slow each other down on a CPU (each brings its own pool), so panels never compute where their
+buttons' callbacks run. A job's listener hears of it on this thread; only widget traits may be changed there.
+"""
+
+from __future__ import annotations
+
+import atexit
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Literal
+
+State = Literal["waiting", "running", "done", "failed", "cancelled"]
+
+
+class Cancelled(RuntimeError):
+    """The job was cancelled, so it has no result."""
+
+
+class Job:
+    """One piece of work in the background.
+
+    Args:
+        work: called with the job; what it returns is the result. It may call `report`, which is what measurements take
+            as `progress`.
+        changed: called with the job after each change of its state and each report.
+
+    Attributes:
+        state: "waiting", "running", "done", "failed" or "cancelled".
+        progress: what `report` was last called with: how much is done, of how much.
+        result: of `work`, once done. A job that was cancelled while running keeps what the measurement returned.
+        error: the exception that ended it, if one did.
+    """
+
+    def __init__(self, work: Callable[[Job], Any], changed: Callable[[Job], None] | None = None) -> None:
+        self.state: State = "waiting"
+        self.progress = (0, 0)
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._work, self._changed = work, changed
+        self._stop, self._over = threading.Event(), threading.Event()
+
+    def report(self, done: int, total: int) -> bool:
+        """Tell how much is done; the answer is whether to go on."""
+        self.progress = (done, total)
+        self._tell()
+        return not self._stop.is_set()
+
+    def cancel(self) -> None:
+        """Ask the job to end: at once if it still waits, else at its next report."""
+        self._stop.set()
+
+    def wait(self, seconds: float | None = None) -> Any:
+        """The result, once there is one.
+
+        Raises:
+            TimeoutError: if it takes longer than `seconds`.
+            Cancelled: if the job was cancelled before it began.
+            BaseException: whatever the work raised.
+        """
+        left = float("inf") if seconds is None else seconds
+        while not self._over.wait(min(left, 0.2)):  # in slices, so that an interrupt gets through on every platform
+            left -= 0.2
+            if left <= 0:
+                raise TimeoutError(f"the job is still {self.state} after {seconds} s")
+        if self.error is not None:
+            raise self.error
+        if self.state == "cancelled" and self.result is None:
+            raise Cancelled("the job was cancelled")
+        return self.result
+
+    def _run(self) -> None:
+        if not self._stop.is_set():
+            self.state = "running"
+            self._tell()
+            try:
+                self.result = self._work(self)
+            except BaseException as error:  # a thread's exception is shown nowhere: it is kept for whoever waits
+                self.error = error
+        self.state = "failed" if self.error else "cancelled" if self._stop.is_set() else "done"
+        self._tell()
+        self._over.set()
+
+    def _tell(self) -> None:
+        if self._changed is not None:
+            try:
+                self._changed(self)
+            except Exception as error:  # a listener that fails to draw must not end the work
+                self.error = self.error or error
+
+
+_jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+_live: weakref.WeakSet[Job] = weakref.WeakSet()
+_lock = threading.Lock()
+_thread: threading.Thread | None = None
+
+
+def submit(work: Callable[[Job], Any], changed: Callable[[Job], None] | None = None) -> Job:
+    """Queue a piece of work; returns at once."""
+    global _thread
+    job = Job(work, changed)
+    with _lock:
+        _live.add(job)
+        if _thread is None:
+            _thread = threading.Thread(target=_serve, name="flatlab-compute", daemon=True)
+            _thread.start()
+        _jobs.put(job)
+    return job
+
+
+def on_compute_thread() -> bool:
+    """Whether the caller is a job: it must not wait for another."""
+    return threading.current_thread() is _thread
+
+
+def _serve() -> None:
+    while (job := _jobs.get()) is not None:
+        job._run()
+
+
+@atexit.register
+def _finish() -> None:
+    # A daemon thread that is inside torch or matplotlib when Python goes away aborts the process (exit status 134).
+    for job in list(_live):
+        job.cancel()
+    if _thread is not None:
+        _jobs.put(None)
+        _thread.join(30)

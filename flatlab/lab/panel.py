@@ -1,0 +1,143 @@
+"""What every panel is made of: a picture that never changes its size, a line that says what goes on, work in the back.
+
+A panel is a `VBox` that scripts can drive as well as a person: its controls are attributes, its methods do what its
+buttons do, and `settle()` waits until the background work is over and raises what went wrong there.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets
+
+from .. import figures
+from .compute import Job, on_compute_thread, submit
+
+
+class Picture(ipywidgets.Image):
+    """A figure as an image of fixed size: replacing it moves nothing on the page.
+
+    Args:
+        width, height: on the page, in pixels; the figure is fitted into it, as wide as it is.
+    """
+
+    def __init__(self, width: int, height: int, **options: Any) -> None:
+        layout = ipywidgets.Layout(
+            width=f"{width}px", height=f"{height}px", max_width="100%", object_fit="contain", flex="0 0 auto"
+        )
+        super().__init__(format="png", layout=layout, **options)
+        self._dots = width
+
+    def draw(self, figure: figures.Drawing) -> None:
+        """Show a figure of `flatlab.figures`; safe from any thread."""
+        self.value = figure.png(dpi=1.5 * self._dots / figure.get_figwidth())  # sharp on a dense screen too
+
+
+class Panel(ipywidgets.VBox):
+    """The base of all panels. A subclass builds its widgets, gives them to `fill`, and says how `figure` draws it.
+
+    Attributes:
+        note: the line below: what is going on, or what went wrong, with its traceback.
+        job: the latest work in the background, if any.
+    """
+
+    name = "Panel"
+
+    def __init__(self) -> None:
+        super().__init__(layout=ipywidgets.Layout(width="100%", overflow="hidden"))
+        self.add_class("flatlab-panel")
+        self.note = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="2.2em", width="100%"))
+        self.meter = ipywidgets.IntProgress(layout=ipywidgets.Layout(width="180px", visibility="hidden"))
+        self.cancel_button = ipywidgets.Button(
+            description="Cancel", tooltip="End this measurement; what is done is kept", icon="times"
+        )
+        self.cancel_button.layout.visibility = "hidden"
+        self.cancel_button.on_click(lambda _: self.cancel())
+        self.job: Job | None = None
+
+    def fill(self, *parts: ipywidgets.Widget) -> None:
+        """Put the panel's parts above its progress and its note."""
+        self.children = (*parts, ipywidgets.HBox([self.meter, self.cancel_button]), self.note)
+
+    def figure(self) -> figures.Drawing:
+        """What the panel shows now, as a figure of `flatlab.figures`."""
+        raise NotImplementedError
+
+    def compute(self, work: Callable[[Job], Any], then: Callable[[Any], None], what: str) -> Job:
+        """Do `work` on the compute thread, then give its result to `then`, there; a newer call replaces an older one.
+
+        Args:
+            work: called with the job, whose `report` measurements take as `progress`.
+            then: shows the result; it may change traits and draw, not print or display.
+            what: named in the note while it lasts.
+        """
+        self.cancel()
+
+        def all_of_it(job: Job) -> Any:
+            result = work(job)
+            if job is self.job:
+                then(result)
+            return result
+
+        self.say(f"{what} …")
+        job = submit(all_of_it, lambda job: self._follow(job, what))
+        self.job = job
+        return job
+
+    def cancel(self) -> None:
+        """End the work in the background, if there is any."""
+        if self.job is not None:
+            self.job.cancel()
+
+    def settle(self, seconds: float | None = None) -> Any:
+        """Wait for the work in the background; its result (None if there was none).
+
+        Raises:
+            BaseException: what the work raised. RuntimeError on the compute thread, which cannot wait for itself.
+        """
+        if on_compute_thread():
+            raise RuntimeError("settle: called from the compute thread, which would wait for itself")
+        return None if self.job is None else self.job.wait(seconds)
+
+    def say(self, text: str) -> None:
+        """Put a line of plain text below the panel."""
+        self.note.value = html.escape(text)
+
+    def blame(self, error: BaseException) -> None:
+        """Show an error: its message, and its traceback to unfold."""
+        trace = "".join(traceback.format_exception(error))
+        self.note.value = (
+            f'<span style="color:var(--jp-error-color1,#c00)"><b>{html.escape(type(error).__name__)}</b>: '
+            f"{html.escape(str(error))}</span><details><summary>traceback</summary>"
+            f'<pre style="max-height:16em;overflow:auto">{html.escape(trace)}</pre></details>'
+        )
+
+    def _follow(self, job: Job, what: str) -> None:
+        if job is not self.job:
+            return
+        busy = job.state in ("waiting", "running")
+        for widget in (self.meter, self.cancel_button):
+            widget.layout.visibility = "visible" if busy else "hidden"
+        done, total = job.progress
+        self.meter.max, self.meter.value = max(total, 1), done
+        if job.error is not None:
+            self.blame(job.error)
+        elif job.state == "running" and total:
+            self.say(f"{what}: {done} of {total}")
+        elif job.state == "cancelled":
+            self.say(f"{what}: cancelled")
+        elif job.state == "done":
+            self.say("")
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """The live view, and a picture for viewers without widgets (an untrusted notebook, GitHub)."""
+        bundle = super()._repr_mimebundle_(**options)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        data = dict(data)
+        data["text/plain"] = f"{self.name} panel of flatlab"
+        data["image/png"] = base64.b64encode(self.figure().png()).decode()
+        return data, metadata
