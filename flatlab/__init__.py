@@ -49,7 +49,7 @@ from .data import (
     Source,
     load,
 )
-from .declare import SettingError
+from .declare import SettingError, setting
 from .geometry import flatness_vs_gain, hessian, landscape, path, sharpness
 from .models import Model, ModelSpec
 from .personalization import Comparison, Headless, Personalization, compare, headless, personalize
@@ -115,6 +115,7 @@ __all__ = [
     "path",
     "personalize",
     "plot",
+    "setting",
     "sharpness",
     "train",
 ]

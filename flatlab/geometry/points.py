@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from flatlab.geometry.fused import fuse, remember
 from flatlab.geometry.target import Target
 
 CHUNK = {"cpu": 64, "cuda": 512}
@@ -58,8 +59,13 @@ class Points:
         ]
         self.stack = 1 if self.running else stack or (16 if target.device.type == "cuda" else 1)
         spans = target.spans(CHUNK.get(target.device.type, 64))
+        alone = self.stack == 1 and target.device.type == "cpu"
+        if alone:
+            fuse(self.model)
         self.format = getattr(torch, layout) if layout else self._faster_format(target.images[spans[0]])
         self.batches = [target.images[span].contiguous(memory_format=self.format) for span in spans]
+        if alone:
+            remember(self.model, self.batches)
         self.labels = [target.labels[span] for span in spans]
 
     @property

@@ -1,0 +1,118 @@
+"""Forward passes in fewer sweeps over memory, for measuring many points: max-pooling comes before the normalisation.
+
+Convolution, batch statistics, ReLU and max-pooling read and write the same large map four times; on two cores that
+costs `cnn4` more than its arithmetic. Normalising with a weight of at least 0, and ReLU, keep the order of values, so
+they may as well follow the pooling, on a quarter of the map (a channel with a negative weight is convolved with its
+sign turned). For the layer that sees the images the statistics need no map at all: they are a quadratic form of the
+convolution's weights, with the moments of the images' patches, which no point changes. Equal to the plain network but
+for rounding.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flatlab.models import BatchStatNorm
+
+MOST_PATCH = 160  # pixels of a patch; above it the quadratic form costs more than it saves
+
+
+class Moments(NamedTuple):
+    """Mean `[p]` and covariance `[p, p]` of the patches that a convolution sees."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
+class PooledBlock(nn.Module):
+    """A convolution, its batch statistics (or no norm), max-pooling and ReLU, in the order that costs least.
+
+    Its parameters keep their names. Not for gradients, nor for `vmap`.
+
+    Attributes:
+        moments: of the batches told by `remember`, by their `id`.
+    """
+
+    def __init__(self, conv: nn.Conv2d, norm: BatchStatNorm | None, pool: nn.MaxPool2d) -> None:
+        super().__init__()
+        self.conv, self.norm, self.pool = conv, norm, pool
+        self.moments: dict[int, Moments] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the layers do one after another, within rounding."""
+        weight, bias, norm = self.conv.weight, self.conv.bias, self.norm
+        if norm is None or norm.weight is None or norm.bias is None:
+            return self.pool(self._convolve(x, weight, bias)).relu_()
+        sign = torch.where(norm.weight < 0, -1.0, 1.0).to(x.dtype)
+        weight, size = weight * sign[:, None, None, None], norm.weight.abs()
+        bias = norm.bias.new_zeros(()) if bias is None else bias * sign
+        moments = self.moments.get(id(x))
+        if moments is not None:
+            rows = weight.flatten(1)
+            scale = size * (((rows @ moments.covariance) * rows).sum(1) + norm.eps).rsqrt()
+            shift = norm.bias - rows @ moments.mean * scale  # the convolution's own bias cancels
+            return self.pool(self._convolve(x, weight * scale[:, None, None, None], shift)).relu_()
+        full = self._convolve(x, weight, bias.expand(len(size)))
+        mean, variance = torch.batch_norm_update_stats(full, None, None, 0.0)
+        return F.batch_norm(self.pool(full), mean, variance, size, norm.bias, False, eps=norm.eps).relu_()
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        conv = self.conv
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+    def remember(self, batches: Sequence[Tensor]) -> None:
+        """Keep the moments of the patches of these batches, which must stay alive and unchanged."""
+        conv = self.conv
+        assert isinstance(conv.padding, tuple)  # `_parts` takes no other
+        for images in batches:
+            patches = F.unfold(images, conv.kernel_size, conv.dilation, conv.padding, conv.stride)
+            patches = patches.transpose(0, 1).flatten(1)
+            mean = patches.mean(1)
+            centred = patches - mean[:, None]
+            self.moments[id(images)] = Moments(mean, centred @ centred.T / patches.shape[1])
+
+
+def fuse(model: nn.Module) -> None:
+    """Put a `PooledBlock` wherever a block of the built-in networks is followed by max-pooling.
+
+    The model is changed; its parameters stay the same objects under the same names.
+    """
+    for sequence in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
+        layers = list(sequence.named_children())
+        for (name, block), (after, pool) in itertools.pairwise(layers):
+            if isinstance(pool, nn.MaxPool2d) and not pool.return_indices and (found := _parts(block)):
+                setattr(sequence, name, PooledBlock(*found, pool))
+                setattr(sequence, after, nn.Identity())
+
+
+def remember(model: nn.Module, batches: Sequence[Tensor]) -> None:
+    """Tell a fused model the batches of images `[b, c, h, w]` that it will see again and again.
+
+    They must be passed as these very tensors, alive and unchanged; any other batch is treated as usual.
+    """
+    block = next((module for module in model.modules() if isinstance(module, PooledBlock)), None)
+    if block is not None and batches and _sees(block.conv, batches[0]):
+        block.remember(batches)
+
+
+def _parts(block: nn.Module) -> tuple[nn.Conv2d, BatchStatNorm | None] | None:
+    """The convolution and the norm of a block of convolution, norm (or none) and ReLU; None for any other module."""
+    layers = list(block.children()) if type(block) is nn.Sequential else []
+    if len(layers) not in (2, 3) or not isinstance(layers[0], nn.Conv2d) or type(layers[-1]) is not nn.ReLU:
+        return None
+    conv, norm = layers[0], layers[1] if len(layers) == 3 else None
+    plain = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    if not plain or not (norm is None or (type(norm) is BatchStatNorm and norm.weight is not None)):
+        return None
+    return conv, norm
+
+
+def _sees(conv: nn.Conv2d, images: Tensor) -> bool:
+    patch = conv.weight[0].numel()
+    return images.dim() == 4 and images.shape[1] == conv.in_channels and conv.groups == 1 and patch <= MOST_PATCH
