@@ -98,7 +98,8 @@ class Store:
 
     def save_state(self, round: int, tensors: dict[str, Tensor], about: dict[str, Any], keep: set[int]) -> None:
         """Write the state after `round`; older states go unless they are in `keep` or among the latest."""
-        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        # Copies: an untrained head may be one tensor in the model and in its average, and safetensors takes no aliases.
+        tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
         meta = {"about": json.dumps({**about, "round": round}, sort_keys=True)}
         meta["digest"] = _digest(tensors, meta["about"])
         write_atomically(self.checkpoint(round), save(tensors, meta))

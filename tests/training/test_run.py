@@ -442,3 +442,13 @@ def test_networks_that_cannot_work_are_refused_before_work_starts(digits, tmp_pa
     network = fl.Model(torch.nn.Sequential(*layers), torch.nn.Linear(64, 10))
     with pytest.raises(fl.SettingError, match=message):
         fl.train(fl.FedAvg(), digits, network, 2, store=tmp_path)
+
+
+def test_a_body_with_an_average_is_stored_though_both_share_the_head(digits, tmp_path):
+    run = fl.train(
+        fl.FedBABU(lr=0.05, swa=fl.SWA(start=0.5, cycle=1, low=0.01)), digits, MODEL, 4, store=tmp_path, progress=False
+    )
+    again = fl.Run.open(run.directory, digits)
+    for name, value in run.state().flat().items():
+        assert torch.equal(again.state().flat()[name], value)
+    assert torch.equal(run.model(0).head.weight, again.model(which="swa").head.weight)
