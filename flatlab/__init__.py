@@ -52,7 +52,7 @@ from .data import (
 from .declare import SettingError, setting
 from .geometry import flatness_vs_gain, hessian, landscape, path, sharpness
 from .models import Model, ModelSpec
-from .personalization import Comparison, Headless, Personalization, compare, headless, personalize
+from .personalization import Comparison, Headless, Personalization, compare, fine_tuned, headless, personalize
 from .results import plot
 from .training import BadCheckpoint, Diverged, Evaluation, Experiment, Run, RunBusy, train
 
@@ -106,6 +106,7 @@ __all__ = [
     "Source",
     "Steps",
     "compare",
+    "fine_tuned",
     "flatness_vs_gain",
     "headless",
     "hessian",

@@ -16,12 +16,12 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from flatlab.geometry.lanczos import Eigenpairs, Lanczos, lanczos
 from flatlab.geometry.power import power_iteration
 from flatlab.geometry.products import HessianProducts
 from flatlab.geometry.pyhessian_adapter import PyHessian
+from flatlab.geometry.several import Progress, watched
 from flatlab.geometry.spectrum import Spectrum, quadrature
 from flatlab.geometry.subject import aim, client_models, need_run
 from flatlab.geometry.target import Target
@@ -31,6 +31,7 @@ from flatlab.results import Result
 # The default tolerance of each: of residuals for the first, of the change of a value for the others.
 METHODS = {"lanczos": 1e-3, "pyhessian": 1e-3, "power": 1e-4}
 DEFLATED = 15
+COLUMNS = ["quantity", "value", "error", "converged", "products"]
 
 
 @dataclass(frozen=True)
@@ -179,32 +180,50 @@ class Hessian:
             frame = quadrature(self._products, steps, probes, method, self._seed)
         return Spectrum(frame, self._about(method=method, steps=steps, probes=probes, products=steps * probes))
 
-    def along(self, every: int | None = None, k: int = 1, trace: bool = False) -> HessianAlong:
+    def along(
+        self, every: int | None = None, k: int = 1, trace: bool = False, progress: Progress | None = None
+    ) -> HessianAlong:
         """The `k` largest eigenvalues (and the trace) at a run's checkpoints, on the same samples.
 
         Args:
             every: only checkpoints of rounds that are multiples of this, and the last; None takes all.
             k: how many eigenvalues. Lanczos begins each checkpoint from the vectors of the one before.
             trace: the trace as well.
+            progress: called with the checkpoints measured and their number; False stops. None: a bar in a terminal.
+
+        Returns:
+            What was measured. After Ctrl-C or a stop `about["complete"]` is False and later checkpoints are missing.
 
         Raises:
             ValueError: if this is no run's Hessian, or the run has no checkpoints.
         """
         if every is not None and every < 1:
             raise ValueError(f"every = {every}: at least 1 round")
-        run, rows, near = need_run(self._run), [], None
+        run = need_run(self._run)
         rounds = sorted(run.checkpoints)
         if not rounds:
             raise ValueError("the run has no checkpoints to look at; train it with some")
         rounds = [number for number in rounds if every is None or number % every == 0 or number == rounds[-1]]
-        for number in tqdm(rounds, desc="Hessian", unit="checkpoint", leave=False, disable=None):
-            model = run.model(number, which=self._selection.get("which", "auto"))
-            found, near = self._sibling(self.target.at(model))._measure(k, trace, near)
-            rows += [{"round": number, **row} for row in found]
-        return HessianAlong(pd.DataFrame(rows), self._about(every=every))
+
+        def each() -> Iterator[list[dict[str, Any]]]:
+            near = None
+            for number in rounds:
+                model = run.model(number, which=self._selection.get("which", "auto"))
+                found, near = self._sibling(self.target.at(model))._measure(k, trace, near)
+                yield [{"round": number, **row} for row in found]
+
+        rows, complete = _gather(each(), len(rounds), "Hessian along the run", progress)
+        frame = pd.DataFrame(rows, columns=["round", *COLUMNS])
+        return HessianAlong(frame, self._about(every=every, complete=complete))
 
     def per_client(
-        self, round: int | None = None, data: str = "train", models: str = "clients", k: int = 1, trace: bool = False
+        self,
+        round: int | None = None,
+        data: str = "train",
+        models: str = "clients",
+        k: int = 1,
+        trace: bool = False,
+        progress: Progress | None = None,
     ) -> ClientHessians:
         """The `k` largest eigenvalues (and the trace) for each client on its own samples.
 
@@ -215,21 +234,30 @@ class Hessian:
                 Fig. 3b); "global": the global model on every client's samples.
             k: how many eigenvalues. Lanczos begins each client from the vectors of this Hessian.
             trace: the trace as well.
+            progress: called with the clients measured and their number; False stops. None: a bar in a terminal.
+
+        Returns:
+            What was measured. After Ctrl-C or a stop `about["complete"]` is False and later clients are missing.
 
         Raises:
             ValueError: if this is no run's Hessian, or the run does not know the round.
         """
-        run, rows = need_run(self._run), []
+        run = need_run(self._run)
         found_models = client_models(run, round, models, self._selection.get("which", "auto"))
         chosen = {**self._selection, "source": run.data, "round": None, "one_class": True}
-        near = self.top(k) if self._method == "lanczos" else None
-        for client, model in tqdm(found_models.items(), desc="Hessian", unit="client", leave=False, disable=None):
-            target = aim(model, data, **{**chosen, "client": client})
-            found, _ = self._sibling(target)._measure(k, trace, near)
-            rows += [{"client": client, "samples": len(target.labels), **row} for row in found]
+
+        def each() -> Iterator[list[dict[str, Any]]]:
+            near = self.top(k) if self._method == "lanczos" else None
+            for client, model in found_models.items():
+                target = aim(model, data, **{**chosen, "client": client})
+                found, _ = self._sibling(target)._measure(k, trace, near)
+                yield [{"client": client, "samples": len(target.labels), **row} for row in found]
+
+        rows, complete = _gather(each(), len(found_models), "Hessian per client", progress)
         about = {"data": f"{data} of each client", "models": models, "round": run.round if round is None else round}
         about["samples"] = int(sum({row["client"]: row["samples"] for row in rows}.values()))
-        return ClientHessians(pd.DataFrame(rows), self._about(**about))
+        frame = pd.DataFrame(rows, columns=["client", "samples", *COLUMNS])
+        return ClientHessians(frame, self._about(**about, complete=complete))
 
     def _near(self, known: Eigenvalues) -> Lanczos:
         vectors = torch.stack([self.target.flat(vector) for vector in known.vectors])
@@ -322,6 +350,24 @@ def hessian(
     target = aim(subject, data, seed=seed, **selection)
     chosen = {**selection, "seed": seed}
     return Hessian(target, method, tolerance, budget, memory, seed, run=run, selection=chosen)
+
+
+def _gather(
+    measured: Iterator[list[dict[str, Any]]], total: int, what: str, progress: Progress | None
+) -> tuple[list[dict[str, Any]], bool]:
+    """The rows of `total` models, one after another, and whether all are there: an interruption keeps those it has."""
+    rows: list[dict[str, Any]] = []
+    done = 0
+    try:
+        with watched(progress, total, what) as proceed:
+            for found in measured:
+                rows += found
+                done += 1
+                if not proceed(done):
+                    break
+    except KeyboardInterrupt:
+        warnings.warn(f"{what} interrupted: what was measured is returned", stacklevel=3)
+    return rows, done == total
 
 
 def _warn(message: str) -> None:

@@ -7,17 +7,19 @@ momentum 0.9, batches of 50, on body and head, from the final global model; the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Literal
 
 import pandas as pd
+import torch
 
 from ..algorithms import FedAvg, Local, Part
 from ..declare import SettingError
+from ..models import Model
 from ..results import Result
-from ..training import Diverged, Run, score_clients
+from ..training import Diverged, Run, Score, State, Trained, score_clients
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def personalize(
     local: Local | str = "sgd",
     round: int | Literal["best"] | None = None,
     clients: Sequence[int] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Personalization:
     """Fine-tune a copy of the model for every client and score it on the client's test set after each epoch.
 
@@ -94,6 +97,11 @@ def personalize(
         round: tune the model after this round; "best" is the evaluated round with the best mean initial accuracy
             (the official FedBABU code's choice, on test data); None is the latest.
         clients: which clients; None is all.
+        progress: called with the client epochs done (scoring the initial accuracy counts as one) and their number;
+            False stops.
+
+    Returns:
+        The curves. After a stop `about["complete"]` is False, and only clients with a whole curve are in it.
 
     Raises:
         SettingError: if a setting is out of range or a client does not exist.
@@ -102,18 +110,61 @@ def personalize(
     runs = as_runs(runs)
     if epochs < 0:
         raise SettingError(f"epochs = {epochs}: must be at least 0")
-    settings: dict[str, Any] = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "batch_size": batch_size}
-    tuner = FedAvg(epochs=max(epochs, 1), **settings | {"local": local, "train": part})
+    tuner = _tuner(max(epochs, 1), part, lr, momentum, weight_decay, batch_size, local)
+    wanted = [client_ids(run, clients) for run in runs]
+    total = (epochs + 1) * sum(len(ids) for ids in wanted)
     rows: list[dict[str, Any]] = []
-    for run in runs:
-        at = run_round(run, round)
-        for client, epoch, loss, accuracy in _curves(run, tuner, epochs, at, clients):
-            samples = len(run.data.test[client])
-            rows.append({"client": client, "epoch": epoch, "accuracy": accuracy, "loss": loss, "samples": samples})
-            rows[-1] |= {"run": run.id, "name": run.name, "seed": run.experiment.seed, "round": at}
-    about = {"epochs": epochs, "tuning": tuner.to_dict(), "best": round == "best"}
+    for found in _scores(runs, wanted, tuner, epochs, round):
+        rows += found
+        if progress is not None and progress(len(rows), total) is False:
+            break
     columns = ["run", "name", "seed", "round", "client", "epoch", "accuracy", "loss", "samples"]
-    return Personalization(pd.DataFrame(rows)[columns], about)
+    frame = pd.DataFrame(rows).sort_values(["order", "epoch"], kind="stable")
+    curves = frame.groupby("order")["epoch"].transform("size")
+    about = {"epochs": epochs, "tuning": tuner.to_dict(), "best": round == "best", "complete": len(rows) == total}
+    return Personalization(frame.loc[curves > epochs, columns].reset_index(drop=True), about)
+
+
+def fine_tuned(
+    run: Run, clients: Sequence[int], epochs: int = 5, *, round: int | Literal["best"] | None = None, **tuning: Any
+) -> dict[int, Model]:
+    """The fine-tuned models of some clients: those whose accuracy `personalize` states after the last epoch.
+
+    Args:
+        run: whose global model is tuned; it does not change.
+        clients: which clients.
+        epochs: fine-tuning epochs, at least 1.
+        round: as in `personalize`.
+        **tuning: part, lr, momentum, weight_decay, batch_size and local, as in `personalize`, with its defaults.
+
+    Raises:
+        SettingError, Diverged: as `personalize`.
+    """
+    if epochs < 1:
+        raise SettingError(f"epochs = {epochs}: must be at least 1")
+    at, wanted = run_round(run, round), client_ids(run, clients)
+    found: dict[int, Model] = {}
+    for chunk in _tuning(run, _tuner(epochs, **tuning), run.state(at), wanted, every_epoch=False):
+        for place, row in enumerate(chunk.clients):
+            model = run.model(at, client=wanted[row])
+            with torch.no_grad():
+                for name, value in chunk.params.items():
+                    model.get_parameter(name).copy_(value[place])
+            found[wanted[row]] = model
+    return {client: found[client] for client in wanted}
+
+
+def _tuner(
+    epochs: int,
+    part: Part = "all",
+    lr: float = 0.001,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    batch_size: int = 50,
+    local: Local | str = "sgd",
+) -> FedAvg:
+    settings: dict[str, Any] = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "batch_size": batch_size}
+    return FedAvg(epochs=epochs, **settings | {"local": local, "train": part})
 
 
 def run_round(run: Run, round: int | Literal["best"] | None) -> int:
@@ -150,42 +201,69 @@ def client_ids(run: Run, clients: Sequence[int] | None) -> list[int]:
     return wanted
 
 
-def _curves(
-    run: Run, tuner: FedAvg, epochs: int, round: int | None, clients: Sequence[int] | None
-) -> list[tuple[int, int, float, float]]:
-    state, cohort, wanted = run.state(round), run.cohort, client_ids(run, clients)
+def _scores(
+    runs: list[Run], clients: list[list[int]], tuner: FedAvg, epochs: int, round: int | Literal["best"] | None
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows of the result, a few clients and an epoch at a time; `order` is where a client's curve belongs."""
+    first = 0
+    for run, wanted in zip(runs, clients, strict=True):
+        at = run_round(run, round)
+        made_of = {"run": run.id, "name": run.name, "seed": run.experiment.seed, "round": at}
+        for rows, epoch, found in _epochs(run, tuner, epochs, at, wanted):
+            yield [
+                {
+                    **made_of,
+                    "client": wanted[row],
+                    "epoch": epoch,
+                    "accuracy": accuracy,
+                    "loss": loss,
+                    "samples": len(run.data.test[wanted[row]]),
+                    "order": first + row,
+                }
+                for row, loss, accuracy in zip(rows, found.loss.tolist(), found.accuracy.tolist(), strict=True)
+            ]
+        first += len(wanted)
+
+
+def _epochs(
+    run: Run, tuner: FedAvg, epochs: int, round: int, wanted: list[int]
+) -> Iterator[tuple[list[int], int, Score]]:
+    """Positions in `wanted`, the epochs that these clients have done, and their scores."""
+    state, cohort = run.state(round), run.cohort
     bn_eval = run.experiment.evaluation.bn_eval
     own = {name: value[wanted] for name, value in state.personal.items()}
 
-    def scored(rows: list[int], epoch: int, mine: dict[str, Any]) -> list[tuple[int, int, float, float]]:
+    def scored(rows: list[int], mine: dict[str, Any]) -> Score:
         ids = [wanted[row] for row in rows]
         with cohort.paced():
-            found = score_clients(
+            return score_clients(
                 cohort.model, state.served, run.data, ids, bn_eval, mine, cohort.channels_last, cohort.batched
             )
-        return [
-            (client, epoch, loss, accuracy)
-            for client, loss, accuracy in zip(ids, found.loss.tolist(), found.accuracy.tolist(), strict=True)
-        ]
 
-    curves = scored(list(range(len(wanted))), 0, own)
+    everyone = list(range(len(wanted)))
+    yield everyone, 0, scored(everyone, own)
     if epochs:
-        for chunk in cohort.train(
-            tuner,
-            state.served,
-            [run.data.train[client] for client in wanted],
-            [("fine-tuning", client) for client in wanted],
-            seed=run.experiment.seed,
-            lr=tuner.lr,
-            own=own,
-            every_epoch=True,
-        ):
-            for row, loss in zip(chunk.clients, chunk.loss.tolist(), strict=True):
-                if not math.isfinite(loss):
-                    raise Diverged(
-                        f"{run.id}, fine-tuning epoch {chunk.epoch}, client {wanted[row]}: the training loss became"
-                        f" {loss}; lower lr = {tuner.lr:g}"
-                    )
+        for chunk in _tuning(run, tuner, state, wanted, every_epoch=True):
             rest = {name: value[chunk.clients] for name, value in own.items()}
-            curves += scored(chunk.clients, chunk.epoch, rest | chunk.params)
-    return sorted(curves, key=lambda row: (wanted.index(row[0]), row[1]))
+            yield chunk.clients, chunk.epoch, scored(chunk.clients, rest | chunk.params)
+
+
+def _tuning(run: Run, tuner: FedAvg, state: State, wanted: list[int], every_epoch: bool) -> Iterator[Trained]:
+    """Some clients' tuned parts, a few clients at a time, after each epoch or the last."""
+    for chunk in run.cohort.train(
+        tuner,
+        state.served,
+        [run.data.train[client] for client in wanted],
+        [("fine-tuning", client) for client in wanted],
+        seed=run.experiment.seed,
+        lr=tuner.lr,
+        own={name: value[wanted] for name, value in state.personal.items()},
+        every_epoch=every_epoch,
+    ):
+        for row, loss in zip(chunk.clients, chunk.loss.tolist(), strict=True):
+            if not math.isfinite(loss):
+                raise Diverged(
+                    f"{run.id}, fine-tuning epoch {chunk.epoch}, client {wanted[row]}: the training loss became"
+                    f" {loss}; lower lr = {tuner.lr:g}"
+                )
+        yield chunk

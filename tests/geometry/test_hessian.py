@@ -264,6 +264,27 @@ def test_per_client_measures_each_on_its_own_samples(run):
         hessian(run, limit=50).per_client(models="all")
 
 
+def test_progress_stops_with_what_is_measured(run):
+    heard = []
+    whole = hessian(run, limit=50).along(progress=lambda done, total: heard.append((done, total)))
+    assert heard == [(1, 3), (2, 3), (3, 3)] and whole.about["complete"]
+    part = hessian(run, limit=50).along(progress=lambda done, total: done < 2)
+    assert not part.about["complete"] and part.frame.equals(whole.frame.iloc[:2])
+    one = hessian(run, limit=50).per_client(round=1, progress=lambda done, total: False)
+    assert list(one.frame["client"]) == [3] and not one.about["complete"]
+    assert one.about["samples"] == one.frame["samples"].sum() > 0
+
+
+def test_an_interrupt_keeps_the_rows_measured_so_far(run):
+    def pressed(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.warns(UserWarning, match="Hessian along the run interrupted"):
+        part = hessian(run, limit=50).along(progress=pressed)
+    assert list(part.frame["round"]) == [0, 1] and not part.about["complete"]
+
+
 def test_named_samples_are_the_same_for_every_model_and_shuffled(run):
     first, second = (hessian(run, "train", round=round, client=3, limit=None).target for round in (0, 1))
     assert torch.equal(first.images, second.images)

@@ -189,3 +189,46 @@ def test_a_comparison_is_at_the_round_that_was_tuned(runs):
     assert table["holdout"].item() == wanted
     with pytest.raises(fl.SettingError, match="personalize the same runs"):
         fl.compare(runs, fl.personalize(runs[0], epochs=0))
+
+
+def test_progress_counts_client_epochs_and_a_stop_keeps_whole_curves(runs):
+    heard = []
+    whole = fl.personalize(runs[0], epochs=2, lr=0.01, progress=lambda done, total: heard.append((done, total)))
+    assert heard[0] == (10, 30) and heard[-1] == (30, 30) and heard == sorted(set(heard))
+    assert whole.about["complete"]
+    part = fl.personalize(runs[:2], epochs=2, lr=0.01, progress=lambda done, total: done < 15)
+    assert not part.about["complete"]
+    kept = part.frame["client"].nunique()
+    assert 0 < kept < 10 and len(part.frame) == 3 * kept
+    assert part.frame.equals(whole.frame[whole.frame["client"] < kept])
+    assert part.summary()["clients"].tolist() == [kept]
+
+
+def test_a_stop_before_any_curve_is_whole_gives_an_empty_result(runs):
+    nothing = fl.personalize(runs[0], epochs=2, lr=0.01, progress=lambda done, total: False)
+    assert nothing.frame.empty and "accuracy" in nothing.frame and not nothing.about["complete"]
+    scored = fl.personalize(runs[0], epochs=0, progress=lambda done, total: False)
+    assert scored.about["complete"] and len(scored.frame) == 10
+
+
+@pytest.mark.parametrize("part", ["all", "head"])
+def test_fine_tuned_models_score_as_the_curve_says(runs, digits, part):
+    run = runs[2]  # FedPer: heads stay with the clients
+    found = fl.fine_tuned(run, [4, 1], 2, part=part, lr=0.02, round=3)
+    assert list(found) == [4, 1]
+    curve = fl.personalize(run, 2, part=part, lr=0.02, round=3, clients=[4, 1]).frame
+    for client, model in found.items():
+        index = digits.test[client]
+        logits = model.cpu()(normalised(digits, index))
+        loss = F.cross_entropy(logits, digits.labels[index]).item()
+        last = curve[(curve["client"] == client) & (curve["epoch"] == 2)]
+        assert last["loss"].item() == pytest.approx(loss, rel=1e-4)
+        same = torch.equal(model.body.block1.conv.weight, run.model(3).cpu().body.block1.conv.weight)
+        assert same == (part == "head")
+
+
+def test_fine_tuning_no_epochs_or_strangers_is_refused(runs):
+    with pytest.raises(fl.SettingError, match="epochs = 0"):
+        fl.fine_tuned(runs[0], [1], 0)
+    with pytest.raises(fl.SettingError, match=r"clients = \[77\]"):
+        fl.fine_tuned(runs[0], [77])
