@@ -16,17 +16,35 @@ from ..geometry import (
     Path,
     Sharpness,
     Spectrum,
+    Trace,
 )
 from ..personalization import Comparison, Headless, Personalization
 from ..training import Run
-from .curves import draw_comparison, draw_headless, draw_personalization, draw_runs, draw_table
-from .hessian import draw_along, draw_clients, draw_spectrum, draw_top
+from .cohort import cohort_table, draw_cohort
+from .curves import METRICS, XS, draw_comparison, draw_headless, draw_personalization, draw_runs, draw_table
+from .gains import draw_gains
+from .hessian import draw_along, draw_clients, draw_spectrum, draw_top, draw_trace
 from .landscape import draw_landscape
+from .live import draw_missing, frame, stacked
 from .partition import draw_partition
 from .paths import draw_flatness, draw_path, draw_sharpness
 from .style import Drawing, paper_style, save
 
-__all__ = ["Drawing", "draw", "draw_comparison", "paper_style", "save"]
+__all__ = [
+    "METRICS",
+    "XS",
+    "Drawing",
+    "cohort_table",
+    "draw",
+    "draw_cohort",
+    "draw_comparison",
+    "draw_gains",
+    "draw_missing",
+    "frame",
+    "paper_style",
+    "save",
+    "stacked",
+]
 
 
 def draw(thing: Any, **options: Any) -> Drawing:
@@ -53,6 +71,7 @@ _DRAWINGS: dict[type, Callable[..., Drawing]] = {
     Comparison: draw_table,
     Eigenvalues: draw_top,
     Spectrum: draw_spectrum,
+    Trace: draw_trace,
     dict: draw_spectrum,
     HessianAlong: draw_along,
     ClientHessians: draw_clients,

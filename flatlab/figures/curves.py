@@ -2,31 +2,104 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ..personalization import Comparison, Headless, Personalization
 from ..personalization.finetune import as_runs
 from ..training import Run
+from .gains import draw_gains
 from .style import COLUMN, PAGE, Drawing, figure, line_style
 
 
-def draw_runs(runs: Run | Sequence[Run]) -> Drawing:
-    """Holdout accuracy and loss against rounds."""
+class Metric(NamedTuple):
+    """Which rows of a history a curve shows; those of several clients are averaged."""
+
+    split: str
+    metric: str
+    label: str
+    factor: float = 1.0
+
+
+METRICS = {
+    "accuracy": Metric("holdout", "accuracy", "holdout accuracy (%)", 100.0),
+    "loss": Metric("holdout", "loss", "holdout loss"),
+    "initial": Metric("test", "accuracy", "mean initial accuracy (%)", 100.0),
+    "training loss": Metric("train", "loss", "mean training loss of the cohort"),
+    "drift": Metric("train", "drift", "mean drift of the cohort"),
+}
+XS = {"round": "round", "samples": "samples trained on", "seconds": "seconds of training"}
+
+
+def draw_runs(
+    runs: Run | Sequence[Run],
+    metrics: Sequence[str] = ("accuracy", "loss"),
+    x: str = "round",
+    smooth: float = 0.0,
+    bands: bool = False,
+    final: bool = False,
+    until: int | None = None,
+    onto: Drawing | None = None,
+) -> Drawing:
+    """Holdout accuracy and loss, or other metrics, against rounds, samples or seconds.
+
+    Args:
+        runs: a run or several.
+        metrics: some of `METRICS`, a panel each, two in a row.
+        x: "round"; "samples", the sample passes so far; or "seconds" of training so far. Of a fork only its own count.
+        smooth: weight of the past in an exponential moving average, from 0 (none) to below 1; raw values stay, faintly.
+        bands: draw runs that differ only in seeds as their mean with a band of one standard deviation.
+        final: put each curve's last value into the legend.
+        until: show rounds up to this one; the axis keeps its range.
+        onto: an earlier drawing with the same options, whose axes and layout are kept: several times as quick.
+
+    Raises:
+        ValueError: naming the option that is impossible.
+    """
     runs = as_runs(runs)
-    fig = figure(PAGE, 2.4)
-    accuracy, loss = fig.subplots(1, 2)
-    _rounds(accuracy, runs, "accuracy")
-    _rounds(loss, runs, "loss")
-    accuracy.legend()
+    strange = [name for name in metrics if name not in METRICS]
+    if strange or not metrics:
+        raise ValueError(f"metrics = {list(metrics)}: some of {', '.join(METRICS)}")
+    if x not in XS:
+        raise ValueError(f"x = {x!r}: one of {', '.join(XS)}")
+    if not 0 <= smooth < 1:
+        raise ValueError(f"smooth = {smooth}: from 0 to below 1")
+    passed = [_passed(run, x) for run in runs]
+    if onto is None:
+        across, down = min(2, len(metrics)), -(-len(metrics) // 2)
+        fig = figure(PAGE, down * (2.4 + (0.14 * len(runs) if final else 0)))
+        for place in range(len(metrics)):
+            fig.add_subplot(down, across, place + 1)
+    else:
+        fig = _emptied(onto)
+    shown = _Shown(runs, [_until(run.history, until) for run in runs], passed, smooth, bands, final)
+    end = max(_expected(run, so_far) for run, so_far in zip(runs, passed, strict=True))
+    forked = " (a fork's: its own)" if x != "round" and any(run.experiment.parent for run in runs) else ""
+    for axes, name in zip(fig.axes, metrics, strict=True):
+        shown.draw(axes, METRICS[name])
+        axes.set(xlabel=XS[x] + forked, xlim=(0, end))
+    for axes in fig.axes[: None if final else 1]:
+        # Values need room of their own, above: "best" would jump from corner to corner while a run trains.
+        axes.legend(**({"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.1} if final else {}))
     return fig
 
 
-def draw_personalization(result: Personalization) -> Drawing:
-    """Mean accuracy over clients after each epoch, with a band of one standard deviation over clients."""
+def draw_personalization(result: Personalization, view: str = "curves") -> Drawing:
+    """Mean accuracy over clients after each epoch, with a band of one standard deviation over clients.
+
+    Args:
+        result: what `personalize` measured.
+        view: "curves"; or of `draw_gains` "gains", "histogram" or "scatter".
+    """
+    if view != "curves":
+        return draw_gains(result, view)
     fig = figure(COLUMN + 0.5, 2.4)
     _epochs(fig.subplots(), result)
     return fig
@@ -51,7 +124,8 @@ def draw_comparison(runs: Sequence[Run], result: Personalization) -> Drawing:
     """Both: accuracy while training, and personalization after it."""
     fig = figure(PAGE, 2.6)
     left, right = fig.subplots(1, 2)
-    _rounds(left, list(runs), "accuracy")
+    _Shown(list(runs), [run.history for run in runs], [None] * len(runs)).draw(left, METRICS["accuracy"])
+    left.set(xlabel="round", xlim=(0, max(run.rounds for run in runs)))
     _epochs(right, result)
     left.legend(loc="lower right")
     return fig
@@ -73,22 +147,103 @@ def draw_headless(result: Headless) -> Drawing:
     return fig
 
 
-def _rounds(axes: Axes, runs: list[Run], metric: str) -> None:
-    taken: list[str] = []
-    for run in runs:
-        history = run.history
-        mine = history[(history["split"] == "holdout") & (history["metric"] == metric)]
-        scale, own = (100 if metric == "accuracy" else 1), ""
-        if mine.empty:  # every client has a model of its own: show their mean
-            tests = history[(history["split"] == "test") & (history["metric"] == metric)]
-            mine = tests.groupby("round", as_index=False)["value"].mean()
-            own = " (mean of the clients' own)"
-        marker = "o" if len(mine) < 2 else None
-        style = line_style(run.name, taken)
-        axes.plot(mine["round"], scale * mine["value"], label=_label(run, runs) + own, marker=marker, **style)
-        taken.append(run.name)
-    unit = " (%)" if metric == "accuracy" else ""
-    axes.set(xlabel="round", ylabel=f"holdout {metric}{unit}", xlim=(0, max(run.rounds for run in runs)))
+class _Shown(NamedTuple):
+    """What the panels of `draw_runs` have in common; `passed` is what the x axis shows by round, None for rounds."""
+
+    runs: list[Run]
+    histories: list[pd.DataFrame]
+    passed: list[pd.Series | None]
+    smooth: float = 0.0
+    bands: bool = False
+    final: bool = False
+
+    def draw(self, axes: Axes, metric: Metric) -> None:
+        """The curves of one metric."""
+        taken: list[str] = []
+        for group in _seeds_together(self.runs) if self.bands else [[place] for place in range(len(self.runs))]:
+            run = self.runs[group[0]]
+            found = [_values(self.histories[place], metric) for place in group]
+            label = f"{run.name}, n = {len(group)}" if len(group) > 1 else _label(run, self.runs)
+            label += " (mean of the clients' own)" if any(own for _, own in found) else ""
+            self._line(axes, group, [values for values, _ in found], label, line_style(run.name, taken))
+            taken.append(run.name)
+        axes.set_ylabel(metric.label)
+
+    def _line(self, axes: Axes, group: list[int], values: list[pd.Series], label: str, style: dict[str, Any]) -> None:
+        table = pd.concat(values, axis=1, join="inner").sort_index()
+        rounds = table.index.to_series()
+        every = [self.passed[place] for place in group]
+        xs = pd.concat([rounds if one is None else one.reindex(table.index) for one in every], axis=1)
+        known = xs.notna().all(axis=1)  # a fork does not know how long its parent took
+        x, table = xs[known].mean(axis=1), table[known]
+        raw = table.mean(axis=1)
+        if self.final and len(raw):
+            label += f": {raw.iloc[-1]:.3g}" + (f" ± {table.iloc[-1].std():.2g}" if len(group) > 1 else "")
+        if self.smooth:
+            axes.plot(x, raw, alpha=0.25, lw=0.8, color=style["color"])
+            # Weights are normalised, so that the first values are not drawn to zero.
+            table = table.ewm(alpha=1 - self.smooth).mean()
+        mean = table.mean(axis=1)
+        axes.plot(x, mean, label=label, marker="o" if len(raw) < 2 else None, **style)
+        if len(group) > 1:
+            std = table.std(axis=1)
+            axes.fill_between(x, mean - std, mean + std, alpha=0.15, color=style["color"], lw=0)
+
+
+def _until(history: pd.DataFrame, until: int | None) -> pd.DataFrame:
+    return history if until is None else history[history["round"] <= until]
+
+
+def _values(history: pd.DataFrame, metric: Metric) -> tuple[pd.Series, bool]:
+    """By round; and whether they are of the clients' own models, as there is no global one."""
+    mine = history[(history["split"] == metric.split) & (history["metric"] == metric.metric)]
+    own = mine.empty and metric.split == "holdout"
+    if own:
+        mine = history[(history["split"] == "test") & (history["metric"] == metric.metric)]
+    return metric.factor * mine.groupby("round")["value"].mean(), own and not mine.empty
+
+
+def _passed(run: Run, x: str) -> pd.Series | None:
+    """Samples or seconds so far, by round; None if the axis shows rounds."""
+    return None if x == "round" else run.timings.set_index("round")[x].sort_index().cumsum()
+
+
+def _expected(run: Run, passed: pd.Series | None) -> float:
+    """What the axis has to hold at the end of a run that goes on as it began."""
+    if passed is None:
+        return run.rounds
+    first = 0 if run.experiment.parent is None else run.experiment.parent.round
+    return _round_up(passed.iloc[-1] / len(passed) * (run.rounds - first)) if len(passed) else 1.0
+
+
+def _round_up(value: float) -> float:
+    """To one of few numbers, so that an axis rarely moves while its end is still being estimated."""
+    unit = 10 ** math.floor(math.log10(max(value, 1e-9)))
+    return next(step * unit for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * unit >= value * (1 - 1e-9))
+
+
+def _emptied(fig: Drawing) -> Drawing:
+    """The figure without its curves; axes, ticks and layout stay, as they take longer than the curves."""
+    if isinstance(fig.get_layout_engine(), ConstrainedLayoutEngine):
+        fig.draw_without_rendering()
+        fig.set_layout_engine("none")
+    for axes in fig.axes:
+        for artist in (*axes.lines, *axes.collections):
+            artist.remove()
+        axes.relim()
+    return fig
+
+
+def _seeds_together(runs: list[Run]) -> list[list[int]]:
+    """Places of the runs, those together that differ in nothing but seeds."""
+    groups: dict[str, list[int]] = {}
+    for place, run in enumerate(runs):
+        settings = run.experiment.to_dict()
+        for seeded, names in ((settings, ("seed",)), (settings["data"], ("seed", "fingerprint"))):
+            for name in names:
+                del seeded[name]
+        groups.setdefault(json.dumps(settings, sort_keys=True), []).append(place)
+    return list(groups.values())
 
 
 def _epochs(axes: Axes, result: Personalization) -> None:

@@ -2,65 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..geometry.hessian import ClientHessians, Eigenvalues, HessianAlong
+from matplotlib.axes import Axes
+
+from ..geometry.hessian import ClientHessians, Eigenvalues, HessianAlong, Trace
 from ..geometry.spectrum import Spectrum
 from .landscape import note
 from .style import COLUMN, PAGE, Drawing, figure, line_style
 
 WIDTH = 0.01  # of a density's kernel, as a share of the range
+MARKS = ("o", "s", "^", "v", "D")
 
 
-def draw_top(result: Eigenvalues) -> Drawing:
+def draw_top(results: Eigenvalues | Mapping[str, Eigenvalues]) -> Drawing:
     """Eigenvalues by rank with their error bars; hollow where the method's stopping rule was not met."""
+    several = _named(results)
+    fig = figure(COLUMN + (0.5 if len(several) == 1 else 1.5), 2.6)
+    axis = fig.subplots()
+    for place, (name, result, style) in enumerate(_styled(several)):
+        frame, colour = result.frame, style["color"]
+        ranks = frame["rank"] + 0.16 * (place - (len(several) - 1) / 2)
+        axis.errorbar(ranks, frame["eigenvalue"], frame["error"], fmt="none", ecolor=colour, capsize=2, lw=0.8)
+        filled = [colour if done else "white" for done in frame["converged"]]
+        axis.scatter(ranks, frame["eigenvalue"], s=18, c=filled, edgecolors=colour, zorder=3)
+        axis.plot([], [], "o", ms=4, color=colour, label=name)
+    axis.axhline(0, color="0.6", lw=0.6)
+    longest = max((result.frame["rank"] for result in several.values()), key=len)
+    axis.set(xlabel="rank", ylabel="eigenvalue", xticks=longest)
+    _finish(fig, axis, several)
+    return fig
+
+
+def draw_trace(results: Trace | Mapping[str, Trace]) -> Drawing:
+    """The trace with its confidence interval; hollow where the wanted standard error was not reached."""
+    several = _named(results)
     fig = figure(COLUMN + 0.5, 2.6)
     axis = fig.subplots()
-    frame = result.frame
-    axis.errorbar(frame["rank"], frame["eigenvalue"], frame["error"], fmt="none", ecolor="C0", capsize=2, lw=0.8)
-    filled = ["C0" if done else "white" for done in frame["converged"]]
-    axis.scatter(frame["rank"], frame["eigenvalue"], s=18, c=filled, edgecolors="C0", zorder=3)
-    axis.axhline(0, color="0.6", lw=0.6)
-    axis.set(xlabel="rank", ylabel="eigenvalue", xticks=frame["rank"])
-    note(fig, _measured(result.about))
+    for place, (_, result, style) in enumerate(_styled(several)):
+        row, colour = result.frame.iloc[0], style["color"]
+        reach = [[row["trace"] - row["low"]], [row["high"] - row["trace"]]]
+        filled = colour if row["converged"] else "white"
+        axis.errorbar([place], [row["trace"]], reach, fmt="o", color=colour, mfc=filled, capsize=3, lw=1)
+    confidence = next(iter(several.values())).about["confidence"]
+    axis.set(ylabel=f"trace, {100 * confidence:g} % interval", xlim=(-0.6, len(several) - 0.4))
+    axis.set_xticks(range(len(several)), list(several))
+    _finish(fig, axis, {"": next(iter(several.values()))})
     return fig
 
 
-def draw_spectrum(results: Spectrum | Mapping[str, Spectrum]) -> Drawing:
-    """Densities of all eigenvalues on one scale, logarithmic upwards; each node is widened to a Gaussian."""
-    several = dict(results) if isinstance(results, Mapping) else {"": results}
+def draw_spectrum(results: Spectrum | Mapping[str, Any]) -> Drawing:
+    """Densities of all eigenvalues on one scale, logarithmic upwards; each node is widened to a Gaussian.
+
+    A mapping from names may also hold eigenvalues, traces, or sharpness along runs, to be drawn together.
+    """
+    several = _named(results)
+    first = next(iter(several.values()))
+    for kind, draw in ((Eigenvalues, draw_top), (Trace, draw_trace), (HessianAlong, draw_along)):
+        if isinstance(first, kind):
+            return draw(several)
     fig = figure(PAGE if len(several) > 1 else COLUMN + 1, 2.8)
     axis = fig.subplots()
-    taken: list[str] = []
     highest = 0.0
-    for name, result in several.items():
+    for name, result, style in _styled(several):
         curve = result.density(width=WIDTH)
-        axis.plot(curve["eigenvalue"], curve["density"], label=name, **line_style(name, taken))
-        taken.append(name)
+        axis.plot(curve["eigenvalue"], curve["density"], label=name, **style)
         highest = max(highest, curve["density"].max())
     axis.set(yscale="log", ylim=(1e-6 * highest, 2 * highest), xlabel="eigenvalue", ylabel="density")
-    if len(several) > 1:
-        axis.legend()
-    first = next(iter(several.values()))
     about = first.about
-    note(fig, f"{about['steps']} steps × {about['probes']}; kernel {100 * WIDTH:g} % of the range. {_measured(about)}")
+    steps = f"{about['steps']} steps × {about['probes']}; kernel {100 * WIDTH:g} % of the range. "
+    _finish(fig, axis, several, steps)
     return fig
 
 
-def draw_along(result: HessianAlong) -> Drawing:
+def draw_along(results: HessianAlong | Mapping[str, HessianAlong]) -> Drawing:
     """Eigenvalues (and the trace) against rounds."""
-    quantities = list(dict.fromkeys("trace" if name == "trace" else "λ" for name in result.frame["quantity"]))
-    fig = figure(COLUMN + 0.5 if len(quantities) == 1 else PAGE, 2.6)
-    for axis, kind in zip(fig.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
-        for name, mine in result.frame.groupby("quantity", sort=False):
-            if (name == "trace") == (kind == "trace"):
-                label = str(name).replace("lambda_", "λ")
-                axis.errorbar(mine["round"], mine["value"], mine["error"], marker="o", ms=3, lw=1, label=label)
+    several = _named(results)
+    quantities = [name for result in several.values() for name in result.frame["quantity"]]
+    kinds = list(dict.fromkeys("trace" if name == "trace" else "λ" for name in quantities)) or ["λ"]
+    fig = figure(COLUMN + 0.5 if len(kinds) == len(several) == 1 else PAGE, 2.6)
+    for axis, kind in zip(fig.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
+        for name, result, style in _styled(several):
+            for rank, (quantity, mine) in enumerate(result.frame.groupby("quantity", sort=False)):
+                if (quantity == "trace") != (kind == "trace"):
+                    continue
+                # One run has a colour for each quantity; of several, each has its own and its marks tell the ranks.
+                look = {"color": style["color"], "marker": MARKS[rank % len(MARKS)]} if name else {"marker": "o"}
+                label = f"{name} {quantity}".strip().replace("lambda_", "λ")
+                axis.errorbar(mine["round"], mine["value"], mine["error"], ms=3, lw=1, label=label, **look)
         axis.set(xlabel="round", ylabel=kind)
-        if kind == "λ":
+        if kind == "λ" and quantities:
             axis.legend()
-    note(fig, _measured(result.about))
+    note(fig, _measured(next(iter(several.values())).about))
     return fig
 
 
@@ -76,6 +110,24 @@ def draw_clients(result: ClientHessians) -> Drawing:
         axis.set_xticks(range(len(order)), order, rotation=90 if len(order) > 20 else 0)
     note(fig, _measured(result.about))
     return fig
+
+
+def _named(results: Any) -> dict[str, Any]:
+    return dict(results) if isinstance(results, Mapping) else {"": results}
+
+
+def _styled(several: Mapping[str, Any]) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Each result with its name and its colour and dash."""
+    taken: list[str] = []
+    for name, result in several.items():
+        yield name, result, line_style(name, taken)
+        taken.append(name)
+
+
+def _finish(fig: Drawing, axis: Axes, several: Mapping[str, Any], first: str = "") -> None:
+    if len(several) > 1:
+        axis.legend()
+    note(fig, first + _measured(next(iter(several.values())).about))
 
 
 def _measured(about: dict[str, Any]) -> str:

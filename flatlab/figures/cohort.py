@@ -1,0 +1,166 @@
+"""One round's cohort: what the sampled clients hold, how well their training went, how far they drifted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+
+from ..geometry import Sharpness
+from ..personalization import Personalization
+from ..training import Run
+from .paths import LABELS
+from .style import PAGE, Drawing, figure, line_style, paper_style
+
+NAMED = 12  # more classes than so many are not named in the legend
+
+
+def cohort_table(run: Run, round: int | None = None) -> pd.DataFrame:
+    """The clients sampled in a round, as the history has them; a row each.
+
+    Args:
+        run: whose.
+        round: from 1; None is the latest.
+
+    Returns:
+        client, samples and classes (of its train set), loss (mean training loss), drift (distance moved by its trained
+        part), initial (accuracy on its own test set after the round; NaN if clients were not scored then).
+
+    Raises:
+        ValueError: if the history does not have the round.
+    """
+    history, round = run.history, run.round if round is None else round
+    mine = history[history["round"] == round]
+    trained = mine[(mine["split"] == "train") & (mine["client"] >= 0)]
+    if trained.empty:
+        raise ValueError(f"round = {round}: {run.name} has rounds 1 to {run.round} on record")
+    table = trained.pivot_table(index="client", columns="metric", values="value")
+    initial = mine[(mine["split"] == "test") & (mine["metric"] == "accuracy")].set_index("client")["value"]
+    counts = _counts(run, table.index)
+    table = table.assign(samples=counts.sum(1), classes=(counts > 0).sum(1), initial=initial.reindex(table.index))
+    return table[["samples", "classes", "loss", "drift", "initial"]].reset_index().rename_axis(columns=None)
+
+
+def _counts(run: Run, clients: pd.Series | pd.Index) -> np.ndarray:
+    """Train images of each class, int [clients, classes]; pooled training has one client, which holds all."""
+    counts = run.data.class_counts("train")
+    return counts.sum(0, keepdims=True) if run.experiment.algorithm.pooled else counts[clients.to_numpy()]
+
+
+@paper_style()
+def draw_cohort(
+    run: Run,
+    round: int | None = None,
+    client: int | None = None,
+    scored: Personalization | None = None,
+    tuned: Personalization | None = None,
+    sharp: Sequence[Sharpness] = (),
+) -> Drawing:
+    """A round's sampled clients, a bar each: class mix, local loss, drift, initial accuracy.
+
+    Args:
+        run: whose round.
+        round: from 1; None is the latest.
+        client: draw this one in full colour, and below the bars what is known of it.
+        scored: what `personalize(run, epochs=0)` found at this round: initial accuracy where the history has none.
+        tuned: what `personalize` found of `client`.
+        sharp: what `sharpness` found of the global model on clients' own samples.
+
+    Raises:
+        ValueError: if the history does not have the round.
+    """
+    table = cohort_table(run, round)
+    if scored is not None:
+        first = scored.frame[scored.frame["epoch"] == 0].set_index("client")["accuracy"]
+        table["initial"] = table["initial"].fillna(table["client"].map(first))
+    if client is None:
+        fig = figure(PAGE, 2.6)
+        _bars(fig, run, table, None)
+    else:
+        fig = figure(PAGE, 4.6)
+        (above,), (below,) = fig.subfigures(2, 1, squeeze=False, height_ratios=(1.15, 1))
+        _bars(above, run, table, client)
+        _one_client(below, run, client, tuned, sharp)
+    shown = run.round if round is None else round
+    fig.suptitle(f"{run.name}, round {shown}: {len(table)} of {run.data.clients} clients", fontsize=8)
+    return fig
+
+
+def _bars(fig: Drawing | SubFigure, run: Run, table: pd.DataFrame, client: int | None) -> None:
+    panels = fig.subplots(1, 4, sharey=True, gridspec_kw={"width_ratios": (2.2, 1, 1, 1)})
+    places = range(len(table))
+    _classes(panels[0], run, table)
+    colour = line_style(run.name, [])["color"]
+    chosen = client in table["client"].tolist()
+    faint = [0.35 if chosen and who != client else 1.0 for who in table["client"]]
+    for axis, (name, label, factor) in zip(
+        panels[1:],
+        (("loss", "training loss", 1), ("drift", "drift", 1), ("initial", "initial accuracy (%)", 100)),
+        strict=True,
+    ):
+        bars = axis.barh(places, factor * table[name], color=colour)
+        for bar, alpha in zip(bars, faint, strict=True):
+            bar.set_alpha(alpha)
+        axis.set_xlabel(label)
+        if table[name].isna().all():
+            axis.text(
+                0.5, 0.5, "not scored\nin this round", ha="center", va="center", transform=axis.transAxes, fontsize=7
+            )
+    panels[3].set_xlim(0, 100)
+    every = -(-len(table) // 20)
+    panels[0].set_yticks(list(places)[::every], table["client"][::every])
+    panels[0].invert_yaxis()
+    panels[0].set_ylabel("client")
+
+
+def _classes(axis: Axes, run: Run, table: pd.DataFrame) -> None:
+    data, counts = run.data, _counts(run, table["client"])
+    few = data.classes <= NAMED
+    colours = sns.color_palette("tab20", data.classes) if few else colormaps["turbo"](np.linspace(0, 1, data.classes))
+    left = 0 * counts[:, 0]
+    for label in range(data.classes):
+        name = data.class_names[label] if few else None
+        axis.barh(range(len(table)), counts[:, label], left=left, color=colours[label], label=name, lw=0)
+        left = left + counts[:, label]
+    axis.set_xlabel("train images by class")
+    if few:
+        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.04), fontsize=5.5, handlelength=0.8, labelspacing=0.2)
+
+
+def _one_client(
+    fig: SubFigure, run: Run, client: int, tuned: Personalization | None, sharp: Sequence[Sharpness]
+) -> None:
+    curves = None if tuned is None else tuned.frame[tuned.frame["client"] == client]
+    rows = pd.concat([found.frame for found in sharp]) if sharp else pd.DataFrame({"measure": []})
+    measures = list(dict.fromkeys(rows["measure"]))
+    panels = fig.subplots(1, 1 + max(1, len(measures)), gridspec_kw={"width_ratios": (2, *[1] * max(1, len(measures)))})
+    colour = line_style(run.name, [])["color"]
+    if curves is None or curves["epoch"].nunique() < 2:
+        _missing(panels[0], "not fine-tuned yet")
+    else:
+        panels[0].plot(curves["epoch"], 100 * curves["accuracy"], marker="o", ms=3, color=colour)
+    panels[0].set(xlabel="fine-tuning epoch", ylabel=f"accuracy of client {client} (%)", ylim=(-2, 102))
+    if not measures:
+        _missing(panels[1], "sharpness not measured yet")
+        panels[1].set_axis_off()
+        return
+    panels[1].set_ylabel("sharpness on own samples")
+    for axis, measure in zip(panels[1:], measures, strict=True):
+        mine = rows[rows["measure"] == measure].sort_values("client")
+        places = range(len(mine))
+        axis.errorbar(places, mine["value"], mine["error"].fillna(0), fmt="none", ecolor="0.6", lw=0.8)
+        axis.scatter(places, mine["value"], s=14, color=[colour if who == client else "0.6" for who in mine["client"]])
+        axis.set_xticks(places, mine["client"])
+        axis.set(xlabel="client", xlim=(-0.6, len(mine) - 0.4))
+        low, high = min(0, mine["value"].min()), max(0, mine["value"].max())
+        axis.set_ylim(1.2 * low, 1.2 * high or 1)
+        axis.set_title(LABELS[measure], fontsize=7)
+
+
+def _missing(axis: Axes, text: str) -> None:
+    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, fontsize=7, color="0.4")

@@ -1,0 +1,180 @@
+"""Figures of runs, cohorts and gains: the numbers drawn are those of the histories and results."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+
+import flatlab as fl
+from flatlab import figures
+
+SPEC = fl.ModelSpec(name="cnn4", width=0.25)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=6, seed=0)
+
+
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory):
+    settings = {"participation": 0.5, "store": tmp_path_factory.mktemp("runs"), "progress": False}
+    return [fl.train(fl.FedBABU(), data, SPEC, 4, seed=seed, **settings) for seed in range(3)]
+
+
+def words(fig):
+    return " ".join(text.get_text() for text in fig.findobj(Text))
+
+
+def lines(fig, panel=0):
+    return [np.array(line.get_data()).T for line in fig.axes[panel].lines]
+
+
+def values(run, split="holdout", metric="accuracy"):
+    history = run.history
+    return history[(history["split"] == split) & (history["metric"] == metric)].groupby("round")["value"].mean()
+
+
+def test_by_default_accuracy_and_loss_over_a_fixed_range_of_rounds(runs):
+    early = fl.Run.open(runs[0].directory, runs[0].data).rewind(2)
+    fig = fl.plot([early, runs[1]])
+    assert [axes.get_ylabel() for axes in fig.axes] == ["holdout accuracy (%)", "holdout loss"]
+    assert [len(line) for line in lines(fig)] == [2, 4] and fig.axes[0].get_xlim() == (0, 4)
+    assert np.allclose(lines(fig)[1][:, 1], 100 * values(runs[1]))
+    assert fig.axes[1].get_legend() is None
+
+
+@pytest.mark.parametrize("x", ["samples", "seconds"])
+def test_the_x_axis_may_be_what_was_spent(runs, x):
+    fig = fl.plot(runs[0], x=x)
+    assert np.allclose(lines(fig)[0][:, 0], runs[0].timings[x].cumsum())
+    assert fig.axes[0].get_xlim()[1] >= runs[0].timings[x].sum()
+
+
+def test_of_a_fork_only_its_own_samples_count(runs):
+    fork = runs[0].fork(round=2, algorithm=fl.FedAvg(lr=0.05)).to()
+    fig = fl.plot(fork, x="samples")
+    assert np.allclose(lines(fig)[0][:, 0], fork.timings["samples"].cumsum()) and len(lines(fig)[0]) == 2
+    assert "a fork's: its own" in fig.axes[0].get_xlabel()
+
+
+def test_smoothing_keeps_the_raw_values_and_the_final_one(runs):
+    raw, smooth = lines(fl.plot(runs[0], smooth=0.5))
+    assert np.allclose(raw[:, 1], 100 * values(runs[0]))
+    a, b = raw[:2, 1]
+    assert np.allclose(smooth[:2, 1], [a, (b + a / 2) / 1.5])
+    assert f": {100 * values(runs[0]).iloc[-1]:.3g}" in words(fl.plot(runs[0], smooth=0.5, final=True))
+
+
+def test_seeds_become_one_line_with_a_band(runs, data):
+    other = fl.train(fl.FedAvg(), data, SPEC, 4, store=runs[0].directory.parent, participation=0.5, progress=False)
+    fig = fl.plot([*runs, other], bands=True, final=True)
+    mean = np.mean([100 * values(run) for run in runs], axis=0)
+    assert np.allclose(lines(fig)[0][:, 1], mean) and len(lines(fig)) == 2
+    band = fig.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert band.max() == pytest.approx((mean + np.std([100 * values(run) for run in runs], axis=0, ddof=1)).max())
+    assert f"FedBABU, n = 3: {mean[-1]:.3g} ±" in words(fig)
+
+
+def test_metrics_of_the_cohort_and_rounds_up_to_one(runs):
+    fig = fl.plot(runs[0], metrics=["drift", "training loss", "initial"], until=3)
+    assert np.allclose(lines(fig, 0)[0][:, 1], values(runs[0], "train", "drift")[:3])
+    assert np.allclose(lines(fig, 1)[0][:, 1], values(runs[0], "train", "loss")[:3])
+    assert len(lines(fig, 2)[0]) == 0 and fig.axes[0].get_xlim() == (0, 4)
+
+
+def test_a_drawing_onto_another_shows_only_the_new(runs):
+    fig = fl.plot(runs[0])
+    again = fl.plot(runs[1], onto=fig)
+    assert again is fig and len(lines(fig)) == 1
+    assert np.allclose(lines(fig)[0][:, 1], 100 * values(runs[1]))
+    low, high = fig.axes[0].get_ylim()
+    assert low <= 100 * values(runs[1]).min() and high >= 100 * values(runs[1]).max()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"x": "bytes"}, "x = 'bytes': one of round"),
+        ({"metrics": ["fun"]}, "metrics = .'fun'.: some of accuracy"),
+        ({"metrics": []}, "metrics"),
+        ({"smooth": 1.0}, "smooth = 1.0: from 0 to below 1"),
+    ],
+)
+def test_impossible_options_are_named(runs, options, message):
+    with pytest.raises(ValueError, match=message):
+        fl.plot(runs[0], **options)
+
+
+def test_the_cohort_table_is_what_the_history_and_the_data_say(runs, data):
+    table = figures.cohort_table(runs[0], 4).set_index("client")
+    history = runs[0].history.query("round == 4").set_index(["split", "metric", "client"])["value"]
+    assert len(table) == 3
+    for client, row in table.iterrows():
+        assert row["loss"] == history["train", "loss", client] and row["drift"] == history["train", "drift", client]
+        assert row["initial"] == history["test", "accuracy", client]
+        assert row["samples"] == len(data.train[client])
+        assert row["classes"] == len(data.labels[data.train[client]].unique())
+    assert figures.cohort_table(runs[0], 2)["initial"].isna().all()
+    with pytest.raises(ValueError, match="round = 9: FedBABU has rounds 1 to 4"):
+        figures.cohort_table(runs[0], 9)
+
+
+def test_a_cohort_is_drawn_with_and_without_a_client(runs):
+    table = figures.cohort_table(runs[0], 2)
+    fig = figures.draw_cohort(runs[0], 2)
+    losses = [bar.get_width() for bar in fig.axes[1].patches]
+    assert np.allclose(losses, table["loss"]) and "not scored" in words(fig)
+    stacked = sum(bar.get_width() for bar in fig.axes[0].patches)
+    assert stacked == table["samples"].sum()
+    scored = fl.personalize(runs[0], epochs=0, round=2)
+    one = int(table["client"][0])
+    tuned = fl.personalize(runs[0], epochs=1, round=2, clients=[one])
+    sharp = fl.sharpness(runs[0], measures=["sam"], clients=[one])
+    fig = figures.draw_cohort(runs[0], 2, one, scored, tuned, [sharp])
+    assert "not scored" not in words(fig) and "SAM, one step" in words(fig)
+    curve = fig.subfigs[1].axes[0].lines[0].get_ydata()
+    assert np.allclose(curve, 100 * tuned.frame["accuracy"])
+    assert "not fine-tuned yet" in words(figures.draw_cohort(runs[0], 2, one))
+
+
+def test_pooled_training_has_one_client_that_holds_all(data, tmp_path):
+    run = fl.train(fl.Centralized(), data, SPEC, 1, store=tmp_path, progress=False)
+    table = figures.cohort_table(run)
+    assert table["samples"].tolist() == [sum(map(len, data.train))]
+    figures.draw_cohort(run)
+
+
+@pytest.fixture
+def tuned():
+    rows = [
+        {"run": run, "name": name, "seed": 0, "round": 1, "client": client, "epoch": epoch, "samples": 9, "loss": 0.1,
+         "accuracy": start + epoch * gain}
+        for run, name, gain in (("a", "FedAvg", 0.2), ("b", "FedBABU", -0.1))
+        for client, start in enumerate((0.3, 0.5, 0.4))
+        for epoch in (0, 1)
+    ]  # fmt: skip
+    return fl.Personalization(pd.DataFrame(rows), {"epochs": 1, "tuning": {"train": "all", "lr": 0.1}})
+
+
+def test_gains_are_those_of_the_clients(tuned):
+    fig = tuned.plot(view="gains")
+    assert "FedAvg: mean 20.0" in words(fig) and "FedBABU: mean -10.0" in words(fig)
+    assert "FedAvg: 3 of 3 gain" in words(fig) and "FedBABU: 0 of 3 gain" in words(fig)
+    points = np.array(fig.axes[1].lines[0].get_data()).T
+    assert np.allclose(points, [[30, 50], [50, 70], [40, 60]])
+    assert len(tuned.plot(view="histogram").axes) == len(tuned.plot(view="scatter").axes) == 1
+    with pytest.raises(ValueError, match="view = 'pie'"):
+        tuned.plot(view="pie")
+
+
+def test_a_frame_is_a_png_of_the_drawing_and_stacks(runs):
+    fig = fl.plot(runs[0])
+    picture = Image.open(io.BytesIO(figures.frame(fig, dpi=100)))
+    assert picture.size == tuple(np.round(100 * fig.get_size_inches()).astype(int))
+    assert len(np.unique(np.asarray(picture.convert("L")))) > 5
+    both = figures.stacked([fig, figures.draw_missing("nothing yet")])
+    assert len(both.axes) == 2 and both.get_figheight() == pytest.approx(2.4 + 2.6, rel=0.02)
