@@ -1,0 +1,224 @@
+"""Who was sampled in a round: what each client holds, how it trained, and what fine-tuning would give it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import ipywidgets
+import pandas as pd
+
+import flatlab as fl
+
+from .. import figures
+from ..geometry import Sharpness
+from ..personalization import Personalization
+from ..personalization.finetune import as_runs
+from ..training import Run
+from .clipboard import CopyCode
+from .code import call, code_for, literal
+from .compute import Job
+from .panel import Panel, Picture
+from .table import html_table
+
+MEASURES = ["top", "asam"]
+NOBODY = "choose one"
+WIDTH, HEIGHT = 820, 560
+
+
+class Clients(Panel):
+    """A round's cohort; choose a client to see its personalization curve and its sharpness.
+
+    Args:
+        run: a run (the first, if several are given).
+
+    Attributes:
+        round: slider; at its right end it follows the run.
+        client: which client is looked at more closely; choosing one measures it, unless that was done before.
+        measure_button: measures it again in another round.
+        score_button: scores the cohort's initial accuracy where the run did not.
+        table: the cohort in numbers.
+    """
+
+    name = "Clients"
+
+    def __init__(self, run: Run | Iterable[Run]) -> None:
+        super().__init__()
+        self._lock = threading.RLock()
+        self.run = as_runs(run)[0]
+        self._tuned: dict[tuple[str, int, int], Personalization] = {}
+        self._sharp: dict[tuple[str, int, int], Sharpness] = {}
+        self._scored: dict[tuple[str, int], Personalization] = {}
+        self._drawn: Any = None
+        self._listed: Any = None
+        self._listing = False
+        self.round = ipywidgets.IntSlider(
+            min=1, max=1, description="round", tooltip="Whose cohort is shown; at its end it follows the run"
+        )
+        self.client = ipywidgets.Dropdown(
+            options=[(NOBODY, None)],
+            description="client",
+            tooltip="Fine-tune a copy of this round's model for this client and measure its sharpness there",
+        )
+        self.score_button = ipywidgets.Button(
+            description="Score cohort",
+            icon="check",
+            tooltip="Initial accuracy of the sampled clients in this round, if the run did not score it",
+        )
+        self.measure_button = ipywidgets.Button(
+            description="Measure client",
+            icon="search",
+            tooltip="Fine-tune for the chosen client in the round shown, and measure its sharpness",
+        )
+        self.table = ipywidgets.HTML(layout=ipywidgets.Layout(height="200px", overflow="auto", max_width="100%"))
+        self.picture = Picture(WIDTH, HEIGHT)
+        self.picture.layout.object_position = "left top"
+        self.copy_code = CopyCode(lambda: code_for(self.run) + "\n" + self.code() + "\n", self.blame)
+        self.round.observe(lambda _: self._safely(self._redraw), "value")
+        self.client.observe(lambda _: self._safely(self._choose), "value")
+        self.score_button.on_click(lambda _: self._safely(self.score))
+        self.measure_button.on_click(lambda _: self._safely(self.measure))
+        wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
+        controls = ipywidgets.HBox([self.round, self.client, self.measure_button, self.score_button], layout=wrap)
+        self.fill(controls, self.picture, self.table, self.copy_code)
+        self.refresh()
+
+    def show(self, runs: Run | Iterable[Run]) -> None:
+        """Show another run."""
+        with self._lock:
+            self.run = as_runs(runs)[0]
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the run again; nothing is drawn if the round shown is the same."""
+        with self._lock:
+            latest, follows = max(self.run.round, 1), self.round.value == self.round.max
+            if self.round.max != latest:
+                if self.round.value > latest:
+                    self.round.value = latest
+                self.round.max = latest
+            if follows:
+                self.round.value = latest
+            self._redraw()
+
+    def score(self) -> Job:
+        """Score the initial accuracy of the clients sampled in the round shown, in the background."""
+        run, round = self.run, self.round.value
+        cohort = figures.cohort_table(run, round)["client"].tolist()
+
+        def work(job: Job) -> Personalization:
+            return fl.personalize(run, epochs=0, round=round, clients=cohort, progress=job.report)
+
+        def then(found: Personalization) -> None:
+            self._scored[run.id, round] = found
+            self._redraw()
+
+        return self.compute(work, then, "scoring the cohort")
+
+    def measure(self) -> Job | None:
+        """Fine-tune for the chosen client and measure its sharpness, in the background; None if that is known."""
+        run, round, client = self.run, self.round.value, self.client.value
+        key = (run.id, round, client)
+        if client is None or key in self._sharp:
+            return None
+
+        def work(job: Job) -> tuple[Personalization, Sharpness | None]:
+            tuned = fl.personalize(run, round=round, clients=[client], progress=job.report)
+            if not tuned.about["complete"]:
+                return tuned, None
+            return tuned, fl.sharpness(run, round=round, measures=MEASURES, clients=[client], progress=job.report)
+
+        def then(found: tuple[Personalization, Sharpness | None]) -> None:
+            tuned, sharp = found
+            if sharp is not None and sharp.about["complete"]:
+                self._tuned[key], self._sharp[key] = tuned, sharp
+                self._redraw()
+
+        return self.compute(work, then, f"client {client} in round {round}")
+
+    def state(self) -> dict[str, Any]:
+        """Round and client."""
+        return {"round": self.round.value, "client": self.client.value}
+
+    def figure(self) -> figures.Drawing:
+        """The cohort, and below it the client looked at; before the first round, who holds what."""
+        if self.run.round == 0:
+            return figures.draw(self.run.data)
+        round, client = self.round.value, self.client.value
+        return figures.draw_cohort(
+            self.run,
+            round,
+            client,
+            self._scored.get((self.run.id, round)),
+            self._tuned.get((self.run.id, round, client)),
+            [self._sharp[self.run.id, round, one] for one in self._sharp_clients()],
+        )
+
+    def code(self, name: str = "run1") -> str:
+        """The lines that draw the same of the run called `name`."""
+        if self.run.round == 0:
+            return f"{name}.data.plot()"
+        round, client = self.round.value, self.client.value
+        lines, given = ["from flatlab.figures import draw_cohort", ""], [name, f"round={round}"]
+        if client is not None:
+            given.append(f"client={client}")
+        if (self.run.id, round) in self._scored:
+            cohort = figures.cohort_table(self.run, round)["client"].tolist()
+            lines.append("scored = " + call("fl.personalize", name, epochs=0, round=round, clients=cohort))
+            given.append("scored=scored")
+        if (self.run.id, round, client) in self._tuned:
+            lines.append("tuned = " + call("fl.personalize", name, round=round, clients=[client]))
+            given.append("tuned=tuned")
+        if known := self._sharp_clients():
+            settings = f"round={round}, measures={literal(MEASURES)}, clients=[one]"
+            lines.append(f"sharp = [fl.sharpness({name}, {settings}) for one in {known}]")
+            given.append("sharp=sharp")
+        return "\n".join([*lines, call("draw_cohort", *given)])
+
+    def _sharp_clients(self) -> list[int]:
+        """Those whose sharpness in the round shown is known, if the one looked at is among them."""
+        here = (self.run.id, self.round.value)
+        known = sorted(client for id, round, client in self._sharp if (id, round) == here)
+        return known if self.client.value in known else []
+
+    def _choose(self) -> None:
+        with self._lock:
+            if self._listing:
+                return
+            self._redraw()
+        self.measure()
+
+    def _safely(self, act: Callable[[], Any]) -> None:
+        # An error in a callback is shown nowhere that a person looks.
+        try:
+            act()
+        except Exception as error:
+            self.blame(error)
+
+    def _redraw(self) -> None:
+        with self._lock:
+            shown = (self.run.id, self.run.round and self.round.value)
+            if shown != self._listed:
+                self._list(shown)
+            known = (shown in self._scored, (*shown, self.client.value) in self._tuned)
+            if (*shown, self.client.value, known) != self._drawn:
+                drawing = self.figure()
+                wide, high = drawing.get_size_inches()
+                self.picture.value = figures.frame(drawing, dpi=1.5 * min(WIDTH / wide, HEIGHT / high))
+                self._drawn = (*shown, self.client.value, known)
+
+    def _list(self, shown: tuple[str, int]) -> None:
+        """Put the round's clients into the table and among the choices."""
+        self._listed = shown
+        cohort = figures.cohort_table(self.run, shown[1]) if self.run.round else pd.DataFrame({"client": []})
+        kept = self.client.value if self.client.value in cohort["client"].tolist() else None
+        self._listing = True
+        try:
+            self.client.options = [(NOBODY, None), *((f"client {one}", int(one)) for one in cohort["client"])]
+            self.client.value = kept
+        finally:
+            self._listing = False
+        if self.run.round:
+            cohort = cohort.assign(initial=100 * cohort["initial"]).rename(columns={"initial": "initial accuracy %"})
+        self.table.value = html_table(cohort)

@@ -1,0 +1,263 @@
+"""Runs side by side in every view, with a table of what differs between them, and the code for all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import ipywidgets
+import pandas as pd
+
+from .. import figures
+from ..geometry import Eigenvalues
+from ..personalization import Personalization as Tuned
+from ..personalization.finetune import as_runs
+from ..results import Result
+from ..training import Run
+from .clients import Clients
+from .clipboard import CopyCode
+from .code import code_for
+from .curves import Curves
+from .landscape import Landscape
+from .panel import Panel
+from .personalization import Personalization
+from .spectrum import Spectrum
+from .table import html_table
+
+NONE = "–"
+
+
+class Compare(Panel):
+    """Runs side by side.
+
+    Args:
+        runs: two runs or more (one works).
+
+    Attributes:
+        view: which of the views is shown.
+        panel: the panel of that view; each is made when it is first chosen.
+        table: the settings in which the runs differ, and their results as far as they are measured.
+    """
+
+    name = "Compare"
+
+    def __init__(self, runs: Run | Iterable[Run]) -> None:
+        super().__init__()
+        self.runs = as_runs(runs)
+        self._panels: dict[str, Panel] = {}
+        self.view = ipywidgets.ToggleButtons(
+            options=list(VIEWS), description="view", tooltips=[f"{name} of all runs" for name in VIEWS]
+        )
+        self.view.style.button_width = self.view.layout.width = "auto"
+        self.table = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="100%", height="190px", overflow="auto"))
+        self.stage = ipywidgets.VBox(layout=ipywidgets.Layout(width="100%", min_height="520px"))
+        self.copy_code = CopyCode(self.code, self.blame)
+        self.view.observe(lambda _: self._choose(), "value")
+        self.fill(self.table, self.view, self.stage, self.copy_code)
+        self._choose()
+
+    @property
+    def panel(self) -> Panel:
+        """The panel that is shown."""
+        name = self.view.value
+        if name not in self._panels:
+            panel = self._panels[name] = VIEWS[name](self.runs)
+            if hasattr(panel, "copy_code"):  # one such button is enough, and this one writes the same
+                panel.copy_code.layout.display = "none"
+        return self._panels[name]
+
+    def show(self, runs: Run | Iterable[Run]) -> None:
+        """Compare other runs."""
+        self.runs = as_runs(runs)
+        for panel in self._panels.values():
+            panel.show(self.runs)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the runs again: the view that is shown, and the table."""
+        self.panel.refresh()
+        self._fill_table()
+
+    def differences(self) -> pd.DataFrame:
+        """A row for each result and for each setting in which the runs differ; a column for each run."""
+        tuned, spectrum = self._panels.get("Personalization"), self._panels.get("Hessian")
+        personalized = tuned.result if isinstance(tuned, Personalization) else None
+        hessians = list(spectrum.results.values()) if isinstance(spectrum, Spectrum) else []
+        return differences(self.runs, personalized, hessians)
+
+    def state(self) -> dict[str, Any]:
+        """The view, and the state of its panel."""
+        return {"view": self.view.value, "shown": self.panel.state()}
+
+    def figure(self) -> figures.Drawing:
+        """What the view shows."""
+        return self.panel.figure()
+
+    def code(self) -> str:
+        """The lines that make the runs, and draw what the view shows."""
+        runs = self.panel.shown if isinstance(self.panel, Curves) else self.runs
+        return f"{code_for(runs)}\n{self.panel.code()}\n"
+
+    def settle(self, seconds: float | None = None) -> Any:
+        """Wait for the work of all views; the result of the view shown."""
+        for panel in self._panels.values():
+            panel.settle(seconds)
+        self._fill_table()
+        return self.panel.settle(seconds)
+
+    def cancel(self) -> None:
+        """End the work of all views."""
+        for panel in self._panels.values():
+            panel.cancel()
+
+    def _choose(self) -> None:
+        try:
+            self.stage.children = [self.panel]
+            self.refresh()
+        except Exception as error:  # an error in a callback is shown nowhere that a person looks
+            self.blame(error)
+
+    def _fill_table(self) -> None:
+        text = html_table(self.differences())
+        if text != self.table.value:
+            self.table.value = text
+
+
+class Beside(Panel):
+    """The clients of each run, beside each other where there is room, in the same round.
+
+    Attributes:
+        panels: a `Clients` for each run.
+    """
+
+    name = "Clients"
+
+    def __init__(self, runs: list[Run]) -> None:
+        super().__init__()
+        self.row = ipywidgets.HBox(layout=ipywidgets.Layout(flex_flow="row wrap", width="100%"))
+        self.panels: list[Clients] = []
+        self._leading = False
+        self.fill(self.row)
+        self.show(runs)
+
+    def show(self, runs: Run | Iterable[Run]) -> None:
+        """Show other runs."""
+        runs = as_runs(runs)
+        for panel, run in zip(self.panels, runs, strict=False):
+            panel.show(run)
+        for run in runs[len(self.panels) :]:
+            panel = Clients(run)
+            panel.copy_code.layout.display = "none"
+            panel.layout.width, panel.layout.min_width, panel.layout.flex = "auto", "400px", "1 1 0"
+            panel.picture.layout.height = "330px"  # half as wide, so half as high
+            panel.round.observe(lambda change: self._lead(change["new"]), "value")
+            self.panels.append(panel)
+        self.panels = self.panels[: len(runs)]
+        self.row.children = self.panels
+
+    def refresh(self) -> None:
+        """Look at the runs again."""
+        for panel in self.panels:
+            panel.refresh()
+
+    def state(self) -> dict[str, Any]:
+        """Round and client of each."""
+        return {"clients": [panel.state() for panel in self.panels]}
+
+    def figure(self) -> figures.Drawing:
+        """All of them, one below the other."""
+        return figures.stacked([panel.figure() for panel in self.panels])
+
+    def code(self) -> str:
+        """The lines that draw each."""
+        return "\n\n".join(panel.code(f"run{place}") for place, panel in enumerate(self.panels, 1))
+
+    def settle(self, seconds: float | None = None) -> Any:
+        """Wait for all; their results."""
+        return [panel.settle(seconds) for panel in self.panels]
+
+    def cancel(self) -> None:
+        """End the work of all."""
+        for panel in self.panels:
+            panel.cancel()
+
+    def _lead(self, round: int) -> None:
+        """Bring the others to the round that one of them was moved to, as far as they have come."""
+        if not self._leading:
+            self._leading = True
+            try:
+                for panel in self.panels:
+                    panel.round.value = min(round, panel.round.max)
+            finally:
+                self._leading = False
+
+
+VIEWS: dict[str, Callable[[list[Run]], Any]] = {
+    "Curves": Curves,
+    "Clients": Beside,
+    "Landscape": Landscape,
+    "Hessian": Spectrum,
+    "Personalization": Personalization,
+}
+
+
+def differences(runs: list[Run], personalized: Tuned | None = None, hessians: Sequence[Result] = ()) -> pd.DataFrame:
+    """Results of runs, and the settings in which they differ, as text: `what`, then a column for each run.
+
+    Args:
+        runs: to compare.
+        personalized: what `personalize` found of them, if it was asked.
+        hessians: of each run what was measured of its Hessian; only eigenvalues are looked at.
+    """
+    settings = [dict(_flat(run.experiment.to_dict())) for run in runs]
+    names = list(dict.fromkeys(name for one in settings for name in one))
+    rows = [[name, *(_text(one.get(name, NONE)) for one in settings)] for name in names]
+    rows = [row for row in rows if len(set(row[1:])) > 1]
+    results = [_results(run) for run in runs]
+    found = [[name, *(one[name] for one in results)] for name in results[0]]
+    if personalized is not None:
+        table = personalized.summary().set_index("run")
+        tuned = [table.loc[[run.id]].iloc[-1] for run in runs]
+        found.append(
+            ["personalized accuracy", *(_spread(one["personalized"], one["personalized std"]) for one in tuned)]
+        )
+    if hessians and all(isinstance(one, Eigenvalues) for one in hessians):
+        tops = [one.frame.iloc[0] for one in hessians]
+        found.append(["top eigenvalue", *(f"{top['eigenvalue']:.4g} ± {top['error']:.1g}" for top in tops)])
+    columns = [f"run{place}: {run.name}" for place, run in enumerate(runs, 1)]
+    return pd.DataFrame(found + rows, columns=["what", *columns])
+
+
+def _results(run: Run) -> dict[str, str]:
+    history = run.history
+    found = {"rounds done": f"{run.round} of {run.rounds}"}
+    for name, split, metric in (
+        ("holdout accuracy", "holdout", "accuracy"),
+        ("holdout loss", "holdout", "loss"),
+        ("initial accuracy", "test", "accuracy"),
+    ):
+        mine = history[(history["split"] == split) & (history["metric"] == metric)]
+        last = mine[mine["round"] == mine["round"].max()]["value"]
+        if last.empty:
+            found[name] = NONE
+        elif split == "test":
+            found[name] = _spread(last.mean(), last.std(ddof=0))
+        else:
+            found[name] = f"{100 * last.item():.2f} %" if metric == "accuracy" else f"{last.item():.4g}"
+    return found
+
+
+def _spread(mean: float, std: float) -> str:
+    return f"{100 * mean:.2f} ± {100 * std:.2f} %"
+
+
+def _flat(settings: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

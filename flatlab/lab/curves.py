@@ -1,0 +1,192 @@
+"""Curves of runs while they train: any metrics against rounds, samples or seconds, smoothed, over seeds, overlaid."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+
+from .. import figures
+from ..personalization.finetune import as_runs
+from ..training import Run
+from .clipboard import CopyCode
+from .code import call, code_for, run_names
+from .panel import Panel, Picture
+
+WIDTH, HEIGHT = 820, 360
+DEFAULTS: dict[str, Any] = {"metrics": ["accuracy", "loss"], "x": "round", "smooth": 0.0, "bands": False}
+
+
+class Curves(Panel):
+    """Accuracy, loss and more against rounds, samples or seconds.
+
+    Args:
+        runs: a run or several.
+
+    Attributes:
+        x, metrics, smooth, bands, until: what is drawn, and how; `until` at its right end follows the run.
+        overlay: other runs of the same store, by their ids, to be drawn too.
+    """
+
+    name = "Curves"
+
+    def __init__(self, runs: Run | Iterable[Run]) -> None:
+        super().__init__()
+        self._lock = threading.RLock()
+        self._drawing: figures.Drawing | None = None
+        self._drawn: Any = None
+        self._known: dict[str, str] = {}
+        self._opened: dict[str, Run] = {}
+        self.runs = as_runs(runs)
+        self.x = ipywidgets.ToggleButtons(
+            options=list(figures.XS), description="against", tooltips=list(figures.XS.values())
+        )
+        self.x.style.button_width, self.x.layout.width = "80px", "auto"
+        self.metrics = ipywidgets.SelectMultiple(
+            options=list(figures.METRICS),
+            value=("accuracy", "loss"),
+            rows=5,
+            description="metrics",
+            tooltip="What to draw, a panel each; hold Ctrl to choose several",
+            layout=ipywidgets.Layout(width="240px"),
+        )
+        self.smooth = ipywidgets.FloatSlider(
+            max=0.95,
+            step=0.05,
+            description="smoothing",
+            tooltip="Weight of the past in an exponential moving average; raw values stay, faintly",
+        )
+        self.bands = ipywidgets.Checkbox(
+            description="bands over seeds",
+            tooltip="Runs that differ only in seeds become one line with a band of one standard deviation",
+            indent=False,
+        )
+        self.until = ipywidgets.IntSlider(
+            min=1, max=max(run.rounds for run in self.runs), description="until", tooltip="Show rounds up to this one"
+        )
+        self.until.value = self.until.max
+        self.overlay = ipywidgets.SelectMultiple(
+            rows=5,
+            description="overlay",
+            tooltip="Other runs of this store, drawn too; hold Ctrl to choose several",
+            layout=ipywidgets.Layout(width="360px"),
+        )
+        self.picture = Picture(WIDTH, HEIGHT)
+        self.picture.layout.object_position = "left top"
+        self.copy_code = CopyCode(lambda: code_for(self.shown) + "\n" + self.code() + "\n", self.blame)
+        for control in (self.x, self.metrics, self.smooth, self.bands, self.until):
+            control.observe(lambda _: self._safely(), "value")
+        self.overlay.observe(lambda _: self._open(), "value")
+        sliders = ipywidgets.VBox([self.x, self.smooth, self.until, self.bands])
+        wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
+        controls = ipywidgets.HBox([sliders, self.metrics, self.overlay], layout=wrap)
+        self.fill(controls, self.picture, self.copy_code)
+        self.refresh()
+
+    @property
+    def shown(self) -> list[Run]:
+        """The runs, and those laid over them."""
+        own = {run.id for run in self.runs}
+        laid = [self._opened[id] for id in self.overlay.value if id in self._opened and id not in own]
+        return self.runs + laid
+
+    def show(self, runs: Run | Iterable[Run]) -> None:
+        """Show other runs."""
+        with self._lock:
+            self.runs = as_runs(runs)
+            follows = self.until.value == self.until.max
+            self.until.max = max(run.rounds for run in self.runs)
+            self.until.value = self.until.max if follows else min(self.until.value, self.until.max)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the runs again: draw what is new, list what else the store holds."""
+        with self._lock:
+            self._list_store()
+            self._redraw()
+
+    def state(self) -> dict[str, Any]:
+        """The options of the drawing."""
+        return {
+            "metrics": [name for name in figures.METRICS if name in self.metrics.value] or ["accuracy"],
+            "x": self.x.value,
+            "smooth": round(self.smooth.value, 2),
+            "bands": self.bands.value,
+            "final": True,
+            "until": None if self.until.value == self.until.max else self.until.value,
+        }
+
+    def figure(self) -> figures.Drawing:
+        """The curves."""
+        return figures.draw(self.shown, **self.state())
+
+    def code(self) -> str:
+        """The line that draws what is shown; `run1` is the first run, those laid over come last."""
+        changed = {name: value for name, value in self.state().items() if DEFAULTS.get(name) != value}
+        return call("fl.plot", run_names(len(self.shown)), **changed)
+
+    def _safely(self) -> None:
+        # An error in a callback is shown nowhere that a person looks.
+        try:
+            with self._lock:
+                self._redraw()
+        except Exception as error:
+            self.blame(error)
+
+    def _redraw(self) -> None:
+        runs, options = self.shown, self.state()
+        frame = ([run.id for run in runs], options["metrics"])  # what the layout depends on
+        kept = self._drawing if frame == self._drawn else None
+        self._drawing, self._drawn = figures.draw(runs, **options, onto=kept), frame
+        wide, high = self._drawing.get_size_inches()
+        self.picture.value = figures.frame(self._drawing, dpi=1.5 * min(WIDTH / wide, HEIGHT / high))
+
+    def _list_store(self) -> None:
+        own = {run.id for run in self.runs}
+        store = self.runs[0].directory.parent
+        found = {file.parent.name: file for file in sorted(store.glob("*/experiment.json"))}
+        for id in found.keys() - self._known.keys():
+            self._known[id] = _describe(found[id])
+        options = [(self._known[id], id) for id in found if id not in own]
+        if options != list(self.overlay.options):
+            chosen = tuple(id for _, id in options if id in self.overlay.value)
+            with self.overlay.hold_trait_notifications():
+                self.overlay.options = options
+                self.overlay.value = chosen
+
+    def _open(self) -> None:
+        store, data = self.runs[0].directory.parent, {run.data.spec.to_json(): run.data for run in self.runs}
+        missing = [id for id in self.overlay.value if id not in self._opened]
+        if not missing:
+            self._safely()
+            return
+
+        def work(job: Any) -> list[Run]:
+            found = []
+            for done, id in enumerate(missing, 1):
+                experiment = json.loads((store / id / "experiment.json").read_text())
+                spec = self.runs[0].data.spec.from_dict(experiment["data"]).to_json()
+                found.append(Run.open(store / id, data.get(spec)))
+                if not job.report(done, len(missing)):
+                    break
+            return found
+
+        def then(found: list[Run]) -> None:
+            self._opened |= {run.id: run for run in found}
+            self._safely()
+
+        self.compute(work, then, "opening runs")
+
+
+def _describe(file: Path) -> str:
+    """How the list of runs calls a run: enough to tell it from the others."""
+    about = json.loads(file.read_text())
+    algorithm, data = about["algorithm"], about["data"]
+    swa = " + SWA" if algorithm["swa"] else ""
+    fork = f", forked at {about['parent']['round']}" if about["parent"] else ""
+    id = file.parent.name.rsplit("-", 1)[-1][:4]
+    return f"{algorithm['kind']}{swa}, {data['name']}, seed {about['seed']}{fork} ({id})"

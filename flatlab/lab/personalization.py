@@ -1,0 +1,229 @@
+"""What fine-tuning gives the clients: curves, gains, and whether flat minima gain more; settings are controls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import ipywidgets
+
+import flatlab as fl
+
+from .. import figures
+from .. import personalization as measures
+from ..geometry import FlatnessVsGain
+from ..personalization.finetune import as_runs
+from ..training import Run
+from .clipboard import CopyCode
+from .code import call, code_for, run_names
+from .compute import Job
+from .panel import Panel, Picture
+from .table import html_table
+
+WIDTH, HEIGHT = 820, 380
+VIEWS = {"curves": "curves", "histogram": "histogram", "scatter": "scatter", "flatness": "flatness vs gain"}
+DEFAULTS: dict[str, Any] = {"epochs": 5, "part": "all", "lr": 0.001, "momentum": 0.9, "round": None}
+Key = tuple[Any, ...]
+
+
+class Personalization(Panel):
+    """Fine-tuning of runs' models for every client. Nothing is computed before it is asked for.
+
+    Args:
+        runs: a run or several.
+
+    Attributes:
+        part, lr, epochs, momentum, round: settings of `personalize`; round 0 stands for the latest.
+        tune_button: fine-tunes with these settings, as `measure` does; settings measured before are shown at once.
+        view: curves, histogram or scatter of gains, or sharpness against gain (of `of`, one run).
+        table: initial and personalized accuracy, mean ± standard deviation over clients.
+    """
+
+    name = "Personalization"
+
+    def __init__(self, runs: Run | Iterable[Run]) -> None:
+        super().__init__()
+        self._lock = threading.RLock()
+        self.runs = as_runs(runs)
+        self._tuned: dict[Key, measures.Personalization] = {}
+        self._flat: dict[Key, FlatnessVsGain] = {}
+        self._drawn: Key | None = None
+        self.part = ipywidgets.ToggleButtons(
+            options=["all", "head", "body"], description="tuned part", tooltips=["body and head", "head", "body"]
+        )
+        self.part.style.button_width, self.part.layout.width = "70px", "auto"
+        self.lr = ipywidgets.FloatLogSlider(
+            value=0.001, min=-5, max=0, step=0.25, description="lr", tooltip="Learning rate of fine-tuning"
+        )
+        self.epochs = ipywidgets.IntSlider(value=5, min=0, max=30, description="epochs", tooltip="Fine-tuning epochs")
+        self.momentum = ipywidgets.FloatSlider(
+            value=0.9, max=0.99, step=0.01, description="momentum", tooltip="Momentum of SGD"
+        )
+        self.round = ipywidgets.IntSlider(
+            min=0, max=1, description="round", tooltip="Whose model is tuned, that after this round; 0: the latest"
+        )
+        self.tune_button = ipywidgets.Button(
+            description="Fine-tune",
+            icon="sliders",
+            button_style="primary",
+            tooltip="Fine-tune every client's copy with these settings, in the background",
+        )
+        self.view = ipywidgets.ToggleButtons(
+            options=[(label, name) for name, label in VIEWS.items()],
+            description="view",
+            tooltips=["accuracy by epoch", "gains", "before and after", "needs a measurement more: press the button"],
+        )
+        self.view.style.button_width = self.view.layout.width = "auto"
+        self.of = ipywidgets.Dropdown(description="run", tooltip="Whose flatness is measured: one run")
+        self.flat_button = ipywidgets.Button(
+            description="Measure flatness",
+            icon="area-chart",
+            tooltip="Top eigenvalue on every client's own samples, against its gain (at least 5 clients)",
+        )
+        self.picture = Picture(WIDTH, HEIGHT)
+        self.picture.layout.object_position = "left top"
+        self.table = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="90px", max_width="100%", overflow="auto"))
+        self.copy_code = CopyCode(lambda: code_for(self.runs) + "\n" + self.code() + "\n", self.blame)
+        for control in (self.part, self.lr, self.epochs, self.momentum, self.round, self.view, self.of):
+            control.observe(lambda _: self._safely(self._redraw), "value")
+        self.tune_button.on_click(lambda _: self._safely(self.measure))
+        self.flat_button.on_click(lambda _: self._safely(self.measure_flatness))
+        wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
+        self.fill(
+            ipywidgets.HBox(
+                [self.part, self.lr, self.epochs, self.momentum, self.round, self.tune_button], layout=wrap
+            ),
+            ipywidgets.HBox([self.view, self.of, self.flat_button], layout=wrap),
+            self.picture,
+            self.table,
+            self.copy_code,
+        )
+        self.refresh()
+
+    def show(self, runs: Run | Iterable[Run]) -> None:
+        """Show other runs; what was measured of runs stays known."""
+        with self._lock:
+            self.runs = as_runs(runs)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the runs again: there may be a later round, of which nothing is measured yet."""
+        with self._lock:
+            options = [(f"{place}: {run.name}", place - 1) for place, run in enumerate(self.runs, 1)]
+            if options != list(self.of.options):
+                chosen = self.of.value or 0
+                self.of.options = options
+                self.of.value = min(chosen, len(options) - 1)
+            self.round.max = max(1, *(run.round for run in self.runs))
+            self._redraw()
+
+    @property
+    def result(self) -> measures.Personalization | None:
+        """What was measured with the present settings, if it was."""
+        return self._tuned.get(_key(self.runs, self._settings()))
+
+    def measure(self) -> Job | None:
+        """Fine-tune with the present settings, in the background; None if that is known already."""
+        runs, settings = self.runs, self._settings()
+        if self.result is not None:
+            self._redraw()
+            return None
+
+        def work(job: Job) -> None:
+            key = _key(runs, settings)  # here, as a round may have been trained since the click
+            found = fl.personalize(runs, **settings, progress=job.report)
+            if found.about["complete"]:
+                self._tuned[key] = found
+
+        return self.compute(work, lambda _: self._redraw(), "fine-tuning")
+
+    def measure_flatness(self) -> Job | None:
+        """Measure one run's sharpness on every client's samples against its gains; fine-tunes first if needed."""
+        runs, run, settings = self.runs, self.runs[self.of.value], self._settings()
+        if self._flat_key() in self._flat:
+            self._redraw()
+            return None
+
+        def work(job: Job) -> None:
+            gains, key = self._tuned.get(_key(runs, settings)), _key([run], settings)
+            gains = gains or fl.personalize(run, **settings, progress=job.report)
+            if not gains.about["complete"]:
+                return
+            found = fl.flatness_vs_gain(run, gains=gains, round=settings["round"], progress=job.report)
+            if found.about["complete"]:
+                self._flat[key] = found
+
+        def then(_: None) -> None:
+            self.view.value = "flatness"
+            self._redraw()
+
+        return self.compute(work, then, f"flatness of {run.name}")
+
+    def state(self) -> dict[str, Any]:
+        """The settings of fine-tuning, and the view."""
+        return {**self._settings(), "view": self.view.value}
+
+    def figure(self) -> figures.Drawing:
+        """The view chosen, or which settings wait for the button."""
+        if self.view.value == "flatness":
+            flat = self._flat.get(self._flat_key())
+            return figures.draw_missing("press “Measure flatness”") if flat is None else figures.draw(flat)
+        if self.result is None:
+            return figures.draw_missing("not measured with these settings: press “Fine-tune”")
+        return figures.draw(self.result, view=self.view.value)
+
+    def code(self) -> str:
+        """The lines that measure and draw the same; runs are `run1`, `run2`, ..."""
+        changed = {name: value for name, value in self._settings().items() if DEFAULTS[name] != value}
+        tuned = call("fl.personalize", run_names(len(self.runs)), **changed)
+        if self.view.value == "flatness":
+            run = f"run{self.of.value + 1}"
+            given = ["gains=tuned", *([f"round={self.round.value}"] if self.round.value else [])]
+            return f"tuned = {tuned}\n{call('fl.flatness_vs_gain', run, *given)}.plot()"
+        view = "" if self.view.value == "curves" else f'view="{self.view.value}"'
+        return f"{tuned}.plot({view})"
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "epochs": self.epochs.value,
+            "part": self.part.value,
+            "lr": float(f"{self.lr.value:.6g}"),
+            "momentum": round(self.momentum.value, 2),
+            "round": self.round.value or None,
+        }
+
+    def _flat_key(self) -> Key:
+        return _key([self.runs[self.of.value]], self._settings())
+
+    def _safely(self, act: Callable[[], Any]) -> None:
+        # An error in a callback is shown nowhere that a person looks.
+        try:
+            act()
+        except Exception as error:
+            self.blame(error)
+
+    def _redraw(self) -> None:
+        with self._lock:
+            if self.of.value is None:
+                return
+            found, view = self.result, self.view.value
+            now = (
+                _key(self.runs, self._settings()),
+                view,
+                self.of.value,
+                found is None,
+                self._flat_key() in self._flat,
+            )
+            if now == self._drawn:
+                return
+            self._drawn, drawing = now, self.figure()
+            wide, high = drawing.get_size_inches()
+            self.picture.value = figures.frame(drawing, dpi=1.5 * min(WIDTH / wide, HEIGHT / high))
+            self.table.value = "" if found is None else html_table(fl.compare(self.runs, found).summary())
+
+
+def _key(runs: list[Run], settings: dict[str, Any]) -> Key:
+    """What a measurement depends on; the latest round by its number."""
+    at = tuple((run.id, settings["round"] or run.round) for run in runs)
+    return (at, *(value for name, value in settings.items() if name != "round"))

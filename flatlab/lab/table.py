@@ -1,0 +1,14 @@
+"""Tables in panels: a frame as HTML that is readable in dark and light themes."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+STYLE = "color:var(--jp-ui-font-color1);font-size:var(--jp-ui-font-size1,13px);line-height:1.5"
+
+
+def html_table(frame: pd.DataFrame) -> str:
+    """A frame as an HTML table; numbers with three digits, missing ones as a dash."""
+    table = frame.to_html(index=False, border=0, float_format=lambda value: f"{value:.3g}", na_rep="–", justify="left")
+    table = table.replace("<table ", '<table style="border-collapse:separate;border-spacing:1em 0" ')
+    return f'<div style="{STYLE}">{table}</div>'

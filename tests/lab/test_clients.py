@@ -1,0 +1,120 @@
+"""The clients' panel: the cohort of each round as the history has it, and one client measured more closely."""
+
+import pytest
+from small_runs import click, six_clients, trained
+
+import flatlab as fl
+from flatlab.figures import cohort_table
+from flatlab.lab.clients import Clients
+from flatlab.lab.compute import submit
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(fl.FedBABU(), six_clients(), tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """The top eigenvalue takes seconds a client; these measures take the same way through the panel."""
+    monkeypatch.setattr("flatlab.lab.clients.MEASURES", ["sam", "asam"])
+
+
+def clients_of(panel):
+    return [value for _, value in panel.client.options if value is not None]
+
+
+def test_each_round_shows_its_own_cohort(run):
+    panel = Clients(run)
+    assert panel.round.value == 3
+    for round in (1, 2):
+        before = panel.picture.value
+        panel.round.set_state({"value": round})
+        assert clients_of(panel) == cohort_table(run, round)["client"].tolist()
+        assert panel.picture.value != before
+    assert f"<td>{len(run.data.train[clients_of(panel)[0]])}</td>" in panel.table.value
+
+
+def test_choosing_a_client_measures_it_once(run):
+    panel = Clients(run)
+    first, second = clients_of(panel)[:2]
+    assert panel.job is None
+    panel.client.value = first
+    tuned, sharp = panel.settle(60)
+    assert set(tuned.frame["client"]) == {first} and set(sharp.frame["measure"]) == {"sam", "asam"}
+    wanted = fl.personalize(run, clients=[first]).frame
+    assert tuned.frame.equals(wanted)
+    job = panel.job
+    panel.client.value = second
+    panel.settle(60)
+    measured = panel.picture.value
+    panel.client.value = first
+    assert panel.job is not job and panel.measure() is None and panel.picture.value != measured
+    space = {"fl": fl, "run1": run}
+    *lines, last = panel.code().split("\n")
+    exec("\n".join(lines), space)
+    assert eval(last, space).png() == panel.figure().png()
+
+
+def test_moving_the_round_measures_nothing_until_asked(run):
+    panel = Clients(run)
+    panel.client.value = clients_of(panel)[0]
+    panel.settle(60)
+    job = panel.job
+    shared = set(clients_of(panel)) & set(cohort_table(run, 2)["client"])
+    panel.round.value = 2
+    assert panel.job is job
+    assert panel.client.value is None or panel.client.value in shared
+    panel.client.value = clients_of(panel)[-1]
+    assert panel.settle(60)[0].frame["round"].unique().tolist() == [2]
+
+
+def test_the_button_scores_a_round_that_the_run_did_not(run):
+    panel = Clients(run)
+    panel.round.value = 1
+    before = panel.picture.value
+    assert cohort_table(run, 1)["initial"].isna().all()
+    click(panel.score_button)
+    found = panel.settle(60)
+    assert panel.picture.value != before and "scored = fl.personalize(run1, epochs=0, round=1" in panel.code()
+    assert found.frame["client"].tolist() == cohort_table(run, 1)["client"].tolist()
+
+
+def test_cancel_keeps_nothing_half_measured(run):
+    panel = Clients(run)
+    blocker = submit(lambda job: job._stop.wait(30))
+    panel.client.value = clients_of(panel)[0]
+    click(panel.cancel_button)
+    blocker.cancel()
+    with pytest.raises(RuntimeError, match="cancelled"):
+        panel.settle(60)
+    assert not panel._tuned and "cancelled" in panel.note.value
+    panel.measure_button.click()
+    assert panel.settle(60)[1] is not None
+
+
+def test_before_the_first_round_the_data_are_shown_and_then_it_follows(run, tmp_path):
+    fresh = fl.Run(run.experiment, run.data, store=tmp_path)
+    panel = Clients(fresh)
+    assert clients_of(panel) == [] and panel.code() == "run1.data.plot()"
+    for round in (1, 2):
+        fresh.step()
+        panel.refresh()
+        assert panel.round.value == round and len(clients_of(panel)) == 3
+    panel.round.value = 1
+    fresh.step()
+    panel.refresh()
+    assert panel.round.value == 1 and panel.round.max == 3
+    fresh.rewind(1)
+    panel.refresh()
+    assert panel.round.max == 1
+
+
+def test_a_round_that_a_fork_does_not_have_is_blamed(run):
+    fork = run.fork(round=2, algorithm=fl.FedAvg(lr=0.05)).to()
+    panel = Clients(fork)
+    panel.round.value = 1
+    panel.client.value = clients_of(panel)[0]
+    with pytest.raises(fl.SettingError, match="this fork begins at round 2"):
+        panel.settle(60)
+    assert "this fork begins at round 2" in panel.note.value
