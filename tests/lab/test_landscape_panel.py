@@ -1,0 +1,386 @@
+"""The landscape panel: measures what its controls ask for, shows true numbers, and its code gives the same ones."""
+
+import json
+import shutil
+import subprocess
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import flatlab as fl
+from flatlab.geometry.landscape import Landscape as Measured
+from flatlab.geometry.points import Points
+from flatlab.lab.compute import submit
+from flatlab.lab.landscape import Corner, Landscape
+from flatlab.lab.view import HERE, SCRIPTS, LandscapeView
+
+
+@pytest.fixture(scope="module")
+def data():
+    return fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=6, seed=0)
+
+
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory):
+    model = fl.ModelSpec(name="cnn4", width=0.25)
+    store = tmp_path_factory.mktemp("runs")
+    algorithms = (fl.FedAvg(), fl.FedASAM(swa=fl.SWA(start=0.5, cycle=1)))
+    return [fl.train(one, data, model, rounds=3, participation=0.5, store=store) for one in algorithms]
+
+
+@pytest.fixture
+def small(runs, monkeypatch):
+    """A panel of both runs that measures little; nothing is known of an earlier test."""
+    monkeypatch.setattr(Points, "_faster_format", lambda *_: torch.contiguous_format)  # measured: rounds differently
+    forget(runs)
+    panel = Landscape(runs)
+    panel.points.value, panel.limit.value = 3, 60
+    return panel
+
+
+@pytest.fixture
+def held():
+    """The compute thread is busy until this event is set: what a test asks for meanwhile waits."""
+    gate = threading.Event()
+    submit(lambda job: gate.wait(60))
+    yield gate
+    gate.set()
+
+
+def forget(runs):
+    """Remove the landscapes stored with the runs, so that equal numbers are measured, not read."""
+    for run in runs:
+        shutil.rmtree(run.directory / "geometry", ignore_errors=True)
+
+
+def bowls(nx=5, ny=3, **about):
+    """Two planes of different heights with different x and y ranges, as `fl.landscape` returns them."""
+    xs, ys = np.linspace(-2, 2, nx), np.linspace(-0.5, 0.5, ny)
+    rows = [
+        {"panel": panel, "series": "surface", "name": "", "direction": 0, "x": x, "y": y, "loss": deep + x**2 + y}
+        for panel, deep in (("<b>a</b>", 1), ("b", 3)) for y in ys for x in xs
+    ]  # fmt: skip
+    rows.append(
+        {"panel": "b", "series": "clients", "name": "client 3", "direction": 0, "x": 0.5, "y": 0.2, "loss": 9.0}
+    )
+    frame = pd.DataFrame(rows).assign(accuracy=0.25, loss_error=0.0, rise_error=0.0, measured=True, residual=0.4)
+    known = {
+        "dimensions": 2, "directions": "pca", "explained": [0.7, 0.2], "eigenvalues": {}, "scale": "unit length",
+        "range": [[-2, 2], [-0.5, 0.5]], "panels": ["<b>a</b>", "b"], "spline_error": {}, "complete": True,
+        "samples": 10, "data": "holdout", "loss": "cross_entropy", "part": "all", "normalisation": "none",
+        "batch": "free", "seed": 0,
+    }  # fmt: skip
+    return Measured(frame, {**known, **about})
+
+
+def click(button):
+    button._handle_custom_msg({"event": "click"}, [])
+
+
+# The view
+
+
+def test_the_view_carries_every_number_once():
+    result = bowls()
+    view = LandscapeView(result)
+    numbers = np.frombuffer(view.grids, "<f4").reshape(2, 2, 3, 5)  # panel, loss or accuracy, rows, columns
+    assert np.allclose(numbers[1, 0], result.surface("b")[2])
+    assert np.allclose(numbers[0, 1], 0.25)
+    first, second = view.panels
+    assert (first["nx"], first["ny"], first["x"], first["y"]) == (5, 3, [-2, 2], [-0.5, 0.5])
+    assert first["axes"] == ["principal component 1 (70 %)", "principal component 2 (20 %)"]
+    assert first["marks"] == []
+    assert second["marks"][0] == {
+        "series": "clients", "name": "client 3", "x": 0.5, "y": 0.2, "loss": 9.0, "accuracy": 0.25, "residual": 0.4,
+    }  # fmt: skip
+
+
+def test_what_is_not_finite_reaches_the_browser_and_the_picture():
+    result = bowls()
+    for place, value in ((0, np.inf), (1, np.nan), (len(result.frame) - 1, np.nan)):
+        result.frame.loc[place, "loss"] = value
+    view = LandscapeView(result)
+    numbers = np.frombuffer(view.grids, "<f4")
+    assert np.isposinf(numbers[0])
+    assert np.isnan(numbers[1])
+    assert view.panels[1]["marks"][0]["loss"] is None
+    json.dumps(view.panels, allow_nan=False)
+    assert view.plot_options()["top"] == pytest.approx(7.5)  # the largest finite one
+    assert view.figure().png().startswith(b"\x89PNG")
+
+
+def test_view_settings_are_traits_and_steer_the_static_picture():
+    view = LandscapeView(bowls(), log=True, mode="3d", value="accuracy", shared=False)
+    assert view.plot_options() == {"value": "accuracy", "log": True, "view": "surface"}
+    for name, wrong in (("mode", "4d"), ("camera", [1.0]), ("shown", ["strangers"]), ("value", "beauty")):
+        with pytest.raises(Exception, match=name):
+            setattr(view, name, wrong)
+    flat = LandscapeView(bowls())
+    texts = [text.get_text() for text in flat.figure().axes[1].texts]
+    flat.shown = ["trajectory"]
+    assert texts
+    assert not flat.figure().axes[1].texts
+
+
+def test_the_view_has_a_picture_for_viewers_without_widgets():
+    for view in (LandscapeView(), LandscapeView(bowls())):
+        shown, _ = view._repr_mimebundle_()
+        assert shown["image/png"]
+        assert "Loss landscape" in shown["text/plain"]
+        assert "application/vnd.jupyter.widget-view+json" in shown
+
+
+def test_a_line_is_refused_by_name():
+    with pytest.raises(ValueError, match="dimensions = 1"):
+        LandscapeView(bowls(dimensions=1))
+
+
+# The panel
+
+
+def test_nothing_is_measured_before_somebody_asks(small, runs):
+    small.plane.set_state({"index": 1})
+    small.refresh()
+    small.settle()
+    assert small.job is None
+    assert small.result is None
+    assert not (runs[0].directory / "geometry").exists()
+    assert small.figure().png()
+    assert small._repr_mimebundle_()[0]["image/png"]
+
+
+def test_a_click_measures_and_shows_both_runs_at_their_own_loss(small, runs):
+    click(small.measure_button)
+    result = small.settle(60)
+    assert small.result is result
+    assert [panel["name"] for panel in small.view.panels] == ["FedAvg", "FedASAM + SWA"]
+    centre = np.frombuffer(small.view.grids, "<f4").reshape(2, 2, 3, 3)[:, 0, 1, 1]
+    assert centre == pytest.approx(result.summary()["loss"].to_numpy())
+    assert "60 samples" in small.view.caption
+    assert len(small.figure().axes) == 3
+
+
+@pytest.mark.parametrize(
+    ("plane", "more"),
+    [
+        ("random", {"trajectory": True, "clients": True, "round": "2"}),
+        ("eigen", {"span": 0.2}),
+        ("pca", {}),
+        ("plane", {}),
+    ],
+)
+def test_the_code_gives_the_same_numbers(small, runs, plane, more):
+    for name, value in {"plane": plane, **more}.items():
+        getattr(small, name).value = value
+    small.view.log = True
+    small.measure()
+    shown = small.settle(120)
+    forget(runs)
+    space = {"fl": fl, "run1": runs[0], "run2": runs[1]}
+    exec(small.code(), space)
+    again = space["landscape"]
+    pd.testing.assert_frame_equal(again.frame, shown.frame)
+    assert again.about == shown.about
+    assert "log=True" in small.code()
+    wanted = {"random": {"trajectory", "clients"}, "pca": {"trajectory", "models"}, "plane": {"models"}, "eigen": set()}
+    assert set(again.frame["series"]) == {"surface", *wanted[plane]}
+
+
+def test_the_round_slider_measures_the_model_of_then(small, runs):
+    assert list(small.round.options) == ["0", "1", "2", "3", "latest"]
+    small.round.set_state({"index": 1})
+    small.measure()
+    early = small.settle(60)
+    direct = fl.landscape(runs, limit=60, points=3, round=1, store=False)
+    pd.testing.assert_frame_equal(early.frame, direct.frame)
+
+
+def test_known_settings_are_shown_again_without_measuring(small, monkeypatch):
+    small.measure()
+    first = small.settle(60)
+    small.seed.set_state({"value": 7})
+    assert "differ" in small.note.value
+    assert small.result is first
+    small.measure()
+    second = small.settle(60)
+    assert second is not first
+    monkeypatch.setattr("flatlab.geometry.landscape", lambda *_, **__: pytest.fail("measured again"))
+    small.seed.set_state({"value": 0})
+    assert small.result is first
+    assert "seed=0" in small.code()
+    small.measure()
+    assert small.settle(60) is first
+
+
+def test_cancel_keeps_what_is_done_and_measuring_again_completes_it(small, held):
+    small.points.value = 5
+    job = small.measure()
+    report = job.report
+
+    def stop_after_seven(done, total):
+        if done == 7:
+            click(small.cancel_button)
+        return report(done, total)
+
+    job.report = stop_after_seven
+    held.set()
+    partial = small.settle(60)
+    assert not partial.about["complete"]
+    surfaces = partial.frame[partial.frame["series"] == "surface"]
+    assert surfaces["loss"].notna().sum() == 7
+    assert small.result is partial
+    assert small.figure().png()
+    assert "cancelled" in small.note.value
+    small.measure()
+    whole = small.settle(60)
+    assert whole.about["complete"]
+    assert small.result is whole
+
+
+def test_three_models_are_chosen_among_all_there_are(small, runs):
+    small.plane.value = "plane"
+    offered = dict(small.corners[0].options)
+    sampled = set(runs[0].clients(3))
+    assert offered["run 2, SWA"] == Corner("swa", 1)
+    assert {corner.client for corner in offered.values() if corner.kind == "client" and corner.run == 0} == sampled
+    for control, name in zip(small.corners, ("run 1, global", "run 2, global", "run 2, SWA"), strict=True):
+        control.value = offered[name]
+    small.measure()
+    result = small.settle(60)
+    assert list(result.marks()["name"]) == ["run 1, global", "run 2, global", "run 2, SWA"]
+    assert result.marks()["residual"].max() < 1e-3
+    small.corners[1].value = small.corners[0].value
+    small.measure()
+    with pytest.raises(ValueError, match="exactly 3"):
+        small.settle(60)
+    assert "exactly 3" in small.note.value
+    assert small.result is result
+
+
+def test_markers_are_shown_and_can_span_the_plane(small, runs):
+    tuned = runs[0].clients(3)
+    markers = {f"client {who}, tuned": model for who, model in list(tuned.items())[:2]}
+    assert small.fine_tuned.disabled
+    panel = Landscape(runs[0], markers=markers)
+    panel.points.value, panel.limit.value = 3, 60
+    panel.measure()
+    assert set(panel.settle(60).marks()["name"]) == set(markers)
+    space = {"fl": fl, "run1": runs[0], "markers": markers}
+    exec(panel.code(), space)
+    pd.testing.assert_frame_equal(space["landscape"].frame, panel.result.frame)
+    panel.fine_tuned.value, panel.plane.value = False, "plane"
+    assert set(markers) < set(dict(panel.corners[0].options))
+
+
+def test_impossible_settings_are_explained_and_shown_in_the_panel(small):
+    small.points.value = 4
+    small.measure()
+    with pytest.raises(ValueError, match="points = 4"):
+        small.settle(60)
+    assert "points = 4: an odd number" in small.note.value
+    small.points.value = 21
+    assert not small.refine.disabled
+    small.refine.value, small.points.value = True, 11
+    assert small.refine.disabled
+    assert "refine" not in small.code()
+
+
+def test_other_runs_replace_what_is_shown(small, runs):
+    small.measure()
+    small.settle(60)
+    small.show(runs[1])
+    assert small.result is None
+    assert small.view.panels == []
+    assert small.view.grids == b""
+    assert "run1," in small.code()
+    assert "run2" not in small.code()
+
+
+def test_a_measurement_of_runs_shown_no_more_is_dropped(small, runs, held):
+    job = small.measure()
+    small.show(runs[1])
+    job._stop.clear()  # as if it had been too late to cancel
+    held.set()
+    assert small.settle(60).about["complete"]
+    assert small.result is None
+
+
+# The script
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    if shutil.which("node") is None:
+        pytest.skip("no node")
+    file = tmp_path_factory.mktemp("script") / "landscape.mjs"
+    file.write_text("\n".join((HERE / name).read_text() for name in SCRIPTS))
+    return file
+
+
+def evaluate(script, expression):
+    """What a JavaScript expression over the script's functions is, by way of JSON."""
+    program = f"import * as s from {json.dumps(str(script))}; console.log(JSON.stringify({expression}))"
+    run = subprocess.run(["node", "--input-type=module", "-e", program], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+def test_the_colours_are_viridis(script):
+    from matplotlib import colormaps
+
+    places = np.linspace(0, 1, 101)
+    found = evaluate(script, f"{places.tolist()}.map(s.viridis)")
+    assert np.abs(np.array(found) - 255 * colormaps["viridis"](places)[:, :3]).max() < 4
+    assert evaluate(script, "s.viridis(NaN)") == [150, 150, 150]
+
+
+def test_scales_ignore_what_is_not_finite_and_ticks_are_round(script):
+    scale = "s.scaleOf([[1, 2, NaN], [Infinity, 100]], {})"
+    low, high, places = evaluate(
+        script, f"(x => [x.low, x.high, [1, 10, 100, 1000, NaN, Infinity].map(x.place)])({scale.format('true')})"
+    )
+    assert (low, high) == (1, 100)
+    assert places == [0, pytest.approx(0.5), 1, 1, None, None]
+    assert evaluate(script, f"({scale.format('false')}).place(50.5)") == pytest.approx(0.5)
+    assert evaluate(script, "s.scaleOf([[0, -1, 5, 50]], true).low") == 5  # a logarithm needs positive numbers
+    assert evaluate(script, "s.scaleOf([[2, 2]], false).place(2)") == 0
+    assert evaluate(script, "s.ticks({low: 0.03, high: 1.02})") == [0.2, 0.4, 0.6, 0.8, 1]
+    assert evaluate(script, "s.ticks({low: 1, high: 1e4, log: true})") == [1, 10, 100, 1000, 10000]
+    assert evaluate(script, "s.ticks({low: 1.6, high: 2.7, log: true})") == [1.75, 2, 2.25, 2.5]
+
+
+def test_contours_lie_where_the_value_is(script):
+    nx, ny = 5, 3  # value = x + 10 y
+    grid = [x + 10 * y for y in range(ny) for x in range(nx)]
+    pieces = evaluate(script, f"s.contour({grid}, {nx}, {ny}, 12.5)")
+    assert pieces
+    for x0, y0, x1, y1 in pieces:
+        assert x0 + 10 * y0 == pytest.approx(12.5)
+        assert x1 + 10 * y1 == pytest.approx(12.5)
+    assert evaluate(script, "s.contour([0, 1, NaN, 1], 2, 2, 0.5)") == []
+    saddle = evaluate(script, "s.contour([0, 1, 1, 0], 2, 2, 0.4)")
+    assert len(saddle) == 2
+    fine = evaluate(script, f"(g => [[...g.values], g.nx, g.ny])(s.finer({grid}, {nx}, {ny}, 4))")
+    assert fine[1:] == [17, 9]
+    assert fine[0] == [pytest.approx(x / 4 + 10 * y / 4) for y in range(9) for x in range(17)]
+
+
+def test_looking_from_above_shows_the_plane_and_from_the_side_the_height(script):
+    above = evaluate(script, "[[1, 0, 0], [0, 1, 0], [0, 0, 1]].map(p => s.seenFrom([-90, 90])(...p))")
+    assert np.allclose(above, [[1, 0, 0], [0, -1, 0], [0, 0, 1]], atol=1e-9)  # right, down, near
+    side = evaluate(script, "[[0, -1, 0], [0, 0, 1]].map(p => s.seenFrom([-90, 0])(...p))")
+    assert np.allclose(side, [[0, 0, 1], [0, -1, 0]], atol=1e-9)
+
+
+def test_coordinates_find_their_grid_point_in_panels_of_any_range(script):
+    assert evaluate(script, "[-2, -0.9, 2, 2.6, 5].map(x => s.nearest(x, [-2, 2], 5))") == [0, 1, 4, None, None]
+    assert evaluate(script, "[0, 1, 4].map(k => s.coordinate(k, [-2, 2], 5))") == [-2, -1, 2]
+    assert evaluate(script, "s.coordinate(1, [-0.1, 0.2], 4)") == 0  # not 3e-17
+    assert evaluate(script, "[0.5, 1234567, 1e-7, null, Infinity].map(x => s.words(x))") == [
+        "0.5", "1.23e+6", "1.00e-7", "no finite value", "no finite value",
+    ]  # fmt: skip
+    box = evaluate(script, "s.fit([0, 2], [0, 1], 200, 200)")
+    assert (box["width"], box["height"]) == (200, 100)
