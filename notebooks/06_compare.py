@@ -1,0 +1,54 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Compare two methods
+#
+# Two runs that differ in nothing but the method: same data, clients, batches and seed. The panel shows them side by side
+# in every view; *Copy as code* gives the Python that makes exactly what is on the screen. On a GPU or with patience, set
+# `FULL = True`.
+
+# %%
+import flatlab as fl
+
+FULL = False
+ROUNDS = 100 if FULL else 10
+MODEL = fl.ModelSpec(name="cnn4", width=1.0 if FULL else 0.25)
+
+data = fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=20, seed=0)
+settings = {"lr": 0.05, "momentum": 0.9}
+one = fl.train(fl.FedAvg(**settings), data, MODEL, rounds=ROUNDS, participation=0.5)
+two = fl.train(
+    fl.FedASAM(rho=0.3, eta=0.2, swa=fl.SWA(start=0.5, cycle=2, low=0.01), **settings),
+    data,
+    MODEL,
+    rounds=ROUNDS,
+    participation=0.5,
+)
+
+# %% [markdown]
+# **What to look for:** the table of differences first; then the same tab for both before the next one.
+
+# %%
+compare = fl.lab.Compare([one, two])
+compare
+
+# %% [markdown]
+# The views can be driven from cells, too. **What to look for:** one scale for both landscapes.
+
+# %%
+compare.landscape.points.value, compare.landscape.limit.value = 11, 128
+compare.landscape.measure()
+compare.landscape.settle()
+compare.landscape.figure()
+
+# %% [markdown]
+# The code of what is shown:
+
+# %%
+print(compare.code())
