@@ -54,7 +54,7 @@ from .geometry import flatness_vs_gain, hessian, landscape, path, sharpness
 from .models import Model, ModelSpec
 from .personalization import Comparison, Headless, Personalization, compare, fine_tuned, headless, personalize
 from .results import plot
-from .training import BadCheckpoint, Diverged, Evaluation, Experiment, Run, RunBusy, train
+from .training import BadCheckpoint, Diverged, Evaluation, Experiment, Run, RunBusy, SweepFailed, sweep, train
 
 __all__ = [
     "ASAM",
@@ -105,6 +105,7 @@ __all__ = [
     "Shards",
     "Source",
     "Steps",
+    "SweepFailed",
     "compare",
     "fine_tuned",
     "flatness_vs_gain",
@@ -118,5 +119,6 @@ __all__ = [
     "plot",
     "setting",
     "sharpness",
+    "sweep",
     "train",
 ]

@@ -7,6 +7,7 @@ from .experiment import Experiment, Parent
 from .federation import Diverged, Round, State
 from .run import Run, RunDone
 from .store import BadCheckpoint, RunBusy
+from .sweep import SweepFailed, sweep
 from .train import train
 
 __all__ = [
@@ -22,10 +23,12 @@ __all__ = [
     "RunDone",
     "Score",
     "State",
+    "SweepFailed",
     "Trained",
     "pick_device",
     "score",
     "score_clients",
     "score_holdout",
+    "sweep",
     "train",
 ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
+from tqdm.auto import tqdm as fitting_tqdm
 
 if TYPE_CHECKING:
     from .federation import Round
@@ -52,6 +53,17 @@ def reporter(run: Run, show: bool = True) -> Iterator[Listener | None]:
             yield _bar(bar)
     else:
         yield _log()
+
+
+@contextlib.contextmanager
+def counter(total: int, progress: bool | Callable[[int, int], object]) -> Iterator[Callable[[int], object]]:
+    """A function to be told how many of `total` rounds are done: it moves a bar (terminal, notebook), or tells you."""
+    if callable(progress):
+        yield lambda done: progress(done, total)
+        return
+    # Nothing where nobody looks: a file would get a line each time.
+    with fitting_tqdm(total=total, unit="round", disable=None if progress else True) as bar:
+        yield lambda done: bar.update(done - bar.n)
 
 
 def _bar(bar: tqdm) -> Listener:

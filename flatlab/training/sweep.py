@@ -1,0 +1,180 @@
+"""Many runs through any `concurrent.futures` executor: processes of this machine, or Dask's on a cluster.
+
+    seeds = [experiment.replace(seed=seed) for seed in range(5)]
+    runs = sweep(seeds)                                    # processes here, one a GPU, else one a core
+    runs = sweep(seeds, executor=dask_client.get_executor())
+
+A run is its directory, so a worker that dies loses the round in flight: whoever takes the run up goes on from its last
+state. Workers and caller need the same `store` and `root`, on a shared file system if they are different machines. In a
+script, call it under `if __name__ == "__main__":`, since new processes import the script.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data import FederatedDataset
+from ..declare import SettingError
+from .experiment import Experiment
+from .progress import counter
+from .run import Run
+from .store import Store
+
+RETRIES = 3  # times that a pool whose worker died is set up again
+POLL_SECONDS = 0.5
+BUSY_SECONDS = 60.0  # a worker that was given up may still be in its last round
+
+
+class SweepFailed(RuntimeError):
+    """Some runs of a sweep failed; the others are done and on disk.
+
+    Attributes:
+        errors: the exception of each failed run, by the run's id.
+    """
+
+    def __init__(self, errors: dict[str, BaseException], total: int) -> None:
+        lines = [f"{name}: {type(error).__name__}: {error}" for name, error in errors.items()]
+        super().__init__("\n".join([f"{len(errors)} of {total} runs failed; the others are done:", *lines]))
+        self.errors = errors
+
+
+def sweep(
+    experiments: Sequence[Experiment],
+    executor: Executor | None = None,
+    *,
+    store: str | Path = "runs",
+    root: str | Path = "data",
+    workers: int | None = None,
+    progress: bool | Callable[[int, int], object] = True,
+    **options: Any,
+) -> list[Run]:
+    """Train experiments side by side; those finished before are loaded.
+
+    Args:
+        experiments: what to train; equal ones are trained once.
+        executor: where; None starts processes on this machine and ends them.
+        store: folder that holds the directories of runs, seen by all workers.
+        root: folder of the data sets, seen by all workers.
+        workers: processes to start without an executor: by default one for each GPU, else one for each core.
+        progress: show one view of all runs; or a function called with the rounds done and their number.
+        options: of `Run`: device, engine, chunk, channels_last, checkpoint_every.
+
+    Returns:
+        The finished runs, in the order of `experiments`.
+
+    Raises:
+        SettingError: before any work, if an experiment cannot be run by a worker.
+        SweepFailed: after all others are done, naming the runs that failed, and why.
+        KeyboardInterrupt: after the rounds in flight; the same call goes on.
+    """
+    if workers is not None and workers < 1:
+        raise SettingError(f"workers = {workers}: must be at least 1")
+    data = _data(experiments, root)
+    wanted = [experiment.replace(data=one.spec) for experiment, one in zip(experiments, data, strict=True)]
+    todo = {experiment.id: experiment for experiment in wanted}
+    store, root = Path(store).resolve(), Path(root).resolve()
+    with counter(sum(experiment.rounds for experiment in todo.values()), progress) as show:
+
+        def watch() -> None:
+            show(sum(max(Store(store / name).checkpoints(), default=0) for name in todo))
+
+        errors = _work(todo, executor, workers, (str(store), str(root), options), watch)
+    if errors:
+        raise SweepFailed(errors, len(todo))
+    return [
+        Run(experiment, one, store=store, root=root, **options) for experiment, one in zip(wanted, data, strict=True)
+    ]
+
+
+def _data(experiments: Sequence[Experiment], root: str | Path) -> list[FederatedDataset]:
+    """The data of each experiment, each set loaded (and, if need be, downloaded) once, before any worker starts."""
+    if not experiments:
+        raise SettingError("experiments = []: needs at least one")
+    known: dict[str, FederatedDataset] = {}
+    found = []
+    for experiment in experiments:
+        if experiment.model.name == "custom":
+            raise SettingError("model = custom: workers cannot make a network that only this process has; use `train`")
+        key = experiment.data.to_json()
+        if key not in known:
+            known[key] = experiment.data.load(root)
+        found.append(known[key])
+    return found
+
+
+def _work(
+    todo: dict[str, Experiment],
+    executor: Executor | None,
+    workers: int | None,
+    fixed: tuple[str, str, dict[str, Any]],
+    watch: Callable[[], object],
+) -> dict[str, BaseException]:
+    """Have all experiments trained; the errors of those that failed, by run."""
+    errors: dict[str, BaseException] = {}
+    for attempt in range(RETRIES + 1):
+        with _pool(executor, workers, len(todo), fixed[2].get("device", "auto")) as (pool, threads):
+            waiting = {
+                pool.submit(_train, experiment.to_json(), threads, *fixed): name for name, experiment in todo.items()
+            }
+            try:
+                left = set(waiting)
+                while left:
+                    _, left = concurrent.futures.wait(left, timeout=POLL_SECONDS)
+                    watch()
+            except KeyboardInterrupt:
+                for future in waiting:
+                    future.cancel()
+                raise KeyboardInterrupt("sweep stopped; the same call goes on from the last states") from None
+        failed = {name: error for future, name in waiting.items() if (error := future.exception()) is not None}
+        # One dead worker ends a pool of processes, and with it runs that are not to blame: they are taken up again.
+        # An executor of the user's is his to mend (Dask does so by itself).
+        broken = executor is None and attempt < RETRIES
+        todo = {name: todo[name] for name, error in failed.items() if broken and isinstance(error, BrokenProcessPool)}
+        errors |= {name: error for name, error in failed.items() if name not in todo}
+        if not todo:
+            break
+    return errors
+
+
+@contextlib.contextmanager
+def _pool(
+    executor: Executor | None, workers: int | None, jobs: int, device: str | torch.device
+) -> Iterator[tuple[Executor, int | None]]:
+    """The executor to use, and how many torch threads a worker gets (None: as it likes)."""
+    if executor is not None:
+        yield executor, None
+        return
+    graphics = torch.cuda.device_count() if str(device) in ("auto", "cuda") else 0
+    cores = os.cpu_count() or 1
+    count = min(workers or graphics or cores, jobs)
+    spawn = multiprocessing.get_context("spawn")  # a fork of a process whose torch has threads can hang
+    free = spawn.Queue()
+    for number in range(count):
+        free.put(number % graphics if graphics else None)
+    with ProcessPoolExecutor(count, spawn, _claim, (free,)) as pool:
+        yield pool, max(1, cores // count)
+
+
+def _claim(free: Any) -> None:
+    """Runs first in a worker: takes one GPU for itself, if there are any."""
+    number = free.get()
+    if number is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number] if visible else str(number)
+
+
+def _train(experiment: str, threads: int | None, store: str, root: str, options: dict[str, Any]) -> None:
+    """Runs in a worker: trains one experiment to its end, from wherever it is."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    Run(Experiment.from_json(experiment), store=store, root=root, **options).to(wait=BUSY_SECONDS)
