@@ -31,8 +31,8 @@ lint: setup  ## format, style, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lab: setup  ## open JupyterLab on the notebooks
-	$(BIN)/flatlab lab notebooks
+lab: setup  ## open JupyterLab on the tour
+	$(BIN)/flatlab lab notebooks/00_tour.ipynb
 
 notebooks: setup  ## execute the notebooks' scripts into .ipynb files with pictures
 	$(BIN)/python notebooks/build.py

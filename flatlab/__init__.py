@@ -7,6 +7,9 @@ run = fl.train(fl.FedBABU(lr=0.1), data, "cnn4", rounds=60)
 fl.personalize(run, epochs=10).plot()
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from . import models
 from .algorithms import (
     ASAM,
@@ -111,6 +114,7 @@ __all__ = [
     "flatness_vs_gain",
     "headless",
     "hessian",
+    "lab",
     "landscape",
     "load",
     "models",
@@ -122,3 +126,13 @@ __all__ = [
     "sweep",
     "train",
 ]
+
+if TYPE_CHECKING:
+    from . import lab
+
+
+def __getattr__(name: str) -> Any:
+    """The lab's panels, imported when they are first asked for: workers that only compute need no widgets."""
+    if name == "lab":
+        return importlib.import_module("flatlab.lab")
+    raise AttributeError(f"module 'flatlab' has no attribute {name!r}")

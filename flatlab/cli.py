@@ -126,10 +126,11 @@ def schema(options: argparse.Namespace) -> None:
 
 
 def lab(options: argparse.Namespace) -> None:
-    """Open JupyterLab on a folder of notebooks."""
+    """Open JupyterLab on a notebook or a folder of them; it asks nobody for news or updates."""
     from jupyterlab.labapp import LabApp
 
-    LabApp.launch_instance(argv=[options.folder])
+    quiet = ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
+    LabApp.launch_instance(argv=[options.place, *quiet])
 
 
 def _summary(chosen: Run) -> None:
@@ -197,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("--hessian", action="store_true", help="top eigenvalues, trace and spectrum on the holdout")
     showing.add_argument("--landscape", action="store_true", help="loss on a random plane around the model")
     command(schema).add_argument("--json", action="store_true", help="as JSON Schema")
-    command(lab).add_argument("folder", nargs="?", default="notebooks")
+    command(lab).add_argument("place", nargs="?", default="notebooks", help="notebook or folder (default: notebooks)")
     return parser
 
 

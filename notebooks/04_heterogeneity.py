@@ -60,7 +60,7 @@ runs = {
     name: fl.train(fl.FedAvg(lr=0.05, momentum=0.9), one, MODEL, rounds=ROUNDS, participation=0.7)
     for name, one in data.items()
 }
-fl.lab.Curves(list(runs.values()), names=list(runs))
+fl.lab.Curves(list(runs.values()))
 
 # %% [markdown]
 # ## Who pulls where

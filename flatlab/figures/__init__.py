@@ -23,9 +23,9 @@ from ..training import Run
 from .cohort import cohort_table, draw_cohort
 from .curves import METRICS, XS, draw_comparison, draw_headless, draw_personalization, draw_runs, draw_table
 from .gains import draw_gains
-from .hessian import draw_along, draw_clients, draw_spectrum, draw_top, draw_trace
+from .hessian import draw_along, draw_clients, draw_spectrum, draw_together, draw_top, draw_trace
 from .landscape import draw_landscape
-from .live import draw_missing, frame, stacked
+from .live import Frames, draw_missing, frame, stacked
 from .partition import draw_partition
 from .paths import draw_flatness, draw_path, draw_sharpness
 from .style import Drawing, paper_style, save
@@ -34,6 +34,7 @@ __all__ = [
     "METRICS",
     "XS",
     "Drawing",
+    "Frames",
     "cohort_table",
     "draw",
     "draw_cohort",
@@ -72,7 +73,7 @@ _DRAWINGS: dict[type, Callable[..., Drawing]] = {
     Eigenvalues: draw_top,
     Spectrum: draw_spectrum,
     Trace: draw_trace,
-    dict: draw_spectrum,
+    dict: draw_together,
     HessianAlong: draw_along,
     ClientHessians: draw_clients,
     Landscape: draw_landscape,

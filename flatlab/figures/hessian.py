@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -52,16 +52,9 @@ def draw_trace(results: Trace | Mapping[str, Trace]) -> Drawing:
     return fig
 
 
-def draw_spectrum(results: Spectrum | Mapping[str, Any]) -> Drawing:
-    """Densities of all eigenvalues on one scale, logarithmic upwards; each node is widened to a Gaussian.
-
-    A mapping from names may also hold eigenvalues, traces, or sharpness along runs, to be drawn together.
-    """
+def draw_spectrum(results: Spectrum | Mapping[str, Spectrum]) -> Drawing:
+    """Densities of all eigenvalues on one scale, logarithmic upwards; each node is widened to a Gaussian."""
     several = _named(results)
-    first = next(iter(several.values()))
-    for kind, draw in ((Eigenvalues, draw_top), (Trace, draw_trace), (HessianAlong, draw_along)):
-        if isinstance(first, kind):
-            return draw(several)
     fig = figure(PAGE if len(several) > 1 else COLUMN + 1, 2.8)
     axis = fig.subplots()
     highest = 0.0
@@ -70,7 +63,7 @@ def draw_spectrum(results: Spectrum | Mapping[str, Any]) -> Drawing:
         axis.plot(curve["eigenvalue"], curve["density"], label=name, **style)
         highest = max(highest, curve["density"].max())
     axis.set(yscale="log", ylim=(1e-6 * highest, 2 * highest), xlabel="eigenvalue", ylabel="density")
-    about = first.about
+    about = next(iter(several.values())).about
     steps = f"{about['steps']} steps × {about['probes']}; kernel {100 * WIDTH:g} % of the range. "
     _finish(fig, axis, several, steps)
     return fig
@@ -96,6 +89,22 @@ def draw_along(results: HessianAlong | Mapping[str, HessianAlong]) -> Drawing:
             axis.legend()
     note(fig, _measured(next(iter(several.values())).about))
     return fig
+
+
+def draw_together(results: Mapping[str, Any]) -> Drawing:
+    """Results of one kind by name in one figure: spectra, eigenvalues, traces, or sharpness along runs.
+
+    Raises:
+        TypeError: if they are of several kinds, or of another.
+    """
+    together: dict[type, Callable[[Any], Drawing]] = {
+        Spectrum: draw_spectrum, Eigenvalues: draw_top, Trace: draw_trace, HessianAlong: draw_along,
+    }  # fmt: skip
+    kinds = {type(result) for result in results.values()}
+    if len(kinds) != 1 or not kinds <= together.keys():
+        found, known = (", ".join(sorted(kind.__name__ for kind in some)) or "nothing" for some in (kinds, together))
+        raise TypeError(f"there is no drawing for a mapping to {found}: all of one kind, of {known}")
+    return together[kinds.pop()](results)
 
 
 def draw_clients(result: ClientHessians) -> Drawing:

@@ -33,8 +33,9 @@ def draw_landscape(
     top: float | None = None,
     view: str = "contour",
     columns: int = 3,
+    scale: str = "shared",
 ) -> Drawing:
-    """The panels of a landscape on one scale; a marked model's fill is its own loss, on the colours of the surface.
+    """The panels of a landscape; a marked model's fill is its own loss, on the colours of the surface.
 
     Args:
         result: what `landscape` measured.
@@ -44,16 +45,25 @@ def draw_landscape(
         top: values above it are drawn as this one, as the papers do where a corner explodes.
         view: "contour" or "surface" (in perspective).
         columns: panels in a row.
+        scale: "shared" by all panels, or "own": each panel's colours and heights are from its lowest to its highest.
 
     Raises:
-        ValueError: if value or view is unknown.
+        ValueError: if value, view or scale is unknown.
     """
     if value not in ("loss", "accuracy") or view not in ("contour", "surface"):
         raise ValueError(f"value = {value!r}, view = {view!r}: 'loss' or 'accuracy'; 'contour' or 'surface'")
+    if scale not in ("shared", "own"):
+        raise ValueError(f"scale = {scale!r}: 'shared' or 'own'")
     if result.about["dimensions"] == 1:
         fig = _lines(result, log, top)
     else:
-        fig = _planes(result, value, _scale(result, value, log, top), levels, view, columns)
+        surfaces = result.frame[result.frame["series"] == "surface"]
+        several = {name: surfaces.loc[surfaces["panel"] == name, value] for name in result.about["panels"]}
+        if scale == "own":
+            scales = {name: _scale(values, log, top, cut=True) for name, values in several.items()}
+        else:
+            scales = dict.fromkeys(several, _scale(surfaces[value], log, top))
+        fig = _planes(result, value, scales, levels, view, columns)
     note(fig, caption(result.about))
     return fig
 
@@ -81,15 +91,22 @@ def note(fig: Figure, text: str) -> None:
     fig.supxlabel("\n".join(lines), fontsize=6, color="0.35", x=0.01, ha="left")
 
 
-def _scale(result: Landscape, value: str, log: bool, top: float | None) -> Normalize:
-    values = result.frame.loc[result.frame["series"] == "surface", value]
-    low = float(values.min())
-    high = max(float(values.max()) if top is None else top, low + 1e-9)
+def _scale(values: pd.Series, log: bool, top: float | None, cut: bool = False) -> Normalize:
+    """From the lowest value to the highest, or to `top`; with `cut`, only if some are higher."""
+    low, high = float(values.min()), float(values.max())
+    if top is not None and not (cut and high < top):
+        high = top
+    high = max(high, low + 1e-9)
     return LogNorm(max(low, 1e-6), high) if log else Normalize(low, high)
 
 
 def _planes(
-    result: Landscape, value: str, scale: Normalize, levels: int | Sequence[float], view: str, columns: int
+    result: Landscape,
+    value: str,
+    scales: dict[str, Normalize],
+    levels: int | Sequence[float],
+    view: str,
+    columns: int,
 ) -> Drawing:
     panels, flat = result.about["panels"], view == "contour"
     across = min(columns, len(panels))
@@ -99,33 +116,56 @@ def _planes(
     shape = (high - low) / (right - left) if flat else 0.9
     fig = figure(PAGE if across > 1 else 4.8, 0.45 + rows * (0.65 + side * shape))
     axes = fig.subplots(rows, across, squeeze=False, subplot_kw={} if flat else {"projection": "3d"}).ravel()
-    ends = (float(scale.vmin or 0), float(scale.vmax or 1))
-    space = np.geomspace if isinstance(scale, LogNorm) else np.linspace
-    steps = space(*ends, levels + 1) if isinstance(levels, int) else np.asarray(levels, dtype=float)
     for axis, panel in zip(axes, panels, strict=False):
         xs, ys, values = result.surface(panel, value)
-        values = values.clip(*ends)
+        scale = scales[panel]
         if flat:
-            _contours(axis, xs, ys, values, steps, scale)
+            _contours(axis, xs, ys, values.clip(*_ends(scale)), _steps(scale, levels), scale)
             _marks(axis, result.marks(panel), value, scale)
         else:
-            colours = colormaps["viridis"](scale(values))
-            axis.plot_surface(
-                *np.meshgrid(xs, ys), values, facecolors=colours, rstride=1, cstride=1, lw=0.1, shade=False
-            )
-            axis.set(zlim=ends)
-            axis.view_init(elev=35, azim=-60)
-            axis.set_box_aspect(None, zoom=0.88)
-        axis.set(xlabel=_axis_name(result.about, panel, 0), ylabel=_axis_name(result.about, panel, 1))
+            _surface(axis, xs, ys, values.clip(*_ends(scale)), scale)
+        axis.set(xlabel=axis_name(result.about, panel, 0), ylabel=axis_name(result.about, panel, 1))
         axis.set_title(panel)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    cut = "max" if result.frame[value].max() > ends[1] else "neither"
-    ticks = steps[:: max(1, len(steps) // 6)] if isinstance(scale, LogNorm) else None
-    shown = list(axes[: len(panels)])
-    bar = fig.colorbar(ScalarMappable(scale, "viridis"), ax=shown, label=value, ticks=ticks, format="%.3g", extend=cut)
-    bar.minorticks_off()
+    if len({id(scale) for scale in scales.values()}) == 1:
+        _bar(fig, list(axes[: len(panels)]), scales[panels[0]], value, levels, result.frame[value].max())
+    else:
+        for axis, panel in zip(axes, panels, strict=False):
+            highest = result.frame.loc[result.frame["panel"] == panel, value].max()
+            _bar(fig, [axis], scales[panel], value, levels, highest)
     return fig
+
+
+def _ends(scale: Normalize) -> tuple[float, float]:
+    return float(scale.vmin or 0), float(scale.vmax or 1)
+
+
+def _steps(scale: Normalize, levels: int | Sequence[float]) -> Values:
+    """The values of the contour lines."""
+    if not isinstance(levels, int):
+        return np.asarray(levels, dtype=float)
+    space = np.geomspace if isinstance(scale, LogNorm) else np.linspace
+    return space(*_ends(scale), levels + 1)
+
+
+def _bar(
+    fig: Drawing, axes: list[Axes], scale: Normalize, value: str, levels: int | Sequence[float], highest: float
+) -> None:
+    """The colours' key beside the axes that they belong to."""
+    steps = _steps(scale, levels)
+    ticks = steps[:: max(1, len(steps) // 6)] if isinstance(scale, LogNorm) else None
+    cut = "max" if highest > _ends(scale)[1] else "neither"
+    bar = fig.colorbar(ScalarMappable(scale, "viridis"), ax=axes, label=value, ticks=ticks, format="%.3g", extend=cut)
+    bar.minorticks_off()
+
+
+def _surface(axis: Any, xs: Values, ys: Values, values: Values, scale: Normalize) -> None:
+    colours = colormaps["viridis"](scale(values))
+    axis.plot_surface(*np.meshgrid(xs, ys), values, facecolors=colours, rstride=1, cstride=1, lw=0.1, shade=False)
+    axis.set(zlim=_ends(scale))
+    axis.view_init(elev=35, azim=-60)
+    axis.set_box_aspect(None, zoom=0.88)
 
 
 def _contours(axis: Axes, xs: Values, ys: Values, values: Values, steps: Values, scale: Normalize) -> None:
@@ -167,7 +207,8 @@ def _label(axis: Axes, x: float, y: float, text: str, residual: float) -> None:
     )  # fmt: skip
 
 
-def _axis_name(about: dict[str, Any], panel: str, axis: int) -> str:
+def axis_name(about: dict[str, Any], panel: str, axis: int) -> str:
+    """What lies along an axis of a panel, with the share of variance or the eigenvalue if there is one."""
     if about["explained"]:
         return f"principal component {axis + 1} ({100 * about['explained'][axis]:.0f} %)"
     if about["directions"] in ("eigen", "own-eigen"):
@@ -203,7 +244,7 @@ def _lines(result: Landscape, log: bool, top: float | None) -> Drawing:
     if log:
         losses.set(yscale="log", ylim=(0.95 * max(low, 1e-6), 1.05 * high))
     hits.set(ylabel="accuracy (%)")
-    name = _axis_name(result.about, taken[0], 0) if len(taken) == 1 else "coordinate along the direction"
+    name = axis_name(result.about, taken[0], 0) if len(taken) == 1 else "coordinate along the direction"
     for axis in (losses, hits):
         axis.set_xlabel(name)
     losses.legend(title=f"mean ± std, {repeats} directions" if repeats > 1 else None, title_fontsize=7)

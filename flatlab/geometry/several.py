@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from flatlab.geometry.subject import aim, need_run
 from flatlab.geometry.target import Loss, Target, cross_entropy
+from flatlab.training import Run, labels
 
 Progress = Callable[[int, int], object]
 
@@ -24,12 +25,13 @@ def named(subjects: Any) -> dict[str, Any]:
     if isinstance(subjects, Mapping):
         found = {str(name): subject for name, subject in subjects.items()}
     else:
-        several = subjects if isinstance(subjects, Iterable) and not _is_one(subjects) else [subjects]
+        several = list(subjects if isinstance(subjects, Iterable) and not _is_one(subjects) else [subjects])
+        runs = [subject for subject in several if isinstance(subject, Run)]
+        told = {id(run): label for run, label in zip(runs, labels(runs), strict=True)}
         found = {}
         for number, subject in enumerate(several, 1):
-            name = (
-                f"model {number}" if isinstance(subject, nn.Module) else str(getattr(subject, "name", f"run {number}"))
-            )
+            plain = f"model {number}" if isinstance(subject, nn.Module) else getattr(subject, "name", f"run {number}")
+            name = told.get(id(subject), str(plain))
             found[name if name not in found else f"{name} ({number})"] = subject
     if not found:
         raise ValueError("models = []: at least one model or run is needed")

@@ -11,8 +11,9 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+T = TypeVar("T")
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 
@@ -33,6 +34,7 @@ class Job:
         progress: what `report` was last called with: how much is done, of how much.
         result: of `work`, once done. A job that was cancelled while running keeps what the measurement returned.
         error: the exception that ended it, if one did.
+        listener_error: what `changed` raised last, if it did: that does not end the work.
     """
 
     def __init__(self, work: Callable[[Job], Any], changed: Callable[[Job], None] | None = None) -> None:
@@ -40,6 +42,7 @@ class Job:
         self.progress = (0, 0)
         self.result: Any = None
         self.error: BaseException | None = None
+        self.listener_error: Exception | None = None
         self._work, self._changed = work, changed
         self._stop, self._over = threading.Event(), threading.Event()
 
@@ -89,7 +92,7 @@ class Job:
             try:
                 self._changed(self)
             except Exception as error:  # a listener that fails to draw must not end the work
-                self.error = self.error or error
+                self.listener_error = error
 
 
 _jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -100,8 +103,12 @@ _thread: threading.Thread | None = None
 
 def submit(work: Callable[[Job], Any], changed: Callable[[Job], None] | None = None) -> Job:
     """Queue a piece of work; returns at once."""
+    return enqueue(Job(work, changed))
+
+
+def enqueue(job: Job) -> Job:
+    """Queue a job that was made before, so that whoever made it could note it before it begins."""
     global _thread
-    job = Job(work, changed)
     with _lock:
         _live.add(job)
         if _thread is None:
@@ -109,6 +116,11 @@ def submit(work: Callable[[Job], Any], changed: Callable[[Job], None] | None = N
             _thread.start()
         _jobs.put(job)
     return job
+
+
+def call(work: Callable[[], T]) -> T:
+    """Do a piece of work on the compute thread and wait for its result; at once if this is that thread."""
+    return work() if on_compute_thread() else submit(lambda _: work()).wait()
 
 
 def on_compute_thread() -> bool:

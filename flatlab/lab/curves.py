@@ -37,8 +37,8 @@ class Curves(Panel):
     def __init__(self, runs: Run | Iterable[Run]) -> None:
         super().__init__()
         self._lock = threading.RLock()
-        self._drawing: figures.Drawing | None = None
-        self._drawn: Any = None
+        self._frames: figures.Frames | None = None
+        self._framed: Any = None  # what the layout of the frames depends on
         self._known: dict[str, str] = {}
         self._opened: dict[str, Run] = {}
         self.runs = as_runs(runs)
@@ -139,11 +139,14 @@ class Curves(Panel):
 
     def _redraw(self) -> None:
         runs, options = self.shown, self.state()
-        frame = ([run.id for run in runs], options["metrics"])  # what the layout depends on
-        kept = self._drawing if frame == self._drawn else None
-        self._drawing, self._drawn = figures.draw(runs, **options, onto=kept), frame
-        wide, high = self._drawing.get_size_inches()
-        self.picture.value = figures.frame(self._drawing, dpi=1.5 * min(WIDTH / wide, HEIGHT / high))
+        framed = ([run.id for run in runs], options["metrics"])
+        if self._frames is None or framed != self._framed:
+            self._frames, self._framed = figures.Frames(figures.draw(runs, **options)), framed
+        else:
+            figures.draw(runs, **options, onto=self._frames.drawing)
+        wide, high = self._frames.drawing.get_size_inches()
+        sharp = 1.5 if all(run.done for run in runs) else 1  # for dense screens, where no next frame is waiting
+        self.picture.value = self._frames.png(dpi=sharp * min(WIDTH / wide, HEIGHT / high))
 
     def _list_store(self) -> None:
         own = {run.id for run in self.runs}

@@ -9,19 +9,22 @@ panel.result, panel.figure(), panel.code()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import ipywidgets as widgets
 from torch import nn
+from traitlets import link
 
 from .. import figures, geometry
 from ..personalization.finetune import as_runs
 from ..training import Run
 from .clipboard import CopyCode
-from .code import call, code_for, run_names
+from .code import call, code_for
 from .compute import Job
-from .panel import Panel
+from .panel import Panel, Picture
+from .request import Corner, Place, Request, Tuning
+from .rounds import fitted, offer_rounds, round_slider
 from .view import LandscapeView
 
 PLANES = [
@@ -30,29 +33,8 @@ PLANES = [
     ("trajectory (PCA)", "pca"),
     ("through three models", "plane"),
 ]
-
-
-def fitted(width: int) -> dict[str, Any]:
-    """Options of a control of fixed width whose label takes no more than it needs."""
-    layout = widgets.Layout(width=f"{width}px", max_width="100%")
-    return {"layout": layout, "style": {"description_width": "initial"}}
-
-
-def round_slider() -> widgets.SelectionSlider:
-    """Chooses among the rounds that `offer_rounds` puts into it."""
-    return widgets.SelectionSlider(
-        options=["latest"], description="Round", continuous_update=False, **fitted(200),
-        tooltip="The model as it was after this round, of those with a checkpoint",
-    )  # fmt: skip
-
-
-def offer_rounds(slider: widgets.SelectionSlider, runs: Sequence[Run]) -> None:
-    """The rounds of which all runs have a checkpoint by now, and each run's latest; the choice stays if it can."""
-    common = [*map(str, sorted(set.intersection(*(set(run.checkpoints) for run in runs)))), "latest"]
-    if list(slider.options) != common:
-        chosen = slider.value
-        slider.options = common
-        slider.value = chosen if chosen in common else "latest"
+POINTS = {2: 11, 1: 41}  # on an axis, by dimensions
+TUNED = 3  # at most so many clients of a run are fine-tuned
 
 
 def _tick(description: str, tooltip: str) -> widgets.Checkbox:
@@ -60,83 +42,16 @@ def _tick(description: str, tooltip: str) -> widgets.Checkbox:
     return widgets.Checkbox(False, description=description, tooltip=tooltip, indent=False, layout=layout)
 
 
-class Corner(NamedTuple):
-    """One of three models that span a plane: which of the runs' ("global", "swa", "client", "marker"), and where."""
-
-    kind: str
-    run: int = 0
-    client: int = -1
-    marker: str = ""
-
-    def label(self, runs: Sequence[Run]) -> str:
-        """How the plane calls it."""
-        if self.kind == "marker":
-            return self.marker
-        what = {"global": "global", "swa": "SWA", "client": f"client {self.client}"}[self.kind]
-        return what if len(runs) == 1 else f"run {self.run + 1}, {what}"
-
-    def model(self, runs: Sequence[Run], markers: Mapping[str, nn.Module], round: int) -> nn.Module:
-        """The model as of a round."""
-        if self.kind == "marker":
-            return markers[self.marker]
-        run = runs[self.run]
-        return run.clients(round)[self.client] if self.kind == "client" else run.model(round, which=self.kind)
-
-    def code(self, round: int) -> str:
-        """The Python for `model`."""
-        if self.kind == "marker":
-            return f"markers[{self.marker!r}]"
-        run = f"run{self.run + 1}"
-        return (
-            f"{run}.clients({round})[{self.client}]"
-            if self.kind == "client"
-            else f"{run}.model({round}, which={self.kind!r})"
-        )
-
-
-class Request(NamedTuple):
-    """What to measure.
-
-    Attributes:
-        options: of `fl.landscape`, as plain values.
-        corners: the three models of a plane, each with its name and round; none if the runs themselves are shown.
-        markers: whether the models given as markers are shown.
-    """
-
-    options: dict[str, Any]
-    corners: tuple[tuple[str, Corner, int], ...]
-    markers: bool
-
-    def measure(
-        self, runs: Sequence[Run], markers: Mapping[str, nn.Module], progress: Callable[[int, int], object]
-    ) -> geometry.Landscape:
-        """The landscape asked for."""
-        more: dict[str, Any] = {"markers": markers} if self.markers else {}
-        subjects: Any = list(runs)
-        if self.corners:
-            subjects = {name: corner.model(runs, markers, round) for name, corner, round in self.corners}
-            more["source"] = runs[0].data
-        return geometry.landscape(subjects, **self.options, **more, progress=progress)
-
-    def code(self, count: int) -> str:
-        """The Python that measures the same of `run1` to `run<count>`."""
-        subjects = run_names(count)
-        if self.corners:
-            models = [f"{name!r}: {corner.code(round)}" for name, corner, round in self.corners]
-            subjects = f"{{{', '.join(models)}}}"
-        more = ["source=run1.data"] * bool(self.corners) + ["markers=markers"] * self.markers
-        return call("fl.landscape", subjects, *more, **self.options)
-
-
 class Landscape(Panel):
-    """Loss and accuracy on planes through the models of runs. Nothing is measured before somebody asks for it.
+    """Loss and accuracy on planes or lines through the models of runs. Nothing is measured before somebody asks for it.
 
     Args:
         runs: a run or several; compared ones share samples, draws and range.
-        markers: more models to show or to lay a plane through, e.g. fine-tuned ones, by name.
+        markers: more models to mark, or to lay a plane through, by name.
 
     Attributes:
-        view: the `LandscapeView`; its traits say how the result is looked at.
+        view: the `LandscapeView` of planes; its traits say how the result is looked at.
+        lines: the picture of lines, in its place.
         result: the `Landscape` that is shown, None before the first.
     """
 
@@ -147,6 +62,7 @@ class Landscape(Panel):
         self.markers = dict(markers or {})
         self.view = LandscapeView()
         self._known: dict[str, geometry.Landscape] = {}
+        self.result: geometry.Landscape | None = None
         self._request: Request | None = None  # the settings behind the result
         self.plane = widgets.Dropdown(
             options=PLANES, description="Plane", tooltip="Which directions of weight space to look along", **fitted(215)
@@ -159,7 +75,7 @@ class Landscape(Panel):
             500, 1, 1_000_000, description="Samples", tooltip="At most so many, drawn with the seed", **fitted(130)
         )
         self.points = widgets.BoundedIntText(
-            11, 3, 201, step=2, description="Points", tooltip="On each axis, an odd number", **fitted(115)
+            POINTS[2], 3, 201, step=2, description="Points", tooltip="On each axis, an odd number", **fitted(115)
         )
         self.span = widgets.FloatText(
             0.0, description="Span", step=0.1, **fitted(105),
@@ -174,8 +90,26 @@ class Landscape(Panel):
         self.clients = _tick(
             "With clients", "Mark the models of the clients sampled in this round, after their local training"
         )
-        self.fine_tuned = _tick("With fine-tuned", "Mark the models given as markers=..., e.g. fine-tuned ones")
-        self.fine_tuned.value, self.fine_tuned.disabled = bool(self.markers), not self.markers
+        self.fine_tuned = _tick(
+            "With fine-tuned", f"Mark at most {TUNED} of these clients' models, fine-tuned from the global one"
+        )
+        self.epochs = widgets.BoundedIntText(
+            5, 1, 1000, description="Epochs", tooltip="Of fine-tuning a client", **fitted(100)
+        )
+        self.lr = widgets.BoundedFloatText(
+            0.001, min=1e-6, max=10, description="lr", step=0.001, tooltip="Learning rate of fine-tuning", **fitted(90)
+        )
+        self.dimensions = widgets.Dropdown(
+            options=[("planes", 2), ("lines", 1)], description="Show", **fitted(130),
+            tooltip="The loss on a plane, or along a line (not through three models)",
+        )  # fmt: skip
+        self.repeats = widgets.BoundedIntText(
+            1, 1, 100, description="Repeats", tooltip="How many random lines: their mean and spread", **fitted(115)
+        )
+        self.log_scale = _tick("log", "Logarithmic scale")
+        link((self.view, "log"), (self.log_scale, "value"))
+        self.lines = Picture(820, 360)
+        self._flat = widgets.VBox([self.log_scale, self.lines])
         self.corners = [
             widgets.Dropdown(description=f"Model {k + 1}", tooltip="The plane goes through this model", **fitted(245))
             for k in range(3)
@@ -190,31 +124,31 @@ class Landscape(Panel):
         self.copy_code = CopyCode(lambda: f"{code_for(self.runs)}\n{self.code()}\n", self.blame)
         wrap = widgets.Layout(flex_flow="row wrap", width="100%", align_items="center", grid_gap="0 10px")
         self._three = widgets.HBox(self.corners, layout=widgets.Layout(flex_flow="row wrap", width="100%"))
-        asked = [self.plane, self.data, self.limit, self.points, self.span, self.seed, self.round]
-        marked = [self.refine, self.trajectory, self.clients, self.fine_tuned, self.measure_button]
+        asked = [self.plane, self.dimensions, self.repeats, self.data, self.limit, self.points, self.span, self.seed]
+        asked.append(self.round)
+        marked = [self.refine, self.trajectory, self.clients, self.fine_tuned, self.epochs, self.lr]
+        row = widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="0 14px")
         self.fill(
             widgets.HBox(asked, layout=wrap),
             self._three,
-            widgets.HBox(marked, layout=widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="0 14px")),
+            widgets.HBox([*marked, self.measure_button], layout=row),
             self.view,
+            self._flat,
             self.copy_code,
         )
         self.show(runs)
-        for control in (*asked, *marked[:-1], *self.corners):
+        for control in (*asked, *marked, *self.corners):
             control.observe(self._changed, "value")
+        self.dimensions.observe(self._points_for, "value")
+        self.log_scale.observe(lambda _: self._draw_lines(), "value")
         self._changed()
-
-    @property
-    def result(self) -> geometry.Landscape | None:
-        """The landscape that is shown."""
-        return self.view.result
 
     def show(self, runs: Run | Iterable[Run]) -> None:
         """Look at other runs; what was measured of the old ones goes away."""
         self.cancel()
         self.runs = as_runs(runs)
         self._known, self._request = {}, None
-        self.view.show(None)
+        self._display(None)
         self.refresh()
 
     def refresh(self) -> None:
@@ -234,18 +168,26 @@ class Landscape(Panel):
             options["span"] = self.span.value
         if self.refine.value and not self.refine.disabled:
             options["refine"] = True
-        corners: tuple[tuple[str, Corner, int], ...] = ()
+        corners: tuple[Place, ...] = ()
         if plane == "plane":
             chosen = [control.value for control in self.corners]
-            corners = tuple((one.label(self.runs), one, self._round_of(one.run)) for one in chosen)
+            corners = tuple(Place(one, self._round_of(one.run), *self._tuning()) for one in chosen)
         else:
+            if self.dimensions.value == 1:
+                options["dimensions"] = 1
+                if self.repeats.value > 1 and plane == "random":
+                    options["repeats"] = self.repeats.value
             if round is not None:
                 options["round"] = round
             if self.trajectory.value and plane != "pca":
                 options["trajectory"] = True
             if self.clients.value:
                 options["clients"] = min(self._round_of(k) for k in range(len(self.runs)))
-        return Request(options, corners, bool(self.markers) and self.fine_tuned.value)
+        tunings = [
+            Tuning(k, tuple(self._to_tune(k)), self._round_of(k), *self._tuning())
+            for k in range(len(self.runs) if self.fine_tuned.value else 0)
+        ]
+        return Request(options, corners, tuple(tunings), bool(self.markers))
 
     def measure(self) -> Job:
         """Measure what the controls ask for, in the background; what is known already is shown at once."""
@@ -268,7 +210,8 @@ class Landscape(Panel):
         """What is shown and how: the settings of the measurement, and the view's."""
         view = {name: getattr(self.view, name) for name in ("value", "mode", "log", "shared", "shown", "camera")}
         request = self._request or self.request()
-        return {**request.options, "models": [name for name, _, _ in request.corners], **view}
+        tuned = [tuning._asdict() for tuning in request.tunings]
+        return {**request.options, "models": request.names(len(self.runs)), "fine_tuned": tuned, **view}
 
     def code(self) -> str:
         """The Python that makes what is shown: `run1`, `run2`, ... are the runs, `markers` the models given.
@@ -276,12 +219,18 @@ class Landscape(Panel):
         Before the first measurement, what the controls ask for.
         """
         request = self._request or self.request()
-        drawn = call("landscape.plot", **self.view.plot_options())
+        line = request.options.get("dimensions") == 1
+        drawn = call("landscape.plot", **(self._line_options() if line else self.view.plot_options()))
         return f"landscape = {request.code(len(self.runs))}\n{drawn}"
 
     def figure(self) -> figures.Drawing:
         """The static picture of what is shown; empty before the first measurement."""
+        if self.result is not None and self.view.result is None:
+            return self.result.plot(**self._line_options())
         return self.view.figure()
+
+    def _line_options(self) -> dict[str, Any]:
+        return {"log": True} if self.log_scale.value else {}
 
     def _changed(self, _: Any = None) -> None:
         apart = self.plane.value != "plane"
@@ -289,7 +238,8 @@ class Landscape(Panel):
             self._offer_corners()
         self._three.layout.display = "none" if apart else "flex"
         self.refine.disabled = self.points.value < 21
-        self.clients.disabled = not apart
+        self.clients.disabled = self.dimensions.disabled = not apart
+        self.repeats.disabled = self.plane.value != "random" or self.dimensions.value == 2
         self.trajectory.disabled = self.plane.value in ("plane", "pca")  # one has none, the other always
         known = self._known.get(self._key())
         if known is not None and known is not self.result:
@@ -299,8 +249,25 @@ class Landscape(Panel):
 
     def _present(self, request: Request, result: geometry.Landscape) -> None:
         self._request = request
-        self.view.show(result)
+        self._display(result)
         self.say("")
+
+    def _display(self, result: geometry.Landscape | None) -> None:
+        """Planes are shown in the view, lines as a picture in its place."""
+        self.result = result
+        line = result is not None and result.about["dimensions"] == 1
+        self.view.show(None if line else result)
+        self._draw_lines()
+        self.view.layout.display, self._flat.layout.display = ("none", "") if line else ("", "none")
+
+    def _draw_lines(self) -> None:
+        if self.result is not None and self.view.result is None:
+            self.lines.draw(self.figure())
+
+    def _points_for(self, change: Any) -> None:
+        """A line takes more points than a plane has on an axis, unless somebody chose how many."""
+        if self.points.value == POINTS[change["old"]]:
+            self.points.value = POINTS[change["new"]]
 
     def _key(self) -> str:
         return repr((self.request(), [run.round for run in self.runs]))
@@ -313,8 +280,11 @@ class Landscape(Panel):
     def _round_of(self, run: int) -> int:
         return self.runs[run].round if self.round.value == "latest" else int(self.round.value)
 
+    def _tuning(self) -> tuple[int, float]:
+        return self.epochs.value, float(f"{self.lr.value:.6g}")
+
     def _offer_corners(self) -> None:
-        corners = [(corner.label(self.runs), corner) for corner in self._corners()]
+        corners = [(corner.label(len(self.runs)), corner) for corner in self._corners()]
         for k, control in enumerate(self.corners):
             if list(control.options) != corners:
                 chosen = control.value
@@ -329,7 +299,16 @@ class Landscape(Panel):
             found.append(Corner("global", k))
             if run.experiment.algorithm.swa:
                 found.append(Corner("swa", k))
-            history = run.history
-            sampled = history[(history["round"] == self._round_of(k)) & (history["split"] == "train")]
-            found += [Corner("client", k, client) for client in sorted(set(sampled["client"]) - {-1})]
+            found += [Corner("client", k, client) for client in self._sampled(k)]
+            found += [Corner("tuned", k, client) for client in self._to_tune(k)]
         return found + [Corner("marker", marker=name) for name in self.markers]
+
+    def _sampled(self, run: int) -> list[int]:
+        """The clients of the round chosen."""
+        history = self.runs[run].history
+        sampled = history[(history["round"] == self._round_of(run)) & (history["split"] == "train")]
+        return sorted(set(sampled["client"]) - {-1})
+
+    def _to_tune(self, run: int) -> list[int]:
+        """Some of them; before the first round, and where no client trains, the first of all."""
+        return (self._sampled(run) or list(range(self.runs[run].data.clients)))[:TUNED]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import ipywidgets
 
 from .. import figures
-from .compute import Job, on_compute_thread, submit
+from .compute import Job, enqueue, on_compute_thread
 
 
 class Picture(ipywidgets.Image):
@@ -58,6 +59,7 @@ class Panel(ipywidgets.VBox):
         self.cancel_button.layout.visibility = "hidden"
         self.cancel_button.on_click(lambda _: self.cancel())
         self.job: Job | None = None
+        self._shown = 0.0  # when progress was shown last
 
     def fill(self, *parts: ipywidgets.Widget) -> None:
         """Put the panel's parts above its progress and its note."""
@@ -84,9 +86,8 @@ class Panel(ipywidgets.VBox):
             return result
 
         self.say(f"{what} …")
-        job = submit(all_of_it, lambda job: self._follow(job, what))
-        self.job = job
-        return job
+        self.job = Job(all_of_it, lambda job: self._follow(job, what))
+        return enqueue(self.job)
 
     def cancel(self) -> None:
         """End the work in the background, if there is any."""
@@ -119,10 +120,13 @@ class Panel(ipywidgets.VBox):
     def _follow(self, job: Job, what: str) -> None:
         if job is not self.job:
             return
+        done, total = job.progress
         busy = job.state in ("waiting", "running")
+        if busy and 0 < done < total and time.monotonic() - self._shown < 0.2:
+            return  # a measurement may report thousands of times a second
+        self._shown = time.monotonic()
         for widget in (self.meter, self.cancel_button):
             widget.layout.visibility = "visible" if busy else "hidden"
-        done, total = job.progress
         self.meter.max, self.meter.value = max(total, 1), done
         if job.error is not None:
             self.blame(job.error)
@@ -139,5 +143,8 @@ class Panel(ipywidgets.VBox):
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         data = dict(data)
         data["text/plain"] = f"{self.name} panel of flatlab"
-        data["image/png"] = base64.b64encode(self.figure().png()).decode()
+        try:
+            data["image/png"] = base64.b64encode(self.figure().png()).decode()
+        except Exception as error:  # without a picture the live view is still of use
+            self.blame(error)
         return data, metadata

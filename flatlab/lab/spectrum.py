@@ -22,8 +22,8 @@ from ..training import Run
 from .clipboard import CopyCode
 from .code import call, code_for
 from .compute import Job
-from .landscape import fitted, offer_rounds, round_slider
 from .panel import Panel, Picture
+from .rounds import fitted, offer_rounds, round_slider
 from .table import html_table
 
 Quantity = Literal["spectrum", "top", "trace", "along"]

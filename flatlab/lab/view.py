@@ -17,7 +17,7 @@ import numpy as np
 import traitlets
 
 from .. import figures
-from ..figures.landscape import _axis_name, caption
+from ..figures.landscape import axis_name, caption
 from ..geometry import Landscape
 
 HERE = Path(__file__).parent
@@ -82,7 +82,7 @@ class LandscapeView(anywidget.AnyWidget):
                 self.caption = f"{caption(result.about)} Grey: not measured, or not finite."
 
     def plot_options(self) -> dict[str, Any]:
-        """The options of `Landscape.plot` that draw what the view shows (always on one scale)."""
+        """The options of `Landscape.plot` that draw what the view shows, from its own angle."""
         options: dict[str, Any] = {}
         if self.value != "loss":
             options["value"] = self.value
@@ -90,6 +90,8 @@ class LandscapeView(anywidget.AnyWidget):
             options["log"] = True
         if self.mode == "3d":
             options["view"] = "surface"
+        if not self.shared and len(self.panels) != 1:
+            options["scale"] = "own"
         if self.result is not None:
             values = self.result.frame.loc[self.result.frame["series"] == "surface", self.value]
             if np.isinf(values).any():  # a diverged corner must not swallow the scale
@@ -126,7 +128,7 @@ def _panel(result: Landscape, name: str) -> dict[str, Any]:
         "ny": len(ys),
         "x": [float(xs[0]), float(xs[-1])],
         "y": [float(ys[0]), float(ys[-1])],
-        "axes": [_axis_name(result.about, name, axis) for axis in (0, 1)],
+        "axes": [axis_name(result.about, name, axis) for axis in (0, 1)],
         "marks": [{key: _plain(cell) for key, cell in mark.items()} for mark in marks.to_dict("records")],
     }
 

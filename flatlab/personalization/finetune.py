@@ -19,7 +19,7 @@ from ..algorithms import FedAvg, Local, Part
 from ..declare import SettingError
 from ..models import Model
 from ..results import Result
-from ..training import Diverged, Run, Score, State, Trained, score_clients
+from ..training import Diverged, Run, Score, State, Trained, labels, score_clients
 
 
 @dataclass(frozen=True)
@@ -206,9 +206,9 @@ def _scores(
 ) -> Iterator[list[dict[str, Any]]]:
     """Rows of the result, a few clients and an epoch at a time; `order` is where a client's curve belongs."""
     first = 0
-    for run, wanted in zip(runs, clients, strict=True):
+    for run, label, wanted in zip(runs, labels(runs), clients, strict=True):
         at = run_round(run, round)
-        made_of = {"run": run.id, "name": run.name, "seed": run.experiment.seed, "round": at}
+        made_of = {"run": run.id, "name": label, "seed": run.experiment.seed, "round": at}
         for rows, epoch, found in _epochs(run, tuner, epochs, at, wanted):
             yield [
                 {

@@ -5,6 +5,7 @@ from .engine import pick_device
 from .evaluate import Evaluation, Score, score, score_clients, score_holdout
 from .experiment import Experiment, Parent
 from .federation import Diverged, Round, State
+from .labels import labels
 from .run import Run, RunDone
 from .store import BadCheckpoint, RunBusy
 from .sweep import SweepFailed, sweep
@@ -25,6 +26,7 @@ __all__ = [
     "State",
     "SweepFailed",
     "Trained",
+    "labels",
     "pick_device",
     "score",
     "score_clients",

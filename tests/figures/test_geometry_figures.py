@@ -16,6 +16,7 @@ from flatlab.geometry.landscape import Landscape
 from flatlab.geometry.path import Path
 from flatlab.geometry.sharpness import Sharpness
 from flatlab.geometry.spectrum import Spectrum
+from flatlab.results import plot
 
 MEASURED = {
     "samples": 100, "data": "holdout", "loss": "cross_entropy", "part": "all", "normalisation": "batch statistics",
@@ -68,6 +69,19 @@ def test_panels_share_one_scale_and_a_mark_shows_its_own_loss(value):
     assert "0.4 off the plane" in words(fig)
 
 
+def test_each_panel_may_have_a_scale_of_its_own():
+    fig = draw_landscape(landscape(), scale="own")
+    highest = {axis.get_title(): axis.collections[0].norm.vmax for axis in fig.axes[:2]}
+    assert highest == {"a": pytest.approx(2), "b": pytest.approx(6)}
+    assert len(fig.axes) == 4  # two keys to the colours
+    cut = draw_landscape(landscape(), scale="own", top=4.0)
+    assert [axis.collections[0].norm.vmax for axis in cut.axes[:2]] == [pytest.approx(2), 4]
+    heights = [axis.get_zlim()[1] for axis in draw_landscape(landscape(), scale="own", view="surface").axes[:2]]
+    assert heights == [pytest.approx(2), pytest.approx(6)]
+    with pytest.raises(ValueError, match="scale = 'mine'"):
+        draw_landscape(landscape(), scale="mine")
+
+
 def test_the_caption_says_what_was_measured():
     said = words(draw_landscape(landscape(spline_error={"a": {"loss": 0.0012}}, complete=False))).replace("\n", " ")
     for part in (
@@ -111,6 +125,10 @@ def test_the_rest_draws():
     nodes = pd.DataFrame({"probe": 0, "node": [-1.0, 0.0, 9.0], "weight": [0.1, 0.8, 0.1]})
     spectrum = Spectrum(nodes, {**MEASURED, "steps": 3, "probes": 1})
     assert len(draw_spectrum({"a": spectrum, "b": spectrum}).axes[0].lines) == 2
+    assert len(plot({"a": spectrum, "b": spectrum}).axes[0].lines) == 2
+    for strange in ({"a": spectrum, "b": Eigenvalues(pairs, MEASURED)}, {"a": 3}, {}):
+        with pytest.raises(TypeError, match="all of one kind"):
+            plot(strange)
     along = pd.DataFrame({"round": [0, 5], "quantity": ["lambda_1", "trace"], "value": [1.0, 9.0], "error": 0.1})
     assert len(draw_along(HessianAlong(along, MEASURED)).axes) == 2
     clients = pd.DataFrame({"client": [4, 2], "quantity": "lambda_1", "value": [3.0, 1.0], "error": 0.1})

@@ -178,3 +178,30 @@ def test_a_frame_is_a_png_of_the_drawing_and_stacks(runs):
     assert len(np.unique(np.asarray(picture.convert("L")))) > 5
     both = figures.stacked([fig, figures.draw_missing("nothing yet")])
     assert len(both.axes) == 2 and both.get_figheight() == pytest.approx(2.4 + 2.6, rel=0.02)
+
+
+def test_frames_show_what_the_drawing_has_become(runs):
+    early = fl.Run.open(runs[0].directory, runs[0].data).rewind(2)
+    frames = figures.Frames(fl.plot(early, final=True))
+    first = frames.png(dpi=90)
+    assert Image.open(io.BytesIO(first)).size == tuple(np.floor(90 * frames.drawing.get_size_inches()).astype(int))
+    assert frames.png(dpi=90) == first
+    fl.plot(runs[0], final=True, onto=frames.drawing)
+    later = frames.png(dpi=90)
+    whole = figures.Frames(fl.plot(runs[0], final=True)).png(dpi=90)
+    assert later != first
+    pixels = [np.asarray(Image.open(io.BytesIO(png)).convert("L"), dtype=int) for png in (later, whole)]
+    assert (np.abs(pixels[0] - pixels[1]) > 64).mean() < 0.002  # but for the layout, the same as drawn at once
+    assert words(frames.drawing) == words(fl.plot(runs[0], final=True))
+
+
+def test_an_axis_goes_from_tick_to_tick_and_a_legend_is_kept(runs):
+    fig = fl.plot(runs[0], final=True)
+    for axes in fig.axes:
+        assert {*axes.get_ylim()} <= {*axes.get_yticks()}
+    legend = fig.axes[0].get_legend()
+    fl.plot(runs[1], final=True, onto=fig)
+    assert fig.axes[0].get_legend() is legend
+    assert f": {100 * values(runs[1]).iloc[-1]:.3g}" in legend.get_texts()[0].get_text()
+    fl.plot(fl.Run.open(runs[0].directory, runs[0].data).rewind(1), final=True, onto=fig)
+    assert fig.axes[0].get_legend() is not legend  # a dot instead of a line

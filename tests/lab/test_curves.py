@@ -79,19 +79,19 @@ def test_refresh_follows_a_run_in_training_and_keeps_size_and_range(data, tmp_pa
     ranges = set()
     for _ in run:
         panel.refresh()
-        ranges.add(panel._drawing.axes[0].get_xlim())
+        ranges.add(panel._frames.drawing.axes[0].get_xlim())
     assert panel.picture.value != before and ranges == {(0.0, 3.0)}
     assert size == (panel.picture.layout.width, panel.picture.layout.height)
-    assert len(panel._drawing.axes[0].lines) == 1
+    assert len(panel._frames.drawing.axes[0].lines) == 1
 
 
 def test_a_frame_keeps_the_axes_of_the_one_before(runs):
     panel = Curves(runs)
-    axes = panel._drawing.axes
+    axes = panel._frames.drawing.axes
     panel.refresh()
-    assert panel._drawing.axes == axes
+    assert panel._frames.drawing.axes == axes
     panel.metrics.value = ("loss",)
-    assert len(panel._drawing.axes) == 1
+    assert len(panel._frames.drawing.axes) == 1
 
 
 def test_show_replaces_the_runs_and_callbacks_may_come_from_any_thread(runs):

@@ -14,7 +14,8 @@ import flatlab as fl
 from flatlab.geometry.landscape import Landscape as Measured
 from flatlab.geometry.points import Points
 from flatlab.lab.compute import submit
-from flatlab.lab.landscape import Corner, Landscape
+from flatlab.lab.landscape import Landscape
+from flatlab.lab.request import Corner
 from flatlab.lab.view import HERE, SCRIPTS, LandscapeView
 
 
@@ -25,7 +26,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def runs(data, tmp_path_factory):
-    model = fl.ModelSpec(name="cnn4", width=0.25)
+    model = fl.ModelSpec(name="cnn4", width=0.125)
     store = tmp_path_factory.mktemp("runs")
     algorithms = (fl.FedAvg(), fl.FedASAM(swa=fl.SWA(start=0.5, cycle=1)))
     return [fl.train(one, data, model, rounds=3, participation=0.5, store=store) for one in algorithms]
@@ -37,7 +38,7 @@ def small(runs, monkeypatch):
     monkeypatch.setattr(Points, "_faster_format", lambda *_: torch.contiguous_format)  # measured: rounds differently
     forget(runs)
     panel = Landscape(runs)
-    panel.points.value, panel.limit.value = 3, 60
+    panel.points.value, panel.limit.value = 3, 40
     return panel
 
 
@@ -114,7 +115,7 @@ def test_what_is_not_finite_reaches_the_browser_and_the_picture():
 
 def test_view_settings_are_traits_and_steer_the_static_picture():
     view = LandscapeView(bowls(), log=True, mode="3d", value="accuracy", shared=False)
-    assert view.plot_options() == {"value": "accuracy", "log": True, "view": "surface"}
+    assert view.plot_options() == {"value": "accuracy", "log": True, "view": "surface", "scale": "own"}
     for name, wrong in (("mode", "4d"), ("camera", [1.0]), ("shown", ["strangers"]), ("value", "beauty")):
         with pytest.raises(Exception, match=name):
             setattr(view, name, wrong)
@@ -159,7 +160,7 @@ def test_a_click_measures_and_shows_both_runs_at_their_own_loss(small, runs):
     assert [panel["name"] for panel in small.view.panels] == ["FedAvg", "FedASAM + SWA"]
     centre = np.frombuffer(small.view.grids, "<f4").reshape(2, 2, 3, 3)[:, 0, 1, 1]
     assert centre == pytest.approx(result.summary()["loss"].to_numpy())
-    assert "60 samples" in small.view.caption
+    assert "40 samples" in small.view.caption
     assert len(small.figure().axes) == 3
 
 
@@ -194,7 +195,7 @@ def test_the_round_slider_measures_the_model_of_then(small, runs):
     small.round.set_state({"index": 1})
     small.measure()
     early = small.settle(60)
-    direct = fl.landscape(runs, limit=60, points=3, round=1, store=False)
+    direct = fl.landscape(runs, limit=40, points=3, round=1, store=False)
     pd.testing.assert_frame_equal(early.frame, direct.frame)
 
 
@@ -260,19 +261,101 @@ def test_three_models_are_chosen_among_all_there_are(small, runs):
     assert small.result is result
 
 
-def test_markers_are_shown_and_can_span_the_plane(small, runs):
-    tuned = runs[0].clients(3)
-    markers = {f"client {who}, tuned": model for who, model in list(tuned.items())[:2]}
-    assert small.fine_tuned.disabled
+def test_markers_are_shown_and_can_span_the_plane(runs):
+    markers = {f"client {who}, tuned": model for who, model in list(runs[0].clients(3).items())[:2]}
     panel = Landscape(runs[0], markers=markers)
-    panel.points.value, panel.limit.value = 3, 60
+    panel.points.value, panel.limit.value = 3, 40
+    panel.fine_tuned.value = True
     panel.measure()
-    assert set(panel.settle(60).marks()["name"]) == set(markers)
+    assert set(markers) < set(panel.settle(60).marks()["name"])
     space = {"fl": fl, "run1": runs[0], "markers": markers}
     exec(panel.code(), space)
     pd.testing.assert_frame_equal(space["landscape"].frame, panel.result.frame)
-    panel.fine_tuned.value, panel.plane.value = False, "plane"
+    panel.plane.value = "plane"
     assert set(markers) < set(dict(panel.corners[0].options))
+
+
+def test_fine_tuned_clients_are_marked_and_the_code_gives_the_same_numbers(small, runs):
+    small.fine_tuned.value, small.lr.value, small.epochs.value = True, 0.05, 1
+    small.round.value = "2"
+    click(small.measure_button)
+    shown = small.settle(60)
+    sampled = [
+        sorted(set(run.history.query("round == 2 and split == 'train' and client >= 0")["client"])) for run in runs
+    ]
+    marks = shown.marks("FedASAM + SWA").set_index("name")
+    expected = [f"run {k}, client {who}, fine-tuned" for k in (1, 2) for who in sampled[k - 1]]
+    assert list(marks.index) == expected
+    assert set(marks["series"]) == {"markers"}
+    assert small.state()["fine_tuned"][1] == {
+        "run": 1, "clients": tuple(sampled[1]), "round": 2, "epochs": 1, "lr": 0.05,
+    }  # fmt: skip
+    forget(runs)
+    space = {"fl": fl, "run1": runs[0], "run2": runs[1]}
+    exec(small.code(), space)
+    pd.testing.assert_frame_equal(space["landscape"].frame, shown.frame)
+    small.lr.value = 0.01
+    assert "differ" in small.note.value
+
+
+def test_a_fine_tuned_mark_has_the_loss_of_that_model(small, runs):
+    small.show(runs[0])
+    small.fine_tuned.value, small.epochs.value = True, 1
+    small.measure()
+    marks = small.settle(60).marks().set_index("name")["loss"]
+    one = int(marks.index[0].split(" ")[1].strip(","))
+    tuned = fl.fine_tuned(runs[0], [one], 1, lr=0.001)[one]
+    alone = fl.landscape(tuned, source=runs[0].data, limit=40, points=3, store=False).summary()["loss"][0]
+    assert marks.iloc[0] == pytest.approx(alone, rel=1e-4)
+
+
+def test_a_plane_may_go_through_fine_tuned_clients_of_every_run(small, runs):
+    small.plane.value, small.epochs.value, small.lr.value = "plane", 1, 0.05
+    offered = dict(small.corners[0].options)
+    tuned = [name for name in offered if "fine-tuned" in name]
+    assert {offered[name].run for name in tuned} == {0, 1}
+    chosen = ["run 1, global", tuned[0], tuned[-1]]
+    for control, name in zip(small.corners, chosen, strict=True):
+        control.value = offered[name]
+    small.measure()
+    shown = small.settle(60)
+    assert list(shown.marks()["name"]) == chosen == small.state()["models"]
+    forget(runs)
+    space = {"fl": fl, "run1": runs[0], "run2": runs[1]}
+    exec(small.code(), space)
+    pd.testing.assert_frame_equal(space["landscape"].frame, shown.frame)
+
+
+def test_lines_are_a_picture_in_place_of_the_view(small, runs):
+    small.show(runs[0])
+    small.points.value = 11
+    small.dimensions.value = 1
+    assert small.points.value == 41
+    assert not small.repeats.disabled
+    small.points.value, small.repeats.value = 5, 2
+    small.measure()
+    shown = small.settle(60)
+    assert (small.view.layout.display, small._flat.layout.display) == ("none", "")
+    assert shown.about["dimensions"] == 1
+    assert shown.frame["direction"].nunique() == 2
+    assert [axes.get_ylabel() for axes in small.figure().axes] == ["loss", "accuracy (%)"]
+    before = small.lines.value
+    assert bytes(before).startswith(b"\x89PNG")
+    small.log_scale.value = True
+    assert small.lines.value != before
+    assert small.figure().axes[0].get_yscale() == "log"
+    forget(runs)
+    space = {"fl": fl, "run1": runs[0]}
+    exec(small.code(), space)
+    pd.testing.assert_frame_equal(space["landscape"].frame, shown.frame)
+    assert small.code().endswith("landscape.plot(log=True)")
+    small.dimensions.value, small.points.value = 2, 3
+    small.measure()
+    small.settle(60)
+    assert (small.view.layout.display, small._flat.layout.display) == ("", "none")
+    small.plane.value = "plane"
+    assert small.dimensions.disabled
+    assert small.repeats.disabled
 
 
 def test_impossible_settings_are_explained_and_shown_in_the_panel(small):

@@ -1,0 +1,328 @@
+"""`Controls`: widgets made from a declaration of settings; they cannot drift from what is validated and hashed.
+
+controls = Controls(fl.FedBABU())       # or a class, or a family: Controls(fl.Partition)
+controls.value                          # the settings, or SettingError
+controls.problems                       # {"swa.cycle": "swa.cycle = 9: must fit ..."}, shown beside the controls too
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import ipywidgets
+import traitlets
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from ..declare import Declared, Family, SettingError, rows
+from .fields import Field, Group, Maybe, Menu, Number, Words, complaint, described, switch
+
+# "Shards.per_client = 3: ...", "swa.cycle = 9: ..." and "Experiment: swa: ..." name the setting that is wrong.
+_NAMED = re.compile(r"(?:[A-Z]\w*(?:\.|: ))?([a-z_]\w*(?:\.[a-z_]\w*)*)(?:[.\[][^=]*)?(?: = .*?)?: (.*)", re.DOTALL)
+_FEW = 4  # settings up to which a group is not folded
+
+
+class Controls(ipywidgets.VBox):
+    """A control for every setting of a declaration, validated as it changes.
+
+    Args:
+        declared: settings to start from, or their class; an abstract family gets a menu of its kinds, with only the
+            chosen kind's own settings below.
+        family: where `declared` is a kind, the family to choose from.
+        label: what the menu of kinds is called.
+        first: by class, the settings that are seen at first; the others are folded. By default a kind's own.
+        hide: names of settings, at any depth, that have no control and keep the value they are given.
+        choices: by dotted name, the values of a menu in place of free text.
+
+    Attributes:
+        changed: counts changes; observe it.
+        valid: whether there is no problem; observe it.
+        fields: the control of each setting, by name.
+        kind: the menu of kinds, if there is one.
+    """
+
+    changed = traitlets.Int(0)
+    valid = traitlets.Bool(True)
+
+    def __init__(
+        self,
+        declared: Declared | type[Declared],
+        *,
+        family: type[Family] | None = None,
+        label: str = "kind",
+        first: Mapping[type[Declared], Sequence[str]] | None = None,
+        hide: Sequence[str] = (),
+        choices: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
+        super().__init__(layout=ipywidgets.Layout(width="100%"))
+        self._first, self._hide, self._choices = dict(first or {}), tuple(hide), dict(choices or {})
+        self._built: dict[type[Declared], tuple[dict[str, Field], ipywidgets.VBox]] = {}
+        self._general = ipywidgets.HTML(layout=ipywidgets.Layout(display="none", width="100%"))
+        self._own: dict[str, str] = {}  # what validation found, by field; "" for all
+        self._told: dict[str, str] = {}  # what others complained about
+        self._value: Declared | None = None
+        self._class: type[Declared] | None = None
+        self._hidden: dict[str, Any] = {}
+        self._quiet = True
+        self.fields: dict[str, Field] = {}
+        self.kind: ipywidgets.Dropdown | None = None
+        given = declared if isinstance(declared, Declared) else None
+        chosen = declared if isinstance(declared, type) else type(declared)
+        if isinstance(declared, type) and issubclass(declared, Family) and declared.abstract:
+            family, chosen = declared, next(iter(declared.members().values()))
+        if family is not None:
+            self._members = family.members()
+            tooltip = f"{(family.__doc__ or label).splitlines()[0]} Known: {', '.join(self._members)}"
+            names = [(name.replace("_", " "), name) for name in self._members]
+            self.kind = ipywidgets.Dropdown(options=names, **described(label, tooltip))
+            self.kind.value = chosen.model_fields["kind"].default
+            self.kind.observe(self._choose, "value")
+        self._put(chosen, given)
+        self._quiet = False
+        self._validate()
+
+    @property
+    def value(self) -> Any:
+        """The settings.
+
+        Raises:
+            SettingError: with every problem, if there is one.
+        """
+        if self._value is None:
+            raise SettingError("; ".join(self.problems.values()) or "some settings are wrong")
+        return self._value
+
+    @value.setter
+    def value(self, settings: Declared) -> None:
+        self._quiet = True
+        try:
+            if self.kind is not None:
+                self.kind.value = type(settings).model_fields["kind"].default
+            self._put(type(settings), settings)
+        finally:
+            self._quiet = False
+        self._changed_inside()
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What is wrong, by the dotted name of the setting; "" where it is about all of them."""
+        found = dict(self._own) | self._told
+        for name, inner in self._inner():
+            found |= {f"{name}.{path}" if path else name: text for path, text in inner.problems.items()}
+        return found
+
+    def complain(self, message: str) -> None:
+        """Show what turned out to be wrong outside, beside the setting that the message names, until it changes."""
+        match = _NAMED.match(message)
+        if match is None or not self._point(match[1].split("."), message):
+            self._told[""] = message
+        self._show()
+
+    def control(self, path: str) -> Any:
+        """The control of a setting by its dotted name: a `Field`, or `Controls` of nested settings."""
+        name, _, rest = path.partition(".")
+        inner = dict(self._inner())
+        if name in inner and (rest or name not in self.fields):
+            return inner[name].control(rest)
+        field = self.fields[name]
+        if rest:
+            raise KeyError(path)
+        return inner.get(name, field)
+
+    # Making them
+
+    def _put(self, chosen: type[Declared], settings: Declared | None) -> None:
+        if chosen not in self._built:
+            self._built[chosen] = self._build(chosen, settings)
+        elif settings is not None:
+            for name, field in self._built[chosen][0].items():
+                field.write(getattr(settings, name))
+        hidden = [name for name in chosen.model_fields if name in self._hide]
+        if settings is not None or chosen is not self._class:
+            self._hidden = {} if settings is None else {name: getattr(settings, name) for name in hidden}
+        self._class = chosen
+        self.fields, body = self._built[chosen]
+        self.children = [self._general, body]
+        if self.kind is not None:
+            body.layout.border_left = "2px solid var(--jp-border-color1, #bbb)"
+            body.layout.padding = "0 0 0 4px"
+            self.children = [self.kind, self._general, body]
+
+    def _build(self, chosen: type[Declared], settings: Declared | None) -> tuple[dict[str, Field], ipywidgets.VBox]:
+        tooltips = {row["name"]: _tooltip(row) for row in rows(chosen)}
+        fields = {}
+        for name, info in chosen.model_fields.items():
+            if name == "kind" or name in self._hide:
+                continue
+            value = _default(info) if settings is None else getattr(settings, name)
+            field = fields[name] = self._field(name, info.annotation, info, tooltips[name])
+            field.write(value)
+            field.listen(self._changed_inside)
+        first = self._first.get(chosen)
+        if first is None:
+            base = next((self._first[parent] for parent in chosen.__mro__ if parent in self._first), ())
+            own = chosen.__annotations__ if issubclass(chosen, Family) or len(fields) > _FEW else fields
+            first = [name for name in fields if name in own or name in base]
+        shown = [fields[name].widget for name in first if name in fields]
+        folded = [field.widget for name, field in fields.items() if name not in first]
+        if folded:
+            inside = ipywidgets.VBox(folded, layout=ipywidgets.Layout(width="100%"))
+            more = ipywidgets.Accordion([inside], layout=ipywidgets.Layout(width="auto"))
+            more.set_title(0, "More settings")
+            more.add_class("flatlab-more")
+            shown.append(more)
+        return fields, ipywidgets.VBox(shown, layout=ipywidgets.Layout(width="100%"))
+
+    def _field(self, name: str, annotation: Any, info: FieldInfo, tooltip: str) -> Field:
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        if name in self._choices:
+            return Menu(name, self._choices[name], tooltip)
+        if get_origin(annotation) in (Union, UnionType) and NoneType in get_args(annotation):
+            kinds = [part for part in get_args(annotation) if part is not NoneType]
+            if len(kinds) == 1:
+                # Settings inside have a heading of their own; a number stands beside the switch that names it.
+                inside = name if isinstance(kinds[0], type) and issubclass(kinds[0], Family) else ""
+                return Maybe(
+                    name, tooltip, lambda: self._field(inside, kinds[0], info, tooltip), _start(kinds[0], info)
+                )
+        if get_origin(annotation) is Literal:
+            return Menu(name, get_args(annotation), tooltip)
+        if isinstance(annotation, type) and issubclass(annotation, Declared):
+            below = f"{name}."
+            inner = {key.removeprefix(below): value for key, value in self._choices.items() if key.startswith(below)}
+            family = annotation if issubclass(annotation, Family) else None
+            options: dict[str, Any] = {"first": self._first, "hide": self._hide, "choices": inner}
+            return Group(
+                lambda value: Controls(value, family=family, label=name, **options),
+                "" if family else name,
+                tooltip,
+            )
+        if annotation is bool:
+            return switch(name, tooltip)
+        if annotation in (int, float):
+            span: Any = extra.get("span")
+            return Number(name, tooltip, annotation is int, span, bool(extra.get("log")))
+        return Words(name, tooltip, plain=annotation is str)
+
+    # What happens when they change
+
+    def _choose(self, change: dict[str, Any]) -> None:
+        if self._quiet:
+            return
+        self._quiet = True
+        try:
+            old, before = self._class, self.fields
+            chosen = self._members[change["new"]]
+            self._put(chosen, None)
+            # What a person has set goes along, but for what makes the one kind and the other what they are.
+            special = {name for one in (old, chosen) if one for name in one.__annotations__}
+            for name in before.keys() & self.fields.keys() - special:
+                value = _read(before[name])
+                if value is not _WRONG:
+                    self.fields[name].write(value)
+        finally:
+            self._quiet = False
+        self._changed_inside()
+
+    def _changed_inside(self) -> None:
+        if not self._quiet:
+            self._validate()
+            self.changed += 1
+
+    def _validate(self) -> None:
+        assert self._class is not None
+        self._forget()
+        self._own, self._value = {}, None
+        values = dict(self._hidden)
+        for name, field in self.fields.items():
+            try:
+                values[name] = field.read()
+            except SettingError as error:
+                if not isinstance(field, Group | Maybe) or field.controls is None:
+                    self._own[name] = str(error)  # nested settings show theirs themselves
+                values[name] = _WRONG
+        if _WRONG not in values.values():
+            try:
+                self._value = self._class(**values)
+            except SettingError as error:
+                self._blame(str(error))
+        self._show()
+
+    def _blame(self, text: str) -> None:
+        for line in text.splitlines():
+            match = _NAMED.match(line)
+            path = match[1].split(".") if match else [""]
+            if match and path[0] in self.fields and not isinstance(self.fields[path[0]], Group | Maybe):
+                said = f"{path[0]} = {_read(self.fields[path[0]])!r}: {match[2]}"
+                self._own[path[0]] = f"{self._own[path[0]]}; or {match[2]}" if path[0] in self._own else said
+            elif not self._point(path, re.sub(r"^[A-Z]\w*: ", "", line)):
+                self._own[""] = line
+
+    def _point(self, path: list[str], message: str) -> bool:
+        """Put a message beside the setting at `path`, here or further inside."""
+        inner = dict(self._inner())
+        if path[0] in self.fields:
+            if not (len(path) > 1 and path[0] in inner and inner[path[0]]._point(path[1:], message)):
+                self._told[path[0]] = message
+                self._show()
+            return True
+        return any(controls._point(path, message) for controls in inner.values())
+
+    def _forget(self) -> None:
+        self._told = {}
+        for _, inner in self._inner():
+            if inner._told or inner._inner():
+                inner._forget()
+                inner._show()
+
+    def _show(self) -> None:
+        for name, field in self.fields.items():
+            field.mark(self._told.get(name) or self._own.get(name, ""))
+        general = self._told.get("") or self._own.get("", "")
+        self._general.value, self._general.layout.display = complaint(general), "" if general else "none"
+        self.valid = self._value is not None and not self.problems
+
+    def _inner(self) -> list[tuple[str, Controls]]:
+        return [
+            (name, field.controls)
+            for name, field in self.fields.items()
+            if isinstance(field, Group | Maybe) and field.controls
+        ]
+
+
+_WRONG = object()
+
+
+def _read(field: Field) -> Any:
+    try:
+        return field.read()
+    except SettingError:
+        return _WRONG
+
+
+def _tooltip(row: dict[str, Any]) -> str:
+    parts = [
+        row["help"],
+        f"allowed: {row['allowed']}" if row["allowed"] else "",
+        f"unit: {row['unit']}" if row["unit"] else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _default(info: FieldInfo) -> Any:
+    return _start(info.annotation, info) if info.default is PydanticUndefined else info.default
+
+
+def _start(annotation: Any, info: FieldInfo) -> Any:
+    """A value to begin with where the declaration has none."""
+    if isinstance(annotation, type) and issubclass(annotation, Declared):
+        return annotation  # `Controls` of a class begin with its defaults
+    if annotation in (int, float):
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        span: Any = extra.get("span", (1, 1))
+        low, high = span
+        return annotation(min(max(1, low), high))
+    return ""

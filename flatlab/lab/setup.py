@@ -1,0 +1,187 @@
+"""The left side of the lab: an experiment as controls, and a picture of who holds what under these settings."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import traitlets
+
+from .. import figures
+from ..algorithms import Algorithm, FedAvg
+from ..data import DataSpec, Dirichlet, FederatedDataset, Fixed, Source, load
+from ..data.federated import federate
+from ..data.sources import TORCHVISION
+from ..declare import SettingError
+from ..models import ModelSpec
+from ..training import Experiment
+from .controls import Controls
+from .panel import Panel, Picture
+
+WIDTH = 344  # pixels
+# What is seen of each part at first; the rest is folded. Kinds of a family show their own settings, too.
+FIRST: dict[Any, tuple[str, ...]] = {
+    Experiment: ("data", "model", "algorithm", "rounds", "participation", "seed"),
+    DataSpec: ("name", "partition", "clients"),
+    ModelSpec: ("name", "width"),
+    Algorithm: ("lr", "epochs", "local", "swa"),
+}
+# The folded settings are many: their titles are to be seen, not to fill the column.
+STYLE = (
+    "<style>.flatlab-more .jupyter-widget-Collapse-header{padding:0 6px;border:none;background:none;font-weight:normal}"
+    ".flatlab-more .jupyter-widget-Collapse-contents{padding:0 0 0 6px;border:none}</style>"
+)
+NETWORKS = ("cnn4", "lenet", "mobilenet", "resnet18", "resnet20")  # a user's own comes with its run
+
+
+class Setup(Panel):
+    """Controls of an experiment with a live picture of its partition.
+
+    Args:
+        data: a data set to start from, shared out or not; else handwritten digits.
+        root: folder of the data sets.
+        settings: of the experiment to start from, beside the data.
+
+    Attributes:
+        controls: the controls; `controls.control("algorithm.lr")` is one of them.
+        ready: whether a run can be made of them; observe it.
+    """
+
+    name = "Setup"
+    ready = traitlets.Bool(True)
+
+    def __init__(
+        self,
+        data: FederatedDataset | Source | None = None,
+        root: str | Path = "data",
+        **settings: Any,
+    ) -> None:
+        super().__init__()
+        self._root = Path(root)
+        self._source = data if isinstance(data, Source) else None
+        self._made: dict[str, FederatedDataset] = {}
+        self._refused: dict[str, str] = {}
+        self._drawn: FederatedDataset | None = None
+        spec = DataSpec(
+            name=self._source.name if self._source else "digits", partition=Dirichlet(alpha=0.3), clients=20
+        )
+        if isinstance(data, FederatedDataset):
+            spec = data.spec
+        start: dict[str, Any] = {"algorithm": FedAvg(), "rounds": 40, "participation": 0.5} | settings
+        experiment = bare(Experiment(data=spec, **start))
+        if isinstance(data, FederatedDataset):
+            self._made[experiment.data.to_json()] = data
+        own = {file.stem for file in self._root.glob("*.npz")}
+        names = list(dict.fromkeys([experiment.data.name, "digits", *TORCHVISION, *sorted(own)]))
+        networks = list(dict.fromkeys([experiment.model.name, *NETWORKS]))
+        self.controls = Controls(
+            experiment,
+            first=FIRST,
+            hide=("parent", "fingerprint", "digest", *(["model"] if experiment.model.name == "custom" else [])),
+            choices={"data.name": names, "model.name": networks},
+        )
+        self.picture = Picture(WIDTH - 24, 236)
+        self.facts = ipywidgets.HTML(layout=ipywidgets.Layout(width="100%", min_height="3.2em"))
+        style = ipywidgets.HTML(STYLE, layout=ipywidgets.Layout(display="none"))
+        self.fill(style, self.picture, self.facts, self.controls)
+        self.controls.observe(lambda _: self._look(), "changed")
+        self._look()
+
+    @property
+    def experiment(self) -> Experiment:
+        """The settings as they stand.
+
+        Raises:
+            SettingError: if something is wrong with them.
+        """
+        return self.controls.value
+
+    @experiment.setter
+    def experiment(self, experiment: Experiment) -> None:
+        self.controls.value = bare(experiment)
+
+    def dataset(self, spec: DataSpec) -> FederatedDataset:
+        """The data set of a specification, made once. It may be downloaded; call it on the compute thread.
+
+        Raises:
+            SettingError: if it cannot be made.
+        """
+        key = spec.to_json()
+        if key not in self._made:
+            mine = self._source is not None and self._source.name == spec.name
+            self._made[key] = federate(self._source if mine and self._source else load(spec.name, self._root), spec)
+            while len(self._made) > 12:  # a slider passes through many
+                self._made.pop(next(iter(self._made)))
+        return self._made[key]
+
+    def figure(self) -> figures.Drawing:
+        """Who holds what."""
+        return (self._drawn or self.dataset(self.experiment.data)).plot()
+
+    def _look(self) -> None:
+        """Show the partition that the controls ask for."""
+        if not self.controls.valid:
+            self.ready = False
+            return
+        spec = self.experiment.data
+        key = spec.to_json()
+        if key in self._refused:
+            self._refuse(key, self._refused[key])
+        elif key in self._made or self._at_hand(spec):
+            self.ready = True
+            if self._made.get(key) is not self._drawn or self._drawn is None:
+                self.compute(lambda _: self._try(spec), lambda data: self._show(key, data), "sharing out the images")
+        else:
+            self.ready = True
+            self.facts.value = _small(f"{spec.name} is not on this machine yet: Run and Step download it, once.")
+
+    def _at_hand(self, spec: DataSpec) -> bool:
+        mine = self._source is not None and self._source.name == spec.name
+        return mine or spec.name == "digits" or (self._root / f"{spec.name}.npz").exists()
+
+    def _try(self, spec: DataSpec) -> FederatedDataset | str:
+        try:
+            return self.dataset(spec)
+        except SettingError as error:
+            return str(error)
+
+    def _show(self, key: str, data: FederatedDataset | str) -> None:
+        if isinstance(data, str):
+            self._refused[key] = data
+            self._refuse(key, data)
+            return
+        self._drawn = data
+        drawing = data.plot()
+        drawing.set_size_inches(4.4, 3.2)  # the column is narrow; the text keeps its size
+        drawing.suptitle("")
+        self.picture.draw(drawing)
+        met = data.heterogeneity()
+        self.facts.value = _small(
+            f"{data.clients} clients hold {met['smallest']:.0f} to {met['largest']:.0f} images; on average"
+            f" {met['classes']:.3g} of {data.classes} classes, top-class share {met['top_share']:.2f}, distance to the"
+            f" pool {met['tv']:.2f}"
+        )
+
+    def _refuse(self, key: str, message: str) -> None:
+        if self.controls.valid and self.experiment.data.to_json() == key:
+            self.controls.complain(message)
+        self.ready = False
+
+
+def _small(text: str) -> str:
+    return f'<div style="line-height:1.35;white-space:normal">{html.escape(text)}</div>'
+
+
+def same(one: Experiment, other: Experiment) -> bool:
+    """Whether two experiments have the same settings, wherever they began and however their data were noted."""
+    return bare(one) == bare(other)
+
+
+def bare(experiment: Experiment) -> Experiment:
+    """An experiment as a person sets it: without its parent, and without what was noted when its data were met."""
+    data = experiment.data.replace(fingerprint=None)
+    if isinstance(data.partition, Fixed):
+        data = data.replace(partition=data.partition.replace(digest=None))
+    return experiment.replace(parent=None, data=data)

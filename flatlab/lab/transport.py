@@ -1,0 +1,103 @@
+"""Below the lab: the buttons that move a session, its progress, and the slider over its rounds. It decides nothing."""
+
+from __future__ import annotations
+
+import html
+
+import ipywidgets
+
+from .session import Session
+
+BUSY = ("running", "pausing", "stopping")
+_HINTS = {
+    "idle": "ready",
+    "running": "running",
+    "pausing": "pausing after this round",
+    "paused": "paused",
+    "stopping": "stopping after this round",
+    "stopped": "stopped",
+    "failed": "failed: Run tries again from the last good round",
+    "done": "done",
+}
+
+
+class Transport(ipywidgets.VBox):
+    """Buttons, progress and round slider of a session.
+
+    Attributes:
+        buttons: by name: run, step, pause, stop, rewind, fork.
+        slider: the round that is looked at.
+        bar: how many rounds are done.
+        status: state, speed and time left, in words.
+    """
+
+    def __init__(self) -> None:
+        def button(name: str, icon: str, tooltip: str, style: str = "") -> ipywidgets.Button:
+            layout = ipywidgets.Layout(width="92px")
+            return ipywidgets.Button(description=name, icon=icon, tooltip=tooltip, button_style=style, layout=layout)
+
+        self.buttons = {
+            "run": button("Run", "play", "Train to the end; with changed settings, a new run", "success"),
+            "step": button("Step", "step-forward", "Train one round"),
+            "pause": button("Pause", "pause", "Wait after the round in flight"),
+            "stop": button("Stop", "stop", "End the session after the round in flight; the run keeps its record"),
+            "rewind": button("Rewind", "undo", "Take the run back to the round of the slider; nothing on disk is lost"),
+            "fork": button("Fork here", "code-fork", "Begin a new run at the slider's round with the settings above"),
+        }
+        self.buttons["fork"].layout.width = "110px"
+        self.slider = ipywidgets.IntSlider(
+            description="round",
+            min=0,
+            max=1,
+            value=0,
+            disabled=True,
+            continuous_update=False,
+            tooltip="Look at the run as it was after this round; at the right end, follow it",
+            layout=ipywidgets.Layout(width="auto", flex="1 1 300px", max_width="100%"),
+        )
+        self.slider.style.description_width = "44px"
+        self.bar = ipywidgets.IntProgress(
+            max=1, tooltip="Rounds done", layout=ipywidgets.Layout(width="180px", flex="0 1 180px")
+        )
+        self.status = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 340px", min_height="1.6em"))
+        row = ipywidgets.Layout(width="100%", flex_flow="row wrap", align_items="center")
+        super().__init__(
+            [
+                ipywidgets.HBox([*self.buttons.values(), self.slider], layout=row),
+                ipywidgets.HBox([self.bar, self.status], layout=row),
+            ],
+            layout=ipywidgets.Layout(width="100%"),
+        )
+        self.show(None, ready=True)
+
+    def show(self, session: Session | None, ready: bool, hint: str = "") -> None:
+        """Show where a session stands.
+
+        Args:
+            session: the session; None before there is one.
+            ready: whether the settings make an experiment.
+            hint: what Run would do, if that is not plain.
+        """
+        state = "idle" if session is None else session.state
+        busy = state in BUSY
+        over = session is not None and state == "done" and not hint
+        can = {
+            "run": ready and not over and (not busy or bool(hint)),
+            "step": ready and not over and not busy,
+            "pause": state == "running",
+            "stop": session is not None and state in ("idle", "running", "pausing", "paused"),
+            "rewind": session is not None,
+            "fork": session is not None and ready,
+        }
+        for name, button in self.buttons.items():
+            button.disabled = not can[name]
+        if session is None:
+            self.status.value = f'<b class="flatlab-state">{_HINTS[state]}</b> {html.escape(hint)}'
+            return
+        run = session.run
+        self.bar.max, self.bar.value = run.rounds, run.round
+        self.bar.bar_style = {"failed": "danger", "done": "success"}.get(state, "")
+        self.status.value = (
+            f'<b class="flatlab-state">{_HINTS[state]}</b> · {html.escape(run.name)} · {html.escape(session.progress)}'
+            + (f" · <i>{html.escape(hint)}</i>" if hint else "")
+        )

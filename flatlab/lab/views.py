@@ -1,0 +1,94 @@
+"""The right side of the lab: every view of a run as a tab. Only the one in front is drawn, and made when first seen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets
+
+from ..declare import SettingError
+from ..training import Run
+from .clients import Clients
+from .compare import Compare
+from .curves import Curves
+from .landscape import Landscape
+from .personalization import Personalization
+from .spectrum import Spectrum
+
+VIEWS: dict[str, Callable[[list[Run]], Any]] = {
+    "Curves": Curves,
+    "Clients": lambda runs: Clients(runs[0]),
+    "Landscape": Landscape,
+    "Hessian": Spectrum,
+    "Personalization": Personalization,
+    "Compare": Compare,
+}
+
+
+class Views(ipywidgets.Tab):
+    """The panels of a run.
+
+    Args:
+        height: of a view, in pixels; what is higher scrolls inside it.
+
+    Attributes:
+        panels: those made so far, by title.
+    """
+
+    def __init__(self, height: int) -> None:
+        self.panels: dict[str, Any] = {}
+        self._outdated: set[str] = set()
+        self._making = threading.RLock()
+        hint = "<p>There is no run yet: press <b>Run</b> or <b>Step</b> below.</p>"
+        layout = {"display": "block", "width": "100%", "height": f"{height}px", "overflow": "auto"}
+        self._places = {
+            name: ipywidgets.VBox([ipywidgets.HTML(hint)], layout=ipywidgets.Layout(**layout)) for name in VIEWS
+        }
+        super().__init__(
+            list(self._places.values()),
+            titles=tuple(VIEWS),
+            selected_index=0,
+            layout=ipywidgets.Layout(flex="100 1 560px", min_width="0", max_width="100%"),
+        )
+
+    @property
+    def front(self) -> str:
+        """The title of the tab in front."""
+        return tuple(VIEWS)[self.selected_index or 0]
+
+    def panel(self, name: str, runs: list[Run]) -> Any:
+        """A view by its title, made of `runs` if nobody has looked at it yet.
+
+        Raises:
+            SettingError: if there is no such view.
+        """
+        if name not in VIEWS:
+            raise SettingError(f"name = {name!r}: must be {', '.join(VIEWS)}")
+        with self._making:
+            if name not in self.panels:
+                self.panels[name] = VIEWS[name](runs)
+                self._places[name].children = (self.panels[name],)
+                self._outdated.discard(name)
+            return self.panels[name]
+
+    def outdate(self) -> None:
+        """Have every view take the runs anew when it is next drawn."""
+        self._outdated = set(self.panels)
+
+    def draw(self, runs: list[Run], grown: bool) -> None:
+        """Bring the view in front up to date.
+
+        Args:
+            runs: what to show.
+            grown: whether the runs may have come further since.
+        """
+        name = self.front
+        known, outdated = name in self.panels, name in self._outdated
+        panel = self.panel(name, runs)
+        self._outdated.discard(name)
+        if outdated:
+            panel.show(runs[0] if name == "Clients" else runs)
+        elif known and grown:
+            panel.refresh()

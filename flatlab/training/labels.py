@@ -1,0 +1,56 @@
+"""Short names for runs that are shown together: the method, and where several bear its name, what tells them apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from .run import Run
+
+MOST = 3  # settings in a label; a hash says the rest
+FORKED = ("parent", "round")
+_BARE = {"kind", "name"}  # their value says what they are
+_SILENT = {"fingerprint", "run"}  # hashes
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """One label a run, in order, each unlike the others unless it is the same run twice."""
+    found = [run.name for run in runs]
+    for name, count in Counter(found).items():
+        if count > 1:
+            places = [place for place, label in enumerate(found) if label == name]
+            for place, said in zip(places, _differences([runs[place] for place in places]), strict=True):
+                found[place] = ", ".join([name, *said])
+    alike = Counter(found)
+    return [label if alike[label] == 1 else f"{label}, {_hash(run)}" for label, run in zip(found, runs, strict=True)]
+
+
+def _differences(runs: list[Run]) -> list[list[str]]:
+    flat = [_flat(run.experiment.to_dict()) for run in runs]
+    keys = dict.fromkeys(key for one in flat for key in one if key[-1] not in _SILENT)
+    # A setting that only some of them have goes with a kind, which is said itself.
+    differing = [key for key in keys if len({repr(one[key]) for one in flat if key in one}) > 1 or key == FORKED]
+    rounds = len({run.round for run in runs}) > 1 and not differing
+    return [
+        [_said(key, one[key]) for key in differing if one.get(key) is not None][:MOST]
+        + ([f"round {run.round}"] if rounds else [])
+        for one, run in zip(flat, runs, strict=True)
+    ]
+
+
+def _flat(values: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    if not isinstance(values, dict):
+        return {path: values}
+    return {key: value for name, inner in values.items() for key, value in _flat(inner, (*path, name)).items()}
+
+
+def _said(key: tuple[str, ...], value: Any) -> str:
+    if key == FORKED:
+        return f"from round {value}"
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return shown if key[-1] in _BARE else f"{key[-1].replace('_', ' ')} {shown}"
+
+
+def _hash(run: Run) -> str:
+    return run.id.rsplit("-", 1)[-1][:4]

@@ -1,0 +1,159 @@
+"""A person's way through the lab, in JupyterLab and chromium: choose, run, step, pause, rewind, fork, look, compare, copy.
+
+Screenshots go to tests/browser/shots/ (not in git).
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
+from jupyter import CHROMIUM, FLAGS, Notebook, server  # noqa: E402
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt-get install --no-install-recommends chromium"),
+    pytest.mark.timeout(600),
+]
+SHOTS = Path(__file__).with_name("shots")
+CELLS = [
+    "import flatlab as fl\nimport flatlab.lab\n\n"
+    "data = fl.load('digits').federate(fl.Dirichlet(alpha=1.0), clients=8, seed=0)\n"
+    "lab = fl.lab.Lab(data, model=fl.ModelSpec(name='cnn4', width=0.25), rounds=30)\nlab",
+    "(lab.run.round, lab.session.state, lab.experiment.algorithm.kind, lab.experiment.data.partition.alpha)",
+    "",
+    "",
+]
+# The code on the clipboard makes its runs in a folder of its own, from nothing.
+ALONE = "shown = [run.history for run in lab.runs]\nimport os\nos.makedirs('elsewhere')\nos.chdir('elsewhere')\n"
+EQUAL = (
+    "import os\nhere = [run1, run2]\n(len(shown), [mine.equals(run.history) for mine, run in zip(shown, here)],"
+    " sorted(os.listdir('runs')) == sorted(run.id for run in here))"
+)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with server(tmp_path_factory.mktemp("jupyter"), CELLS) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def tour(address, browser):
+    SHOTS.mkdir(exist_ok=True)
+    return Notebook(browser, address)
+
+
+def test_the_tour(tour):
+    expect, page, lab = sync_api.expect, tour.page, tour.output(0)
+
+    def button(name):
+        return lab.get_by_role("button", name=re.compile(rf"{name}$"))
+
+    def state(text):
+        expect(lab.locator("b.flatlab-state")).to_have_text(re.compile(text), timeout=60_000)
+
+    def shot(name):
+        lab.scroll_into_view_if_needed()
+        for width, height, suffix in ((1280, 800, ""), (640, 800, "-narrow")):
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_timeout(600)
+            page.screenshot(path=SHOTS / f"{name}{suffix}.png")
+        page.set_viewport_size({"width": 1280, "height": 800})
+        lab.screenshot(path=SHOTS / f"{name}-whole.png")
+
+    def says(cell, pattern):
+        tour.run(cell)
+        expect(tour.output(cell)).to_contain_text(re.compile(pattern), timeout=60_000)
+
+    # Choose FedBABU and alpha 0.1; a wrong number is explained and turns Run off.
+    tour.run(0)
+    expect(button("Run")).to_be_enabled(timeout=60_000)
+    before = lab.locator("img.widget-image").first.get_attribute("src")
+    alpha = lab.get_by_label("alpha", exact=True).first
+    alpha.fill("-1")
+    alpha.press("Enter")
+    expect(lab.locator(".flatlab-problem").first).to_contain_text("greater than or equal to 0")
+    expect(button("Run")).to_be_disabled()
+    alpha.fill("0.1")
+    alpha.press("Enter")
+    expect(button("Run")).to_be_enabled()
+    expect(lab.locator("img.widget-image").first).not_to_have_attribute("src", before, timeout=20_000)
+    lab.get_by_label("algorithm", exact=True).select_option("FedBABU")
+    expect(lab.get_by_label("train", exact=True)).to_be_visible()  # FedBABU's own settings have come
+    lab.get_by_label("local", exact=True).select_option("asam")
+    expect(lab.get_by_label("rho", exact=True)).to_be_visible()
+    shot("1-chosen")
+
+    # Step, run, pause.
+    button("Step").click()
+    state("paused")
+    says(1, r"\(1, 'paused', 'FedBABU', 0\.1\)")
+    button("Run").click()
+    expect(button("Pause")).to_be_enabled(timeout=20_000)
+    expect(lab.get_by_text(re.compile(r"round [3-9] of 30")).first).to_be_visible(timeout=60_000)
+    button("Pause").click()
+    state("paused")
+    shot("2-paused")
+
+    # Look back with the slider, rewind the run, fork with another rho.
+    slider = lab.locator(".widget-slider:has(label[title^='Look at the run'])")
+    for key, at in (("Home", 0), ("ArrowRight", 1), ("ArrowRight", 2)):
+        slider.locator(".noUi-handle").press(key)
+        expect(slider.locator(".widget-readout")).to_have_text(str(at))
+    button("Rewind").click()
+    expect(lab.get_by_text("round 2 of 30")).to_be_visible(timeout=20_000)
+    says(1, r"\(2, 'paused', 'FedBABU', 0\.1\)")
+    rho = lab.get_by_label("rho", exact=True).first
+    rho.fill("0.05")
+    rho.press("Enter")
+    rounds = lab.get_by_label("rounds", exact=True).first
+    rounds.fill("5")
+    rounds.press("Enter")
+    expect(lab.get_by_text("settings changed")).to_be_visible()
+    button("Fork here").click()
+    state("ready")
+    button("Run").click()
+    state("done")
+    says(1, r"\(5, 'done', 'FedBABU', 0\.1\)")
+    shot("3-forked")
+
+    # The landscape: measure, hover, 3-D.
+    lab.get_by_role("tab", name="Landscape").first.click()
+    lab.get_by_role("button", name="Measure").first.click()
+    canvas = lab.locator("canvas.flatlab-canvas").first
+    expect(canvas).to_have_attribute("aria-label", re.compile("FedBABU"), timeout=120_000)
+    page.wait_for_timeout(500)
+    canvas.hover()
+    expect(lab.locator(".flatlab-values").first).to_contain_text(re.compile(r"\d"))
+    shot("4-landscape")
+    lab.get_by_role("button", name="3-D").first.click()
+    expect(lab.get_by_role("button", name="3-D").first).to_have_attribute("aria-pressed", "true")
+    shot("5-surface")
+    for name in ("Clients", "Hessian", "Personalization"):
+        lab.get_by_role("tab", name=name).first.click()
+        page.wait_for_timeout(2000)
+        shot(f"6-{name.lower()}")
+
+    # Two runs compared; the copied code gives the same numbers from nothing.
+    lab.get_by_label("runs", exact=True).select_option(index=1)
+    lab.get_by_role("tab", name="Compare").click()
+    expect(lab.get_by_text("algorithm.local.rho").first).to_be_visible(timeout=30_000)
+    shot("7-compare")
+    lab.locator("button:visible", has_text="Copy as code").last.click()
+    area = lab.locator("textarea:visible").last
+    expect(area).to_have_value(re.compile("run2 = "), timeout=20_000)
+    tour.write(2, ALONE + area.input_value())
+    tour.write(3, EQUAL)
+    says(2, r"\[\d+\]")
+    says(3, r"\(2, \[True, True\], True\)")
+    assert not tour.errors and not tour.outside, (tour.errors, tour.outside)

@@ -1,0 +1,434 @@
+"""The bench: every button and transition as a front end sends it, without a browser."""
+
+import shutil
+import threading
+import time
+
+import pytest
+
+import flatlab as fl
+from flatlab.lab import Lab
+from flatlab.lab.views import VIEWS
+
+
+@pytest.fixture(scope="module")
+def data():
+    return fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=6, seed=0)
+
+
+@pytest.fixture
+def make(data, tmp_path):
+    """Labs on a store of this test's own."""
+    made = []
+
+    def one(given=data, **settings):
+        small = {"model": fl.ModelSpec(name="cnn4", width=0.25), "rounds": 4, "algorithm": fl.FedAvg(lr=0.05)}
+        made.append(Lab(given, store=tmp_path / "runs", root=tmp_path / "data", device="cpu", **small | settings))
+        return made[-1]
+
+    yield one
+    for lab in made:
+        lab.stop()
+
+
+def click(lab, name):
+    button = lab.transport.buttons[name]
+    assert not button.disabled, f"{name} is disabled"
+    button._handle_custom_msg({"event": "click"}, [])
+
+
+def enabled(lab):
+    return {name for name, button in lab.transport.buttons.items() if not button.disabled}
+
+
+def until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.01)
+
+
+def hold(run):
+    """Keep rounds from beginning until the event that is returned is set; the other is set when one tries."""
+    step, inside, go = run.step, threading.Event(), threading.Event()
+
+    def waiting():
+        inside.set()
+        assert go.wait(20)
+        return step()
+
+    run.step = waiting
+    return inside, go
+
+
+def test_before_a_run_there_is_a_partition_to_see_and_run_and_step_to_press(make):
+    lab = make()
+    lab.settle()
+    assert enabled(lab) == {"run", "step"} and lab.run is None and not lab.runs
+    assert lab.setup.picture.value[:4] == b"\x89PNG" and "6 clients hold" in lab.setup.facts.value
+    assert lab.transport.slider.disabled
+    with pytest.raises(RuntimeError, match="there is no run yet"):
+        lab.panel("Curves")
+    lab.pause()  # nothing to pause: nothing happens
+    assert lab.figure().png()[:4] == b"\x89PNG"
+
+
+def test_step_run_pause_stop_and_run_again(make):
+    lab = make(rounds=6)
+    click(lab, "step")
+    lab.settle()
+    lab.ensure(1)
+    assert (
+        lab.session.state == "paused" and lab.transport.bar.value == 1 and "round 1 of 6" in lab.transport.status.value
+    )
+    inside, go = hold(lab.run)
+    click(lab, "run")
+    assert inside.wait(20) and "pause" in enabled(lab) and "step" not in enabled(lab)
+    click(lab, "pause")
+    assert "pausing after this round" in lab.transport.status.value and "pause" not in enabled(lab)
+    go.set()
+    until(lambda: lab.session.state == "paused")
+    assert lab.run.round == 2 and {"run", "step", "stop", "rewind", "fork"} == enabled(lab)
+    click(lab, "stop")
+    assert lab.session.state == "stopped" and {"run", "step", "rewind", "fork"} == enabled(lab)
+    stopped, run = lab.session, lab.run
+    click(lab, "run")
+    lab.ensure()
+    assert lab.session is not stopped and lab.run is run and lab.session.state == "done"
+    assert not {"run", "step", "pause", "stop"} & enabled(lab) and "done" in lab.transport.status.value
+    assert lab.transport.bar.value == lab.transport.bar.max == 6
+
+
+def test_a_double_click_on_run_makes_one_run_and_on_step_two_rounds(make, tmp_path):
+    lab = make()
+    click(lab, "step")
+    click(lab, "step")
+    lab.settle()
+    lab.ensure(2)
+    until(lambda: lab.session.state == "paused")
+    assert lab.run.round == 2
+    click(lab, "run")
+    lab.start()
+    assert lab.ensure().round == 4 and len(lab.run.timings) == 4
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_ensure_makes_the_run_that_nobody_has_started_and_trains_it(make):
+    lab = make()
+    run = lab.ensure(2)
+    assert run is lab.run and run.round == 2 and run.name == "FedAvg"
+    assert lab.ensure().round == 4
+
+
+def test_a_new_lab_goes_on_with_the_run_on_disk_and_stops_the_old_worker(make):
+    first = make(rounds=9)
+    first.ensure(1)
+    inside, go = hold(first.run)
+    click(first, "run")
+    inside.wait(20)
+    second = make(rounds=9)
+    second.step()
+    go.set()
+    second.settle()
+    until(lambda: first.session.state == "stopped")
+    assert second.ensure(3).round == 3
+    assert "stop" not in enabled(first)
+
+
+def test_changed_settings_make_a_new_run_and_the_status_says_so_before(make):
+    lab = make()
+    lab.ensure(1)
+    old = lab.session
+    lab.setup.controls.control("algorithm").kind.value = "FedBABU"
+    assert "settings changed" in lab.transport.status.value
+    click(lab, "run")
+    lab.settle()
+    lab.ensure()
+    assert lab.session is not old and lab.run.name == "FedBABU" and old.state in ("idle", "paused")
+    assert "settings changed" not in lab.transport.status.value
+
+
+def test_wrong_settings_turn_run_off_and_say_why(make):
+    lab = make()
+    lab.setup.settle()
+    controls = lab.setup.controls
+    controls.control("rounds").box.value = 0
+    assert not {"run", "step"} & enabled(lab) and "rounds" in controls.problems
+    assert "⚠" in lab.transport.status.value
+    with pytest.raises(fl.SettingError, match="rounds = 0"):
+        lab.start()
+    controls.control("rounds").box.value = 5
+    assert {"run", "step"} <= enabled(lab)
+
+
+def test_a_partition_that_cannot_be_made_is_explained_beside_it_and_turns_run_off(make):
+    lab = make()
+    controls = lab.setup.controls
+    controls.control("data.partition").kind.value = "shards"  # 2 x 6 shards of 10 classes
+    lab.setup.settle()
+    assert "needs a multiple of 10" in controls.problems["data.partition.per_client"] and "run" not in enabled(lab)
+    controls.control("seed").box.value = 5  # has nothing to do with it: still wrong
+    assert "data.partition.per_client" in controls.problems and "run" not in enabled(lab)
+    controls.control("data.partition.per_client").box.value = 5
+    lab.setup.settle()
+    assert not controls.problems and "run" in enabled(lab)
+
+
+def test_the_heatmap_follows_the_partition_and_each_is_made_once(make, monkeypatch):
+    lab = make()
+    lab.setup.settle()
+    made = []
+    dataset = lab.setup.dataset
+    monkeypatch.setattr(lab.setup, "dataset", lambda spec: made.append(spec.partition.alpha) or dataset(spec))
+    before, facts = lab.setup.picture.value, lab.setup.facts.value
+    alpha = lab.setup.controls.control("data.partition.alpha")
+    alpha.slider.set_state({"value": 100.0})
+    lab.setup.settle()
+    assert lab.setup.picture.value != before and lab.setup.facts.value != facts
+    lab.setup.controls.control("rounds").box.value = 7  # does not concern the data
+    lab.setup.settle()
+    assert made == [100.0]
+
+
+def test_a_data_set_that_is_not_there_is_not_downloaded_for_looking(make, monkeypatch):
+    def download(*_):
+        raise AssertionError("it must not go to the network unasked")
+
+    monkeypatch.setattr("flatlab.lab.setup.load", download)
+    lab = make()
+    lab.setup.settle()
+    lab.setup.controls.control("data.name").control.value = "cifar10"
+    lab.setup.settle()
+    assert "not on this machine yet" in lab.setup.facts.value and "run" in enabled(lab)
+
+
+def test_a_network_that_does_not_fit_the_data_is_refused_with_words(make):
+    lab = make(model="lenet")
+    lab.setup.controls.control("model.width").box.value = 0.5
+    lab.setup.controls.control("model").fields["norm"].control.value = "group"
+    lab.setup.controls.control("model").fields["groups"].box.value = 31
+    click(lab, "step")
+    with pytest.raises(fl.SettingError, match="width"):
+        lab.settle()
+    assert "model.width" in lab.setup.controls.problems and lab.session is None
+    assert "run" not in enabled(lab)
+
+
+def test_the_slider_takes_the_view_back_and_not_the_run(make):
+    lab = make()
+    lab.ensure(3)
+    lab.settle()
+    assert (lab.transport.slider.min, lab.transport.slider.max, lab.transport.slider.value) == (0, 3, 3)
+    lab.transport.slider.set_state({"value": 1})
+    lab.settle()
+    assert lab.runs[0].round == 1 and lab.run.round == 3
+    assert lab.panel("Curves").runs[0].round == 1
+    click(lab, "run")  # the view stays where it is while the run goes on
+    lab.ensure()
+    lab.settle()
+    assert lab.runs[0].round == 1 and lab.transport.slider.value == 1 and lab.transport.slider.max == 4
+    lab.transport.slider.set_state({"value": 4})
+    lab.settle()
+    assert lab.runs[0] is lab.run
+
+
+def test_rewind_takes_the_run_back_to_the_sliders_round(make):
+    lab = make()
+    lab.ensure()
+    history = lab.run.history
+    lab.transport.slider.set_state({"value": 2})
+    lab.settle()
+    click(lab, "rewind")
+    lab.settle()
+    assert lab.run.round == 2 and lab.session.state == "paused" and lab.runs[0] is lab.run
+    assert lab.transport.slider.value == 2 and lab.transport.slider.max == 4 and lab.transport.bar.value == 2
+    assert {"run", "step"} <= enabled(lab)
+    assert lab.ensure().history.equals(history)
+
+
+def test_rewind_while_running(make):
+    lab = make(rounds=9)
+    lab.ensure(2)
+    inside, go = hold(lab.run)
+    click(lab, "run")
+    inside.wait(20)
+    lab.transport.slider.set_state({"value": 1})
+    click(lab, "rewind")
+    go.set()
+    until(lambda: lab.session.state == "paused" and lab.run.round == 1)
+
+
+def test_fork_here_goes_on_from_the_sliders_round_with_the_settings_on_the_left(make):
+    lab = make(algorithm=fl.FedASAM(rho=0.5, lr=0.05))
+    lab.ensure(3)
+    parent = lab.run
+    click(lab, "fork")
+    assert "change the algorithm" in lab.note.value
+    lab.transport.slider.set_state({"value": 2})
+    lab.settle()
+    lab.setup.controls.control("algorithm.local.rho").box.value = 0.1
+    click(lab, "fork")
+    lab.settle()
+    child = lab.run
+    assert child is not parent and child.round == 2 and child.experiment.parent.round == 2
+    assert child.experiment.algorithm.local.rho == 0.1 and parent.experiment.algorithm.local.rho == 0.5
+    assert (lab.transport.slider.min, lab.transport.slider.value) == (2, 2)
+    assert "settings changed" not in lab.transport.status.value
+    assert lab.ensure().round == 4 and parent.round == 3
+    lab.setup.controls.control("model.width").box.value = 0.5
+    with pytest.raises(fl.SettingError, match="a fork keeps its parent's"):
+        lab.fork()
+
+
+def test_runs_in_the_store_are_listed_overlaid_and_taken_up(make):
+    lab = make()
+    lab.ensure(2)
+    first = lab.run
+    lab.setup.controls.control("algorithm").kind.value = "FedBABU"
+    lab.step()
+    lab.settle()
+    lab.ensure(1)
+    lab.settle()
+    labels = [label for label, _ in lab.shelf.list.options]
+    assert len(labels) == 2 and any("FedBABU, digits, alpha 0.3" in label for label in labels)
+    lab.shelf.list.set_state({"index": [[run for _, run in lab.shelf.list.options].index(first.id)]})
+    lab.settle()
+    assert [run.id for run in lab.runs] == [lab.run.id, first.id]
+    assert [run.id for run in lab.panel("Curves").runs] == [lab.run.id, first.id]
+    lab.shelf.open_button._handle_custom_msg({"event": "click"}, [])
+    lab.settle()
+    assert lab.run.id == first.id and lab.run.round == 2 and lab.experiment.algorithm == fl.FedAvg(lr=0.05)
+    assert lab.ensure().round == 4
+
+
+def test_a_run_that_another_version_wrote_is_passed_over(make, tmp_path):
+    (tmp_path / "runs" / "old").mkdir(parents=True)
+    (tmp_path / "runs" / "old" / "experiment.json").write_text('{"colour": "red"}')
+    assert make().shelf.list.options == ()
+
+
+def test_every_tab_shows_the_run_and_none_computes_before_it_is_looked_at(make):
+    lab = make()
+    lab.ensure(2)
+    lab.settle()
+    assert set(lab.tabs.panels) == {"Curves"}
+    for place, name in enumerate(VIEWS):
+        lab.tabs.set_state({"selected_index": place})
+        lab.settle()
+        assert name in lab.tabs.panels and not lab.note.value, (name, lab.note.value)
+        assert lab.figure().png()[:4] == b"\x89PNG"
+    assert lab.panel("Landscape").result is None  # it waits to be asked
+    with pytest.raises(fl.SettingError, match="must be Curves"):
+        lab.panel("Weather")
+
+
+def test_two_panels_on_one_run(make):
+    lab = make()
+    lab.ensure(2)
+    other = fl.lab.Curves(lab.run)
+    clients = fl.lab.Clients(lab.run)
+    lab.ensure()
+    for panel in (other, clients):
+        panel.refresh()
+        panel.settle()
+        assert panel.figure().png()[:4] == b"\x89PNG"
+    assert len(lab.run.timings) == 4
+
+
+def test_an_exception_in_a_client_is_shown_with_its_traceback_and_raised(make):
+    lab = make()
+    lab.ensure(1)
+    local = lab.run._federation.local
+
+    def fails(*_):
+        raise ZeroDivisionError("client 4 fell over")
+
+    lab.run._federation.local = fails
+    click(lab, "run")
+    with pytest.raises(ZeroDivisionError, match="client 4"):
+        lab.ensure()
+    assert "client 4 fell over" in lab.note.value and "traceback" in lab.note.value
+    assert lab.transport.bar.bar_style == "danger" and "run" in enabled(lab)
+    lab.run._federation.local = local
+    click(lab, "run")
+    assert lab.ensure().round == 4 and "fell over" not in lab.note.value
+
+
+def test_a_view_that_cannot_be_drawn_is_shown_and_does_not_end_the_training(make):
+    lab = make()
+    lab.ensure(1)
+    lab.settle()
+
+    def fails():
+        raise ValueError("no ink")
+
+    panel = lab.panel("Curves")
+    refresh, panel.refresh = panel.refresh, fails
+    lab.ensure(2)
+    lab.settle()
+    assert "no ink" in lab.note.value
+    panel.refresh = refresh
+    assert lab.ensure().round == 4
+    lab.settle()
+    assert not lab.note.value
+
+
+def test_a_store_deleted_underneath_is_survived(make, tmp_path):
+    lab = make()
+    lab.ensure(2)
+    shutil.rmtree(tmp_path / "runs")
+    lab.shelf.again_button._handle_custom_msg({"event": "click"}, [])
+    assert lab.shelf.list.options == ()
+    assert lab.ensure().round == 4
+    lab.settle()
+    assert len(lab.shelf.list.options) == 1
+
+
+def test_drawing_takes_a_small_share_of_the_time_and_the_last_round_is_drawn(make):
+    lab = make(rounds=8)
+    lab.ensure(1)
+    lab.settle()
+    panel, drawn = lab.panel("Curves"), []
+
+    def slow():
+        drawn.append(lab.run.round)
+        time.sleep(0.2)
+
+    panel.refresh = slow
+    lab.ensure()
+    lab.settle()
+    assert drawn[-1] == 8 and len(drawn) <= 3
+
+
+def test_the_static_picture_and_the_live_view_are_both_there(make):
+    lab = make()
+    data, _ = lab._repr_mimebundle_()
+    assert {"image/png", "application/vnd.jupyter.widget-view+json", "text/plain"} <= set(data)
+
+
+def test_data_not_yet_shared_out_and_a_network_of_ones_own(make, data):
+    source = fl.load("digits")
+    lab = make(source)
+    lab.setup.controls.control("data.clients").inside.box.value = 5
+    assert lab.ensure(1).data.clients == 5
+    own = fl.models.build(fl.ModelSpec(name="lenet", width=0.25), data.shape, data.classes, 0)
+    lab = make(model=own)
+    assert lab.experiment.model.name == "custom" and lab.ensure(1).round == 1
+    assert "model" not in lab.setup.controls.fields
+
+
+def test_unknown_settings_are_refused_at_once(make):
+    with pytest.raises(fl.SettingError, match="colour: no such setting"):
+        make(colour="red")
+
+
+def test_every_button_has_a_name_and_a_tooltip(make):
+    lab = make()
+    for button in (*lab.transport.buttons.values(), lab.shelf.open_button, lab.shelf.again_button):
+        assert button.description and button.tooltip
+
+
+def test_await_trains_too(make):
+    import asyncio
+
+    assert asyncio.run(make().aensure(2)).round == 2

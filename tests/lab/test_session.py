@@ -1,0 +1,465 @@
+"""A session starts, steps, pauses, stops, rewinds and forks a run; whatever goes wrong reaches the person."""
+
+import _thread
+import asyncio
+import errno
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from pandas.testing import assert_frame_equal
+
+import flatlab as fl
+from flatlab.lab.compute import submit
+from flatlab.lab.session import Session
+from flatlab.training.store import Store
+
+
+@pytest.fixture(scope="module")
+def data():
+    return fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=6, seed=0)
+
+
+@pytest.fixture
+def make(data, tmp_path):
+    """Sessions on a store of this test's own, stopped when it is over."""
+    made = []
+
+    def one(rounds=3, **changes):
+        settings = {"algorithm": fl.FedAvg(lr=0.05), "participation": 0.5} | changes
+        model = fl.ModelSpec(name="cnn4", width=0.25)
+        experiment = fl.Experiment(data=data.spec, model=model, rounds=rounds, **settings)
+        made.append(Session(experiment, data, store=tmp_path, device="cpu"))
+        return made[-1]
+
+    yield one
+    for session in made:
+        session.stop()
+
+
+def until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.01)
+
+
+class Gate:
+    """Lets a run's rounds begin one at a time, so that a test can act while a round is in flight."""
+
+    def __init__(self, run):
+        self.inside, self.open, self.step = threading.Event(), threading.Event(), run.step
+        self.threads = set()
+        run.step = self
+
+    def __call__(self):
+        self.threads.add(threading.current_thread().name)
+        self.inside.set()
+        assert self.open.wait(20)
+        return self.step()
+
+
+def test_step_trains_one_round_and_start_the_rest(make):
+    session = make(4)
+    assert session.state == "idle" and session.run.round == 0
+    session.step()
+    until(lambda: session.state == "paused")
+    assert session.run.round == 1
+    session.step(2)
+    until(lambda: session.state == "paused" and session.run.round == 3)
+    session.start()
+    until(lambda: session.state == "done")
+    assert session.run.round == 4
+
+
+def test_a_double_click_on_run_trains_once_and_on_step_trains_two_rounds(make):
+    session, seen = make(4), []
+    gate = Gate(session.run)
+    session.listen(lambda session: seen.append(session.run.round))
+    session.step()
+    session.step()
+    gate.open.set()
+    until(lambda: session.state == "paused" and session.run.round == 2)
+    session.start()
+    session.start()
+    until(lambda: session.state == "done")
+    assert gate.threads == {"flatlab-compute"}
+    assert seen == sorted(seen) and session.run.round == 4
+    assert len(session.run.timings) == 4  # no round was trained twice
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1.5, "2"])
+def test_a_wrong_number_of_steps_is_refused(make, steps):
+    with pytest.raises(fl.SettingError, match="at least 1"):
+        make().step(steps)
+
+
+def test_pause_lets_the_round_in_flight_and_its_evaluation_end(make):
+    session = make(9)
+    evaluate, inside, go = session.run._federation.evaluate, threading.Event(), threading.Event()
+
+    def slowly(*given):
+        inside.set()
+        assert go.wait(20)
+        return evaluate(*given)
+
+    session.run._federation.evaluate = slowly
+    session.start()
+    assert inside.wait(20)
+    session.pause()
+    assert session.state == "pausing" and session.run.round == 0
+    go.set()
+    until(lambda: session.state == "paused")
+    history = session.run.history
+    assert session.run.round == 1 and "accuracy" in set(history[history["round"] == 1]["metric"])
+    time.sleep(0.3)
+    assert session.run.round == 1
+
+
+def test_pause_is_at_once_while_the_thread_measures_something_else(make):
+    session, go = make(), threading.Event()
+    measurement = submit(lambda _: go.wait(20))
+    session.start()
+    assert session.state == "running"
+    session.pause()
+    assert session.state == "paused"
+    go.set()
+    measurement.wait(5)
+    time.sleep(0.2)
+    assert session.run.round == 0
+    session.start()  # the job left over from before must not make two rounds of one
+    session.ensure()
+    assert session.state == "done" and len(session.run.timings) == 3
+
+
+def test_pause_of_what_does_not_run_changes_nothing(make):
+    session = make()
+    session.pause()
+    assert session.state == "idle"
+    session.ensure()
+    session.pause()
+    assert session.state == "done"
+
+
+def test_start_while_pausing_goes_on(make):
+    session = make()
+    gate = Gate(session.run)
+    session.start()
+    gate.inside.wait(20)
+    session.pause()
+    session.start()
+    gate.open.set()
+    session.ensure()
+    assert len(session.run.timings) == 3 and session.state == "done"
+
+
+def test_measurements_take_turns_with_rounds(make):
+    session, seen = make(4), []
+    gate = Gate(session.run)
+    session.start()
+    gate.inside.wait(20)
+    job = submit(lambda _: seen.append(session.run.round))
+    gate.open.set()
+    job.wait(20)
+    session.ensure()
+    assert seen[0] < 4
+
+
+def test_stop_is_for_good_and_does_not_pass_for_finished(make):
+    session = make(9)
+    gate = Gate(session.run)
+    session.start()
+    gate.inside.wait(20)
+    session.stop()
+    assert session.state == "stopping"
+    gate.open.set()
+    until(lambda: session.state == "stopped")
+    assert session.run.round == 1
+    session.start()
+    session.step()
+    assert session.state == "stopped"
+    with pytest.raises(RuntimeError, match="stopped after round 1 of 9"):
+        session.ensure()
+    with pytest.raises(RuntimeError, match="stopped after round 1 of 9"):
+        session.rewind(0)
+    assert session.ensure(1) is session.run  # what there is, there is
+
+
+def test_ensure_waits_for_exactly_so_many_rounds(make):
+    session = make(4)
+    assert session.ensure(2).round == 2 and session.state == "paused"
+    begun = len(session.run.timings)
+    session.ensure(1)
+    assert len(session.run.timings) == begun
+    assert session.ensure().round == 4 and session.state == "done"
+    assert session.ensure() is session.run
+
+
+def test_ensure_counts_the_round_in_flight(make):
+    session = make(5)
+    gate = Gate(session.run)
+    session.step()
+    gate.inside.wait(20)
+    gate.open.set()
+    assert session.ensure(2).round == 2
+    time.sleep(0.2)
+    assert session.run.round == 2 and session.state == "paused"
+
+
+@pytest.mark.parametrize("rounds", [-1, 4, 1.5])
+def test_ensure_refuses_rounds_that_the_experiment_has_not(make, rounds):
+    with pytest.raises(fl.SettingError, match=r"between 0 and the experiment's 3 rounds"):
+        make(3).ensure(rounds)
+
+
+def test_ensure_from_a_job_is_refused(make):
+    session = make()
+    with pytest.raises(RuntimeError, match="wait for itself"):
+        submit(lambda _: session.ensure()).wait(20)
+
+
+def test_an_interrupt_pauses_the_training_and_it_can_go_on(make):
+    session = make(3)
+    gate = Gate(session.run)
+
+    def interrupt():
+        gate.inside.wait(20)
+        _thread.interrupt_main()
+        time.sleep(0.5)
+        gate.open.set()
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        session.ensure()
+    assert session.state in ("pausing", "paused")
+    until(lambda: session.state == "paused")
+    assert session.run.round == 1
+    assert session.ensure().round == 3
+
+
+def test_await_trains_while_other_coroutines_run_and_a_cancelled_one_pauses(make):
+    session = make(3)
+
+    async def both():
+        ticks = 0
+        task = asyncio.ensure_future(session.aensure(1))
+        while not task.done():
+            ticks += 1
+            await asyncio.sleep(0.01)
+        waiting = asyncio.ensure_future(session.aensure())
+        gate = Gate(session.run)
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        gate.open.set()
+        return ticks, task.result()
+
+    ticks, run = asyncio.run(both())
+    assert ticks > 1 and run is session.run
+    until(lambda: session.state == "paused")
+    assert run.round < 3
+
+
+def test_an_exception_in_a_client_is_kept_raised_and_can_be_tried_again(make):
+    session = make(3)
+    local, broken = session.run._federation.local, [True]
+
+    def fails(state, clients):
+        if state.round == 1 and broken:
+            raise ZeroDivisionError("client 4 fell over")
+        return local(state, clients)
+
+    session.run._federation.local = fails
+    with pytest.raises(ZeroDivisionError, match="client 4"):
+        session.ensure()
+    assert session.state == "failed" and session.run.round == 1
+    assert isinstance(session.error, ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):  # a cell that runs after the failure must fail, too
+        session.ensure()
+    broken.clear()
+    session.start()
+    assert session.ensure().round == 3 and session.error is None
+
+
+def test_a_diverging_run_fails_naming_the_client(make):
+    session = make(5, algorithm=fl.FedAvg(lr=1e20))
+    with pytest.raises(fl.Diverged, match="client"):
+        session.ensure()
+    assert session.state == "failed"
+
+
+def test_a_full_disk_that_was_mended(make, monkeypatch):
+    session = make(3)
+    session.ensure(1)
+    save = Store.save_state
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Store, "save_state", full)
+    with pytest.raises(OSError, match="state after round 1 is whole"):
+        session.ensure()
+    monkeypatch.setattr(Store, "save_state", save)
+    session.start()
+    assert session.ensure().round == 3
+
+
+def test_a_run_that_another_process_trains_is_refused_and_can_be_tried_later(make):
+    session = make(3)
+    with Store(session.run.directory).held():
+        with pytest.raises(fl.RunBusy, match="being trained by"):
+            session.ensure()
+        assert session.state == "failed"
+    session.start()
+    assert session.ensure().round == 3
+
+
+def test_a_run_that_another_process_finished_is_done(make, data, tmp_path):
+    session = make(3)
+    session.ensure(1)
+    fl.Run(session.run.experiment, data, store=tmp_path).to()
+    assert session.ensure().round == 3 and session.state == "done"
+
+
+def test_a_store_deleted_underneath_never_hangs_and_goes_on_from_memory(make):
+    session = make(3)
+    session.ensure(2)
+    shutil.rmtree(session.run.directory)
+    assert session.ensure().round == 3 and session.state == "done"
+    assert session.run.directory.exists()
+    assert set(session.run.history["round"]) == {3}  # what was deleted stays lost; what was trained since is on record
+
+
+def test_rewind_while_running_waits_for_the_round_and_pauses(make):
+    session = make(5)
+    session.ensure(2)
+    before = session.run.history
+    gate = Gate(session.run)
+    session.start()
+    gate.inside.wait(20)
+    job = session.rewind(1)
+    assert session.state == "pausing" and job.state == "waiting"
+    gate.open.set()
+    job.wait(20)
+    assert session.state == "paused" and session.run.round == 1
+    assert set(session.run.history["round"]) == {1}
+    session.ensure(2)  # replayed
+    assert_frame_equal(session.run.history, before, check_exact=True)
+    assert gate.threads == {"flatlab-compute"}
+
+
+def test_rewind_from_done_and_from_failed(make):
+    session = make(3)
+    session.ensure()
+    session.rewind(1).wait(20)
+    assert session.state == "paused" and session.run.round == 1
+    session.state, session.error = "failed", ValueError("something")
+    session.rewind(0).wait(20)
+    assert session.state == "paused" and session.error is None
+    assert session.ensure().round == 3
+
+
+def test_rewind_to_a_round_that_is_not_on_record_is_refused(make):
+    session = make(3)
+    session.ensure(1)
+    with pytest.raises(fl.SettingError, match="round = 2"):
+        session.rewind(2).wait(20)
+    assert session.run.round == 1 and session.ensure().round == 3
+
+
+def test_a_fork_is_a_session_of_its_own_and_pauses_the_old_one(make):
+    session = make(4, algorithm=fl.FedASAM(rho=0.5, lr=0.05))
+    gate = Gate(session.run)
+    session.start()
+    gate.inside.wait(20)
+    threading.Timer(0.2, gate.open.set).start()
+    child = session.fork(algorithm=fl.FedASAM(rho=0.1, lr=0.05))
+    assert session.state == "paused" and session.run.round == 1
+    assert child.run.experiment.algorithm.local.rho == 0.1 and child.run.round == 1 and child.state == "idle"
+    assert child.ensure().round == 4 and session.run.round == 1
+    assert session.ensure().round == 4
+    with pytest.raises(fl.SettingError, match="a fork keeps its parent's"):
+        session.fork(model="lenet")
+
+
+def test_a_second_session_on_a_run_stops_the_first(make):
+    first = make(9)
+    gate = Gate(first.run)
+    first.start()
+    gate.inside.wait(20)
+    second = Session(first.run)
+    assert first.state == "stopping"
+    gate.open.set()
+    until(lambda: first.state == "stopped")
+    assert second.ensure(2).round == 2
+    again = make(9)  # a cell that makes the run anew
+    assert second.state == "stopped" and again.run.round == 2
+
+
+def test_the_same_experiment_in_another_store_is_another_run(make, data, tmp_path):
+    first = make(3)
+    Session(first.run.experiment, data, store=tmp_path / "elsewhere")
+    assert first.state == "idle"
+
+
+def test_starting_again_after_done_does_nothing(make):
+    session = make(1)
+    session.ensure()
+    session.start()
+    session.step()
+    assert session.state == "done"
+    assert make(1).state == "done"  # as found on disk
+
+
+def test_a_listener_that_raises_does_not_end_the_training(make):
+    session, heard = make(3), []
+
+    def broken(_):
+        raise RuntimeError("cannot draw")
+
+    session.listen(broken)
+    session.listen(lambda session: heard.append((session.run.round, session.state)))
+    session.ensure()
+    assert "cannot draw" in str(session.listener_error) and session.error is None
+    assert heard[0] == (0, "running") and heard[-1] == (3, "done")
+    assert {1, 2, 3} <= {round for round, _ in heard}
+
+
+def test_listeners_have_heard_of_a_round_before_ensure_returns(make):
+    session, heard = make(3), []
+
+    def slow(session):
+        time.sleep(0.1)
+        heard.append(session.run.round)
+
+    session.listen(slow)
+    session.ensure(2)
+    assert heard[-1] == 2
+
+
+def test_progress_names_round_speed_and_time_left(make):
+    session = make(3)
+    assert session.progress == "round 0 of 3"
+    session.ensure(2)
+    assert session.progress.startswith("round 2 of 3") and "samples/s" in session.progress
+    assert "left" in session.progress
+
+
+def test_options_beside_a_run_are_refused(make):
+    with pytest.raises(fl.SettingError, match="with an Experiment only"):
+        Session(make().run, device="cpu")
+
+
+def test_leaving_python_while_training_is_a_clean_exit(tmp_path):
+    program = (
+        "import time\nimport flatlab as fl\nfrom flatlab.lab.session import Session\n"
+        "data = fl.load('digits').federate('iid', clients=4)\n"
+        "experiment = fl.Experiment(data=data.spec, algorithm=fl.FedAvg(), rounds=100_000)\n"
+        f"session = Session(experiment, data, store={str(tmp_path)!r})\n"
+        "session.start(); time.sleep(1); assert session.state == 'running', session.error"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=100).returncode == 0
