@@ -34,11 +34,8 @@ babu = fl.train(fl.FedBABU(**settings), data, MODEL, rounds=ROUNDS)
 panel = fl.lab.Personalization([avg, babu])
 panel.lr.value, panel.epochs.value = 0.005, 5
 panel.measure()
-panel
-
-# %%
 panel.settle()
-panel.figure()
+panel
 
 # %% [markdown]
 # ## Which part

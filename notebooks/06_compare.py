@@ -42,10 +42,17 @@ compare
 # The views can be driven from cells, too. **What to look for:** one scale for both landscapes.
 
 # %%
-compare.landscape.points.value, compare.landscape.limit.value = 11, 128
-compare.landscape.measure()
-compare.landscape.settle()
-compare.landscape.figure()
+compare.view.value = "Landscape"
+compare.panel.points.value, compare.panel.limit.value = 11, 128
+compare.panel.measure()
+compare.settle()
+compare.figure()
+
+# %% [markdown]
+# What differs, as a table; measured quantities join it. **What to look for:** only the method's own settings are listed.
+
+# %%
+compare.differences()
 
 # %% [markdown]
 # The code of what is shown:

@@ -76,4 +76,8 @@ fl.flatness_vs_gain(runs[-1], gains=fl.personalize(runs[-1], epochs=4, lr=0.005)
 # The same with controls: choose a run, the tuned part, the learning rate.
 
 # %%
-fl.lab.Personalization(runs)
+panel = fl.lab.Personalization(runs)
+panel.lr.value, panel.epochs.value = 0.005, 4
+panel.measure()
+panel.settle()
+panel

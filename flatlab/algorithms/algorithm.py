@@ -62,6 +62,13 @@ class Algorithm(Family):
     server_data: ServerData | None = setting(None, "training data that the server holds itself")
     pooled: bool = setting(False, "one client holds everybody's data: centralized training")
 
+    @property
+    def name(self) -> str:
+        """How figures and tables call it: its kind, with a crossed local step and SWA named."""
+        plain = type(self).model_fields["local"].default
+        crossed = "" if self.local.kind == plain.kind else f" {self.local.kind.upper()}"
+        return f"{self.kind}{crossed}{' + SWA' if self.swa else ''}"
+
     def check(self, rounds: int) -> None:
         """Refuse settings that cannot work together in a run of `rounds` rounds.
 

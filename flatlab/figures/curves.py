@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..personalization import Comparison, Headless, Personalization
 from ..personalization.finetune import as_runs
-from ..training import Run
+from ..training import Run, labels
 from .gains import draw_gains
 from .style import COLUMN, PAGE, Drawing, figure, line_style
 
@@ -161,10 +161,11 @@ class _Shown(NamedTuple):
     def draw(self, axes: Axes, metric: Metric) -> None:
         """The curves of one metric."""
         taken: list[str] = []
-        for group in _seeds_together(self.runs) if self.bands else [[place] for place in range(len(self.runs))]:
+        groups = _seeds_together(self.runs) if self.bands else [[place] for place in range(len(self.runs))]
+        for group, label in zip(groups, labels([self.runs[group[0]] for group in groups]), strict=True):
             run = self.runs[group[0]]
             found = [_values(self.histories[place], metric) for place in group]
-            label = f"{run.name}, n = {len(group)}" if len(group) > 1 else _label(run, self.runs)
+            label += f", n = {len(group)}" if len(group) > 1 else ""
             label += " (mean of the clients' own)" if any(own for _, own in found) else ""
             self._line(axes, group, [values for values, _ in found], label, line_style(run.name, taken))
             taken.append(run.name)
@@ -291,8 +292,3 @@ def _epochs(axes: Axes, result: Personalization) -> None:
     axes.set(xlabel="fine-tuning epoch", ylabel="accuracy on own test set (%)")
     axes.set_title(f"mean ± std over {clients} clients; tuned: {tuned['train']}, lr {tuned['lr']:g}", fontsize=7)
     axes.legend(loc="lower right")
-
-
-def _label(run: Run, runs: list[Run]) -> str:
-    alone = sum(other.name == run.name for other in runs) == 1
-    return run.name if alone else f"{run.name}, {run.id.rsplit('-', 1)[-1][:4]}"

@@ -21,6 +21,7 @@ from .style import PAGE, Drawing, figure, line_style
 
 SHAPES = {"models": "*", "trajectory": "o", "clients": "^", "markers": "D"}
 NAMED = 6  # more marks than so many of one series are not named one by one
+CLOSE = 0.05  # of an axis: a mark closer to a named one than this is not named
 
 Values = NDArray[Any]
 
@@ -133,7 +134,7 @@ def _planes(
     else:
         for axis, panel in zip(axes, panels, strict=False):
             highest = result.frame.loc[result.frame["panel"] == panel, value].max()
-            _bar(fig, [axis], scales[panel], value, levels, highest)
+            _bar(fig, axis, scales[panel], value, levels, highest)
     return fig
 
 
@@ -150,13 +151,16 @@ def _steps(scale: Normalize, levels: int | Sequence[float]) -> Values:
 
 
 def _bar(
-    fig: Drawing, axes: list[Axes], scale: Normalize, value: str, levels: int | Sequence[float], highest: float
+    fig: Drawing, beside: Axes | list[Axes], scale: Normalize, value: str, levels: int | Sequence[float], highest: float
 ) -> None:
-    """The colours' key beside the axes that they belong to."""
+    """The colours' key beside the axes that they belong to; as high as these, if they are one contour panel."""
     steps = _steps(scale, levels)
     ticks = steps[:: max(1, len(steps) // 6)] if isinstance(scale, LogNorm) else None
     cut = "max" if highest > _ends(scale)[1] else "neither"
-    bar = fig.colorbar(ScalarMappable(scale, "viridis"), ax=axes, label=value, ticks=ticks, format="%.3g", extend=cut)
+    place: dict[str, Any] = {"ax": beside}
+    if isinstance(beside, Axes) and beside.name != "3d":
+        place = {"cax": beside.inset_axes((1.05, 0, 0.06, 1))}
+    bar = fig.colorbar(ScalarMappable(scale, "viridis"), label=value, ticks=ticks, format="%.3g", extend=cut, **place)
     bar.minorticks_off()
 
 
@@ -179,7 +183,8 @@ def _contours(axis: Axes, xs: Values, ys: Values, values: Values, steps: Values,
 def _marks(axis: Axes, marks: pd.DataFrame, value: str, scale: Normalize) -> None:
     names = zip(marks["series"], marks["name"], strict=True)
     ways = [name.rpartition(", ")[0] if series == "trajectory" else "" for series, name in names]
-    said: set[tuple[float, float]] = set()
+    wide, high = np.ptp(axis.get_xlim()), np.ptp(axis.get_ylim())
+    said: list[tuple[float, float]] = []
     for (series, _), mine in marks.groupby([marks["series"], pd.Series(ways, dtype=object)], sort=False):
         if series == "trajectory":
             axis.plot(mine["x"], mine["y"], "-", color="white", linewidth=0.8, alpha=0.8)
@@ -191,9 +196,9 @@ def _marks(axis: Axes, marks: pd.DataFrame, value: str, scale: Normalize) -> Non
         named = mine.iloc[:1] if series == "trajectory" else mine if len(mine) <= NAMED else mine.iloc[:0]
         for row in named.to_dict("records"):
             name = row["name"].rpartition(", ")[2] if series == "trajectory" else row["name"]
-            if (row["x"], row["y"]) not in said:
+            if not any(max(abs(row["x"] - x) / wide, abs(row["y"] - y) / high) < CLOSE for x, y in said):
                 _label(axis, row["x"], row["y"], f"{name}\n{value} {row[value]:.3g}", row["residual"])
-            said.add((row["x"], row["y"]))
+                said.append((row["x"], row["y"]))
 
 
 def _label(axis: Axes, x: float, y: float, text: str, residual: float) -> None:

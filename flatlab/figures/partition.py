@@ -12,11 +12,15 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from flatlab.data import FederatedDataset
 from flatlab.figures.style import PAGE, Drawing, figure
 
+COMPACT = (4.4, 3.2)  # inches
 _NUMBERS = 200  # cells up to which each shows how many images it stands for
 
 
 def draw_partition(
-    data: FederatedDataset, which: Literal["train", "test"] = "train", order: Literal["client", "class"] = "client"
+    data: FederatedDataset,
+    which: Literal["train", "test"] = "train",
+    order: Literal["client", "class"] = "client",
+    compact: bool = False,
 ) -> Drawing:
     """Images per client (bars) and the share of each class in them (heatmap), for any number of clients and classes.
 
@@ -24,6 +28,7 @@ def draw_partition(
         data: whose partition.
         which: the clients' train or test images.
         order: clients by number, or sorted by their most frequent class, which shows the blocks of a skewed partition.
+        compact: a small figure without its title, for a column of controls.
     """
     counts = data.class_counts(which)
     clients, classes = counts.shape
@@ -31,7 +36,7 @@ def draw_partition(
     counts = counts[shown]
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
-    fig = figure(PAGE, 1.7 + min(max(0.16 * classes, 1.2), 3.4))
+    fig = figure(*COMPACT) if compact else figure(PAGE, 1.7 + min(max(0.16 * classes, 1.2), 3.4))
     grid = fig.add_gridspec(2, 2, height_ratios=(1, 3.5), width_ratios=(60, 1))
     below = fig.add_subplot(grid[1, 0])
     above = fig.add_subplot(grid[0, 0], sharex=below)
@@ -69,6 +74,8 @@ def draw_partition(
     above.tick_params(axis="x", length=0, labelbottom=False)
     for axes, sides in ((above, ("top", "right")), (below, ("top", "right", "left", "bottom"))):
         axes.spines[list(sides)].set_visible(False)
+    if compact:
+        return fig
     made = {name: value for name, value in data.spec.partition if name == "alpha" or name == "per_client"}
     settings = ", ".join(f"{name} {value:g}" for name, value in made.items())
     met = data.heterogeneity()

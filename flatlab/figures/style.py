@@ -75,11 +75,21 @@ def figure(width: float = PAGE, height: float = 2.6) -> Drawing:
 
 
 def line_style(name: str, taken: list[str]) -> dict[str, Any]:
-    """Colour of the algorithm in a run's name; dashes tell apart those alike in `taken`, the names so far."""
-    base = next((known for known in sorted(_ALGORITHMS, key=len, reverse=True) if name.startswith(known)), None)
-    colour = _COLOURS[base] if base else _PALETTE[len(taken) % len(_PALETTE)]
-    same = sum(other.split(" ")[0] == name.split(" ")[0] for other in taken)
-    return {"color": colour, "linestyle": ("-", "--", ":", "-.")[same % 4]}
+    """Colour of the algorithm in a run's name; one alike in `taken`, the names so far, gets a free one and dashes."""
+    colours: list[Any] = []
+    alike = 0
+    for number, one in enumerate([*taken, name]):
+        base = _base(one)
+        alike = sum(_base(other) == base for other in taken[:number]) if base else number
+        own = _COLOURS[base] if base and not alike else None
+        # From the end: the first colours belong to the commonest algorithms.
+        free = [colour for colour in reversed(_PALETTE) if colour not in colours] or _PALETTE
+        colours.append(own if own and own not in colours else free[0])
+    return {"color": colours[-1], "linestyle": ("-", "--", ":", "-.")[alike % 4]}
+
+
+def _base(name: str) -> str | None:
+    return next((known for known in sorted(_ALGORITHMS, key=len, reverse=True) if name.startswith(known)), None)
 
 
 def save(fig: Figure, path: str | Path) -> list[Path]:

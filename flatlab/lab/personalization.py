@@ -14,7 +14,7 @@ from .. import figures
 from .. import personalization as measures
 from ..geometry import FlatnessVsGain
 from ..personalization.finetune import as_runs
-from ..training import Run
+from ..training import Run, labels
 from .clipboard import CopyCode
 from .code import call, code_for, run_names
 from .compute import Job
@@ -110,7 +110,7 @@ class Personalization(Panel):
     def refresh(self) -> None:
         """Look at the runs again: there may be a later round, of which nothing is measured yet."""
         with self._lock:
-            options = [(f"{place}: {run.name}", place - 1) for place, run in enumerate(self.runs, 1)]
+            options = [(f"{place}: {label}", place - 1) for place, label in enumerate(labels(self.runs), 1)]
             if options != list(self.of.options):
                 chosen = self.of.value or 0
                 self.of.options = options

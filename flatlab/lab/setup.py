@@ -153,10 +153,7 @@ class Setup(Panel):
             self._refuse(key, data)
             return
         self._drawn = data
-        drawing = data.plot()
-        drawing.set_size_inches(4.4, 3.2)  # the column is narrow; the text keeps its size
-        drawing.suptitle("")
-        self.picture.draw(drawing)
+        self.picture.draw(data.plot(compact=True))
         met = data.heterogeneity()
         self.facts.value = _small(
             f"{data.clients} clients hold {met['smallest']:.0f} to {met['largest']:.0f} images; on average"

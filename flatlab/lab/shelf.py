@@ -76,10 +76,7 @@ class Shelf(ipywidgets.VBox):
 
 def _label(experiment: Experiment) -> str:
     algorithm, data = experiment.algorithm, experiment.data
-    crossed = algorithm.local.kind != type(algorithm).model_fields["local"].default.kind
-    parts = [f"{algorithm.kind}{f' {algorithm.local.kind.upper()}' if crossed else ''}"]
-    parts += ["SWA"] if algorithm.swa else []
     own = {**dict(data.partition), **dict(algorithm.local)}
     said = [f"{name} {own[name]:g}" for name in ("alpha", "rho") if name in own]
     since = [f"from round {experiment.parent.round}"] if experiment.parent else []
-    return ", ".join([" + ".join(parts), data.name, *said, f"seed {experiment.seed}", *since])
+    return ", ".join([algorithm.name, data.name, *said, f"seed {experiment.seed}", *since])

@@ -139,11 +139,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """How figures and tables call it: the algorithm, with SWA and crossed steps named."""
-        algorithm = self.experiment.algorithm
-        plain = type(algorithm).model_fields["local"].default
-        crossed = "" if algorithm.local.kind == plain.kind else f" {algorithm.local.kind.upper()}"
-        return f"{algorithm.kind}{crossed}{' + SWA' if algorithm.swa else ''}"
+        """How figures and tables call it: see `Algorithm.name`."""
+        return self.experiment.algorithm.name
 
     @property
     def round(self) -> int:
