@@ -4,6 +4,7 @@ from .flatness import FlatnessVsGain, flatness_vs_gain
 from .hessian import ClientHessians, Eigenvalues, Hessian, HessianAlong, Trace, hessian
 from .landscape import Landscape, landscape
 from .path import Path, path
+from .products import Interrupted
 from .sharpness import Sharpness, sharpness
 from .spectrum import Spectrum
 from .target import Target
@@ -14,6 +15,7 @@ __all__ = [
     "FlatnessVsGain",
     "Hessian",
     "HessianAlong",
+    "Interrupted",
     "Landscape",
     "Path",
     "Sharpness",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +88,7 @@ class Hessian:
         seed: int = 0,
         run: Any = None,
         selection: dict[str, Any] | None = None,
+        watch: Callable[[int], object] | None = None,
     ) -> None:
         if method not in METHODS:
             raise ValueError(f"method = {method!r}: known are {', '.join(METHODS)}")
@@ -97,7 +98,8 @@ class Hessian:
         self._method, self._tolerance = method, METHODS[method] if tolerance is None else tolerance
         self._budget, self._memory, self._seed = budget, memory, seed
         self._run, self._selection = run, selection or {}
-        self._products = HessianProducts(target, memory)
+        self._watch = watch
+        self._products = HessianProducts(target, memory, watch=watch)
         self._like = target.flat(target.weights)
         self._space = lanczos(self._products, self._like, seed)
 
@@ -264,7 +266,8 @@ class Hessian:
         return lanczos(self._products, self._like, self._seed, vectors)
 
     def _sibling(self, target: Target) -> Hessian:
-        return Hessian(target, self._method, self._tolerance, self._budget, self._memory, self._seed)
+        settings = (self._method, self._tolerance, self._budget, self._memory, self._seed)
+        return Hessian(target, *settings, watch=self._watch)
 
     def _measure(self, k: int, trace: bool, near: Eigenvalues | None) -> tuple[list[dict[str, Any]], Eigenvalues]:
         # The trace counts the space of the random start exactly, so with it a nearer start would save nothing.
@@ -328,6 +331,7 @@ def hessian(
     budget: int = 200,
     memory: int | None = None,
     seed: int = 0,
+    watch: Callable[[int], object] | None = None,
     **selection: Any,
 ) -> Hessian:
     """The Hessian of the loss of a model or a run on some samples.
@@ -341,6 +345,8 @@ def hessian(
         budget: the most Hessian-vector products an answer may take.
         memory: bytes for cached graphs; None takes 1 GiB on a CPU, half of what is free elsewhere.
         seed: of the draw of samples, start vectors and probes.
+        watch: called many times while it measures, with the Hessian-vector products done; False stops, by raising
+            `geometry.Interrupted`.
         **selection: as in `aim`: round, which, client, limit (1000 samples), part, batch, loss, dtype, one_class.
 
     Raises:
@@ -349,7 +355,7 @@ def hessian(
     run = None if isinstance(subject, nn.Module) else subject
     target = aim(subject, data, seed=seed, **selection)
     chosen = {**selection, "seed": seed}
-    return Hessian(target, method, tolerance, budget, memory, seed, run=run, selection=chosen)
+    return Hessian(target, method, tolerance, budget, memory, seed, run=run, selection=chosen, watch=watch)
 
 
 def _gather(

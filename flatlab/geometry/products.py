@@ -19,6 +19,10 @@ from torch import Tensor
 from flatlab.geometry.target import Target
 
 
+class Interrupted(RuntimeError):
+    """Somebody who watches the products asked to stop."""
+
+
 class HessianProducts:
     """The Hessian of a target's mean loss as a linear map on flat vectors `[target.size]`, counting its products.
 
@@ -29,14 +33,21 @@ class HessianProducts:
         memory: bytes for cached graphs; 0 caches none. None: 1 GiB on a CPU, half of what is free elsewhere.
         chunk: samples at once where the batch does not matter; None: so many that a graph takes about 56 MiB on a CPU,
             2 GiB elsewhere.
+        watch: called between chunks with the products done; False stops by `Interrupted`.
     """
 
-    def __init__(self, target: Target, memory: int | None = None, chunk: int | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        memory: int | None = None,
+        chunk: int | None = None,
+        watch: Callable[[int], object] | None = None,
+    ) -> None:
         if memory is not None and memory < 0:
             raise ValueError(f"memory = {memory}: at least 0 bytes")
         self.target = target
         self.count = 0
-        self._memory, self._chunk = memory, chunk
+        self._memory, self._chunk, self._watch = memory, chunk, watch
         self._leaves = {name: weight.detach().requires_grad_() for name, weight in target.weights.items()}
         self._spans: list[slice] = []
         self._cached: list[dict[str, Tensor]] | None = None
@@ -49,6 +60,8 @@ class HessianProducts:
         pieces = self.target.shaped(vector)
         total = torch.zeros_like(vector)
         for index, span in enumerate(self._spans):
+            if self._watch is not None and self._watch(self.count - 1) is False:
+                raise Interrupted(f"stopped after {self.count - 1} Hessian-vector products")
             kept = index < len(self._cached)
             gradient = self._cached[index] if kept else self._gradient(span)
             self._add(total, gradient, pieces, keep=kept)

@@ -19,12 +19,13 @@ from ..data.sources import TORCHVISION
 from ..declare import Declared
 from ..personalization.finetune import as_runs
 from ..training import Experiment, Run, pick_device
+from ..training.engine import remembered_pace
 
 WIDTH = 100
 FORKED = ("algorithm", "rounds", "participation", "sampling", "evaluation", "seed")
 
 
-def code_for(runs: Run | Iterable[Run], *, store: str | Path | None = None, root: str | Path = "data") -> str:
+def code_for(runs: Run | Iterable[Run], *, store: str | Path | None = None) -> str:
     """The lines that make runs, named `run1`, `run2`, ... in their order, as far as each has come.
 
     What cannot be written (networks, classes and images of the user's own) gets a comment that says what to supply.
@@ -32,9 +33,8 @@ def code_for(runs: Run | Iterable[Run], *, store: str | Path | None = None, root
     Args:
         runs: a run or several.
         store: folder for the runs made; None: where these are.
-        root: folder of the data sets.
     """
-    script = _Script(as_runs(runs), store, root)
+    script = _Script(as_runs(runs), store)
     return "\n".join([*script.imports, "", *script.lines]) + "\n"
 
 
@@ -77,8 +77,10 @@ class _Wanted:
 
 
 class _Script:
-    def __init__(self, runs: list[Run], store: str | Path | None, root: str | Path) -> None:
-        self.store, self.root = store, root
+    def __init__(self, runs: list[Run], store: str | Path | None) -> None:
+        self.store = store
+        root = str(runs[0].root)
+        self.root = {} if root == "data" else {"root": root}
         self.imports, self.lines = ["import flatlab as fl"], list[str]()
         self.wanted: dict[str, _Wanted] = {}
         again = []
@@ -119,7 +121,8 @@ class _Script:
         for text, spec in specs.items():
             self._foreign(spec)
             if spec.name != "digits" and spec.name not in TORCHVISION:
-                self.lines.append(f"# supply: {Path(self.root) / spec.name}.npz, the images (layout: data/README.md)")
+                file = Path(self.root.get("root", "data")) / f"{spec.name}.npz"
+                self.lines.append(f"# supply: {literal(file)}, the images (layout: data/README.md)")
             self.lines.append(f"{names[text]} = {self._federated(spec)}")
         return names
 
@@ -131,8 +134,7 @@ class _Script:
             named["augment"] = spec.augmentation
         if spec.normalise != usual.normalise:
             named["normalise"] = spec.normalise
-        root = {} if str(self.root) == "data" else {"root": str(self.root)}
-        return call(f"{call('fl.load', literal(spec.name), **root)}.federate", *given, **named)
+        return call(f"{call('fl.load', literal(spec.name), **self.root)}.federate", *given, **named)
 
     def _write(self, one: _Wanted) -> None:
         if one.name in self.written:
@@ -201,7 +203,11 @@ class _Script:
             options["engine"] = cohort.engine
         if cohort.chunk is not None:
             options["chunk"] = cohort.chunk
-        return options
+        if not cohort.batched and one.like.device.type == "cpu":
+            usual = remembered_pace(one.like.experiment, cohort.model, one.like.data)
+            if cohort.channels_last != usual.channels_last:
+                options["channels_last"] = cohort.channels_last
+        return options | self.root
 
     def _foreign(self, value: Declared) -> None:
         """Import the classes that are not flatlab's, or say that they are needed."""

@@ -8,6 +8,7 @@ panel.results["FedBABU"].frame, panel.figure(), panel.code()
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -132,7 +133,8 @@ class Spectrum(Panel):
             found = dict(self._known.get(key, {}))
             for done, (name, run) in enumerate(subjects.items()):
                 if name not in found and job.report(done, len(subjects)):
-                    found[name] = _measured(run, request, job)
+                    with contextlib.suppress(geometry.Interrupted):  # by Cancel; the runs before keep theirs
+                        found[name] = _measured(run, request, job)
             return found
 
         def then(found: dict[str, Result]) -> None:
@@ -206,7 +208,8 @@ def _measured(run: Run, request: Request, job: Job) -> Result:
     what, options, more = request
     if what == "along":
         more = {**more, "progress": job.report}
-    result: Result = getattr(geometry.hessian(run, **options), what)(**more)
+    watched = geometry.hessian(run, **options, watch=lambda products: job.report(*job.progress))
+    result: Result = getattr(watched, what)(**more)
     return result
 
 

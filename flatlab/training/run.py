@@ -90,7 +90,7 @@ class Run:
         # A specification without fingerprint has now met its data: the id must not depend on which of them came first.
         self.experiment = experiment.replace(data=data.spec)
         self.data = data.to(self.device)
-        self._root = root
+        self.root = Path(root)
         self._stop = threading.Event()
         self.directory = Path(store) / self.experiment.id
         self._store = Store(self.directory)
@@ -112,6 +112,7 @@ class Run:
         self._record = Record(self._store, self.experiment, self._federation, every)
         self._state = self._record.restore(start)
         self._known = self._state.round
+        self._written = self._record.begun  # it has files, which must not vanish under it
 
     @classmethod
     def open(cls, directory: str | Path, data: FederatedDataset | None = None, **options: Any) -> Run:
@@ -181,6 +182,7 @@ class Run:
             RunDone: if there is no round left.
             RunBusy: if another process trains this run.
             Diverged: if a client's loss is no longer a number.
+            OSError: if the round cannot be stored, or the run's files are gone.
         """
         if self.round < self._known:
             self._state, report = self._advance()
@@ -190,7 +192,10 @@ class Run:
             if self.done:
                 raise RunDone(f"{self.id}: all {self.rounds} rounds are done")
             if not self._record.begun:
+                if self._written:
+                    raise FileNotFoundError(f"{self.directory}: the run's files are gone; make the run again")
                 self._record.begin(self._state)
+            self._written = True
             state, report = self._advance()
             try:
                 self._record.add(state, report)
@@ -283,7 +288,7 @@ class Run:
             chunk=self._federation.cohort.chunk,
             channels_last=self._federation.cohort.channels_last,
             checkpoint_every=self._record.checkpoint_every,
-            root=self._root,
+            root=self.root,
             start=state,
         )
         if child._record.begun:  # forked in the same way before

@@ -5,6 +5,7 @@ import torch
 from hessian_nets import NORMS, dense_hessian, network, noise
 from torch import nn
 
+from flatlab.geometry import Interrupted, hessian
 from flatlab.geometry.products import HessianProducts
 from flatlab.geometry.target import Target
 
@@ -96,3 +97,20 @@ def test_products_are_the_same_on_every_device(device):
     there = HessianProducts(target_of("batch", batch=64))
     vector = torch.randn(here.target.size, dtype=torch.float64)
     torch.testing.assert_close(here(vector.to(device)).cpu(), there(vector), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("answer", ["top", "trace", "spectrum", "bottom"])
+@pytest.mark.parametrize("method", ["lanczos", "pyhessian"])
+def test_whoever_watches_can_stop_an_answer_within_a_product(answer, method):
+    if (method, answer) == ("pyhessian", "bottom"):
+        pytest.skip("pyhessian has no smallest eigenvalues")
+    seen = []
+
+    def watch(done):
+        seen.append(done)
+        return done < 3
+
+    watched = hessian(network("group"), noise(20), method=method, watch=watch)
+    with pytest.raises(Interrupted, match="after 3"):
+        getattr(watched, answer)()
+    assert seen[-1] == 3 and set(seen) == {0, 1, 2, 3}

@@ -147,3 +147,28 @@ def test_the_copy_button_shows_the_code_and_hands_it_to_the_browser():
 
 def test_the_width_of_the_model_is_part_of_the_code(data, tmp_path):
     assert f"fl.ModelSpec(width={SPEC.width})" in code_for(trained(fl.FedAvg(), data, tmp_path, rounds=1))
+
+
+def test_images_of_ones_own_are_found_in_their_folder_and_a_forced_memory_format_is_kept(data, tmp_path):
+    images, labels = data.images[:200, 0].numpy(), data.labels[:200].numpy()
+    source = fl.Source.from_arrays("mine", images[:150], labels[:150], images[150:], labels[150:], list("0123456789"))
+    root = tmp_path / "it's here"
+    source.save(root / "mine.npz")
+    own = fl.load("mine", root=root).federate(clients=3)
+    auto = fl.Run(fl.Experiment(data=own.spec, algorithm=fl.FedAvg(), rounds=1), own, store=tmp_path / "z", root=root)
+    turned = not auto.cohort.channels_last
+    run = fl.train(
+        fl.FedAvg(), own, SPEC, 1, store=tmp_path / "a", root=root, channels_last=turned, engine="loop", progress=False
+    )
+    again = executed(code_for(run, store=tmp_path / "b"))["run1"]
+    assert again.cohort.channels_last == turned
+    assert_same(run, again)
+
+
+def test_a_name_cannot_leave_its_comment(data, tmp_path):
+    images, labels = data.images[:200, 0].numpy(), data.labels[:200].numpy()
+    name = "x\nraise SystemExit"
+    source = fl.Source.from_arrays(name, images[:150], labels[:150], images[150:], labels[150:], list("0123456789"))
+    own = source.federate(clients=3)
+    run = fl.Run(fl.Experiment(data=own.spec, model=SPEC, algorithm=fl.FedAvg(), rounds=1), own, store=tmp_path)
+    assert not [line for line in code_for(run).splitlines() if line.startswith("raise")]

@@ -452,3 +452,12 @@ def test_a_body_with_an_average_is_stored_though_both_share_the_head(digits, tmp
     for name, value in run.state().flat().items():
         assert torch.equal(again.state().flat()[name], value)
     assert torch.equal(run.model(0).head.weight, again.model(which="swa").head.weight)
+
+
+def test_a_run_whose_files_are_deleted_stops_instead_of_recording_a_part(digits, tmp_path):
+    run = fl.Run(experiment(digits), digits, store=tmp_path).to(3)
+    shutil.rmtree(run.directory)
+    with pytest.raises(FileNotFoundError, match="files are gone"):
+        run.step()
+    assert run.round == 3
+    assert fl.Run(experiment(digits), digits, store=tmp_path).step().number == 1
