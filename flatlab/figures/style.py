@@ -23,6 +23,8 @@ _ALGORITHMS = (
     "FedAvg", "FedBABU", "FedASAM", "FedSAM", "FedProx", "FedAvgM", "LocalOnly", "Centralized", "FedPer",
 )  # fmt: skip
 _COLOURS = dict(zip(_ALGORITHMS, _PALETTE, strict=False))
+# For names without a colour of their own: the commonest algorithms' colours late, pale yellow last.
+_SPARE = [_PALETTE[place] for place in (9, 7, 6, 5, 4, 3, 2, 1, 0, 8)]
 # Matplotlib's settings belong to the whole process: two threads that change them in turn must not interleave.
 _LOCK = threading.RLock()
 
@@ -82,8 +84,7 @@ def line_style(name: str, taken: list[str]) -> dict[str, Any]:
         base = _base(one)
         alike = sum(_base(other) == base for other in taken[:number]) if base else number
         own = _COLOURS[base] if base and not alike else None
-        # From the end: the first colours belong to the commonest algorithms.
-        free = [colour for colour in reversed(_PALETTE) if colour not in colours] or _PALETTE
+        free = [colour for colour in _SPARE if colour not in colours] or _SPARE
         colours.append(own if own and own not in colours else free[0])
     return {"color": colours[-1], "linestyle": ("-", "--", ":", "-.")[alike % 4]}
 
