@@ -44,7 +44,7 @@ def draw_partition(
     image = below.pcolormesh(
         np.ma.masked_equal(share.T, 0), cmap="rocket_r", norm=PowerNorm(0.4, 0, 1), rasterized=True
     )
-    if counts.size <= _NUMBERS:
+    if counts.size <= _NUMBERS and not compact:
         for client, label in np.argwhere(counts):
             colour = "white" if share[client, label] > 0.2 else "black"
             number = str(counts[client, label])
@@ -56,10 +56,12 @@ def draw_partition(
     bar.outline.set_visible(False)
     below.set(xlabel="client" if order == "client" else "client, by most frequent class", ylabel="class")
     below.invert_yaxis()
-    every = -(-clients // 20)
+    every = -(-clients // (10 if compact else 20))
     below.set_xticks(np.arange(0, clients, every) + 0.5, [str(client) for client in shown[::every]])
-    every = -(-classes // 25)
-    names = [name if len(name) <= 14 else f"{name[:13]}…" for name in data.class_names]
+    every, most = -(-classes // (10 if compact else 25)), 9 if compact else 14
+    names = [name if len(name) <= most else f"{name[: most - 1]}…" for name in data.class_names]
+    if len(set(names)) < classes:  # what tells them apart was cut off
+        names = [str(label) for label in range(classes)]
     below.set_yticks(np.arange(0, classes, every) + 0.5, names[::every])
     below.tick_params(length=0)
     above.bar(
@@ -69,7 +71,7 @@ def draw_partition(
         linewidth=0,
         color=sns.color_palette()[0],
     )
-    above.set(xlim=(0, clients), ylabel=f"{which} images")
+    above.set(xlim=(0, clients), ylabel="images" if compact else f"{which} images")
     above.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     above.tick_params(axis="x", length=0, labelbottom=False)
     for axes, sides in ((above, ("top", "right")), (below, ("top", "right", "left", "bottom"))):

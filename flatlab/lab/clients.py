@@ -105,6 +105,8 @@ class Clients(Panel):
     def score(self) -> Job:
         """Score the initial accuracy of the clients sampled in the round shown, in the background."""
         run, round = self.run, self.round.value
+        if not run.round:
+            raise RuntimeError(f"{run.name} is at round 0, when nobody was sampled: train a round first")
         cohort = figures.cohort_table(run, round)["client"].tolist()
 
         def work(job: Job) -> Personalization:
@@ -199,6 +201,7 @@ class Clients(Panel):
     def _redraw(self) -> None:
         with self._lock:
             shown = (self.run.id, self.run.round and self.round.value)
+            self.score_button.disabled = self.measure_button.disabled = not self.run.round
             if shown != self._listed:
                 self._list(shown)
             known = (shown in self._scored, (*shown, self.client.value) in self._tuned)

@@ -99,9 +99,13 @@ class Compare(Panel):
         return f"{code_for(runs)}\n{self.panel.code()}\n"
 
     def settle(self, seconds: float | None = None) -> Any:
-        """Wait for the work of all views; the result of the view shown."""
+        """Wait for the work of all views; the result of the view shown. What went wrong in others, they show."""
         for panel in self._panels.values():
-            panel.settle(seconds)
+            try:
+                panel.settle(seconds)
+            except Exception as error:
+                if panel is self.panel or isinstance(error, TimeoutError):
+                    raise
         self._fill_table()
         return self.panel.settle(seconds)
 
@@ -109,6 +113,12 @@ class Compare(Panel):
         """End the work of all views."""
         for panel in self._panels.values():
             panel.cancel()
+
+    def close(self) -> None:
+        """Free the widgets of the views that are not shown, too."""
+        for panel in self._panels.values():
+            panel.close()
+        super().close()
 
     def _choose(self) -> None:
         try:
@@ -152,6 +162,8 @@ class Beside(Panel):
             panel.picture.layout.height = "330px"  # half as wide, so half as high
             panel.round.observe(lambda change: self._lead(change["new"]), "value")
             self.panels.append(panel)
+        for panel in self.panels[len(runs) :]:
+            panel.close()
         self.panels = self.panels[: len(runs)]
         self.row.children = self.panels
 
@@ -217,7 +229,7 @@ def differences(runs: list[Run], personalized: Tuned | None = None, hessians: Se
     found = [[name, *(one[name] for one in results)] for name in results[0]]
     if personalized is not None:
         table = personalized.summary().set_index("run")
-        tuned = [table.loc[[run.id]].iloc[-1] for run in runs]
+        tuned = [_tuned(table.loc[[run.id]], run.round) for run in runs]
         found.append(
             ["personalized accuracy", *(_spread(one["personalized"], one["personalized std"]) for one in tuned)]
         )
@@ -245,6 +257,12 @@ def _results(run: Run) -> dict[str, str]:
         else:
             found[name] = f"{100 * last.item():.2f} %" if metric == "accuracy" else f"{last.item():.4g}"
     return found
+
+
+def _tuned(rows: pd.DataFrame, round: int) -> pd.Series:
+    """What was tuned of a run as it is now: one run may be compared at several rounds. A round chosen holds for all."""
+    now = rows[rows["round"] == round]
+    return (rows if now.empty else now).iloc[-1]
 
 
 def _spread(mean: float, std: float) -> str:

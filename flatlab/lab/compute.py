@@ -7,14 +7,19 @@ buttons' callbacks run. A job's listener hears of it on this thread; only widget
 from __future__ import annotations
 
 import atexit
+import ctypes
+import os
 import queue
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
+PATIENCE = 30.0  # seconds that a round in flight has to end when Python goes away
 
 
 class Cancelled(RuntimeError):
@@ -55,6 +60,11 @@ class Job:
     def cancel(self) -> None:
         """Ask the job to end: at once if it still waits, else at its next report."""
         self._stop.set()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self._over.is_set()
 
     def wait(self, seconds: float | None = None) -> Any:
         """The result, once there is one.
@@ -133,11 +143,43 @@ def _serve() -> None:
         job._run()
 
 
+def _in_child() -> None:
+    """A forked process has no thread of its parent's, and must not wait for the locks that this one held."""
+    global _jobs, _live, _lock, _thread
+    _jobs, _live, _lock, _thread = queue.SimpleQueue(), weakref.WeakSet(), threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_in_child)
+
+
 @atexit.register
 def _finish() -> None:
-    # A daemon thread that is inside torch or matplotlib when Python goes away aborts the process (exit status 134).
+    """End the thread before Python goes away: inside torch it would abort the process (exit status 134)."""
     for job in list(_live):
         job.cancel()
-    if _thread is not None:
-        _jobs.put(None)
-        _thread.join(30)
+    if _thread is None:
+        return
+    _jobs.put(None)
+    if _ended(PATIENCE):
+        return
+    # What does not ask whether to go on is interrupted between two lines of Python; files are written atomically.
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(_thread.ident or 0), ctypes.py_object(SystemExit))
+    if _ended(PATIENCE / 3):
+        return
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(1 if getattr(sys, "last_value", None) is not None else 0)  # the status of `sys.exit` is not to be had here
+
+
+def _ended(seconds: float) -> bool:
+    """Whether the thread ends within so many seconds; an interrupt makes the wait short."""
+    assert _thread is not None
+    end = time.monotonic() + seconds
+    try:
+        while _thread.is_alive() and time.monotonic() < end:
+            _thread.join(0.1)
+    except KeyboardInterrupt:
+        pass
+    return not _thread.is_alive()

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from ..declare import Declared, Family, SettingError, rows
-from .fields import Field, Group, Maybe, Menu, Number, Words, complaint, described, switch
+from .fields import Field, Group, Maybe, Menu, Number, Words, complaint, described, free, switch
 
 # "Shards.per_client = 3: ...", "swa.cycle = 9: ..." and "Experiment: swa: ..." name the setting that is wrong.
 _NAMED = re.compile(r"(?:[A-Z]\w*(?:\.|: ))?([a-z_]\w*(?:\.[a-z_]\w*)*)(?:[.\[][^=]*)?(?: = .*?)?: (.*)", re.DOTALL)
@@ -73,11 +73,11 @@ class Controls(ipywidgets.VBox):
         chosen = declared if isinstance(declared, type) else type(declared)
         if isinstance(declared, type) and issubclass(declared, Family) and declared.abstract:
             family, chosen = declared, next(iter(declared.members().values()))
+        self._family = family
         if family is not None:
             self._members = family.members()
             tooltip = f"{(family.__doc__ or label).splitlines()[0]} Known: {', '.join(self._members)}"
-            names = [(name.replace("_", " "), name) for name in self._members]
-            self.kind = ipywidgets.Dropdown(options=names, **described(label, tooltip))
+            self.kind = ipywidgets.Dropdown(options=_menu(self._members), **described(label, tooltip))
             self.kind.value = chosen.model_fields["kind"].default
             self.kind.observe(self._choose, "value")
         self._put(chosen, given)
@@ -97,6 +97,7 @@ class Controls(ipywidgets.VBox):
 
     @value.setter
     def value(self, settings: Declared) -> None:
+        self.look_again()
         self._quiet = True
         try:
             if self.kind is not None:
@@ -120,6 +121,31 @@ class Controls(ipywidgets.VBox):
         if match is None or not self._point(match[1].split("."), message):
             self._told[""] = message
         self._show()
+
+    def look_again(self) -> None:
+        """Offer the kinds that were defined since, here and further inside."""
+        for _, inner in self._inner():
+            inner.look_again()
+        if self.kind is None or self._family is None:
+            return
+        known = self._members | self._family.members()
+        if known == self._members:
+            return
+        self._members, chosen = known, self.kind.value
+        quiet, self._quiet = self._quiet, True
+        try:
+            with self.kind.hold_sync():
+                self.kind.options, self.kind.value = _menu(known), chosen
+        finally:
+            self._quiet = quiet
+
+    def close(self) -> None:
+        """Free the widgets of all kinds that were chosen, too."""
+        for fields, body in self._built.values():
+            for field in fields.values():
+                field.close()
+            free(body)
+        free(self)
 
     def control(self, path: str) -> Any:
         """The control of a setting by its dotted name: a `Field`, or `Controls` of nested settings."""
@@ -294,6 +320,10 @@ class Controls(ipywidgets.VBox):
 
 
 _WRONG = object()
+
+
+def _menu(members: Mapping[str, type[Family]]) -> list[tuple[str, str]]:
+    return [(name.replace("_", " "), name) for name in members]
 
 
 def _read(field: Field) -> Any:

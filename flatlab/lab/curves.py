@@ -84,7 +84,7 @@ class Curves(Panel):
         sliders = ipywidgets.VBox([self.x, self.smooth, self.until, self.bands])
         wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
         controls = ipywidgets.HBox([sliders, self.metrics, self.overlay], layout=wrap)
-        self.fill(controls, self.picture, self.copy_code)
+        self.fill(self.picture, controls, self.copy_code)  # what a person watches comes first
         self.refresh()
 
     @property

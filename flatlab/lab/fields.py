@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
@@ -45,6 +45,10 @@ class Field:
     def listen(self, callback: Callable[[], None]) -> None:
         """Have `callback()` called whenever the value changes."""
         raise NotImplementedError
+
+    def close(self) -> None:
+        """Free the widgets."""
+        free(self.widget)
 
     def mark(self, message: str) -> None:
         """Show what is wrong, or nothing if the message is empty."""
@@ -132,7 +136,7 @@ class Number(Field):
         if span is None:
             super().__init__(self.box)
             return
-        self.box.layout = ipywidgets.Layout(width="184px", flex="0 0 184px")
+        self.box.layout.width, self.box.layout.flex = "184px", "0 0 184px"
         layout = ipywidgets.Layout(width="auto", flex="1 1 80px", min_width="0")
         look: dict[str, Any] = {"readout": False, "tooltip": f"{name}: {tooltip}", "layout": layout}
         low, high = span
@@ -192,7 +196,8 @@ class Group(Field):
         self._make = make
         self._callbacks: list[Callable[[], None]] = []
         self.controls: Controls | None = None
-        self._heading = ipywidgets.HTML(f"<b>{heading.replace('_', ' ')}</b>" if heading else "", tooltip=tooltip)
+        title = f"<b>{heading.replace('_', ' ')}</b>"
+        self._heading = [ipywidgets.HTML(title, tooltip=tooltip)] if heading else []
         self._place = ipywidgets.VBox(layout=ipywidgets.Layout(width="100%"))
         super().__init__(self._place)
 
@@ -206,7 +211,12 @@ class Group(Field):
             return
         self.controls = self._make(value)
         self.controls.observe(lambda _: self._tell(), "changed")
-        self._place.children = [self._heading, self.controls] if self._heading.value else [self.controls]
+        self._place.children = [*self._heading, self.controls]
+
+    def close(self) -> None:
+        if self.controls is not None:
+            self.controls.close()
+        super().close()
 
     def listen(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)
@@ -250,6 +260,11 @@ class Maybe(Field):
     def read(self) -> Any:
         return self.inside.read() if self.on.value else None
 
+    def close(self) -> None:
+        if self._inside is not None:
+            self._inside.close()
+        super().close()
+
     def write(self, value: Any) -> None:
         if value is not None:
             self.inside.write(value)
@@ -265,6 +280,16 @@ class Maybe(Field):
     def _tell(self) -> None:
         for callback in self._callbacks:
             callback()
+
+
+def free(widget: ipywidgets.Widget) -> None:
+    """Close a widget and whatever it holds: the kernel keeps each one that is not closed, forever."""
+    held = [getattr(widget, name) for name in widget.keys if name in ("children", "layout", "style")]
+    ipywidgets.Widget.close(widget)
+    for one in held:
+        for inside in one if isinstance(one, Iterable) else [one]:
+            if inside.comm is not None:
+                free(inside) if type(inside).close is ipywidgets.Widget.close else inside.close()
 
 
 def described(name: str, tooltip: str) -> dict[str, Any]:

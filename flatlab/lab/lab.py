@@ -14,6 +14,7 @@ import copy
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ..data import FederatedDataset, Source
 from ..declare import SettingError
 from ..training import Experiment, Run
 from ..training.network import describe
-from .compute import Job, enqueue, on_compute_thread, submit
+from .compute import Cancelled, Job, enqueue, on_compute_thread, submit
 from .panel import Panel
 from .session import Session
 from .setup import WIDTH, Setup, bare, same
@@ -80,9 +81,11 @@ class Lab(Panel):
         self._view: Run | None = None
         self._overlaid: list[Run] = []
         self._looking: Job | None = None
+        self._rewinding: Job | None = None
+        self._unraised: BaseException | None = None  # what went wrong when runs were looked at; `settle` raises it
         self._waiting: tuple[Experiment, list[Callable[[Session], None]]] | None = None
         self._lock = threading.RLock()
-        self._following = False
+        self._following: int | None = None  # the thread that moves the slider, which is no person's doing
         self._next_frame = 0.0
         self._blamed: BaseException | None = None  # the session's error that is shown
         self._trouble: Exception | None = None  # what a view raised when it was last drawn
@@ -186,15 +189,20 @@ class Lab(Panel):
             self.session.stop()
 
     def rewind(self, round: int | None = None) -> None:
-        """Take the run back to a round (default: the slider's); rounds on record are replayed from there."""
+        """Take the run back to a round (default: the slider's); rounds on record are replayed from there.
+
+        Nothing happens while it is being taken back already. A round that is not on record is `settle`'s to raise.
+        """
         session = self._needed("rewind")
+        if self._rewinding is not None and not self._rewinding.over:
+            return
+        at = self.transport.slider.value if round is None else round
         if session.state == "stopped":
             session = Session(session.run)
             self._adopt(session)
-        at = self.transport.slider.value if round is None else round
-        self._round = self._view = None
+        self._round = at  # the slider stays there meanwhile
         job = session.rewind(at)
-        enqueue(Job(lambda _: self._rewound(job)))
+        self._rewinding = enqueue(Job(lambda _: self._rewound(job, at)))
 
     def fork(self, round: int | None = None, **changes: Any) -> None:
         """Begin a new run at a round (default: the slider's) with the settings on the left, and `changes`.
@@ -210,7 +218,11 @@ class Lab(Panel):
         if not changed:
             raise SettingError("fork: change the algorithm, participation, rounds or seed first; else it would repeat")
         at = self.transport.slider.value if round is None else round
-        self._waiting = None
+        rounds = changed.get("rounds", old.rounds)
+        if rounds <= at:
+            message = f"rounds = {rounds}: must exceed {at}, the round at which the fork begins"
+            self.setup.controls.control("rounds").mark(message)
+            raise SettingError(message)
         self.compute(lambda _: session.fork(at, **changed), self._adopt, f"forking at round {at}")
 
     def take_up(self, run: str | None = None) -> None:
@@ -219,14 +231,17 @@ class Lab(Panel):
         if chosen is None:
             raise SettingError("run = None: select one in the list, or give its id")
         directory = self.shelf.directory(chosen)
-        self._waiting = None
         self.compute(lambda _: Session(self._opened(directory)), self._adopt, f"taking up {chosen}")
 
     def ensure(self, rounds: int | None = None) -> Run:
-        """The run, trained until it has `rounds` rounds (all if None); at once if it has them.
+        """The run that the settings on the left ask for, trained until it has `rounds` rounds (all if None).
+
+        It is made as Run makes it if they were changed since; at once returned if it has its rounds. A run that is
+        being made, forked or taken up is waited for.
 
         Raises:
-            SettingError: if the settings on the left are wrong, and there is no run yet.
+            SettingError: if the settings are wrong.
+            Cancelled: if the making of the run was cancelled.
             BaseException: what a round raised; see `Session.ensure`.
         """
         return self._made().ensure(rounds)
@@ -242,18 +257,35 @@ class Lab(Panel):
         """
         found = super().settle(seconds)
         self.setup.settle(seconds)
-        for job in (self._looking, submit(lambda _: None)):  # the second: what was queued for drawing is drawn
-            if job is not None:
-                job.wait(seconds)
+        for _ in range(2):  # rewound and looked at; then what these queued for drawing is drawn
+            submit(lambda _: None).wait(seconds)
+        if self._unraised is not None:
+            error, self._unraised = self._unraised, None  # once: the bench goes on
+            raise error
         if self.tabs.front in self.tabs.panels:
             self.tabs.panels[self.tabs.front].settle(seconds)
         return found
+
+    def cancel(self) -> None:
+        """End the work in the background; a run that was being made is not begun."""
+        with self._lock:
+            self._waiting = None
+        super().cancel()
+
+    def close(self) -> None:
+        """End the session after the round in flight, and free every widget of the bench and of its views."""
+        self.cancel()
+        self.stop()
+        if self._looking is not None:
+            self._looking.cancel()
+        super().close()
 
     # Making a run
 
     def _with_session(self, act: Callable[[Session], None]) -> None:
         experiment, session = self.experiment, self.session
-        if session is not None and same(session.run.experiment, experiment):
+        lost = session is not None and isinstance(session.error, FileNotFoundError)  # it must be made again
+        if session is not None and same(session.run.experiment, experiment) and not lost:
             if session.state == "stopped":
                 session = Session(session.run)
                 self._adopt(session)
@@ -263,35 +295,51 @@ class Lab(Panel):
             if self._waiting is not None and self._waiting[0] == experiment:
                 self._waiting[1].append(act)  # a second click, before the run is made
                 return
-            self._waiting = (experiment, [act])
-        self.compute(lambda _: self._new(experiment), self._begin, "making the run")
+            acts = [act]
+            self.compute(lambda _: self._new(experiment, acts), lambda made: self._begin(made, acts), "making the run")
+            self._waiting = (experiment, acts)
 
-    def _new(self, experiment: Experiment) -> Session:
+    def _new(self, experiment: Experiment, acts: list[Callable[[Session], None]]) -> Session:
         try:
             data = self.setup.dataset(experiment.data)
             return Session(self._trained(experiment.replace(data=data.spec), data))
-        except SettingError as error:
-            self.setup.controls.complain(str(error))
-            self._waiting = None
-            raise
-        except BaseException:
-            self._waiting = None
+        except BaseException as error:
+            if isinstance(error, SettingError):
+                self.setup.controls.complain(str(error))
+            self._awaited(acts)
             raise
 
-    def _begin(self, session: Session) -> None:
-        with self._lock:
-            acts = self._waiting[1] if self._waiting is not None else []
-            self._waiting = None
+    def _begin(self, session: Session, acts: list[Callable[[Session], None]]) -> None:
+        if not self._awaited(acts):  # cancelled meanwhile
+            return
         self._adopt(session)
         for act in acts:
             act(session)
 
+    def _awaited(self, acts: list[Callable[[Session], None]]) -> bool:
+        """Whether these clicks still wait for their run; from now on they do not."""
+        with self._lock:
+            awaited = self._waiting is not None and self._waiting[1] is acts
+            if awaited:
+                self._waiting = None
+            return awaited
+
     def _made(self) -> Session:
-        if self.session is None:
-            self._with_session(lambda _: None)
-            Panel.settle(self)
-        assert self.session is not None
-        return self.session
+        if on_compute_thread():
+            raise RuntimeError("ensure: called from the compute thread, which would wait for itself")
+        made = False
+        while True:
+            session, job = self.session, self.job
+            if job is not None and not job.over:
+                with suppress(Cancelled):  # a newer click may have taken its place
+                    job.wait()
+                if job is self.job and job.state == "cancelled":
+                    raise Cancelled("ensure: the making of the run was cancelled")
+            elif session is not None and (made or same(session.run.experiment, self.experiment)):
+                return session
+            else:
+                self._with_session(lambda _: None)
+                made = True
 
     def _needed(self, what: str) -> Session:
         if self.session is None:
@@ -310,13 +358,13 @@ class Lab(Panel):
 
     def _adopt(self, session: Session) -> None:
         """Make a session the one of this bench."""
+        if not same(self.experiment if self.setup.controls.valid else session.run.experiment, session.run.experiment):
+            self.setup.experiment = session.run.experiment  # first what may fail
         before, self.session = self.session, session
         self._round = self._view = None
         self.tabs.outdate()
         if before is not None and before is not session:
             before.pause()
-        if not same(self.experiment if self.setup.controls.valid else session.run.experiment, session.run.experiment):
-            self.setup.experiment = session.run.experiment
         session.listen(self._heard)
         self.shelf.refresh()
         self._heard(session)
@@ -358,7 +406,7 @@ class Lab(Panel):
         slider, stored = self.transport.slider, run.checkpoints
         first = run.experiment.parent.round if run.experiment.parent is not None else 0
         last = max([run.round, *stored[-1:]])
-        self._following = True  # these moves are not a person's
+        self._following = threading.get_ident()
         try:
             with slider.hold_sync():
                 slider.min = min(first, slider.min)
@@ -367,24 +415,28 @@ class Lab(Panel):
                 slider.value = run.round if self._round is None else self._round
                 slider.disabled = last <= first
         finally:
-            self._following = False
+            self._following = None
 
     def _slid(self, round: int) -> None:
-        if self._following or self.run is None:
+        if self._following == threading.get_ident() or self.run is None:
             return
         self._round = None if round == self.run.round else round
         self._look()
 
     def _look(self) -> None:
         """Show the runs as of the slider's round and the list's selection."""
-        session, at, ids = self.session, self._round, list(self.shelf.list.value)
 
         def look(_: Job) -> None:
+            # As things stand now: the slider may have moved again, or the run was taken back, since this was queued.
+            session, at, ids = self.session, self._round, self.shelf.list.value
+            # A shallow copy shares what is on disk and in memory, and has a present of its own.
+            self._view = None if session is None or at is None else copy.copy(session.run).rewind(at)
             known = {run.id: run for run in self._overlaid}
-            self._overlaid = [known.get(run) or self._opened(self.shelf.directory(run)) for run in ids]
-            if session is self.session:
-                # A shallow copy shares what is on disk and in memory, and has a present of its own.
-                self._view = None if session is None or at is None else copy.copy(session.run).rewind(at)
+            try:
+                self._overlaid = [known.get(run) or self._opened(self.shelf.directory(run)) for run in ids]
+            except FileNotFoundError:
+                self.shelf.refresh()  # which drops it
+                raise
             self._changed_runs()
 
         if self._looking is not None:
@@ -393,13 +445,14 @@ class Lab(Panel):
 
     def _tell_looking(self, job: Job) -> None:
         if job.error is not None:
+            self._unraised = job.error
             self.blame(job.error)
 
-    def _rewound(self, job: Job) -> None:
-        if job.error is not None:
-            self.blame(job.error)
-        else:
-            self._changed_runs()
+    def _rewound(self, job: Job, at: int) -> None:
+        if self._round == at:  # the slider was not moved meanwhile
+            self._round = self._view = None
+        self._changed_runs()
+        self._tell_looking(job)
 
     def _changed_runs(self) -> None:
         self.tabs.outdate()

@@ -13,10 +13,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ipywidgets as widgets
+import torch
 from torch import nn
 from traitlets import link
 
 from .. import figures, geometry
+from ..declare import SettingError
 from ..personalization.finetune import as_runs
 from ..training import Run
 from .clipboard import CopyCode
@@ -154,6 +156,7 @@ class Landscape(Panel):
     def refresh(self) -> None:
         """Offer the rounds and models that there are by now; nothing is measured."""
         offer_rounds(self.round, self.runs)
+        self._allow_clients()
         if self.plane.value == "plane":
             self._offer_corners()
 
@@ -181,7 +184,7 @@ class Landscape(Panel):
                 options["round"] = round
             if self.trajectory.value and plane != "pca":
                 options["trajectory"] = True
-            if self.clients.value:
+            if self.clients.value and not self.clients.disabled:
                 options["clients"] = min(self._round_of(k) for k in range(len(self.runs)))
         tunings = [
             Tuning(k, tuple(self._to_tune(k)), self._round_of(k), *self._tuning())
@@ -195,6 +198,7 @@ class Landscape(Panel):
         runs, markers = self.runs, dict(self.markers)
 
         def work(job: Job) -> geometry.Landscape:
+            _refuse_misfits(runs)
             return self._known.get(key) or request.measure(runs, markers, job.report)
 
         def then(result: geometry.Landscape) -> None:
@@ -238,7 +242,8 @@ class Landscape(Panel):
             self._offer_corners()
         self._three.layout.display = "none" if apart else "flex"
         self.refine.disabled = self.points.value < 21
-        self.clients.disabled = self.dimensions.disabled = not apart
+        self.dimensions.disabled = not apart
+        self._allow_clients()
         self.repeats.disabled = self.plane.value != "random" or self.dimensions.value == 2
         self.trajectory.disabled = self.plane.value in ("plane", "pca")  # one has none, the other always
         known = self._known.get(self._key())
@@ -246,6 +251,11 @@ class Landscape(Panel):
             self._present(self.request(), known)
         elif self._request is not None and self._request != self.request():
             self.say("The settings differ from what is shown: press Measure.")
+
+    def _allow_clients(self) -> None:
+        """At round 0 nobody was sampled whose model could be marked."""
+        apart = self.plane.value != "plane"
+        self.clients.disabled = not apart or not min(self._round_of(k) for k in range(len(self.runs)))
 
     def _present(self, request: Request, result: geometry.Landscape) -> None:
         self._request = request
@@ -312,3 +322,28 @@ class Landscape(Panel):
     def _to_tune(self, run: int) -> list[int]:
         """Some of them; before the first round, and where no client trains, the first of all."""
         return (self._sampled(run) or list(range(self.runs[run].data.clients)))[:TUNED]
+
+
+def _refuse_misfits(runs: list[Run]) -> None:
+    """Explain which runs have no landscape in common: their planes lie in one space, over the same samples.
+
+    Raises:
+        SettingError: naming them.
+    """
+    first, model = runs[0], runs[0].experiment.model
+    for place, run in enumerate(runs[1:], 2):
+        if (run.data.shape, run.data.classes) != (first.data.shape, first.data.classes):
+            sizes = [f"{'x'.join(map(str, one.data.shape))} with {one.data.classes} classes" for one in (first, run)]
+            what, mine, its = "images", *sizes
+        elif _shapes(run) != _shapes(first):
+            what, mine, its = "network", model.to_json(), run.experiment.model.to_json()
+        else:
+            continue
+        raise SettingError(
+            f"run {place} ({run.name}) does not fit run 1 ({first.name}): its {what}: {its}; that of run 1: {mine};"
+            " choose runs with images and network of the same shape"
+        )
+
+
+def _shapes(run: Run) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in run.state().params.items()}

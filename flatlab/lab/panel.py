@@ -17,6 +17,7 @@ import ipywidgets
 
 from .. import figures
 from .compute import Job, enqueue, on_compute_thread
+from .fields import free
 
 
 class Picture(ipywidgets.Image):
@@ -93,6 +94,12 @@ class Panel(ipywidgets.VBox):
         """End the work in the background, if there is any."""
         if self.job is not None:
             self.job.cancel()
+
+    def close(self) -> None:
+        """End the work in the background and free all widgets of the panel."""
+        if self.comm is not None:
+            self.cancel()
+            free(self)
 
     def settle(self, seconds: float | None = None) -> Any:
         """Wait for the work in the background; its result (None if there was none).

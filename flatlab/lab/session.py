@@ -56,8 +56,10 @@ class Session:
         self.listener_error: Exception | None = None
         self.meter = Meter()
         self._listeners: list[Listener] = []
-        self._budget = 0.0  # rounds that may still begin
+        self._steps = 0  # rounds that may still begin, however far the run has come
+        self._goal = 0.0  # and those up to this one
         self._in_round = self._queued = False
+        self._rewinds = 0  # that wait for their turn
         self._telling = False  # the listeners hear of the round that ended
         self._announced = run.round  # rounds of which the listeners have heard
         self._changed = threading.Condition()
@@ -82,18 +84,18 @@ class Session:
 
     def start(self) -> None:
         """Train to the end. Nothing happens if the session is done or stopped."""
-        self._allow(math.inf)
+        self._allow(goal=math.inf)
 
     def step(self, n: int = 1) -> None:
         """Train `n` rounds more than are asked for already."""
         if not isinstance(n, int) or n < 1:
             raise SettingError(f"n = {n!r}: must be a whole number of at least 1")
-        self._allow(n)
+        self._allow(steps=n)
 
     def pause(self) -> None:
         """Train no further round; the one in flight ends, with its evaluation."""
         with self._changed:
-            self._budget = 0
+            self._steps, self._goal = 0, 0
             if self.state == "running":
                 self._become("pausing" if self._in_round else "paused")
         self._tell()
@@ -101,8 +103,8 @@ class Session:
     def stop(self) -> None:
         """End this session for good after the round in flight; the run stays as it is, and can have another."""
         with self._changed:
-            self._budget = 0
-            if self.state not in ("stopped", "done", "failed"):
+            self._steps, self._goal = 0, 0
+            if self.state not in ("stopped", "done"):
                 self._become("stopping" if self._in_round else "stopped")
         self._tell()
 
@@ -116,6 +118,8 @@ class Session:
         """
         self._refuse_stopped("rewind")
         self.pause()
+        with self._changed:
+            self._rewinds += 1
         return submit(lambda _: self._rewind(round))
 
     def fork(self, round: int | None = None, **changes: Any) -> Session:
@@ -169,19 +173,23 @@ class Session:
         if not isinstance(target, int) or not 0 <= target <= self.run.rounds:
             raise SettingError(f"rounds = {rounds!r}: must be between 0 and the experiment's {self.run.rounds} rounds")
         with self._changed:
-            missing = target - self.run.round - self._in_round - self._budget
-        if missing > 0 and self.state != "failed":  # an old failure is raised, not tried again unasked
-            self._allow(missing)
+            short = self.run.round < target or self._rewinds > 0
+            tried = self.state == "failed" and not self._rewinds
+        if short and not tried:  # an old failure is raised, not tried again unasked
+            self._allow(goal=target)
         return target
 
     def _reached(self, target: int) -> bool:
         with self._changed:
+            if not (self._queued or self._in_round or self._telling):
+                self._announced = self.run.round  # others may have moved the run: nobody will tell of that
+            if self._rewinds:
+                return False
             if self._announced >= target:
                 return True
             if self._telling:  # whoever waits sees what the panels show
                 return False
-            if self.state == "failed":
-                assert self.error is not None
+            if self.error is not None and self.state in ("failed", "stopped"):
                 raise self.error
             if self.state == "stopped":
                 self._refuse_stopped(f"ensure({target})")
@@ -194,29 +202,41 @@ class Session:
                 " make a new session to go on"
             )
 
-    def _allow(self, rounds: float) -> None:
+    def _allow(self, steps: int = 0, goal: float = 0) -> None:
         with self._changed:
-            if self.state in ("stopping", "stopped", "done"):
+            if self.state in ("stopping", "stopped"):
                 return
-            self._budget += rounds
-            self.error = None
-            self._become("running")
-            queue, self._queued = not self._queued, True
+            queue = False
+            if self.run.done and not (self._in_round or self._queued or self._rewinds):
+                self._become("done")
+            else:
+                if self._goal > self.run.round:
+                    self._goal += steps
+                else:
+                    self._steps += steps
+                self._goal = max(self._goal, goal)
+                self.error = None
+                self._become("running")
+                queue, self._queued = not self._queued, True
         if queue:
             submit(lambda _: self._round())
         self._tell()
+
+    def _wanted(self) -> bool:
+        """Whether one more round was asked for."""
+        return not self.run.done and (self._steps > 0 or self.run.round < self._goal)
 
     def _round(self) -> None:
         """One round, on the compute thread; queues the next behind what else waits there."""
         with self._changed:
             self._queued = False
-            if self._budget < 1:
+            if self.state != "running":  # paused or stopped since
                 return
-            self._budget -= 1
-            self._in_round = True
+            self._in_round = self._wanted()
+            self._steps = max(self._steps - 1, 0)
         error: BaseException | None = None
         try:
-            if not self.run.done:
+            if self._in_round:
                 self.meter.add(self.run.step())
         except RunDone:  # by another process, meanwhile
             pass
@@ -224,18 +244,17 @@ class Session:
             error = raised
         with self._changed:
             self._in_round, self._telling = False, True
-            if error is not None:
-                self._budget, self.error = 0, error
+            if error is not None or self.run.done:
+                self._steps, self._goal, self.error = 0, 0, error
+            again = self._wanted() and not self._queued
             if self.state == "stopping":
                 self._become("stopped")
             elif error is not None:
                 self._become("failed")
             elif self.run.done:
-                self._budget = 0
                 self._become("done")
-            elif self._budget < 1:
+            elif not self._wanted():
                 self._become("paused")
-            again = self._budget >= 1 and not self._queued
             self._queued = self._queued or again
         self._tell()
         with self._changed:
@@ -245,8 +264,12 @@ class Session:
             submit(lambda _: self._round())
 
     def _rewind(self, round: int) -> None:
-        self._refuse_stopped("rewind")  # it may have been, while this waited
-        self.run.rewind(round)
+        try:
+            self._refuse_stopped("rewind")  # it may have been, while this waited
+            self.run.rewind(round)
+        finally:
+            with self._changed:
+                self._rewinds -= 1
         with self._changed:
             self.error = None
             self._announced = round

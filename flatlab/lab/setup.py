@@ -18,6 +18,7 @@ from ..declare import SettingError
 from ..models import ModelSpec
 from ..training import Experiment
 from .controls import Controls
+from .fields import described
 from .panel import Panel, Picture
 
 WIDTH = 344  # pixels
@@ -85,7 +86,15 @@ class Setup(Panel):
         self.picture = Picture(WIDTH - 24, 236)
         self.facts = ipywidgets.HTML(layout=ipywidgets.Layout(width="100%", min_height="3.2em"))
         style = ipywidgets.HTML(STYLE, layout=ipywidgets.Layout(display="none"))
-        self.fill(style, self.picture, self.facts, self.controls)
+        self._own = experiment.model if experiment.model.name == "custom" else None
+        # A network of one's own has no settings; a run that is taken up may bring another.
+        self.network = ipywidgets.Dropdown(
+            options=[("your own", self._own)],
+            **described("network", "The network that was given, or that of a run taken up"),
+        )
+        self.network.layout.display = "flex" if self._own else "none"
+        self.network.observe(lambda change: self._put_network(change["new"]), "value")
+        self.fill(style, self.picture, self.facts, self.network, self.controls)
         self.controls.observe(lambda _: self._look(), "changed")
         self._look()
 
@@ -101,6 +110,16 @@ class Setup(Panel):
     @experiment.setter
     def experiment(self, experiment: Experiment) -> None:
         self.controls.value = bare(experiment)
+        model, known = experiment.model, self.network.options
+        if self._own is None:
+            return
+        if model not in [one for _, one in known]:
+            self.network.options = (*known, (model.name if model.name != "custom" else "another of your own", model))
+        self.network.value = model
+
+    def _put_network(self, model: ModelSpec) -> None:
+        if self.controls.valid and self.experiment.model != model:
+            self.experiment = self.experiment.replace(model=model)
 
     def dataset(self, spec: DataSpec) -> FederatedDataset:
         """The data set of a specification, made once. It may be downloaded; call it on the compute thread.
@@ -122,6 +141,7 @@ class Setup(Panel):
 
     def _look(self) -> None:
         """Show the partition that the controls ask for."""
+        self.controls.look_again()
         if not self.controls.valid:
             self.ready = False
             return
@@ -151,6 +171,8 @@ class Setup(Panel):
         if isinstance(data, str):
             self._refused[key] = data
             self._refuse(key, data)
+            return
+        if not self.controls.valid or self.experiment.data.to_json() != key:  # they have moved on
             return
         self._drawn = data
         self.picture.draw(data.plot(compact=True))

@@ -13,6 +13,7 @@ from ..training import Run
 from .clients import Clients
 from .compare import Compare
 from .curves import Curves
+from .fields import free
 from .landscape import Landscape
 from .personalization import Personalization
 from .spectrum import Spectrum
@@ -69,7 +70,8 @@ class Views(ipywidgets.Tab):
         with self._making:
             if name not in self.panels:
                 self.panels[name] = VIEWS[name](runs)
-                self._places[name].children = (self.panels[name],)
+                (hint,), self._places[name].children = self._places[name].children, (self.panels[name],)
+                free(hint)
                 self._outdated.discard(name)
             return self.panels[name]
 

@@ -1,6 +1,7 @@
 """Figures of runs, cohorts and gains: the numbers drawn are those of the histories and results."""
 
 import io
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -207,3 +208,25 @@ def test_an_axis_goes_from_tick_to_tick_and_a_legend_is_kept(runs):
     assert f": {100 * values(runs[1]).iloc[-1]:.3g}" in legend.get_texts()[0].get_text()
     fl.plot(fl.Run.open(runs[0].directory, runs[0].data).rewind(1), final=True, onto=fig)
     assert fig.axes[0].get_legend() is not legend  # a dot instead of a line
+
+
+def test_the_compact_partition_of_many_clients_and_classes_keeps_its_labels_apart():
+    draw = np.random.default_rng(0)
+    images, labels = draw.integers(0, 255, (3000, 8, 8), dtype=np.uint8), np.arange(3000) % 100
+    names = [f"class number {label}" for label in range(100)]
+    data = fl.Source.from_arrays("many", images, labels, images[:100], labels[:100], names).federate(
+        fl.Dirichlet(alpha=0.3), clients=100, seed=0
+    )
+    fig = data.plot(compact=True)
+    fig.png()  # which lays it out
+    below = next(axes for axes in fig.axes if axes.get_ylabel() == "class")
+    for axis in (below.xaxis, below.yaxis):
+        boxes = [label.get_window_extent() for label in axis.get_ticklabels()]
+        assert len(boxes) >= 5 and not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
+    written = [label.get_text() for label in below.get_yticklabels()]
+    assert len(set(written)) == len(written)
+    edge = fig.get_window_extent()
+    assert all(edge.y0 <= axes.yaxis.label.get_window_extent().y0 for axes in fig.axes)
+    assert all(axes.yaxis.label.get_window_extent().y1 <= edge.y1 for axes in fig.axes)
+    few = fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=6, seed=0)
+    assert not any(axes.texts for axes in few.plot(compact=True).axes) and any(axes.texts for axes in few.plot().axes)

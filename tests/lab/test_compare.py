@@ -1,5 +1,8 @@
 """Runs side by side: every view, the table of differences, and code that gives the same numbers when executed."""
 
+import copy
+
+import numpy as np
 import pytest
 from small_runs import six_clients, trained
 
@@ -38,6 +41,37 @@ def test_measured_values_join_the_table(runs):
     assert (
         "top eigenvalue" not in differences(runs, None, [fl.hessian(runs[0], limit=60).trace(0.5)] * 2)["what"].tolist()
     )
+
+
+def test_one_run_at_two_rounds_has_the_accuracies_of_both(runs):
+    early = copy.copy(runs[0]).rewind(1)
+    tuned = fl.personalize([runs[0], early], epochs=1, lr=0.01)
+    table = differences([runs[0], early], tuned).set_index("what")
+    wanted = tuned.summary().set_index("round")["personalized"]
+    found = table.loc["personalized accuracy"].tolist()
+    assert found[0].startswith(f"{100 * wanted[3]:.2f} ± ") and found[1].startswith(f"{100 * wanted[1]:.2f} ± ")
+    chosen = fl.personalize([runs[0], early], epochs=1, lr=0.01, round=1)  # then it is measured of all
+    assert len(set(differences([runs[0], early], chosen).set_index("what").loc["personalized accuracy"])) == 1
+
+
+@pytest.mark.parametrize("what", ["images", "network"])
+def test_runs_that_have_no_landscape_in_common_are_named_and_other_views_go_on(runs, tmp_path, what):
+    if what == "network":
+        other = fl.train(fl.FedAvg(lr=0.05), runs[0].data, fl.ModelSpec(name="lenet", width=0.25), 1, store=tmp_path)
+    else:
+        draw = np.random.default_rng(0)
+        images, labels = draw.integers(0, 255, (120, 12, 12, 3), dtype=np.uint8), np.arange(120) % 4
+        source = fl.Source.from_arrays("mine", images, labels, images[:40], labels[:40], list("abcd"))
+        other = trained(fl.FedAvg(lr=0.05), source.federate("iid", clients=4), tmp_path, 1)
+    panel = Compare([*runs, other])
+    panel.view.value = "Landscape"
+    panel.panel.points.value, panel.panel.limit.value = 3, 40
+    panel.panel.measure_button.click()
+    with pytest.raises(fl.SettingError, match=rf"run 3 \({other.name}\) does not fit run 1 .*: its {what}: "):
+        panel.settle(60)
+    assert "does not fit" in panel.panel.note.value
+    panel.view.value = "Curves"
+    panel.settle(60)
 
 
 def test_every_view_shows_both_runs_and_is_made_once(runs):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -101,5 +102,40 @@ def test_leaving_python_while_torch_computes_is_a_clean_exit():
         "def work(job):\n"
         "    while job.report(1, 2): torch.randn(300, 300) @ torch.randn(300, 300)\n"
         "job = submit(work); time.sleep(0.5); assert job.state == 'running'"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+
+
+STUBBORN = (
+    "import sys, time, torch\nfrom flatlab.lab import compute\ncompute.PATIENCE = 0.6\n"
+    "def deaf(job):\n    while True: torch.randn(300, 300) @ torch.randn(300, 300)\n"
+    "def stuck(job):\n    time.sleep(20)\n"  # inside one call: nothing interrupts it
+    "job = compute.submit({work}); time.sleep(0.5); assert job.state == 'running'; print('last words')\n{end}"
+)
+
+
+@pytest.mark.parametrize(("end", "status"), [("", 0), ("sys.exit(3)", 3), ("1 / 0", 1)])
+def test_a_job_that_does_not_listen_is_interrupted_when_python_ends(end, status):
+    program = STUBBORN.format(work="deaf", end=end)
+    ended = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True)
+    assert ended.returncode == status and ended.stdout == "last words\n" and "terminate" not in ended.stderr
+
+
+@pytest.mark.parametrize(("end", "status"), [("", 0), ("1 / 0", 1)])
+def test_a_job_that_nothing_interrupts_is_left_behind_when_python_ends(end, status):
+    begun = time.monotonic()
+    program = STUBBORN.format(work="stuck", end=end)
+    ended = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True)
+    assert time.monotonic() - begun < 15
+    assert ended.returncode == status and ended.stdout == "last words\n"
+    assert ("ZeroDivisionError" in ended.stderr) == bool(status)
+
+
+def test_a_forked_process_has_a_compute_thread_of_its_own():
+    program = (
+        "import os\nfrom flatlab.lab.compute import submit\nassert submit(lambda _: 5).wait(5) == 5\n"
+        "child = os.fork()\n"
+        "if child == 0:\n    os._exit(submit(lambda _: 7).wait(5))\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7\nassert submit(lambda _: 6).wait(5) == 6"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0

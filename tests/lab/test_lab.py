@@ -1,64 +1,16 @@
 """The bench: every button and transition as a front end sends it, without a browser."""
 
 import shutil
-import threading
 import time
+from typing import Literal
 
 import pytest
+from bench import click, enabled, hold, until
+from ipywidgets.widgets import widget as widgets
 
 import flatlab as fl
-from flatlab.lab import Lab
+from flatlab.lab.setup import Setup
 from flatlab.lab.views import VIEWS
-
-
-@pytest.fixture(scope="module")
-def data():
-    return fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=6, seed=0)
-
-
-@pytest.fixture
-def make(data, tmp_path):
-    """Labs on a store of this test's own."""
-    made = []
-
-    def one(given=data, **settings):
-        small = {"model": fl.ModelSpec(name="cnn4", width=0.25), "rounds": 4, "algorithm": fl.FedAvg(lr=0.05)}
-        made.append(Lab(given, store=tmp_path / "runs", root=tmp_path / "data", device="cpu", **small | settings))
-        return made[-1]
-
-    yield one
-    for lab in made:
-        lab.stop()
-
-
-def click(lab, name):
-    button = lab.transport.buttons[name]
-    assert not button.disabled, f"{name} is disabled"
-    button._handle_custom_msg({"event": "click"}, [])
-
-
-def enabled(lab):
-    return {name for name, button in lab.transport.buttons.items() if not button.disabled}
-
-
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)
-
-
-def hold(run):
-    """Keep rounds from beginning until the event that is returned is set; the other is set when one tries."""
-    step, inside, go = run.step, threading.Event(), threading.Event()
-
-    def waiting():
-        inside.set()
-        assert go.wait(20)
-        return step()
-
-    run.step = waiting
-    return inside, go
 
 
 def test_before_a_run_there_is_a_partition_to_see_and_run_and_step_to_press(make):
@@ -379,6 +331,10 @@ def test_a_store_deleted_underneath_is_survived(make, tmp_path):
     shutil.rmtree(tmp_path / "runs")
     lab.shelf.again_button._handle_custom_msg({"event": "click"}, [])
     assert lab.shelf.list.options == ()
+    with pytest.raises(FileNotFoundError, match="make the run again"):
+        lab.ensure()
+    assert "make the run again" in lab.note.value
+    click(lab, "run")  # which makes it again
     assert lab.ensure().round == 4
     lab.settle()
     assert len(lab.shelf.list.options) == 1
@@ -432,3 +388,117 @@ def test_await_trains_too(make):
     import asyncio
 
     assert asyncio.run(make().aensure(2)).round == 2
+
+
+def test_close_frees_every_widget_and_stops_the_worker(make):
+    before = set(widgets._instances)
+    lab = make(rounds=9)
+    lab.ensure(2)
+    lab.setup.controls.control("algorithm").kind.value = "FedBABU"  # other kinds are kept, too
+    lab.setup.controls.control("algorithm").kind.value = "FedAvg"
+    for place in range(len(VIEWS)):
+        lab.tabs.set_state({"selected_index": place})
+        lab.settle()
+    lab.panel("Compare").view.value = "Clients"
+    lab.panel("Compare").view.value = "Curves"
+    made = set(widgets._instances) - before
+    inside, go = hold(lab.run)
+    lab.start()
+    inside.wait(20)
+    lab.close()
+    go.set()
+    until(lambda: lab.session.state == "stopped")
+    left = set(widgets._instances) & made
+    assert len(made) > 500 and len(left) <= 0.01 * len(made), [type(widgets._instances[one]) for one in left]
+    lab.close()  # once more does no harm
+
+
+def test_a_kind_of_algorithm_defined_later_is_offered_set_and_taken_up(make, data):
+    class Late(fl.FedAvg):
+        kind: Literal["Late"] = "Late"
+
+    lab = make()
+    lab.ensure(1)
+
+    class Later(fl.FedAvg):
+        kind: Literal["Later"] = "Later"
+
+    menu = lab.setup.controls.control("algorithm").kind
+    lab.setup.controls.control("rounds").box.set_state({"value": 3})
+    assert "Later" in [kind for _, kind in menu.options] and menu.value == "FedAvg"
+    menu.value = "Later"
+    assert isinstance(lab.experiment.algorithm, Later)
+
+    class Last(fl.FedAvg):
+        kind: Literal["Last"] = "Last"
+
+    lab.experiment = lab.experiment.replace(algorithm=Last(lr=0.05))
+    assert menu.value == "Last" and isinstance(lab.experiment.algorithm, Last)
+
+    class Other(fl.FedAvg):
+        kind: Literal["Other"] = "Other"
+
+    other = fl.Run(lab.experiment.replace(algorithm=Other(lr=0.05)), data, store=lab.run.directory.parent).to(1)
+    lab.take_up(other.id)
+    lab.settle()
+    assert lab.run.id == other.id and menu.value == "Other" and "settings changed" not in lab.transport.status.value
+
+
+def test_a_run_that_the_controls_cannot_show_is_not_half_taken_up(make, monkeypatch):
+    lab = make()
+    first = lab.ensure(1)
+    lab.setup.controls.control("seed").box.set_state({"value": 5})
+    session = lab.session if lab.ensure(1) else None
+    monkeypatch.setattr(Setup, "experiment", Setup.experiment.setter(lambda *_: 1 / 0))
+    lab.take_up(first.id)
+    with pytest.raises(ZeroDivisionError):
+        lab.settle()
+    assert lab.session is session
+
+
+def test_a_fork_that_would_have_no_round_left_is_explained_beside_rounds(make):
+    lab = make()
+    lab.ensure(3)
+    lab.settle()
+    lab.setup.controls.control("rounds").box.set_state({"value": 2})
+    click(lab, "fork")
+    field = lab.setup.controls.control("rounds")
+    for text in (lab.note.value, field._message.value):
+        assert "rounds = 2: must exceed 3" in text and "Experiment:" not in text
+    field.box.set_state({"value": 6})
+    assert not field._message.value
+    click(lab, "fork")
+    lab.settle()
+    assert lab.run.rounds == 6 and lab.run.experiment.parent.round == 3
+
+
+def test_a_network_of_ones_own_can_be_chosen_again_after_another_run_was_taken_up(make, data):
+    own = fl.models.build(fl.ModelSpec(name="lenet", width=0.25), data.shape, data.classes, 0)
+    lab = make()
+    other = lab.ensure(1)
+    assert lab.setup.network.layout.display == "none"
+    lab = make(model=own)
+    lab.take_up(other.id)
+    lab.settle()
+    assert lab.experiment.model.name == "cnn4" and lab.setup.network.value == other.experiment.model
+    lab.setup.network.set_state({"index": 0})
+    assert lab.experiment.model.name == "custom" and "settings changed" in lab.transport.status.value
+    assert lab.ensure(1).experiment.model.name == "custom"
+
+
+def test_before_the_first_round_what_needs_one_is_off_or_says_so(make):
+    lab = make()
+    lab.setup.settle()
+    run = fl.Run(lab.experiment, lab.setup.dataset(lab.experiment.data), store=lab._store)
+    clients, landscape = fl.lab.Clients(run), fl.lab.Landscape(run)
+    assert clients.score_button.disabled and clients.measure_button.disabled and landscape.clients.disabled
+    clients.score_button.click()
+    assert "train a round first" in clients.note.value
+    landscape.clients.value, landscape.points.value, landscape.limit.value = True, 3, 40
+    landscape.measure()
+    landscape.settle()
+    run.to(1)
+    clients.refresh()
+    landscape.refresh()
+    assert not (clients.score_button.disabled or clients.measure_button.disabled or landscape.clients.disabled)
+    assert landscape.request().options["clients"] == 1

@@ -47,6 +47,16 @@ def until(condition, seconds=20):
         time.sleep(0.01)
 
 
+def within(ensure, *rounds, seconds=20):
+    """What `ensure` returns; it must not hang."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(ensure(*rounds)), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert found, "it hangs, or raised"
+    return found[0]
+
+
 class Gate:
     """Lets a run's rounds begin one at a time, so that a test can act while a round is in flight."""
 
@@ -325,13 +335,13 @@ def test_a_run_that_another_process_finished_is_done(make, data, tmp_path):
     assert session.ensure().round == 3 and session.state == "done"
 
 
-def test_a_store_deleted_underneath_never_hangs_and_goes_on_from_memory(make):
+def test_a_store_deleted_underneath_never_hangs_and_is_explained(make):
     session = make(3)
     session.ensure(2)
     shutil.rmtree(session.run.directory)
-    assert session.ensure().round == 3 and session.state == "done"
-    assert session.run.directory.exists()
-    assert set(session.run.history["round"]) == {3}  # what was deleted stays lost; what was trained since is on record
+    with pytest.raises(FileNotFoundError, match="make the run again"):
+        session.ensure()
+    assert make(3).ensure().round == 3 and session.state == "stopped"  # nor does it pass for one that can go on
 
 
 def test_rewind_while_running_waits_for_the_round_and_pauses(make):
@@ -398,6 +408,104 @@ def test_a_second_session_on_a_run_stops_the_first(make):
     assert second.ensure(2).round == 2
     again = make(9)  # a cell that makes the run anew
     assert second.state == "stopped" and again.run.round == 2
+
+
+def test_a_new_session_knows_of_the_round_that_the_old_one_had_in_flight(make):
+    first = make(9)
+    gate = Gate(first.run)
+    first.step()
+    gate.inside.wait(20)
+    second = Session(first.run)
+    gate.open.set()
+    assert within(second.ensure, 1).round == 1  # which the old one trained
+    assert second.state == "paused" and within(second.ensure, 2).round == 2 and len(second.run.timings) == 2
+
+
+def test_a_new_session_knows_what_the_old_one_trained_after_it_was_made(make):
+    first = make(9)
+    gate = Gate(first.run)
+    first.start()
+    gate.inside.wait(20)
+    first.stop()
+    second = Session(first.run)
+    gate.open.set()
+    until(lambda: first.state == "stopped")
+    assert within(second.ensure, second.run.round).round == 1
+
+
+def test_ensure_sees_rounds_that_were_trained_past_the_session(make):
+    session = make(4)
+    session.run.to(2)
+    assert within(session.ensure, 2).round == 2
+    session.run.to()
+    session.start()
+    assert session.state == "done" and within(session.ensure).round == 4
+
+
+def test_ensure_at_the_very_end_of_a_round_asks_for_the_next(make):
+    session, counted, go = make(9), threading.Event(), threading.Event()
+    add = session.meter.add
+
+    def slowly(report):  # the run has counted the round, the session is still in it
+        add(report)
+        counted.set()
+        assert go.wait(20)
+
+    session.meter.add = slowly
+    session.step()
+    counted.wait(20)
+    threading.Timer(0.3, go.set).start()
+    assert within(session.ensure, 2).round == 2
+    until(lambda: session.state == "paused")
+    assert session.run.round == 2
+
+
+def test_step_after_ensure_trains_more_and_ensure_after_step_does_not(make):
+    session, go = make(9), threading.Event()
+    submit(lambda _: go.wait(20))
+    session.step(2)
+    waiting = threading.Thread(target=session.ensure, args=(2,))
+    waiting.start()
+    time.sleep(0.2)
+    go.set()
+    waiting.join(20)
+    until(lambda: session.state == "paused")
+    assert session.run.round == 2
+    gate = Gate(session.run)
+    waiting = threading.Thread(target=session.ensure, args=(4,))
+    waiting.start()
+    gate.inside.wait(20)
+    session.step()
+    gate.open.set()
+    waiting.join(20)
+    until(lambda: session.state == "paused")
+    assert session.run.round == 5
+
+
+def test_ensure_waits_for_a_rewind_that_was_asked_for(make):
+    session, go = make(3), threading.Event()
+    session.ensure()
+    submit(lambda _: go.wait(20))
+    session.rewind(1)
+    threading.Timer(0.3, go.set).start()
+    before = len(session.run.timings)
+    assert within(session.ensure).round == 3 and session.state == "done"
+    assert session.meter.count == 5 and len(session.run.timings) == before  # replayed
+
+
+def test_a_failed_session_is_stopped_when_another_is_made(make):
+    first = make(3)
+
+    def fails():
+        raise ZeroDivisionError
+
+    step, first.run.step = first.run.step, fails
+    with pytest.raises(ZeroDivisionError):
+        first.ensure()
+    first.run.step = step
+    second = Session(first.run)
+    first.start()
+    assert first.state == "stopped" and second.ensure().round == 3
 
 
 def test_the_same_experiment_in_another_store_is_another_run(make, data, tmp_path):
