@@ -149,7 +149,8 @@ def catalogue(declared: type[Declared]) -> Iterator[tuple[str, list[dict[str, An
         if issubclass(cls, Family) and cls.abstract:
             waiting[:0] = list(cls.members().values())
             continue
-        yield f"{cls.__name__}: {(cls.__doc__ or '').splitlines()[0]}", rows(cls)
+        about, _, _ = (cls.__doc__ or "").partition("\n")  # a user's own class may say nothing
+        yield f"{cls.__name__}: {about}", rows(cls)
         for field in cls.model_fields.values():
             waiting += [found for found in _classes(field.annotation) if found not in seen]
 

@@ -118,3 +118,10 @@ def test_figures_are_equal_files_and_keep_dots_in_their_names(tmp_path, digits):
 def test_what_cannot_be_drawn_is_named():
     with pytest.raises(TypeError, match="no drawing for int"):
         fl.plot(3)
+
+
+def test_a_class_without_a_docstring_is_in_the_catalogue_too():
+    class Silent(Declared):
+        size: int = setting(1, "how big")
+
+    assert [title for title, _ in catalogue(Silent)] == ["Silent: "]
