@@ -43,8 +43,8 @@ class Compare(Panel):
 
     def __init__(self, runs: Run | Iterable[Run]) -> None:
         super().__init__()
-        self.runs = as_runs(runs)
         self._panels: dict[str, Panel] = {}
+        self.runs = as_runs(runs)
         self.view = ipywidgets.ToggleButtons(
             options=list(VIEWS), description="view", tooltips=[f"{name} of all runs" for name in VIEWS]
         )

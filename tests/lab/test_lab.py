@@ -5,7 +5,7 @@ import time
 from typing import Literal
 
 import pytest
-from bench import click, enabled, hold, until
+from by_hand import click, enabled, hold, until
 from ipywidgets.widgets import widget as widgets
 
 import flatlab as fl

@@ -4,7 +4,7 @@ import shutil
 import threading
 
 import pytest
-from bench import busy, click, hold, until
+from by_hand import busy, click, hold, until
 
 import flatlab as fl
 from flatlab.lab.compute import Cancelled
@@ -154,6 +154,15 @@ def test_ensure_makes_the_run_that_changed_settings_ask_for(make):
     lab.setup.controls.control("rounds").box.set_state({"value": 0})
     with pytest.raises(fl.SettingError, match="rounds = 0"):
         lab.ensure(2)
+
+
+def test_ensure_raises_when_the_run_for_changed_settings_cannot_be_made(make):
+    lab = make()
+    lab.ensure(1)
+    lab.setup.controls.control("model.norm").control.value = "group"
+    lab.setup.controls.control("model.groups").box.value = 31
+    with pytest.raises(fl.SettingError, match="width"):  # and not the old run
+        lab.ensure(1)
 
 
 def test_ensure_waits_for_a_run_that_is_being_taken_up(make):
