@@ -46,7 +46,9 @@ def compare(runs: Run | Iterable[Run], personalization: Personalization) -> Comp
     for run in as_runs(runs):
         if run.id not in tuned.index:
             raise SettingError(f"personalization: holds nothing of {run.id}; personalize the same runs")
-        found = tuned.loc[[run.id]].iloc[-1]
+        mine = tuned.loc[[run.id]]
+        here = mine[mine["round"] == run.round]  # one run may be there at several rounds
+        found = (here if len(here) else mine).iloc[-1]
         history = run.history
         scores = history[(history["split"] == "holdout") & (history["metric"] == "accuracy")]
         scores = scores[scores["round"] <= found["round"]]["value"]

@@ -232,3 +232,11 @@ def test_fine_tuning_no_epochs_or_strangers_is_refused(runs):
         fl.fine_tuned(runs[0], [1], 0)
     with pytest.raises(fl.SettingError, match=r"clients = \[77\]"):
         fl.fine_tuned(runs[0], [77])
+
+
+def test_one_run_at_two_rounds_is_compared_at_each(runs):
+    earlier = fl.Run.open(runs[0].directory, runs[0].data).rewind(1)
+    both = [runs[0], earlier]
+    table = fl.compare(both, fl.personalize(both, epochs=1, lr=0.01)).frame
+    assert table["round"].tolist() == [4, 1]
+    assert table["initial"][0] != table["initial"][1]
