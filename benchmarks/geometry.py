@@ -14,8 +14,6 @@ import datetime
 import functools
 import importlib.metadata
 import json
-import platform
-import re
 import statistics
 import sys
 import time
@@ -27,6 +25,7 @@ import numpy as np
 import pandas as pd
 import pyhessian
 import torch
+from report import machine, write
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
@@ -204,13 +203,6 @@ def _medians(frame: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def machine() -> dict[str, Any]:
-    """The machine, in words."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    return {"cpu": names[0] if names else platform.processor(), "system": platform.platform(), "threads": 1}
-
-
 def main() -> None:
     """Run all, print the tables, write them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -244,11 +236,7 @@ def main() -> None:
         "trace": json.loads(trace.to_json(orient="records")),
         "trace_reference": {"value": truth.value, "standard_error": truth.standard_error},
     }
-    slug = re.sub(r"[^a-z0-9]+", "-", where["cpu"].lower()).strip("-") or "unknown"
-    path = arguments.out / f"geometry-{slug}{'-quick' if quick else ''}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
-    print(f"\nwritten to {path}")
+    print(f"\nwritten to {write(report, 'geometry', arguments.out, '-quick' if quick else '')}")
 
 
 if __name__ == "__main__":

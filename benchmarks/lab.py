@@ -15,7 +15,6 @@ import datetime
 import importlib.metadata
 import json
 import random
-import re
 import statistics
 import tempfile
 import time
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from geometry import machine
+from report import machine, write
 
 import flatlab as fl
 from flatlab.lab import Lab, Session
@@ -127,11 +126,7 @@ def main() -> None:
             "answers": answers(f"{store}/b", 6),
         }
     print(json.dumps(report, indent=1))
-    slug = re.sub(r"[^a-z0-9]+", "-", report["machine"]["cpu"].lower()).strip("-") or "unknown"
-    path = arguments.out / f"lab-{slug}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
-    print(f"written to {path}")
+    print(f"written to {write(report, 'lab', arguments.out)}")
 
 
 if __name__ == "__main__":

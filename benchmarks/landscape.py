@@ -15,7 +15,6 @@ import functools
 import importlib.metadata
 import json
 import os
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from geometry import machine
+from report import machine, write
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -140,11 +139,7 @@ def main() -> None:
     if arguments.planes:
         report["planes"] = planes(model, (images, labels))
     print(json.dumps(report, indent=1))
-    slug = re.sub(r"[^a-z0-9]+", "-", report["machine"]["cpu"].lower()).strip("-") or "unknown"
-    path = arguments.out / f"landscape-{slug}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
-    print(f"written to {path}")
+    print(f"written to {write(report, 'landscape', arguments.out)}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +85,10 @@ class Bench(Panel):
         )
         self.fill(bench, self.transport, self.shelf)
 
-        self.shelf.list.observe(lambda _: self._guarded(self._look), "value")
-        self.transport.slider.observe(lambda change: self._guarded(lambda: self._slid(change["new"])), "value")
-        self.tabs.observe(lambda _: self._guarded(self._show), "selected_index")
-        self.setup.controls.observe(lambda _: self._guarded(self._refit), ["changed", "valid"])
+        self.shelf.list.observe(lambda _: self.guarded(self._look), "value")
+        self.transport.slider.observe(lambda change: self.guarded(lambda: self._slid(change["new"])), "value")
+        self.tabs.observe(lambda _: self.guarded(self._show), "selected_index")
+        self.setup.controls.observe(lambda _: self.guarded(self._refit), ["changed", "valid"])
         self.setup.observe(lambda _: self._refit(), "ready")
         self._refit()
 
@@ -255,13 +254,6 @@ class Bench(Panel):
         self._trouble = trouble
         now = time.monotonic()
         self._next_frame = now + max(FRAME, (now - begun) / SHARE)
-
-    def _guarded(self, act: Callable[[], None]) -> None:
-        """Do what a button asks: an exception in a callback would be shown nowhere."""
-        try:
-            act()
-        except Exception as error:
-            self.blame(error)
 
     def _opened(self, directory: Path) -> Run:
         experiment = Experiment.from_json((directory / "experiment.json").read_text())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import ipywidgets
@@ -75,10 +75,10 @@ class Clients(Panel):
         self.picture = Picture(WIDTH, HEIGHT)
         self.picture.layout.object_position = "left top"
         self.copy_code = CopyCode(lambda: code_for(self.run) + "\n" + self.code() + "\n", self.blame)
-        self.round.observe(lambda _: self._safely(self._redraw), "value")
-        self.client.observe(lambda _: self._safely(self._choose), "value")
-        self.score_button.on_click(lambda _: self._safely(self.score))
-        self.measure_button.on_click(lambda _: self._safely(self.measure))
+        self.round.observe(lambda _: self.guarded(self._redraw), "value")
+        self.client.observe(lambda _: self.guarded(self._choose), "value")
+        self.score_button.on_click(lambda _: self.guarded(self.score))
+        self.measure_button.on_click(lambda _: self.guarded(self.measure))
         wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
         controls = ipywidgets.HBox([self.round, self.client, self.measure_button, self.score_button], layout=wrap)
         self.fill(controls, self.picture, self.table, self.copy_code)
@@ -191,13 +191,6 @@ class Clients(Panel):
             self._redraw()
         self.measure()
 
-    def _safely(self, act: Callable[[], Any]) -> None:
-        # An error in a callback is shown nowhere that a person looks.
-        try:
-            act()
-        except Exception as error:
-            self.blame(error)
-
     def _redraw(self) -> None:
         with self._lock:
             shown = (self.run.id, self.run.round and self.round.value)
@@ -206,9 +199,7 @@ class Clients(Panel):
                 self._list(shown)
             known = (shown in self._scored, (*shown, self.client.value) in self._tuned)
             if (*shown, self.client.value, known) != self._drawn:
-                drawing = self.figure()
-                wide, high = drawing.get_size_inches()
-                self.picture.value = figures.frame(drawing, dpi=1.5 * min(WIDTH / wide, HEIGHT / high))
+                self.picture.sketch(self.figure())
                 self._drawn = (*shown, self.client.value, known)
 
     def _list(self, shown: tuple[str, int]) -> None:

@@ -22,7 +22,7 @@ from ..training import Experiment, Run, pick_device
 from ..training.engine import remembered_pace
 
 WIDTH = 100
-FORKED = ("algorithm", "rounds", "participation", "sampling", "evaluation", "seed")
+FORKED = ("algorithm", "rounds", "participation", "sampling", "evaluation", "seed")  # what a fork may change
 
 
 def code_for(runs: Run | Iterable[Run], *, store: str | Path | None = None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ipywidgets
@@ -11,9 +11,10 @@ import pandas as pd
 from .. import figures
 from ..geometry import Eigenvalues
 from ..personalization import Personalization as Tuned
+from ..personalization.compare import row_of
 from ..personalization.finetune import as_runs
 from ..results import Result
-from ..training import Run
+from ..training import Run, flattened
 from .clients import Clients
 from .clipboard import CopyCode
 from .code import code_for
@@ -221,15 +222,15 @@ def differences(runs: list[Run], personalized: Tuned | None = None, hessians: Se
         personalized: what `personalize` found of them, if it was asked.
         hessians: of each run what was measured of its Hessian; only eigenvalues are looked at.
     """
-    settings = [dict(_flat(run.experiment.to_dict())) for run in runs]
+    settings = [{".".join(path): value for path, value in flattened(run.experiment.to_dict()).items()} for run in runs]
     names = list(dict.fromkeys(name for one in settings for name in one))
     rows = [[name, *(_text(one.get(name, NONE)) for one in settings)] for name in names]
     rows = [row for row in rows if len(set(row[1:])) > 1]
     results = [_results(run) for run in runs]
     found = [[name, *(one[name] for one in results)] for name in results[0]]
     if personalized is not None:
-        table = personalized.summary().set_index("run")
-        tuned = [_tuned(table.loc[[run.id]], run.round) for run in runs]
+        table = personalized.summary()
+        tuned = [row_of(run, table) for run in runs]
         found.append(
             ["personalized accuracy", *(_spread(one["personalized"], one["personalized std"]) for one in tuned)]
         )
@@ -259,22 +260,8 @@ def _results(run: Run) -> dict[str, str]:
     return found
 
 
-def _tuned(rows: pd.DataFrame, round: int) -> pd.Series:
-    """What was tuned of a run as it is now: one run may be compared at several rounds. A round chosen holds for all."""
-    now = rows[rows["round"] == round]
-    return (rows if now.empty else now).iloc[-1]
-
-
 def _spread(mean: float, std: float) -> str:
     return f"{100 * mean:.2f} ± {100 * std:.2f} %"
-
-
-def _flat(settings: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
 
 
 def _text(value: Any) -> str:

@@ -19,12 +19,12 @@ from ..data import FederatedDataset, Source
 from ..declare import SettingError
 from ..training import Experiment, Run
 from .bench import Bench
+from .code import FORKED
 from .compute import Cancelled, Job, enqueue, on_compute_thread
 from .session import Session
 from .setup import same
 
 OPTIONS = {"device", "engine", "chunk", "channels_last", "checkpoint_every"}  # of `Run`
-FORKED = ("algorithm", "rounds", "participation", "sampling", "evaluation", "seed")  # what a fork may change
 
 
 class Lab(Bench):
@@ -71,8 +71,8 @@ class Lab(Bench):
             ("rewind", self.rewind),
             ("fork", self.fork),
         ):
-            self.transport.buttons[name].on_click(lambda _, act=act: self._guarded(act))
-        self.shelf.open_button.on_click(lambda _: self._guarded(self.take_up))
+            self.transport.buttons[name].on_click(lambda _, act=act: self.guarded(act))
+        self.shelf.open_button.on_click(lambda _: self.guarded(self.take_up))
 
     # What buttons do
 

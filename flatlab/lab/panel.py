@@ -32,7 +32,12 @@ class Picture(ipywidgets.Image):
             width=f"{width}px", height=f"{height}px", max_width="100%", object_fit="contain", flex="0 0 auto"
         )
         super().__init__(format="png", layout=layout, **options)
-        self._dots = width
+        self._dots, self._high = width, height
+
+    def sketch(self, figure: figures.Drawing) -> None:
+        """Show a figure fitted into the place, quicker than `draw` and in more bytes; safe from any thread."""
+        wide, high = figure.get_size_inches()
+        self.value = figures.frame(figure, dpi=1.5 * min(self._dots / wide, self._high / high))
 
     def draw(self, figure: figures.Drawing) -> None:
         """Show a figure of `flatlab.figures`; safe from any thread."""
@@ -110,6 +115,13 @@ class Panel(ipywidgets.VBox):
         if on_compute_thread():
             raise RuntimeError("settle: called from the compute thread, which would wait for itself")
         return None if self.job is None else self.job.wait(seconds)
+
+    def guarded(self, act: Callable[[], object]) -> None:
+        """Do what a control asks, and show what goes wrong: an exception in a callback would be shown nowhere."""
+        try:
+            act()
+        except Exception as error:
+            self.blame(error)
 
     def say(self, text: str) -> None:
         """Put a line of plain text below the panel."""

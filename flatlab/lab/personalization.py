@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import ipywidgets
@@ -86,9 +86,9 @@ class Personalization(Panel):
         self.table = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="90px", max_width="100%", overflow="auto"))
         self.copy_code = CopyCode(lambda: code_for(self.runs) + "\n" + self.code() + "\n", self.blame)
         for control in (self.part, self.lr, self.epochs, self.momentum, self.round, self.view, self.of):
-            control.observe(lambda _: self._safely(self._redraw), "value")
-        self.tune_button.on_click(lambda _: self._safely(self.measure))
-        self.flat_button.on_click(lambda _: self._safely(self.measure_flatness))
+            control.observe(lambda _: self.guarded(self._redraw), "value")
+        self.tune_button.on_click(lambda _: self.guarded(self.measure))
+        self.flat_button.on_click(lambda _: self.guarded(self.measure_flatness))
         wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
         self.fill(
             ipywidgets.HBox(
@@ -196,13 +196,6 @@ class Personalization(Panel):
     def _flat_key(self) -> Key:
         return _key([self.runs[self.of.value]], self._settings())
 
-    def _safely(self, act: Callable[[], Any]) -> None:
-        # An error in a callback is shown nowhere that a person looks.
-        try:
-            act()
-        except Exception as error:
-            self.blame(error)
-
     def _redraw(self) -> None:
         with self._lock:
             if self.of.value is None:
@@ -217,9 +210,8 @@ class Personalization(Panel):
             )
             if now == self._drawn:
                 return
-            self._drawn, drawing = now, self.figure()
-            wide, high = drawing.get_size_inches()
-            self.picture.value = figures.frame(drawing, dpi=1.5 * min(WIDTH / wide, HEIGHT / high))
+            self._drawn = now
+            self.picture.sketch(self.figure())
             self.table.value = "" if found is None else html_table(fl.compare(self.runs, found).summary())
 
 

@@ -42,13 +42,9 @@ def compare(runs: Run | Iterable[Run], personalization: Personalization) -> Comp
         SettingError: if a run was not personalized.
     """
     rows = []
-    tuned = personalization.summary().set_index("run")
+    table = personalization.summary()
     for run in as_runs(runs):
-        if run.id not in tuned.index:
-            raise SettingError(f"personalization: holds nothing of {run.id}; personalize the same runs")
-        mine = tuned.loc[[run.id]]
-        here = mine[mine["round"] == run.round]  # one run may be there at several rounds
-        found = (here if len(here) else mine).iloc[-1]
+        found = row_of(run, table)
         history = run.history
         scores = history[(history["split"] == "holdout") & (history["metric"] == "accuracy")]
         scores = scores[scores["round"] <= found["round"]]["value"]
@@ -63,3 +59,16 @@ def compare(runs: Run | Iterable[Run], personalization: Personalization) -> Comp
             }
         )
     return Comparison(pd.DataFrame(rows), personalization.about)
+
+
+def row_of(run: Run, table: pd.DataFrame) -> pd.Series:
+    """The row of a run in a summary of personalizations: at its own round if it is there at several.
+
+    Raises:
+        SettingError: if there is none.
+    """
+    mine = table[table["run"] == run.id]
+    if mine.empty:
+        raise SettingError(f"personalization: holds nothing of {run.id}; personalize the same runs")
+    here = mine[mine["round"] == run.round]
+    return (mine if here.empty else here).iloc[-1]

@@ -5,7 +5,7 @@ from .engine import pick_device
 from .evaluate import Evaluation, Score, score, score_clients, score_holdout
 from .experiment import Experiment, Parent
 from .federation import Diverged, Round, State
-from .labels import labels
+from .labels import flattened, labels
 from .run import Run, RunDone
 from .store import BadCheckpoint, RunBusy
 from .sweep import SweepFailed, sweep
@@ -26,6 +26,7 @@ __all__ = [
     "State",
     "SweepFailed",
     "Trained",
+    "flattened",
     "labels",
     "pick_device",
     "score",

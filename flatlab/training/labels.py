@@ -27,7 +27,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _differences(runs: list[Run]) -> list[list[str]]:
-    flat = [_flat(run.experiment.to_dict()) for run in runs]
+    flat = [flattened(run.experiment.to_dict()) for run in runs]
     keys = dict.fromkeys(key for one in flat for key in one if key[-1] not in _SILENT)
     # A setting that only some of them have goes with a kind, which is said itself.
     differing = [key for key in keys if len({repr(one[key]) for one in flat if key in one}) > 1 or key == FORKED]
@@ -39,10 +39,11 @@ def _differences(runs: list[Run]) -> list[list[str]]:
     ]
 
 
-def _flat(values: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+def flattened(values: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Nested settings, as `to_dict` gives them, by the path of their names."""
     if not isinstance(values, dict):
         return {path: values}
-    return {key: value for name, inner in values.items() for key, value in _flat(inner, (*path, name)).items()}
+    return {key: value for name, inner in values.items() for key, value in flattened(inner, (*path, name)).items()}
 
 
 def _said(key: tuple[str, ...], value: Any) -> str:

@@ -1,14 +1,18 @@
-"""Labs on real digits, for the tests of the bench."""
+"""Real digits, labs on them, and a busy compute thread, for the tests of panels and bench."""
+
+import threading
 
 import pytest
+from small_runs import six_clients
 
 import flatlab as fl
 from flatlab.lab import Lab
+from flatlab.lab.compute import submit
 
 
 @pytest.fixture(scope="module")
 def data():
-    return fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=6, seed=0)
+    return six_clients()
 
 
 @pytest.fixture
@@ -24,3 +28,12 @@ def make(data, tmp_path):
     yield one
     for lab in made:
         lab.stop()
+
+
+@pytest.fixture
+def held():
+    """The compute thread is busy until this event is set: what a test asks for meanwhile waits."""
+    gate = threading.Event()
+    submit(lambda job: gate.wait(60))
+    yield gate
+    gate.set()

@@ -7,17 +7,12 @@ import sys
 import ipywidgets
 import pytest
 import torch
-from small_runs import SPEC, click, six_clients, trained
+from small_runs import SPEC, click, trained
 
 import flatlab as fl
 from flatlab.algorithms import Local
 from flatlab.lab.clipboard import CopyCode
 from flatlab.lab.code import call, code_for, literal
-
-
-@pytest.fixture(scope="module")
-def data():
-    return six_clients()
 
 
 def executed(code):

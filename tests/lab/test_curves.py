@@ -3,16 +3,11 @@
 import threading
 
 import pytest
-from small_runs import six_clients, trained
+from small_runs import trained
 
 import flatlab as fl
 from flatlab.figures import Drawing
 from flatlab.lab.curves import Curves
-
-
-@pytest.fixture(scope="module")
-def data():
-    return six_clients()
 
 
 @pytest.fixture(scope="module")

@@ -3,25 +3,19 @@
 import json
 import shutil
 import subprocess
-import threading
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small_runs import click
 
 import flatlab as fl
 from flatlab.geometry.landscape import Landscape as Measured
 from flatlab.geometry.points import Points
-from flatlab.lab.compute import submit
 from flatlab.lab.landscape import Landscape
 from flatlab.lab.request import Corner
 from flatlab.lab.view import HERE, SCRIPTS, LandscapeView
-
-
-@pytest.fixture(scope="module")
-def data():
-    return fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=6, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +34,6 @@ def small(runs, monkeypatch):
     panel = Landscape(runs)
     panel.points.value, panel.limit.value = 3, 40
     return panel
-
-
-@pytest.fixture
-def held():
-    """The compute thread is busy until this event is set: what a test asks for meanwhile waits."""
-    gate = threading.Event()
-    submit(lambda job: gate.wait(60))
-    yield gate
-    gate.set()
 
 
 def forget(runs):
@@ -75,10 +60,6 @@ def bowls(nx=5, ny=3, **about):
         "batch": "free", "seed": 0,
     }  # fmt: skip
     return Measured(frame, {**known, **about})
-
-
-def click(button):
-    button._handle_custom_msg({"event": "click"}, [])
 
 
 # The view

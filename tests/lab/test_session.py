@@ -18,11 +18,6 @@ from flatlab.lab.session import Session
 from flatlab.training.store import Store
 
 
-@pytest.fixture(scope="module")
-def data():
-    return fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=6, seed=0)
-
-
 @pytest.fixture
 def make(data, tmp_path):
     """Sessions on a store of this test's own, stopped when it is over."""

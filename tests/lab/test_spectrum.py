@@ -1,14 +1,12 @@
 """The Hessian panel: measures what its buttons say, shows the numbers, and its code gives the same ones."""
 
-import threading
-
 import pandas as pd
 import pytest
+from small_runs import click
 
 import flatlab as fl
 from flatlab.figures.hessian import draw_along, draw_top, draw_trace
 from flatlab.geometry import Eigenvalues, HessianAlong, Trace
-from flatlab.lab.compute import submit
 from flatlab.lab.spectrum import BUTTONS, Spectrum
 
 
@@ -26,19 +24,6 @@ def small(runs):
     panel.limit.value, panel.k.value, panel.steps.value, panel.every.value = 40, 2, 8, 3
     panel.part.value = "head"  # few parameters: a trace takes a tenth of the products
     return panel
-
-
-@pytest.fixture
-def held():
-    """The compute thread is busy until this event is set: what a test asks for meanwhile waits."""
-    gate = threading.Event()
-    submit(lambda job: gate.wait(60))
-    yield gate
-    gate.set()
-
-
-def click(button):
-    button._handle_custom_msg({"event": "click"}, [])
 
 
 def test_nothing_is_measured_before_somebody_asks(small):
