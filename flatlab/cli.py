@@ -20,7 +20,7 @@ from .declare import Family, SettingError, catalogue
 from .geometry import hessian, landscape
 from .models import ModelSpec
 from .personalization import Personalization, compare, personalize
-from .training import BadCheckpoint, Diverged, Experiment, Run, RunBusy, train
+from .training import BadCheckpoint, Diverged, Experiment, RankLost, Ranks, Run, RunBusy, train, train_shared
 from .training.progress import reporter
 
 DEMO_ROUNDS, DEMO_EPOCHS, DEMO_FINE_TUNING_LR = 40, 10, 0.01
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SettingError, FileNotFoundError) as error:
         print(f"flatlab: {error}", file=sys.stderr)
         return 2
-    except (RunBusy, Diverged, BadCheckpoint, OSError) as error:
+    except (RunBusy, Diverged, BadCheckpoint, RankLost, OSError) as error:
         print(f"flatlab: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
@@ -74,8 +74,11 @@ def demo(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train the experiment of a TOML file, from where it is."""
+    """Train the experiment of a TOML file, from where it is; under torchrun with all its processes."""
     experiment = Experiment.from_toml(options.experiment, dict(options.set))
+    if Ranks.launched():
+        _run_shared(experiment, options)
+        return
     chosen = Run(experiment, store=options.store, device=options.device, root=options.root)
     print(f"run: {chosen.directory}", file=sys.stderr)
     try:
@@ -85,6 +88,21 @@ def run(options: argparse.Namespace) -> None:
         again = shlex.join(["flatlab", *options.arguments])
         raise KeyboardInterrupt(f"stopped after round {chosen.round} of {chosen.rounds}; go on with: {again}") from None
     _summary(chosen)
+
+
+def _run_shared(experiment: Experiment, options: argparse.Namespace) -> None:
+    ranks = Ranks()
+    try:
+        device = ranks.device if options.device == "auto" else options.device
+        chosen = Run(experiment, store=options.store, device=device, root=options.root)
+        if ranks.rank == 0:
+            print(f"run: {chosen.directory}, {ranks.size} processes", file=sys.stderr)
+        with reporter(chosen, show=ranks.rank == 0) as listener:
+            train_shared(chosen, ranks, listener, options.wait)
+        if ranks.rank == 0:
+            _summary(chosen)
+    finally:
+        ranks.leave()
 
 
 def show(options: argparse.Namespace) -> None:

@@ -6,7 +6,8 @@ in a subclass for an algorithm that needs more than a composition.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, Self
 
 from torch import Tensor
 
@@ -88,30 +89,44 @@ class Algorithm(Family):
         base = self.schedule.lr(self.lr, round, rounds)
         return base if self.swa is None else self.swa.lr(base, round, rounds)
 
+    def varied(self, values: Mapping[str, Any]) -> Self:
+        """A copy with other values, by name ("mu", "local.rho"), unchecked: they may be tensors that vmap batches.
+
+        Only for numbers that are in use (not 0, not None) here, in an algorithm that does not look at them.
+        """
+        inner = {name.removeprefix("local."): value for name, value in values.items() if name.startswith("local.")}
+        changes = {name: value for name, value in values.items() if not name.startswith("local.")}
+        return self.model_copy(update={**changes, "local": self.local.model_copy(update=inner)})
+
     def init(self, trained: Params, velocity: Params) -> Carry:
         """Start local training at `trained`; `velocity` is empty unless momentum is kept."""
-        if self.momentum and not velocity:
+        if _on(self.momentum) and not velocity:
             velocity = {name: value.new_zeros(value.shape) for name, value in trained.items()}
         return Carry(trained, velocity, trained)
 
-    def step(self, carry: Carry, gradient: Gradient, lr: float) -> tuple[Carry, Tensor]:
+    def step(self, carry: Carry, gradient: Gradient, lr: float | Tensor) -> tuple[Carry, Tensor]:
         """One local step and the loss before it.
 
         Order as in torch.optim.SGD on a loss with the proximal term: gradient, pull, clipping, decay, momentum.
         """
         params, velocity, anchor = carry
         grads, loss = self.local.gradient(gradient, params)
-        if self.mu:
+        if _on(self.mu):
             grads = {k: g + self.mu * (params[k] - anchor[k]) for k, g in grads.items()}
         if self.clip is not None:
             shrink = (self.clip / (joint_norm(grads) + 1e-6)).clamp(max=1.0)
             grads = {k: g * shrink for k, g in grads.items()}
-        if self.weight_decay:
+        if _on(self.weight_decay):
             grads = {k: g + self.weight_decay * params[k] for k, g in grads.items()}
-        if self.momentum:
+        if _on(self.momentum):
             grads = velocity = {k: self.momentum * velocity[k] + g for k, g in grads.items()}
         return Carry({k: value - lr * grads[k] for k, value in params.items()}, velocity, anchor), loss
 
     def finish(self, carry: Carry) -> Params:
         """The client's message: how far each trained tensor moved."""
         return {k: value - carry.anchor[k] for k, value in carry.params.items()}
+
+
+def _on(value: float | Tensor) -> bool:
+    """Whether a setting is in use; a tensor is, see `Algorithm.varied`."""
+    return isinstance(value, Tensor) or value != 0

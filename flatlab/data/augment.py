@@ -43,8 +43,8 @@ class Augmentation(Declared):
 
 def prepare(
     images: Tensor,
-    mean: Sequence[float],
-    std: Sequence[float],
+    mean: Sequence[float] | Tensor,
+    std: Sequence[float] | Tensor,
     draws: Mapping[str, Tensor] | None = None,
     augmentation: Augmentation | None = None,
 ) -> Tensor:
@@ -59,7 +59,7 @@ def prepare(
     draws = {} if augmentation is None or draws is None else draws
     if "top" in draws or "flip" in draws:
         images = _crop_and_flip(images, draws, augmentation.crop if augmentation else 0)
-    centre, spread = (torch.tensor(value, device=images.device).view(-1, 1, 1) for value in (mean, std))
+    centre, spread = (torch.as_tensor(value, device=images.device).view(-1, 1, 1) for value in (mean, std))
     ready = images.to(torch.float32).div_(255).sub_(centre).div_(spread)
     if augmentation is not None and "hole_y" in draws:
         rows, columns = (

@@ -203,8 +203,10 @@ class _Script:
             options["engine"] = cohort.engine
         if cohort.chunk is not None:
             options["chunk"] = cohort.chunk
+        if cohort.precision != "float32":
+            options["precision"] = cohort.precision
         if not cohort.batched and one.like.device.type == "cpu":
-            usual = remembered_pace(one.like.experiment, cohort.model, one.like.data)
+            usual = remembered_pace(one.like.experiment, cohort)
             if cohort.channels_last != usual.channels_last:
                 options["channels_last"] = cohort.channels_last
         return options | self.root

@@ -6,7 +6,9 @@ from .evaluate import Evaluation, Score, score, score_clients, score_holdout
 from .experiment import Experiment, Parent
 from .federation import Diverged, Round, State
 from .labels import flattened, labels
+from .ranks import RankLost, Ranks
 from .run import Run, RunDone
+from .shared import train_shared
 from .store import BadCheckpoint, RunBusy
 from .sweep import SweepFailed, sweep
 from .train import train
@@ -18,6 +20,8 @@ __all__ = [
     "Evaluation",
     "Experiment",
     "Parent",
+    "RankLost",
+    "Ranks",
     "Round",
     "Run",
     "RunBusy",
@@ -34,4 +38,5 @@ __all__ = [
     "score_holdout",
     "sweep",
     "train",
+    "train_shared",
 ]

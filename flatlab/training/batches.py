@@ -51,11 +51,11 @@ def plan(
     data: FederatedDataset,
     indices: Sequence[Tensor],
     names: Sequence[tuple[str | int, ...]],
-    seed: int,
+    seed: int | Sequence[int],
     epochs: int,
     batch_size: int,
 ) -> Plan:
-    """Draw batch order and augmentation for clients that hold `indices`, each from its own named stream."""
+    """Draw batch order and augmentation for clients that hold `indices`, each from its own named stream and seed."""
     longest = max(len(index) for index in indices)
     batch_size = min(batch_size, longest)
     steps = math.ceil(longest / batch_size)
@@ -65,8 +65,9 @@ def plan(
     partner = np.zeros(shape, np.int64) if mixup else None
     share = np.ones((len(indices), epochs, steps), np.float32) if mixup else None
     draws: dict[str, np.ndarray] = {}
+    seeds = [seed] * len(indices) if isinstance(seed, int) else seed
     for c, (index, name) in enumerate(zip(indices, names, strict=True)):
-        rng, held, count = stream(seed, *name), index.cpu().numpy(), len(index)
+        rng, held, count = stream(seeds[c], *name), index.cpu().numpy(), len(index)
         for e in range(epochs):
             order[c, e, :count] = held[rng.permutation(count)]
             weight[c, e, :count] = 1

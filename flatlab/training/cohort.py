@@ -1,14 +1,14 @@
 """Runs an algorithm's pure functions for many clients: as one batch under vmap, or one client after another.
 
-Both ways see the same batches and give the same numbers up to the order of floating-point sums.
+All ways see the same batches and give the same numbers up to the order of floating-point sums.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -18,11 +18,14 @@ from ..algorithms import Algorithm, Carry, Params
 from ..data import FederatedDataset
 from ..models import Model, names
 from .batches import Batch, Plan, batches, plan
+from .convolution import Convolution, as_chosen
 from .objective import loss
+from .stack import Epochs, Recordings, eager, stacked_step
 
 log = logging.getLogger("flatlab")
 
-Engine = Literal["auto", "batch", "loop"]
+Engine = Literal["auto", "graph", "batch", "loop"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 Name = tuple[str | int, ...]
 
 
@@ -40,15 +43,19 @@ class Trained:
 
 @dataclass(frozen=True)
 class Cohort:
-    """How clients are computed; none of it changes what is computed.
+    """How clients are computed; none of it changes what is computed, but for rounding.
 
     Args:
         model: gives the architecture; its own weights are never used or changed.
         data: on the device to compute on.
-        engine: "batch" (vmap), "loop", or "auto": "loop" on a CPU, where it is faster, "batch" elsewhere.
-        chunk: clients computed at a time by "batch"; None: as many as fit the memory budget.
+        engine: "loop", "batch" (vmap), "graph" (the same, a step recorded as a CUDA graph; on other devices it is only
+            run on the tensors that a graph would use), or "auto": "loop" on a CPU, where it is faster, "graph" on CUDA.
+        chunk: clients computed at a time by "batch" and "graph"; None: as many as fit the memory budget.
         channels_last: memory format of the loop.
         threads: torch threads to compute with on a CPU; None: as many as torch has.
+        precision: "float32"; "tf32" rounds the inputs of products to 10 bits on CUDA (elsewhere it is float32);
+            "bfloat16" computes layers in bfloat16, norms, losses and updates in float32.
+        convolution: how "batch" and "graph" convolve with weights of each client's own; see `convolution`.
     """
 
     model: Model
@@ -57,22 +64,41 @@ class Cohort:
     chunk: int | None = None
     channels_last: bool = False
     threads: int | None = None
+    precision: Precision = "float32"
+    convolution: Convolution = "grouped"
+    recordings: Recordings = field(default_factory=Recordings, compare=False, repr=False)
+    planned: dict[Any, Plan] = field(default_factory=dict, compare=False, repr=False)
 
     @contextlib.contextmanager
     def paced(self) -> Iterator[None]:
-        """Inside the block torch computes with `threads` threads; on CUDA in full float32, with repeatable kernels."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads or before)
+        """Inside the block torch computes with `threads` threads, in `precision`, on CUDA with repeatable kernels."""
+        threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
+        fast = self.precision == "tf32"
+        device = self.data.images.device.type
+        torch.set_num_threads(self.threads or threads)
+        torch.set_float32_matmul_precision("high" if fast else "highest")
         try:
-            with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
+            with (
+                torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=fast),
+                torch.autocast(device, torch.bfloat16, self.precision == "bfloat16", cache_enabled=False),
+            ):
                 yield
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(threads)
+            torch.set_float32_matmul_precision(products)
+
+    @property
+    def way(self) -> Literal["graph", "batch", "loop"]:
+        """The engine, decided."""
+        if self.engine != "auto":
+            return self.engine
+        device = self.data.images.device.type
+        return "graph" if device == "cuda" else "loop" if device == "cpu" else "batch"
 
     @property
     def batched(self) -> bool:
         """Whether clients are computed as one batch."""
-        return self.engine == "batch" or (self.engine == "auto" and self.data.images.device.type != "cpu")
+        return self.way != "loop"
 
     def train(
         self,
@@ -81,12 +107,13 @@ class Cohort:
         indices: Sequence[Tensor],
         streams: Sequence[Name],
         *,
-        seed: int,
-        lr: float,
+        seed: int | Sequence[int],
+        lr: float | Sequence[float],
         part: str | None = None,
         own: Params | None = None,
         velocity: Params | None = None,
         every_epoch: bool = False,
+        varied: Mapping[str, Sequence[float]] | None = None,
     ) -> Iterator[Trained]:
         """Local training of clients that hold the samples `indices`.
 
@@ -95,20 +122,24 @@ class Cohort:
             received: all parameters, as the server sends them.
             indices: per client, the positions of its samples in `data.images`.
             streams: per client, the name of its random stream.
-            seed: seed of the streams.
-            lr: learning rate.
+            seed: seed of the streams, or one for each client.
+            lr: learning rate, or one for each client.
             part: part to train; the algorithm's unless given.
             own: parameters that each client has for itself, [clients, ...]; they replace those received.
             velocity: momentum kept from before, [clients, ...].
             every_epoch: yield after each epoch, not only after the last.
+            varied: settings of the algorithm that differ between clients, with each one's value; see
+                `Algorithm.varied`.
         """
         trained_names = set(names(self.model, part or algorithm.train))
         largest = min(algorithm.batch_size, max(len(index) for index in indices))
         size = self._chunk_size(largest, received) if self.batched else 1
+        settings = self._settings({"lr": lr, **(varied or {})}, len(indices), received)
         start = 0
         while start < len(indices):
             rows = slice(start, start + size)
-            drawn = plan(self.data, indices[rows], streams[rows], seed, algorithm.epochs, algorithm.batch_size)
+            seeds = seed if isinstance(seed, int) else seed[rows]
+            drawn = self.plan(algorithm, indices[rows], streams[rows], seeds)
             mine = {name: value[rows] for name, value in (own or {}).items()}
             fast = {name: value[rows] for name, value in (velocity or {}).items()}
             count = len(drawn.index)
@@ -119,12 +150,13 @@ class Cohort:
             }
             trained = {name: value for name, value in full.items() if name in trained_names}
             frozen = {name: value for name, value in full.items() if name not in trained_names}
-            work = self._batch if self.batched else self._loop
-            epochs = work(algorithm, trained, frozen, fast, drawn, lr)
+            here = {name: value[rows] for name, value in settings.items()}
             done = 0
             try:
+                with self.paced(), as_chosen(self.convolution):
+                    epochs = self._epochs(algorithm, trained, frozen, fast, drawn, here)
                 while done < drawn.epochs:
-                    with self.paced():
+                    with self.paced(), as_chosen(self.convolution):
                         epoch, carry, losses = next(epochs)
                     done = epoch
                     if every_epoch or epoch == drawn.epochs:
@@ -134,48 +166,58 @@ class Cohort:
             except torch.OutOfMemoryError:
                 if size == 1 or (done and every_epoch):
                     raise
+                self.recordings.clear()
                 torch.cuda.empty_cache()
                 size = max(1, size // 2)
                 log.warning("out of memory: going on with %d clients at a time", size)
                 continue
             start += count
 
-    def _batch(
-        self, algorithm: Algorithm, trained: Params, frozen: Params, velocity: Params, drawn: Plan, lr: float
-    ) -> Iterator[tuple[int, Carry, Tensor]]:
-        def one(carry: Carry, frozen: Params, batch: Batch) -> tuple[Carry, Tensor]:
-            def objective(params: Params) -> Tensor:
-                return loss(self.model, {**frozen, **params}, batch)
+    def plan(
+        self, algorithm: Algorithm, indices: Sequence[Tensor], streams: Sequence[Name], seed: int | Sequence[int]
+    ) -> Plan:
+        """The batches of these clients; made ahead of time, it is only handed out."""
+        key = (tuple(streams), seed if isinstance(seed, int) else tuple(seed), algorithm.epochs, algorithm.batch_size)
+        found = self.planned.pop(key, None)
+        return found or plan(self.data, indices, streams, seed, algorithm.epochs, algorithm.batch_size)
 
-            moved, value = algorithm.step(carry, torch.func.grad_and_value(objective), lr)
-            if batch.weight is None:
-                return moved, value
-            # A client whose samples are used up waits for the others.
-            active = batch.weight.sum() > 0
-            params, speed = (
-                {name: torch.where(active, new[name], value) for name, value in old.items()}
-                for old, new in ((carry.params, moved.params), (carry.velocity, moved.velocity))
-            )
-            return Carry(params, speed, carry.anchor), value
+    def foresee(self, algorithm: Algorithm, indices: Sequence[Tensor], streams: Sequence[Name], seed: int) -> None:
+        """Make the plan of clients that are trained next, while the device is busy with others."""
+        if self.way == "graph" and self.chunk is None:
+            self.planned.clear()
+            made = plan(self.data, indices, streams, seed, algorithm.epochs, algorithm.batch_size)
+            self.planned[tuple(streams), seed, algorithm.epochs, algorithm.batch_size] = made
 
+    def _settings(self, given: Mapping[str, float | Sequence[float]], count: int, params: Params) -> Params:
+        """The settings as tensors [clients]."""
+        like = next(iter(params.values()))
+        return {
+            name: like.new_tensor(value).expand(count) if isinstance(value, float | int) else like.new_tensor(value)
+            for name, value in given.items()
+        }
+
+    def _epochs(
+        self, algorithm: Algorithm, trained: Params, frozen: Params, velocity: Params, drawn: Plan, settings: Params
+    ) -> Epochs:
+        if not self.batched:
+            return self._loop(algorithm, trained, frozen, velocity, drawn, settings)
         carry = torch.func.vmap(algorithm.init)(trained, velocity)
-        total: Tensor | float = 0.0
-        seen: Tensor | float = 0.0
-        for epoch in range(drawn.epochs):
-            for batch in batches(self.data, drawn, epoch):
-                samples = _samples(batch)
-                carry, value = torch.func.vmap(one, in_dims=(0, 0, stacked(batch)))(carry, frozen, batch)
-                total, seen = total + value.detach() * samples, seen + samples
-            yield epoch + 1, carry, torch.as_tensor(total / seen)
+        if self.way == "graph":
+            modes = (self.precision, self.convolution)
+            return self.recordings.epochs(self.model, algorithm, self.data, carry, frozen, settings, drawn, modes)
+        return eager(stacked_step(self.model, algorithm), self.data, carry, frozen, settings, drawn)
 
     def _loop(
-        self, algorithm: Algorithm, trained: Params, frozen: Params, velocity: Params, drawn: Plan, lr: float
-    ) -> Iterator[tuple[int, Carry, Tensor]]:
+        self, algorithm: Algorithm, trained: Params, frozen: Params, velocity: Params, drawn: Plan, settings: Params
+    ) -> Epochs:
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         first = {
             key: {name: _laid_out(value[0], layout) for name, value in part.items()}
             for key, part in (("trained", trained), ("frozen", frozen), ("velocity", velocity))
         }
+        lr, *others = (float(value) for value in settings.values())
+        if others:
+            algorithm = algorithm.varied(dict(zip(list(settings)[1:], others, strict=True)))
         carry = algorithm.init(first["trained"], first["velocity"])
         total: Tensor | float = 0.0
         seen: Tensor | float = 0.0
@@ -228,16 +270,6 @@ def activations(model: nn.Module, shape: tuple[int, ...]) -> int:
         for hook in hooks:
             hook.remove()
     return total
-
-
-def stacked(batch: Batch) -> Batch:
-    """`in_dims` of a batch with a leading client axis: fields that are None have none."""
-    axes: Any = (None if value is None else 0 for value in batch)
-    return Batch(*axes)
-
-
-def _samples(batch: Batch) -> Tensor | int:
-    return batch.labels.shape[-1] if batch.weight is None else batch.weight.sum(-1)
 
 
 def _laid_out(value: Tensor, layout: torch.memory_format) -> Tensor:

@@ -1,21 +1,22 @@
-"""Where and how to compute: the device, and on a CPU the threads and memory format that are fastest for a network."""
+"""Where and how to compute: the device, and the threads, memory format or convolution fastest for a network there."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 
 from ..algorithms import FedAvg
-from ..data import FederatedDataset
 from ..declare import SettingError
-from ..models import Model
 from .cohort import Cohort
+from .convolution import Convolution
 from .experiment import Experiment
+from .stack import Recordings
 from .store import Store
 
 STEPS, REPEATS = 3, 3  # training steps timed for each candidate, and how often; the first also warms up
@@ -44,33 +45,49 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 
 
 class Pace(NamedTuple):
-    """How the loop runs on a CPU: torch threads (1 is faster for small networks) and memory format."""
+    """How clients are computed: torch threads on a CPU (1 is faster for small networks), memory format of the loop."""
 
-    threads: int
-    channels_last: bool
+    threads: int | None = None
+    channels_last: bool = False
+    convolution: Convolution = "grouped"
 
 
-def fastest_pace(model: Model, data: FederatedDataset, batch_size: int) -> Pace:
-    """The fastest of one thread or torch's number of them, in either memory format, by timing a few training steps.
+def fastest_pace(cohort: Cohort, batch_size: int, clients: int) -> Pace:
+    """The fastest of the paces that `cohort` can take, by timing a few training steps of each.
 
-    A later candidate must win by a tenth: near a tie the choice would depend on chance, and rounding with it.
+    For the loop on a CPU: one thread or torch's number of them, in either memory format. For a batch of clients on a
+    GPU: either kind of convolution. A later candidate must win by a tenth: near a tie the choice would depend on
+    chance, and rounding with it.
+
+    Args:
+        cohort: says how clients are computed otherwise.
+        batch_size: samples in a local batch.
+        clients: in a round; as many as fit are computed at once.
     """
+    data, model = cohort.data, cohort.model
+    if cohort.batched:
+        candidates = [Pace(convolution=way) for way in get_args(Convolution)]
+    else:
+        counts = dict.fromkeys((1, torch.get_num_threads()))
+        candidates = [Pace(threads, layout) for layout in (False, True) for threads in counts]
+        clients = 1
     size = min(batch_size, max(len(index) for index in data.train))
-    index = torch.cat(data.train)[: size * STEPS]
+    pool = torch.cat(data.train)
+    index = pool[: size * STEPS] if len(pool) >= size * STEPS else pool.repeat(size * STEPS)[: size * STEPS]
     algorithm = FedAvg(batch_size=size)
     params = {name: value.detach() for name, value in model.named_parameters()}
 
     def seconds(pace: Pace) -> float:
-        cohort = Cohort(model, data, "loop", channels_last=pace.channels_last, threads=pace.threads)
+        tried = dataclasses.replace(cohort, **pace._asdict(), recordings=Recordings())
         best = float("inf")
         for _ in range(REPEATS):
             start = time.perf_counter()
-            next(cohort.train(algorithm, params, [index], [("timing",)], seed=0, lr=0.01))
+            streams = [("timing", client) for client in range(clients)]
+            found = list(tried.train(algorithm, params, [index] * clients, streams, seed=0, lr=0.01))
+            _ = found[0].loss.tolist()  # waits for the device
             best = min(best, time.perf_counter() - start)
         return best
 
-    counts = dict.fromkeys((1, torch.get_num_threads()))
-    candidates = [Pace(threads, channels_last) for channels_last in (False, True) for threads in counts]
     chosen, record = candidates[0], seconds(candidates[0])
     for candidate in candidates[1:]:
         if (time_taken := seconds(candidate)) < 0.9 * record:
@@ -78,18 +95,24 @@ def fastest_pace(model: Model, data: FederatedDataset, batch_size: int) -> Pace:
     return chosen
 
 
-def remembered_pace(experiment: Experiment, model: Model, data: FederatedDataset) -> Pace:
+def remembered_pace(experiment: Experiment, cohort: Cohort) -> Pace:
     """`fastest_pace`, measured once on a machine and then remembered, so that equal runs round equally."""
+    device = cohort.data.images.device
+    if cohort.batched and device.type != "cuda":
+        return Pace()
     size = experiment.algorithm.batch_size
+    clients = experiment.cohort_size(len(cohort.data.train)) if cohort.batched else 1
+    where = torch.cuda.get_device_name(device) if cohort.batched else f"{torch.get_num_threads()} threads"
     key = (
-        f"{experiment.model.to_json()} {data.shape} {size} torch {torch.__version__} {torch.get_num_threads()} threads"
+        f"{experiment.model.to_json()} {cohort.data.shape} {size} x {clients} {cohort.precision}"
+        f" torch {torch.__version__} {where}"
     )
     cache = Store(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "flatlab")
     known: dict[str, dict[str, Any]] = {}
     with contextlib.suppress(ValueError, OSError):  # a damaged cache is an empty one
         known = cache.read_json("paces.json") or {}
     if key not in known:
-        known[key] = fastest_pace(model, data, size)._asdict()
+        known[key] = fastest_pace(cohort, size, clients)._asdict()
         with contextlib.suppress(OSError):  # a read-only home costs a measurement, nothing else
             cache.write_json("paces.json", known)
     return Pace(**known[key])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,9 +19,11 @@ from ..data import FederatedDataset
 from ..declare import SettingError
 from ..models import Model, names
 from ..streams import stream
-from .cohort import Cohort
+from .cohort import Cohort, Trained
 from .evaluate import Score, score_clients, score_holdout
 from .experiment import Experiment
+from .fold import Fold
+from .ranks import Ranks
 
 SERVER = -1  # stands for the server where a client's id is expected
 
@@ -101,11 +103,38 @@ class Round:
         return [{"round": self.number, **dict(zip(keys, row, strict=True))} for row in found]
 
 
-class Federation:
-    """An experiment on its data, ready to be computed."""
+@dataclass(frozen=True)
+class Orders:
+    """What some clients are to train in a round: arguments of `Cohort.train`."""
 
-    def __init__(self, experiment: Experiment, data: FederatedDataset, model: Model, cohort: Cohort) -> None:
-        self.experiment, self.data, self.model, self.cohort = experiment, data, model, cohort
+    indices: list[Tensor]
+    streams: list[tuple[str | int, ...]]
+    seed: int
+    lr: float
+    own: Params
+    velocity: Params
+
+
+class Federation:
+    """An experiment on its data, ready to be computed.
+
+    Args:
+        experiment: what to train.
+        data: on the device to compute on.
+        model: the network; gives the first weights.
+        cohort: how clients are computed.
+        ranks: the processes that share the clients of a round, if there are several.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        data: FederatedDataset,
+        model: Model,
+        cohort: Cohort,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.experiment, self.data, self.model, self.cohort, self.ranks = experiment, data, model, cohort, ranks
         algorithm = experiment.algorithm
         trained = set(names(model, algorithm.train))
         shared = set() if algorithm.share == "none" else set(names(model, algorithm.share))
@@ -153,27 +182,29 @@ class Federation:
             drawn = stream(self.experiment.seed, "sampling", round).choice(population, size, replace=False)
         return sorted(int(client) for client in drawn)
 
-    def local(self, state: State, clients: list[int]) -> Iterator[tuple[list[int], Params, Params, Params, Tensor]]:
-        """Local training of `clients` from `state`, chunk by chunk.
-
-        Yields ids, and with a leading axis over them: trained parameters, momentum, messages, losses.
-        """
+    def orders(self, state: State, clients: list[int]) -> Orders:
+        """What `clients` are to do in the round after `state`."""
         experiment, algorithm = self.experiment, self.experiment.algorithm
-        chunks = self.cohort.train(
-            algorithm,
-            state.params,
+        return Orders(
             [self.holders[client] for client in clients],
             [("train", state.round, client) for client in clients],
-            seed=experiment.seed,
-            lr=algorithm.rate(state.round, experiment.rounds),
-            own={name: value[clients] for name, value in state.personal.items()},
-            velocity={name: value[clients] for name, value in state.velocity.items()},
+            experiment.seed,
+            algorithm.rate(state.round, experiment.rounds),
+            {name: value[clients] for name, value in state.personal.items()},
+            {name: value[clients] for name, value in state.velocity.items()},
         )
-        for chunk in chunks:
-            yield [clients[i] for i in chunk.clients], chunk.params, chunk.velocity, chunk.message, chunk.loss
 
-    def advance(self, state: State) -> tuple[State, Round]:
+    def local(self, state: State, clients: list[int]) -> Iterator[Trained]:
+        """Local training of `clients` from `state`, chunk by chunk; nothing if there are none."""
+        orders = self.orders(state, clients)
+        return self.cohort.train(self.experiment.algorithm, state.params, **vars(orders)) if clients else iter(())
+
+    def advance(self, state: State, trained: Iterable[Trained] | None = None) -> tuple[State, Round]:
         """The next state, and what happened.
+
+        Args:
+            state: the present one.
+            trained: what local training of this round's clients came to, if another has done it.
 
         Raises:
             Diverged: if a client's loss or weights are not finite, naming round and client.
@@ -185,40 +216,42 @@ class Federation:
         if algorithm.swa is not None:
             swa, count = algorithm.swa.before(round, rounds, state.params, swa, count)
 
-        total: Params = {}
-        mass = 0.0
-        personal, velocity = dict(state.personal), dict(state.velocity)
-        losses: list[float] = []
-        drifts: list[float] = []
-        for ids, params, speed, message, loss in self.local(state, clients):
-            where = torch.tensor(ids, device=loss.device)
-            drift = sum(value.flatten(1).pow(2).sum(1) for value in message.values())
-            losses += loss.tolist()
-            drifts += torch.as_tensor(drift).sqrt().tolist()
-            self._check(round, ids, losses[-len(ids) :], drifts[-len(ids) :])
-            sizes = [len(self.holders[client]) if algorithm.aggregation == "weighted" else 1 for client in ids]
-            weights = torch.tensor(sizes, dtype=torch.float32, device=loss.device)
-            mass += float(sum(sizes))
-            for name in self.sent:
-                part = torch.tensordot(weights, message[name], 1)
-                total[name] = total[name] + part if name in total else part
-            personal |= {k: v.index_copy(0, where, params[k]) for k, v in personal.items()}
-            velocity |= {k: v.index_copy(0, where, speed[k]) for k, v in velocity.items()}
+        sizes = [len(self.holders[client]) for client in clients]
+        weights = sizes if algorithm.aggregation == "weighted" else [1] * len(clients)
+        order = names(self.model)  # the model's, whatever order a file has: processes add up by place
+        sent, personal, velocity = (
+            [name for name in order if name in group] for group in (self.sent, state.personal, state.velocity)
+        )
+        fold = Fold(weights, sent, personal, velocity, state.params)
+        mine = list(range(len(clients))) if self.ranks is None else self.ranks.share(sizes)
+        chosen = [clients[place] for place in mine]
+        for chunk in self.local(state, chosen) if trained is None else trained:
+            fold.add(chunk, torch.tensor([mine[row] for row in chunk.clients], device=fold.loss.device))
+        self._foresee(round + 1)
+        if self.ranks is not None:
+            self.ranks.add_up(fold.tensors())
+        losses, drifts = torch.stack([fold.loss, fold.drift]).tolist()
+        self._check(round, clients, losses, drifts)
 
+        where = torch.tensor(clients, device=fold.loss.device)
+        own, fast = (
+            {name: value.index_copy(0, where, new[name]) for name, value in old.items()}
+            for old, new in ((state.personal, fold.personal), (state.velocity, fold.velocity))
+        )
         params, slots = dict(state.params), state.slots
-        if total:
-            mean = {name: total[name] / mass for name in params if name in total}  # in the model's order
-            moved, slots = algorithm.server.update({name: params[name] for name in mean}, mean, slots)
+        if sent:
+            moved, slots = algorithm.server.update({name: params[name] for name in sent}, fold.mean(), slots)
             params |= moved
         if algorithm.server_data is not None:
-            params |= self._server_epoch(round, params)
+            tuned = self._server_epoch(round, params)
+            params |= tuned if self.ranks is None else self.ranks.agree(tuned)
         self._check_server(round + 1, torch.stack([value.sum() for value in params.values()]))
         if algorithm.swa is not None:
             swa, count = algorithm.swa.after(round, rounds, params, swa, count)
-        samples = algorithm.epochs * sum(len(self.holders[client]) for client in clients)
+        samples = algorithm.epochs * sum(sizes)
         lr = algorithm.rate(round, rounds)
         report = Round(round + 1, lr, tuple(clients), samples, tuple(losses), tuple(drifts))
-        return State(round + 1, params, slots, swa, count, personal, velocity).plain(), report
+        return State(round + 1, params, slots, swa, count, own, fast).plain(), report
 
     def evaluate(self, state: State, report: Round) -> Round:
         """Add the scores that are due after this round."""
@@ -242,6 +275,13 @@ class Federation:
             )
             report = dataclasses.replace(report, initial=initial)
         return report
+
+    def _foresee(self, round: int) -> None:
+        """While the device is busy: draw the batches of the round after."""
+        if round < self.experiment.rounds and self.ranks is None:
+            clients = self.sample(round)
+            indices, streams = [self.holders[c] for c in clients], [("train", round, c) for c in clients]
+            self.cohort.foresee(self.experiment.algorithm, indices, streams, self.experiment.seed)
 
     def _server_epoch(self, round: int, params: Params) -> Params:
         algorithm, seed = self.experiment.algorithm, self.experiment.seed

@@ -47,9 +47,11 @@ class Record:
             "torch": torch.__version__,
             "python": platform.python_version(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
-            "engine": "batch" if cohort.batched else "loop",
+            "engine": cohort.way,
+            "precision": cohort.precision,
             "channels_last": cohort.channels_last,
-            "threads": cohort.threads or torch.get_num_threads(),
+            "convolution": cohort.convolution,
+            "threads": cohort.threads,
             "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         self._save(state, set())

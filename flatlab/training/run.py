@@ -23,7 +23,7 @@ from ..algorithms import Params
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..models import Model
-from .cohort import Cohort, Engine
+from .cohort import Cohort, Engine, Precision
 from .engine import Pace, pick_device, remembered_pace
 from .experiment import Experiment, Parent
 from .federation import Federation, Round, State
@@ -48,9 +48,10 @@ class Run:
         model: the network, needed if it is a user's own (`experiment.model.name == "custom"`).
         store: folder that holds the directories of runs.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        engine: "auto", "batch" or "loop"; see `Cohort`.
-        chunk: clients computed at a time by "batch"; None: as many as fit.
-        channels_last: memory format of "loop" on a CPU; None: the faster one, by a short measurement.
+        engine: "auto", "graph", "batch" or "loop"; see `Cohort`.
+        chunk: clients computed at a time by "batch" and "graph"; None: as many as fit.
+        channels_last: memory format of "loop"; None: the faster one, by a short measurement.
+        precision: "float32", "tf32" or "bfloat16", see `Cohort`; None: what the run began with, else "float32".
         checkpoint_every: rounds between states that are kept for good; None: about fifty over the run.
         root: folder of the data sets.
         start: state to begin from if nothing is on record; a fork has its parent's.
@@ -71,13 +72,15 @@ class Run:
         engine: Engine = "auto",
         chunk: int | None = None,
         channels_last: bool | None = None,
+        precision: Precision | None = None,
         checkpoint_every: int | None = None,
         root: str | Path = "data",
         start: State | None = None,
     ) -> None:
         self.device = pick_device(device)
-        if engine not in get_args(Engine):
-            raise SettingError(f"engine = {engine!r}: must be {', '.join(get_args(Engine))}")
+        for name, chosen, allowed in (("engine", engine, Engine), ("precision", precision or "float32", Precision)):
+            if chosen not in get_args(allowed):
+                raise SettingError(f"{name} = {chosen!r}: must be {', '.join(get_args(allowed))}")
         for name, value in (("chunk", chunk), ("checkpoint_every", checkpoint_every)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise SettingError(f"{name} = {value!r}: must be a whole number of at least 1")
@@ -100,13 +103,25 @@ class Run:
             self.experiment.model, model, shape, classes, experiment.seed, written is not None or start is not None
         )
         net = copy.deepcopy(net).to(self.device)
-        cohort = Cohort(net, self.data, engine, chunk)
-        if not cohort.batched and self.device.type == "cpu":
-            # A run keeps the pace that it began with: another would round differently.
-            known = written and Pace(min(written["threads"], os.cpu_count() or 1), written["channels_last"])
-            pace = known or remembered_pace(self.experiment, net, self.data)
-            fast = pace.channels_last if channels_last is None else channels_last
-            cohort = dataclasses.replace(cohort, threads=pace.threads, channels_last=fast)
+        began = written or {}
+        if precision is not None and began.get("precision", precision) != precision:
+            raise SettingError(
+                f"precision = {precision!r}: this run began in {began['precision']}; use another store for another one"
+            )
+        cohort = Cohort(net, self.data, engine, chunk, precision=precision or began.get("precision", "float32"))
+        # A run keeps the pace that it began with: another would round differently.
+        pace = (
+            Pace(
+                began["threads"] and min(began["threads"], os.cpu_count() or 1),
+                began["channels_last"],
+                began.get("convolution", "grouped"),
+            )
+            if began
+            else remembered_pace(self.experiment, cohort)
+        )
+        if channels_last is not None and not cohort.batched:
+            pace = pace._replace(channels_last=channels_last)
+        cohort = dataclasses.replace(cohort, **pace._asdict())
         self._federation = Federation(self.experiment, self.data, net, cohort)
         every = checkpoint_every or max(1, experiment.rounds // 50)
         self._record = Record(self._store, self.experiment, self._federation, every)
@@ -287,6 +302,7 @@ class Run:
             engine=self._federation.cohort.engine,
             chunk=self._federation.cohort.chunk,
             channels_last=self._federation.cohort.channels_last,
+            precision=self._federation.cohort.precision,
             checkpoint_every=self._record.checkpoint_every,
             root=self.root,
             start=state,
@@ -350,10 +366,12 @@ class Run:
             raise SettingError(f"round = {round}: must be between 1 and {self._known}, the rounds on record")
         state = self.state(round - 1)
         found = {}
-        for ids, params, *_ in self._federation.local(state, self._federation.sample(round - 1)):
-            for row, client in enumerate(ids):
+        sampled = self._federation.sample(round - 1)
+        for chunk in self._federation.local(state, sampled):
+            for row, place in enumerate(chunk.clients):
+                client = sampled[place]
                 own = {name: value[client] for name, value in state.personal.items()}
-                mine = {name: value[row] for name, value in params.items()}
+                mine = {name: value[row] for name, value in chunk.params.items()}
                 found[client] = self._with({**state.params, **own, **mine})
         return found
 

@@ -1,6 +1,7 @@
 """One batch, one after another, and a plain loop in the test: the same numbers for every algorithm."""
 
 import copy
+from unittest import mock
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from flatlab.data import prepare
 from flatlab.models import build, names
 from flatlab.training import Cohort
 from flatlab.training.batches import batches, plan
+from flatlab.training.convolution import as_chosen, convolved
 
 SWEEP = {
     "FedAvg": fl.FedAvg(batch_size=16, epochs=2),
@@ -38,15 +40,26 @@ def doubled(model):
 
 @pytest.fixture
 def float64(monkeypatch):
-    monkeypatch.setattr("flatlab.training.batches.prepare", lambda *a: prepare(*a).double())
+    for module in ("batches", "stack"):
+        monkeypatch.setattr(f"flatlab.training.{module}.prepare", lambda *a: prepare(*a).double())
 
 
-def train(algorithm, engine, chunk=None, norm="batch", data=None, every_epoch=False, channels_last=False, device="cpu"):
+def train(
+    algorithm,
+    engine,
+    chunk=None,
+    norm="batch",
+    data=None,
+    every_epoch=False,
+    channels_last=False,
+    device="cpu",
+    convolution="grouped",
+    clients=(0, 3, 5, 11),
+):
     data = (data or federation()).to(device)
     model = doubled(build(fl.ModelSpec(name="cnn4", norm=norm, width=0.25), data.shape, data.classes, 0)).to(device)
-    cohort = Cohort(model, data, engine, chunk, channels_last)
+    cohort = Cohort(model, data, engine, chunk, channels_last, convolution=convolution)
     params = {name: value.detach() for name, value in model.named_parameters()}
-    clients = [0, 3, 5, 11]
     found = list(
         cohort.train(
             algorithm,
@@ -67,10 +80,11 @@ def joined(found):
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize(("engine", "convolution"), [("batch", "grouped"), ("graph", "grouped"), ("graph", "matrix")])
 @pytest.mark.parametrize("name", SWEEP)
-def test_one_batch_equals_one_after_another(name, norm, device):
+def test_one_batch_equals_one_after_another(name, engine, convolution, norm, device):
     _, alone = train(SWEEP[name], "loop", norm=norm, device=device)
-    _, together = train(SWEEP[name], "batch", norm=norm, device=device)
+    _, together = train(SWEEP[name], engine, norm=norm, device=device, convolution=convolution)
     assert len(alone) == 4 and len(together) == 1
     wanted, found = joined(alone), joined(together)
     for key in wanted:
@@ -89,11 +103,12 @@ def test_chunks_of_any_size_give_the_same_numbers():
 
 
 @pytest.mark.usefixtures("float64")
-def test_augmented_batches_with_mixup_are_the_same_in_both_engines():
+@pytest.mark.parametrize("engine", ["batch", "graph"])
+def test_augmented_batches_with_mixup_are_the_same_in_all_engines(engine, device):
     data = federation(fl.Augmentation(crop=2, flip=True, cutout=2, mixup=1.0))
-    wanted = joined(train(SWEEP["FedSAM"], "loop", data=data)[1])
-    found = joined(train(SWEEP["FedSAM"], "batch", data=data)[1])
-    plain = joined(train(SWEEP["FedSAM"], "loop")[1])
+    wanted = joined(train(SWEEP["FedSAM"], "loop", data=data, device=device)[1])
+    found = joined(train(SWEEP["FedSAM"], engine, data=data, device=device)[1])
+    plain = joined(train(SWEEP["FedSAM"], "loop", device=device)[1])
     for key in wanted:
         torch.testing.assert_close(found[key], wanted[key], **CLOSE)
     name = next(iter(plain))
@@ -109,7 +124,7 @@ def test_the_memory_format_changes_nothing():
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("engine", ["loop", "batch"])
+@pytest.mark.parametrize("engine", ["loop", "batch", "graph"])
 def test_local_training_equals_torch_sgd_on_the_same_batches(engine):
     """The reference: torch's own modules, optimiser and autograd, one client, no code of the cohort."""
     data = federation()
@@ -142,7 +157,7 @@ def test_training_only_the_body_does_not_touch_the_head():
     assert not any(name.startswith("head.") for name in found[0].params)
 
 
-@pytest.mark.parametrize("engine", ["loop", "batch"])
+@pytest.mark.parametrize("engine", ["loop", "batch", "graph"])
 def test_the_model_handed_in_is_never_changed(engine):
     data = federation()
     model = build("cnn4", data.shape, data.classes, 0)
@@ -159,7 +174,7 @@ def test_the_model_handed_in_is_never_changed(engine):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("engine", ["loop", "batch"])
+@pytest.mark.parametrize("engine", ["loop", "batch", "graph"])
 def test_snapshots_after_each_epoch_lie_on_the_way_to_the_last(engine):
     one = joined(train(fl.FedAvg(batch_size=16, epochs=1), engine)[1])
     three = train(fl.FedAvg(batch_size=16, epochs=3), engine, every_epoch=True)[1]
@@ -167,6 +182,101 @@ def test_snapshots_after_each_epoch_lie_on_the_way_to_the_last(engine):
     for key in one:
         torch.testing.assert_close(first[key], one[key], **CLOSE)
     assert sorted({part.epoch for part in three}) == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("partition", [fl.IID(), fl.Dirichlet(alpha=0.5, sizes="lognormal", sigma=0.7)])
+def test_a_recorded_step_serves_other_clients_rates_weights_and_momentum(partition, device):
+    """Nothing of the round before may be left in the tensors that a graph works on; 60 samples: a shorter last step."""
+    data = fl.load("digits").federate(partition, clients=23, seed=1, augment=fl.Augmentation(crop=1, mixup=0.5))
+    data = data.to(device)
+    model = doubled(build(fl.ModelSpec(name="cnn4", width=0.25), data.shape, data.classes, 0)).to(device)
+    graph, loop = (Cohort(model, data, engine) for engine in ("graph", "loop"))
+    algorithm = fl.FedASAM(batch_size=16, momentum=0.9, epochs=2)
+    random = torch.Generator().manual_seed(0)
+    for round, (clients, lr) in enumerate([((0, 1, 2), 0.1), ((7, 3, 9), 0.02), ((5, 1, 8), 0.05)]):
+        params = {
+            name: value.detach() + 0.01 * torch.randn(value.shape, generator=random).to(value)
+            for name, value in model.named_parameters()
+        }
+        velocity = {
+            name: 0.1 * torch.randn(3, *value.shape, generator=random).to(value) for name, value in params.items()
+        }
+        asked = {
+            "indices": [data.train[c] for c in clients],
+            "streams": [("train", round, c) for c in clients],
+            "seed": [4, 5, 6],
+            "lr": lr,
+            "velocity": velocity,
+        }
+        (found,) = graph.train(algorithm, params, **asked)
+        wanted = list(loop.train(algorithm, params, **asked))
+        for key, value in joined(wanted).items():
+            torch.testing.assert_close(found.params[key], value, **CLOSE)
+            torch.testing.assert_close(found.message[key], torch.cat([one.message[key] for one in wanted]), **CLOSE)
+            torch.testing.assert_close(found.velocity[key], torch.cat([one.velocity[key] for one in wanted]), **CLOSE)
+        torch.testing.assert_close(found.loss, torch.cat([one.loss for one in wanted]), **CLOSE)
+    assert len(graph.recordings) == 1
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("engine", ["loop", "batch", "graph"])
+def test_settings_that_differ_between_clients_are_each_clients_own(engine):
+    """As in a sweep: each client under its own seed, rate and settings equals the client trained alone under them."""
+    data = federation()
+    model = doubled(build(fl.ModelSpec(name="cnn4", width=0.25), data.shape, data.classes, 0))
+    params = {name: value.detach() for name, value in model.named_parameters()}
+    values = {
+        "local.rho": [0.1, 0.4, 0.7],
+        "local.eta": [0.1, 0.2, 0.3],
+        "mu": [0.1, 0.2, 0.5],
+        "momentum": [0.9, 0.5, 0.1],
+        "weight_decay": [0.1, 0.01, 0.02],
+        "clip": [0.5, 1.0, 5.0],
+    }
+    rates, seeds, clients = [0.1, 0.05, 0.02], [3, 4, 5], [0, 3, 3]
+
+    def under(row):
+        inner = {name.removeprefix("local."): value[row] for name, value in values.items() if "." in name}
+        outer = {name: value[row] for name, value in values.items() if "." not in name}
+        return fl.FedASAM(batch_size=16, local=fl.ASAM(**inner), **outer)
+
+    found = joined(
+        list(
+            Cohort(model, data, engine).train(
+                under(0),
+                params,
+                [data.train[c] for c in clients],
+                [("train", 0, c) for c in clients],
+                seed=seeds,
+                lr=rates,
+                varied=values,
+            )
+        )
+    )
+    for row, client in enumerate(clients):
+        (alone,) = Cohort(model, data, "loop").train(
+            under(row), params, [data.train[client]], [("train", 0, client)], seed=seeds[row], lr=rates[row]
+        )
+        for key, value in alone.params.items():
+            torch.testing.assert_close(found[key][row], value[0], **CLOSE)
+
+
+def test_convolution_as_a_product_is_torchs_convolution():
+    random = torch.Generator().manual_seed(0)
+    images = torch.randn(5, 6, 9, 8, generator=random, dtype=torch.float64, requires_grad=True)
+    cases = [((4, 6, 3, 3), {"padding": 1}), ((7, 6, 5, 2), {"stride": (2, 1), "padding": (2, 0)}), ((3, 6, 1, 1), {})]
+    others = [((4, 3, 3, 3), {"groups": 2}), ((4, 6, 3, 3), {"dilation": 2}), ((4, 6, 3, 3), {"padding": "same"})]
+    for shape, options in cases + others:
+        weight = torch.randn(shape, generator=random, dtype=torch.float64, requires_grad=True)
+        bias = torch.randn(shape[0], generator=random, dtype=torch.float64, requires_grad=True)
+        outputs = [F.conv2d(images, weight, bias, **options), convolved(images, weight, bias, **options)]
+        slopes = [torch.autograd.grad(out.sin().sum(), (images, weight, bias)) for out in outputs]
+        torch.testing.assert_close(outputs[1], outputs[0])
+        torch.testing.assert_close(slopes[1], slopes[0])
+    with as_chosen("matrix"), mock.patch("flatlab.training.convolution.convolved", side_effect=convolved) as used:
+        torch.nn.Conv2d(6, 2, 3).double()(images)
+    assert used.call_count == 1
 
 
 def test_a_plan_draws_the_same_whoever_is_in_the_chunk():

@@ -69,7 +69,7 @@ CHILD = textwrap.dedent(
         local, seen = run._federation.local, []
         def dying(state, clients):
             for chunk in local(state, clients):
-                seen.append(chunk[0])
+                seen.append(chunk.clients)
                 if state.round == 4 and len(seen) % 5 == 3:
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield chunk
@@ -419,7 +419,7 @@ def test_rewinding_stays_where_it_went_though_others_go_on(digits, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "vmap"}, "engine = 'vmap': must be auto, batch, loop"),
+        ({"engine": "vmap"}, "engine = 'vmap': must be auto, graph, batch, loop"),
         ({"chunk": "3"}, "chunk = '3': must be a whole number"),
         ({"device": None}, "device = None"),
     ],

@@ -1,0 +1,7 @@
+"""`python -m flatlab`: the command line, also for launchers that start modules."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

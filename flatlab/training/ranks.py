@@ -1,0 +1,95 @@
+"""One run on several GPUs or machines: processes started by `torchrun` share each round's clients.
+
+    torchrun --nproc-per-node 4 -m flatlab run experiment.toml
+
+Every process draws the same clients from the same streams, trains its part of them, and takes part in one all-reduce;
+all then do the same server update. The first process alone evaluates and writes. If a process dies, the others end with
+a message, and the same command goes on from the last round on disk.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load, save
+from torch import Tensor
+
+TIMEOUT = datetime.timedelta(minutes=30)  # the others wait while the first process evaluates
+
+
+class RankLost(RuntimeError):
+    """Another process of this run has ended or cannot be reached."""
+
+
+class Ranks:
+    """The processes of this run, through `torch.distributed`: NCCL between GPUs, gloo between CPUs."""
+
+    def __init__(self) -> None:
+        self.local = int(os.environ.get("LOCAL_RANK", 0))
+        graphics = torch.cuda.device_count() > self.local
+        self.device = torch.device("cuda", self.local) if graphics else torch.device("cpu")
+        if graphics:
+            torch.cuda.set_device(self.device)
+        dist.init_process_group("nccl" if graphics else "gloo", timeout=TIMEOUT)
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    @staticmethod
+    def launched() -> bool:
+        """Whether `torchrun` started this process as one of several."""
+        return int(os.environ.get("WORLD_SIZE", 1)) > 1 and dist.is_torchelastic_launched()
+
+    def share(self, work: Sequence[int]) -> list[int]:
+        """The places of the clients that this process trains, so that all have about as much of `work` to do."""
+        loads, mine = [0] * self.size, []
+        for place in sorted(range(len(work)), key=lambda place: (-work[place], place)):
+            lightest = loads.index(min(loads))
+            loads[lightest] += work[place]
+            if lightest == self.rank:
+                mine.append(place)
+        return sorted(mine)
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors of one type by their sums over the processes, in one all-reduce.
+
+        Raises:
+            RankLost: if another process is gone.
+        """
+        flat = torch.cat([value.reshape(-1) for value in tensors])
+        self._call(dist.all_reduce, flat)
+        for value, part in zip(tensors, flat.split([value.numel() for value in tensors]), strict=True):
+            value.copy_(part.view(value.shape))
+
+    def agree(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The first process's tensors; the others' are not looked at, and may be missing.
+
+        Raises:
+            RankLost: if another process is gone.
+        """
+        packed = torch.frombuffer(
+            bytearray(save({k: v.cpu().contiguous() for k, v in tensors.items()})), dtype=torch.uint8
+        )
+        size = torch.tensor([len(packed)], device=self.device)
+        self._call(dist.broadcast, size, 0)
+        content = (
+            packed.to(self.device) if self.rank == 0 else torch.empty(int(size), dtype=torch.uint8, device=self.device)
+        )
+        self._call(dist.broadcast, content, 0)
+        return {k: v.to(self.device) for k, v in load(content.cpu().numpy().tobytes()).items()}
+
+    def leave(self) -> None:
+        """End taking part."""
+        dist.destroy_process_group()
+
+    @staticmethod
+    def _call(collective: Any, *arguments: Any) -> None:
+        try:
+            collective(*arguments)
+        except RuntimeError as error:
+            raise RankLost(
+                f"another process of this run ended or cannot be reached ({str(error).splitlines()[0]})"
+            ) from error

@@ -1,0 +1,262 @@
+"""Local training of many clients as one batch: a step of one client under `torch.func.vmap`, for all of them at once.
+
+`eager` runs it step by step. `Recorded` is the same step on tensors that stay where they are, gathering and
+augmentation included: on CUDA it is recorded once as a graph and replayed, so that Python launches one thing a step.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..algorithms import Algorithm, Carry, Params
+from ..data import FederatedDataset, prepare
+from ..models import Model
+from .batches import Batch, Plan, batches
+from .objective import loss
+
+log = logging.getLogger("flatlab")
+
+WARM_UPS = 2  # steps before the recording: libraries choose kernels and take workspace in the first ones
+Step = Callable[[Carry, Params, Params, Batch], tuple[Carry, Tensor]]
+Epochs = Iterator[tuple[int, Carry, Tensor]]
+
+
+def stacked_step(model: Model, algorithm: Algorithm) -> Step:
+    """`step(carry, frozen, settings, batch) -> (carry, losses)`; every tensor has a leading client axis.
+
+    `settings` holds each client's learning rate, `lr`, and settings of the algorithm that differ between clients.
+    """
+
+    def one(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
+        def objective(params: Params) -> Tensor:
+            return loss(model, {**frozen, **params}, batch)
+
+        others = {name: value for name, value in settings.items() if name != "lr"}
+        mine = algorithm.varied(others) if others else algorithm
+        moved, value = mine.step(carry, torch.func.grad_and_value(objective), settings["lr"])
+        if batch.weight is None:
+            return moved, value
+        # A client whose samples are used up waits for the others.
+        active = batch.weight.sum() > 0
+        params, speed = (
+            {name: torch.where(active, new[name], value) for name, value in old.items()}
+            for old, new in ((carry.params, moved.params), (carry.velocity, moved.velocity))
+        )
+        return Carry(params, speed, carry.anchor), value
+
+    def step(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
+        return torch.func.vmap(one, in_dims=(0, 0, 0, stacked(batch)))(carry, frozen, settings, batch)
+
+    return step
+
+
+def eager(step: Step, data: FederatedDataset, carry: Carry, frozen: Params, settings: Params, drawn: Plan) -> Epochs:
+    """After each epoch: its number from 1, the carry, and each client's mean loss so far."""
+    total: Tensor | float = 0.0
+    seen: Tensor | float = 0.0
+    for epoch in range(drawn.epochs):
+        for batch in batches(data, drawn, epoch):
+            samples = batch.labels.shape[-1] if batch.weight is None else batch.weight.sum(-1)
+            carry, value = step(carry, frozen, settings, batch)
+            total, seen = total + value.detach() * samples, seen + samples
+        yield epoch + 1, carry, torch.as_tensor(total / seen)
+
+
+class Recorded:
+    """A step on tensors with a fixed place, for any number of epochs of one shape.
+
+    Args:
+        step: from `stacked_step`.
+        data: on the device to compute on.
+        carry, frozen, settings, drawn: examples of what `epochs` will be given; only their shapes matter.
+        capacity: steps of an epoch to make room for, at least those of `drawn`.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        data: FederatedDataset,
+        carry: Carry,
+        frozen: Params,
+        settings: Params,
+        drawn: Plan,
+        capacity: int,
+    ) -> None:
+        self.step, self.data = step, data
+        self.device = data.images.device
+        clients, _, steps, self.size = drawn.index.shape
+        self.capacity = max(steps, capacity)
+        self.tail = tail(drawn)
+        self.carry = Carry(*({name: value.clone() for name, value in part.items()} for part in carry))
+        self.frozen = {name: value.clone() for name, value in frozen.items()}
+        self.settings = {name: value.clone() for name, value in settings.items()}
+        self.mean, self.std = (torch.tensor(value, device=self.device) for value in (data.mean, data.std))
+        self.plan = {
+            name: torch.zeros((clients, self.capacity, *value.shape[3:]), dtype=kind, device=self.device)
+            for name, (value, kind) in _arrays(drawn).items()
+        }
+        self.at = torch.zeros(1, dtype=torch.int64, device=self.device)
+        self.total, self.seen = (torch.zeros_like(settings["lr"]) for _ in range(2))
+        self._replay: dict[int, Callable[[], object]] = {}
+
+    def epochs(self, carry: Carry, frozen: Params, settings: Params, drawn: Plan) -> Epochs:
+        """As `eager`."""
+        for mine, given in zip((*self.carry, self.frozen, self.settings), (*carry, frozen, settings), strict=True):
+            _refill(mine, given)
+        self.total.zero_()
+        self.seen.zero_()
+        for epoch in range(drawn.epochs):
+            self._load(drawn, epoch)
+            steps = drawn.index.shape[2]
+            for _ in range(steps - bool(self.tail)):
+                self._run(self.size)
+            if self.tail:
+                self._run(self.tail)
+            params, velocity = ({k: v.clone() for k, v in part.items()} for part in self.carry[:2])
+            yield epoch + 1, Carry(params, velocity, self.carry.anchor), self.total / self.seen
+
+    def _load(self, drawn: Plan, epoch: int) -> None:
+        steps = drawn.index.shape[2]
+        self.at.zero_()
+        for name, (value, kind) in _arrays(drawn).items():
+            told = torch.from_numpy(np.ascontiguousarray(value[:, epoch])).to(kind)
+            if self.device.type == "cuda":
+                told = told.pin_memory()
+            self.plan[name][:, :steps].copy_(told, non_blocking=True)
+
+    def _run(self, kept: int) -> None:
+        """One step on the first `kept` places of the batch."""
+        if kept not in self._replay:
+            self._replay[kept] = self._record(kept)
+        self._replay[kept]()
+
+    def _record(self, kept: int) -> Callable[[], object]:
+        def whole() -> None:
+            self._step(kept)
+
+        if self.device.type != "cuda":
+            return whole
+        changed = [*self.carry.params.values(), *self.carry.velocity.values(), self.at, self.total, self.seen]
+        before = [value.clone() for value in changed]
+        side = torch.cuda.Stream(self.device)
+        side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                whole()
+                torch._foreach_copy_(changed, before)
+        torch.cuda.current_stream(self.device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                whole()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            # A network of the user's may do what a graph cannot hold (look at a value, copy from the host).
+            log.warning("this step cannot be recorded as a CUDA graph (%s): going on without", error)
+            torch._foreach_copy_(changed, before)
+            return whole
+        return graph.replay
+
+    def _step(self, kept: int) -> None:
+        now = {name: value.index_select(1, self.at).squeeze(1) for name, value in self.plan.items()}
+        index = now.pop("index")[:, :kept]
+        partner, share, weight = (now.pop(name, None) for name in ("partner", "share", "weight"))
+        draws = {name: value[:, :kept].reshape(-1) for name, value in now.items()}
+        flat = prepare(self.data.images[index.reshape(-1)], self.mean, self.std, draws, self.data.augmentation)
+        batch = Batch(
+            flat.reshape(*index.shape, *flat.shape[1:]),
+            self.data.labels[index],
+            weight,
+            None if partner is None else partner[:, :kept],
+            share,
+        )
+        carry, value = self.step(self.carry, self.frozen, self.settings, batch)
+        samples = kept if weight is None else weight.sum(-1)
+        for mine, new in ((self.carry.params, carry.params), (self.carry.velocity, carry.velocity)):
+            _refill(mine, {name: value.detach() for name, value in new.items()})
+        self.total += value.detach() * samples
+        self.seen += samples
+        self.at += 1
+
+
+class Recordings:
+    """Recorded steps by the shape of their work; the last few are kept, as each holds memory on the device."""
+
+    KEPT = 6
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Recorded] = {}
+
+    def epochs(
+        self,
+        model: Model,
+        algorithm: Algorithm,
+        data: FederatedDataset,
+        carry: Carry,
+        frozen: Params,
+        settings: Params,
+        drawn: Plan,
+        modes: tuple[Any, ...],
+    ) -> Epochs:
+        """As `eager`; a step of the same shape and algorithm under the same `modes` is recorded once."""
+        capacity = -(-max(len(index) for index in data.train) // drawn.index.shape[3])
+        shape = tuple((name, value[:, :, 0].shape[2:]) for name, (value, _) in _arrays(drawn).items())
+        key = (algorithm, tuple(carry.params), len(drawn.index), shape, tail(drawn), tuple(settings), modes)
+        found = self._known.pop(key, None)
+        if found is None or found.capacity < drawn.index.shape[2]:
+            found = Recorded(stacked_step(model, algorithm), data, carry, frozen, settings, drawn, capacity)
+        self._known[key] = found
+        while len(self._known) > self.KEPT:
+            self._known.pop(next(iter(self._known)))
+        return found.epochs(carry, frozen, settings, drawn)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def clear(self) -> None:
+        """Forget all, and give their memory back."""
+        self._known.clear()
+
+
+def _refill(mine: Params, given: Params) -> None:
+    if mine:
+        torch._foreach_copy_(list(mine.values()), [given[name] for name in mine])
+
+
+def tail(drawn: Plan) -> int:
+    """Samples of the last step where all clients end alike with a smaller one; 0 where none or not all do."""
+    if not _equal(drawn):
+        return 0
+    kept = int(drawn.weight[0, 0, -1].sum())
+    return 0 if kept == drawn.weight.shape[3] else kept
+
+
+def _equal(drawn: Plan) -> bool:
+    """Whether all clients have equally many samples."""
+    counts = drawn.weight[:, 0].sum((1, 2))
+    return bool((counts == counts[0]).all())
+
+
+def _arrays(drawn: Plan) -> dict[str, tuple[np.ndarray, torch.dtype]]:
+    """What a step needs of a plan; the weights only if some client's places are padded when another's are not."""
+    found: dict[str, tuple[np.ndarray, torch.dtype]] = {"index": (drawn.index, torch.int64)}
+    if not _equal(drawn):
+        found["weight"] = (drawn.weight, torch.float32)
+    if drawn.partner is not None and drawn.share is not None:
+        found |= {"partner": (drawn.partner, torch.int64), "share": (drawn.share, torch.float32)}
+    for name, value in drawn.draws.items():
+        found[name] = (value, torch.from_numpy(value[:0]).dtype)
+    return found
+
+
+def stacked(batch: Batch) -> Batch:
+    """`in_dims` of a batch with a leading client axis: fields that are None have none."""
+    axes: Any = (None if value is None else 0 for value in batch)
+    return Batch(*axes)
