@@ -227,7 +227,8 @@ class Federation:
         chosen = [clients[place] for place in mine]
         for chunk in self.local(state, chosen) if trained is None else trained:
             fold.add(chunk, torch.tensor([mine[row] for row in chunk.clients], device=fold.loss.device))
-        self._foresee(round + 1)
+        if trained is None:
+            self._foresee(round + 1)
         if self.ranks is not None:
             self.ranks.add_up(fold.tensors())
         losses, drifts = torch.stack([fold.loss, fold.drift]).tolist()

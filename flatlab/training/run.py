@@ -11,7 +11,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,7 +23,7 @@ from ..algorithms import Params
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..models import Model
-from .cohort import Cohort, Engine, Precision
+from .cohort import Cohort, Engine, Precision, Trained
 from .engine import Pace, pick_device, remembered_pace
 from .experiment import Experiment, Parent
 from .federation import Federation, Round, State
@@ -199,8 +199,12 @@ class Run:
             Diverged: if a client's loss is no longer a number.
             OSError: if the round cannot be stored, or the run's files are gone.
         """
+        return self._step()
+
+    def _step(self, trained: Iterable[Trained] | None = None, seconds: float = 0.0) -> Round:
+        """One round, of which another may have done the local training, in so many seconds."""
         if self.round < self._known:
-            self._state, report = self._advance()
+            self._state, report = self._advance(trained, seconds)
             return report
         with self._store.held():
             self._catch_up()
@@ -211,7 +215,7 @@ class Run:
                     raise FileNotFoundError(f"{self.directory}: the run's files are gone; make the run again")
                 self._record.begin(self._state)
             self._written = True
-            state, report = self._advance()
+            state, report = self._advance(trained, seconds)
             try:
                 self._record.add(state, report)
                 self._state, self._known = state, state.round
@@ -394,13 +398,13 @@ class Run:
 
     # Inside
 
-    def _advance(self) -> tuple[State, Round]:
+    def _advance(self, trained: Iterable[Trained] | None, seconds: float) -> tuple[State, Round]:
         start = time.perf_counter()
-        state, report = self._federation.advance(self._state)
-        trained = time.perf_counter()
+        state, report = self._federation.advance(self._state, trained)
+        middle = time.perf_counter()
         with self.cohort.paced():
             report = self._federation.evaluate(state, report)
-        times = {"seconds": trained - start, "evaluation_seconds": time.perf_counter() - trained}
+        times = {"seconds": seconds + middle - start, "evaluation_seconds": time.perf_counter() - middle}
         return state, Round(**{**vars(report), **times})
 
     def _catch_up(self) -> None:

@@ -13,22 +13,26 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
+import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ..data import FederatedDataset
 from ..declare import SettingError
+from .engine import pick_device
 from .experiment import Experiment
 from .progress import counter
 from .run import Run
 from .store import Store
+from .together import shape, train_together
 
 RETRIES = 3  # times that a pool whose worker died is set up again
 POLL_SECONDS = 0.5
@@ -55,6 +59,7 @@ def sweep(
     store: str | Path = "runs",
     root: str | Path = "data",
     workers: int | None = None,
+    together: bool | None = None,
     progress: bool | Callable[[int, int], object] = True,
     **options: Any,
 ) -> list[Run]:
@@ -65,7 +70,10 @@ def sweep(
         executor: where; None starts processes on this machine and ends them.
         store: folder that holds the directories of runs, seen by all workers.
         root: folder of the data sets, seen by all workers.
-        workers: processes to start without an executor: by default one for each GPU, else one for each core.
+        workers: processes to start without an executor, by default one for each GPU, else one for each core; with one,
+            how many workers it has, if runs are to be trained together.
+        together: train runs of one shape (seeds, learning rates, rho, partitions of the same images) as one batch, with
+            the same results; None: where a GPU does the work, on which they then cost little more than one.
         progress: show one view of all runs; or a function called with the rounds done and their number.
         options: of `Run`: device, engine, chunk, channels_last, checkpoint_every.
 
@@ -88,7 +96,10 @@ def sweep(
         def watch() -> None:
             show(sum(max(Store(store / name).checkpoints(), default=0) for name in todo))
 
-        errors = _work(todo, executor, workers, (str(store), str(root), options), watch)
+        graphics = _graphics(options.get("device", "auto"))
+        pool = Pool(executor, workers or graphics or os.cpu_count() or 1, graphics)
+        side_by_side = pick_device(options.get("device", "auto")).type == "cuda" if together is None else together
+        errors = _work(todo, pool, side_by_side, (str(store), str(root), options), watch)
     if errors:
         raise SweepFailed(errors, len(todo))
     return [
@@ -112,19 +123,28 @@ def _data(experiments: Sequence[Experiment], root: str | Path) -> list[Federated
     return found
 
 
+class Pool(NamedTuple):
+    """Who works."""
+
+    executor: Executor | None  # the user's
+    workers: int  # processes to start without one
+    graphics: int  # GPUs that they share out
+
+
 def _work(
     todo: dict[str, Experiment],
-    executor: Executor | None,
-    workers: int | None,
+    pool: Pool,
+    together: bool,
     fixed: tuple[str, str, dict[str, Any]],
     watch: Callable[[], object],
 ) -> dict[str, BaseException]:
     """Have all experiments trained; the errors of those that failed, by run."""
     errors: dict[str, BaseException] = {}
     for attempt in range(RETRIES + 1):
-        with _pool(executor, workers, len(todo), fixed[2].get("device", "auto")) as (pool, threads):
+        jobs = _jobs(todo, pool.workers) if together else [[name] for name in todo]
+        with _started(pool, len(jobs)) as (executor, threads):
             waiting = {
-                pool.submit(_train, experiment.to_json(), threads, *fixed): name for name, experiment in todo.items()
+                executor.submit(_train, [todo[name].to_json() for name in job], threads, *fixed): job for job in jobs
             }
             try:
                 left = set(waiting)
@@ -135,10 +155,13 @@ def _work(
                 for future in waiting:
                     future.cancel()
                 raise KeyboardInterrupt("sweep stopped; the same call goes on from the last states") from None
-        failed = {name: error for future, name in waiting.items() if (error := future.exception()) is not None}
+        failed: dict[str, BaseException] = {}
+        for future, job in waiting.items():
+            whole = future.exception()
+            failed |= future.result() if whole is None else dict.fromkeys(job, whole)
         # One dead worker ends a pool of processes, and with it runs that are not to blame: they are taken up again.
         # An executor of the user's is his to mend (Dask does so by itself).
-        broken = executor is None and attempt < RETRIES
+        broken = pool.executor is None and attempt < RETRIES
         todo = {name: todo[name] for name, error in failed.items() if broken and isinstance(error, BrokenProcessPool)}
         errors |= {name: error for name, error in failed.items() if name not in todo}
         if not todo:
@@ -146,23 +169,33 @@ def _work(
     return errors
 
 
+def _jobs(todo: dict[str, Experiment], workers: int) -> list[list[str]]:
+    """Runs of one shape in one job, but no more than a worker's share of all."""
+    shapes: dict[str, list[str]] = {}
+    for name, experiment in todo.items():
+        shapes.setdefault(shape(experiment), []).append(name)
+    share = math.ceil(len(todo) / workers)
+    return [group[start : start + share] for group in shapes.values() for start in range(0, len(group), share)]
+
+
+def _graphics(device: str | torch.device) -> int:
+    """GPUs that a sweep on this machine shares out."""
+    return torch.cuda.device_count() if str(device) in ("auto", "cuda") else 0
+
+
 @contextlib.contextmanager
-def _pool(
-    executor: Executor | None, workers: int | None, jobs: int, device: str | torch.device
-) -> Iterator[tuple[Executor, int | None]]:
+def _started(pool: Pool, jobs: int) -> Iterator[tuple[Executor, int | None]]:
     """The executor to use, and how many torch threads a worker gets (None: as it likes)."""
-    if executor is not None:
-        yield executor, None
+    if pool.executor is not None:
+        yield pool.executor, None
         return
-    graphics = torch.cuda.device_count() if str(device) in ("auto", "cuda") else 0
-    cores = os.cpu_count() or 1
-    count = min(workers or graphics or cores, jobs)
+    count = min(pool.workers, jobs)
     spawn = multiprocessing.get_context("spawn")  # a fork of a process whose torch has threads can hang
     free = spawn.Queue()
     for number in range(count):
-        free.put(number % graphics if graphics else None)
-    with ProcessPoolExecutor(count, spawn, _claim, (free,)) as pool:
-        yield pool, max(1, cores // count)
+        free.put(number % pool.graphics if pool.graphics else None)
+    with ProcessPoolExecutor(count, spawn, _claim, (free,)) as executor:
+        yield executor, max(1, (os.cpu_count() or 1) // count)
 
 
 def _claim(free: Any) -> None:
@@ -173,8 +206,23 @@ def _claim(free: Any) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number] if visible else str(number)
 
 
-def _train(experiment: str, threads: int | None, store: str, root: str, options: dict[str, Any]) -> None:
-    """Runs in a worker: trains one experiment to its end, from wherever it is."""
+def _train(
+    experiments: list[str], threads: int | None, store: str, root: str, options: dict[str, Any]
+) -> dict[str, BaseException]:
+    """Runs in a worker: trains experiments to their ends, from wherever they are; the errors of some of several."""
     if threads is not None:
         torch.set_num_threads(threads)
-    Run(Experiment.from_json(experiment), store=store, root=root, **options).to(wait=BUSY_SECONDS)
+    data: dict[str, FederatedDataset] = {}
+    runs = []
+    for text in experiments:
+        experiment = Experiment.from_json(text)
+        key = experiment.data.to_json()
+        if key not in data:
+            data[key] = experiment.data.load(root).to(pick_device(options.get("device", "auto")))
+            first = next(iter(data.values()))  # partitions of the same images need them once
+            data[key] = dataclasses.replace(data[key], images=first.images, labels=first.labels)
+        runs.append(Run(experiment, data[key], store=store, root=root, **options))
+    if len(runs) > 1:
+        return train_together(runs, wait=BUSY_SECONDS)
+    runs[0].to(wait=BUSY_SECONDS)
+    return {}

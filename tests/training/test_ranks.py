@@ -126,6 +126,6 @@ def test_work_is_shared_without_loss_and_evenly():
         one.rank, one.size = rank, 3
     work = [50, 10, 10, 10, 10, 10, 10, 5, 5, 30]
     shares = [one.share(work) for one in ranks]
-    assert sorted(sum(shares, [])) == list(range(10))
+    assert sorted(place for share in shares for place in share) == list(range(10))
     assert [sum(work[place] for place in share) for share in shares] == [50, 50, 50]
     assert [one.share([7]) for one in ranks] == [[0], [], []]

@@ -1,15 +1,20 @@
 """Many runs side by side equal the same runs alone, also when a worker is killed; others are not harmed by one that fails."""
 
+import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
+from unittest import mock
 
 import pytest
 
 import flatlab as fl
 from flatlab.training.store import Store
+from flatlab.training.sweep import _jobs
+from flatlab.training.together import shape
 
 MODEL = fl.ModelSpec(name="cnn4", width=0.25)
 
@@ -63,6 +68,64 @@ def test_a_sweep_equals_its_runs_alone_in_order_and_equal_experiments_are_one(di
     assert len(list((tmp_path / "swept").iterdir())) == 2
     assert heard == sorted(heard) and heard[-1] == (8, 8)
     equal_to_runs_alone(found[:2], digits, tmp_path / "alone")
+
+
+ASAM = {"lr": 0.05, "momentum": 0.9, "clip": 5.0}
+TABLE = {
+    "seed": {"seed": 1},
+    "settings": {"algorithm": fl.FedASAM(rho=0.1, eta=0.1, **ASAM | {"lr": 0.01, "momentum": 0.5})},
+    "server": {"algorithm": fl.FedASAM(**ASAM, swa=fl.SWA(start=0.5, cycle=2, low=0.01), server=fl.Adaptive())},
+    "rounds and participation": {"rounds": 2, "participation": 0.3},
+    "body": {"algorithm": fl.FedBABU(local=fl.ASAM(), **ASAM)},  # of another shape
+    "diverging": {"algorithm": fl.FedASAM(**ASAM | {"lr": 1e12})},
+}
+
+
+@pytest.mark.parametrize("engine", ["loop", "batch", "graph"])
+def test_runs_trained_together_equal_runs_alone(digits, tmp_path, engine):
+    """In one batch with others, of other seeds, rates, radii, servers, lengths, partitions, one of which diverges."""
+    model = MODEL.replace(norm="group", groups=2)  # batch statistics amplify rounding; see test_cohort for those
+    first = fl.Experiment(data=digits.spec, model=model, algorithm=fl.FedASAM(**ASAM), rounds=3, participation=0.5)
+    wanted = {"first": first} | {name: first.replace(**changes) for name, changes in TABLE.items()}
+    other = fl.load("digits").federate(fl.IID(), clients=7, seed=3)
+    wanted["partition"] = first.replace(data=other.spec)
+    options = {"store": tmp_path / "swept", "engine": engine, "progress": False}
+    with mock.patch("flatlab.training.sweep._started", in_this_process), pytest.raises(fl.SweepFailed) as caught:
+        fl.sweep(list(wanted.values()), together=True, workers=1, **options)
+    bad = wanted.pop("diverging")
+    assert {name: type(error) for name, error in caught.value.errors.items()} == {bad.id: fl.Diverged}
+    for name, experiment in wanted.items():
+        data = other if name == "partition" else digits
+        together = fl.Run(experiment, data, store=tmp_path / "swept")
+        alone = fl.Run(experiment, data, store=tmp_path / "alone", engine="loop").to()
+        keys = ["round", "split", "metric", "client"]
+        found, true = (run.history.set_index(keys)["value"] for run in (together, alone))
+        assert found.index.equals(true.index)
+        assert (found - true).drop("accuracy", level="metric").abs().max() < 2e-4, name
+        for key, value in alone.state().flat().items():
+            assert (together.state().flat()[key] - value).abs().max() < 2e-4, (name, key)
+
+
+def test_runs_of_one_shape_are_a_job(digits):
+    first = fl.Experiment(data=digits.spec, model=MODEL, algorithm=fl.FedASAM(**ASAM), rounds=3)
+    others = [first.replace(**changes) for changes in TABLE.values()]
+    jobs = _jobs(dict(zip(["first", *TABLE], [first, *others], strict=True)), workers=1)
+    assert sorted(map(len, jobs)) == [1, 6] and ["body"] in jobs
+    assert max(len(job) for job in _jobs({str(i): first.replace(seed=i) for i in range(10)}, workers=4)) == 3
+    unlike = [
+        first.replace(model=fl.ModelSpec(name="cnn4", width=0.5)),
+        first.replace(algorithm=fl.FedASAM(**ASAM, epochs=2)),
+        first.replace(algorithm=fl.FedASAM(**ASAM | {"clip": None})),
+        first.replace(algorithm=fl.FedASAM(**ASAM, local=fl.ASAM(variant="elementwise"))),
+        first.replace(data=digits.spec.replace(augmentation=fl.Augmentation(flip=True))),
+    ]
+    assert len({shape(one) for one in [first, *unlike]}) == 6
+
+
+@contextlib.contextmanager
+def in_this_process(*_):
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        yield pool, None
 
 
 def test_a_killed_process_loses_no_run(digits, tmp_path):
