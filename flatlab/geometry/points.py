@@ -8,9 +8,7 @@ slower than one after another.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import ctypes
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -22,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from flatlab.geometry.fused import fuse, remember
 from flatlab.geometry.target import Target
+from flatlab.training.engine import keep_freed_memory
 
 CHUNK = {"cpu": 64, "cuda": 512}
 
@@ -134,17 +133,3 @@ class Points:
         if images.dim() != 4 or images.device.type != "cpu":
             return torch.contiguous_format
         return min((torch.channels_last, torch.contiguous_format), key=seconds)
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep up to 1 GiB of freed memory instead of giving it back to the kernel at once.
-
-    By default glibc returns every large block, and a forward pass then spends up to half its time on getting zeroed
-    pages for its activations again (measured: `cnn4`, eight batches of 64 CIFAR images, .44 s against .27 s). Other C
-    libraries have no such switch.
-    """
-    trim_threshold, mmap_threshold = -1, -3
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, 1 << 30)

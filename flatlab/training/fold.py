@@ -15,8 +15,7 @@ class Fold:
     """Sums over a cohort.
 
     Args:
-        count: clients in the whole cohort.
-        weights: [count] how much each client's message counts.
+        weights: [clients of the whole cohort] how much each client's message counts.
         sent: names of the tensors that are averaged.
         personal, velocity: names of the tensors that each client keeps.
         params: tensors of the shapes in question.
@@ -42,11 +41,12 @@ class Fold:
     def add(self, chunk: Trained, rows: Tensor) -> None:
         """Take in some clients; `rows` are their places in the cohort."""
         weights = self.weights[rows]
+        moves = {name: value.reshape(len(rows), -1) for name, value in chunk.message.items()}
         for name, value in self.total.items():
-            value += torch.tensordot(weights, chunk.message[name], 1)
+            value.view(-1).addmv_(moves[name].T, weights.to(value.dtype))
         self.loss[rows] = chunk.loss.to(self.loss)
-        squares = [value.flatten(1).pow(2).sum(1) for value in chunk.message.values()]
-        self.drift[rows] = torch.stack(squares).sum(0).sqrt()
+        lengths = torch.stack([torch.linalg.vector_norm(move, dim=1) for move in moves.values()])
+        self.drift[rows] = torch.linalg.vector_norm(lengths, dim=0).to(self.drift)
         for mine, given in ((self.personal, chunk.params), (self.velocity, chunk.velocity)):
             for name, value in mine.items():
                 value[rows] = given[name]

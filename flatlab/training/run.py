@@ -24,7 +24,7 @@ from ..data import FederatedDataset
 from ..declare import SettingError
 from ..models import Model
 from .cohort import Cohort, Engine, Precision, Trained
-from .engine import Pace, pick_device, remembered_pace
+from .engine import Pace, keep_freed_memory, pick_device, remembered_pace
 from .experiment import Experiment, Parent
 from .federation import Federation, Round, State
 from .interrupt import soft_interrupt
@@ -122,6 +122,8 @@ class Run:
         if channels_last is not None and not cohort.batched:
             pace = pace._replace(channels_last=channels_last)
         cohort = dataclasses.replace(cohort, **pace._asdict())
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self._federation = Federation(self.experiment, self.data, net, cohort)
         every = checkpoint_every or max(1, experiment.rounds // 50)
         self._record = Record(self._store, self.experiment, self._federation, every)
