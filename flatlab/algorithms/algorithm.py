@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 from ..declare import Declared, Family, SettingError, setting
@@ -112,15 +113,15 @@ class Algorithm(Family):
         params, velocity, anchor = carry
         grads, loss = self.local.gradient(gradient, params)
         if _on(self.mu):
-            grads = {k: g + self.mu * (params[k] - anchor[k]) for k, g in grads.items()}
+            grads = {k: _plus(g, params[k] - anchor[k], self.mu) for k, g in grads.items()}
         if self.clip is not None:
             shrink = (self.clip / (joint_norm(grads) + 1e-6)).clamp(max=1.0)
             grads = {k: g * shrink for k, g in grads.items()}
         if _on(self.weight_decay):
-            grads = {k: g + self.weight_decay * params[k] for k, g in grads.items()}
+            grads = {k: _plus(g, params[k], self.weight_decay) for k, g in grads.items()}
         if _on(self.momentum):
-            grads = velocity = {k: self.momentum * velocity[k] + g for k, g in grads.items()}
-        return Carry({k: value - lr * grads[k] for k, value in params.items()}, velocity, anchor), loss
+            grads = velocity = {k: _plus(g, velocity[k], self.momentum) for k, g in grads.items()}
+        return Carry({k: _plus(value, grads[k], -lr) for k, value in params.items()}, velocity, anchor), loss
 
     def finish(self, carry: Carry) -> Params:
         """The client's message: how far each trained tensor moved."""
@@ -130,3 +131,8 @@ class Algorithm(Family):
 def _on(value: float | Tensor) -> bool:
     """Whether a setting is in use; a tensor is, see `Algorithm.varied`."""
     return isinstance(value, Tensor) or value != 0
+
+
+def _plus(value: Tensor, other: Tensor, factor: float | Tensor) -> Tensor:
+    """The sum value + factor x other, in one pass over memory, unless the factor is a tensor."""
+    return value + factor * other if isinstance(factor, Tensor) else torch.add(value, other, alpha=factor)

@@ -66,6 +66,8 @@ class BatchStatNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise one batch."""
+        if x.dtype in (torch.bfloat16, torch.float16):  # statistics of many numbers need more digits
+            return self(x.float()).to(x.dtype)
         weights = _ACTIVE.weights
         if weights is None and x.numel() > self.channels:
             return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)

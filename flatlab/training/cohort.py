@@ -6,6 +6,7 @@ All ways see the same batches and give the same numbers up to the order of float
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -240,6 +241,10 @@ class Cohort:
             stacked_carry = Carry(*({name: value.unsqueeze(0) for name, value in part.items()} for part in carry))
             yield epoch + 1, stacked_carry, torch.as_tensor(total / seen).reshape(1)
 
+    @functools.cached_property
+    def _activations(self) -> int:
+        return activations(self.model, self.data.shape)
+
     def _chunk_size(self, batch_size: int, params: Params) -> int:
         if self.chunk is not None:
             return self.chunk
@@ -248,7 +253,7 @@ class Cohort:
         weights = sum(value.numel() * value.element_size() for value in params.values())
         # Parameters, gradients, momentum, anchor and temporaries; activations kept for the backward pass, and as much
         # again for what the kernels need. Too generous is mended by halving, too careful only costs launches.
-        each = 6 * weights + 8 * batch_size * activations(self.model, self.data.shape)
+        each = 6 * weights + 8 * batch_size * self._activations
         return max(1, int(budget // each))
 
 

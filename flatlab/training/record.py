@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
+import math
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from ..declare import SettingError
 from .experiment import Experiment
 from .federation import Federation, Round, State
 from .store import BadCheckpoint, Store, empty_history, json_lines
+
+LAZY_SECONDS = 0.5  # work that a killed process may lose beside the round in flight, where rounds are faster
 
 
 class Record:
@@ -33,6 +37,8 @@ class Record:
         self.checkpoint_every = checkpoint_every
         self._best: int | None = None
         self._tidied = False
+        self._saved = -math.inf  # when a state was written last
+        self._waiting: State | None = None
 
     @property
     def begun(self) -> bool:
@@ -94,12 +100,37 @@ class Record:
             self._best = best_round(self.store.history())
         self._tidied = True
 
-    def add(self, state: State, report: Round) -> None:
-        """Put a round on record: history first, so that a state never lacks its rows."""
+    def add(self, state: State, report: Round, *, lazily: bool = False) -> None:
+        """Put a round on record: history first, so that a state never lacks its rows.
+
+        Args:
+            state: after the round.
+            report: of the round.
+            lazily: leave the state to a later call, or to `flush`, if one was written a moment ago and this one need
+                not be kept. A state takes longer to write than a fast round.
+        """
         self._tidied = False  # until all is written: a failure in between leaves something to tidy
         self.store.append_history(report.rows())
         if report.initial is not None:
             self._best = best_round(self.store.history(state.round))
+        times = {"round": report.number, "seconds": report.seconds, "evaluation_seconds": report.evaluation_seconds}
+        with open(self._timings, "a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps({**times, "samples": report.samples}))
+        due = state.round == self.experiment.rounds or state.round % self.checkpoint_every == 0
+        swa = self.experiment.algorithm.swa
+        kept = state.round == self._best or (swa is not None and state.round == swa.first(self.experiment.rounds))
+        self._waiting = state
+        if due or kept or not lazily or time.monotonic() - self._saved > LAZY_SECONDS:
+            self.flush()
+        if due:
+            self.store.fold_history(state.round)
+        self._tidied = True
+
+    def flush(self) -> None:
+        """Write the state that waits to be written, if there is one; older ones go, but for those that are kept."""
+        if self._waiting is None:
+            return
+        state, self._waiting = self._waiting, None  # what cannot be written is not tried again, but trained again
         kept = {round for round in self.store.checkpoints() if round % self.checkpoint_every == 0}
         if self._best is not None:
             kept.add(self._best)
@@ -108,12 +139,7 @@ class Record:
         if self.experiment.parent is not None:
             kept.add(self.experiment.parent.round)
         self._save(state, kept)
-        times = {"round": report.number, "seconds": report.seconds, "evaluation_seconds": report.evaluation_seconds}
-        with open(self._timings, "a", encoding="utf-8") as file:
-            file.write("\n" + json.dumps({**times, "samples": report.samples}))
-        if state.round == self.experiment.rounds or state.round % self.checkpoint_every == 0:
-            self.store.fold_history(state.round)
-        self._tidied = True
+        self._saved = time.monotonic()
 
     def history(self, until: int) -> pd.DataFrame:
         """All rows up to a round."""

@@ -203,8 +203,8 @@ class Run:
         """
         return self._step()
 
-    def _step(self, trained: Iterable[Trained] | None = None, seconds: float = 0.0) -> Round:
-        """One round, of which another may have done the local training, in so many seconds."""
+    def _step(self, trained: Iterable[Trained] | None = None, seconds: float = 0.0, *, lazily: bool = False) -> Round:
+        """One round, of which another may have done the local training, in so many seconds; `lazily` as in `Record`."""
         if self.round < self._known:
             self._state, report = self._advance(trained, seconds)
             return report
@@ -219,13 +219,13 @@ class Run:
             self._written = True
             state, report = self._advance(trained, seconds)
             try:
-                self._record.add(state, report)
+                self._record.add(state, report, lazily=lazily)
                 self._state, self._known = state, state.round
             except OSError as error:
                 raise OSError(
                     error.errno,
                     f"{self.directory}: round {report.number} could not be stored ({error});"
-                    f" the state after round {self.round} is whole",
+                    f" the state after round {max(self.checkpoints, default=0)} is whole",
                 ) from error
             return report
 
@@ -264,10 +264,13 @@ class Run:
             return self
         with self._store.held(wait), soft_interrupt(self._stop) as interrupted:
             self._catch_up()
-            while self.round < target and not self._stop.is_set():
-                report = self.step()
-                if listener is not None:
-                    listener(self, report)
+            try:
+                while self.round < target and not self._stop.is_set():
+                    report = self._step(lazily=True)
+                    if listener is not None:
+                        listener(self, report)
+            finally:
+                self._record.flush()
         if interrupted.is_set():
             raise KeyboardInterrupt(f"stopped after round {self.round} of {self.rounds}; make the run again to go on")
         return self

@@ -72,7 +72,8 @@ class Store:
             ) from None
         try:
             with contextlib.suppress(OSError):  # only a hint for the message above
-                owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+                if self._lock.lock_counter == 1:
+                    owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
             yield
         finally:
             self._lock.release()

@@ -66,11 +66,13 @@ def train_together(runs: Sequence[Run], wait: float = 0.0) -> dict[str, BaseExce
             seconds = (time.perf_counter() - start) / len(active)
             for run, trained in zip(active, found, strict=True):
                 try:
-                    run._step(trained, seconds)
+                    run._step(trained, seconds, lazily=True)
                 except (Diverged, OSError) as error:
                     errors[run.id] = error
             if stop.is_set():
                 break
+        for run in runs:
+            run._record.flush()
     if interrupted.is_set():
         raise KeyboardInterrupt("stopped after the round in flight")
     return errors
