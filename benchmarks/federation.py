@@ -18,8 +18,11 @@ from flatlab.data import FederatedDataset, Source, prepare
 from flatlab.training.batches import plan
 
 
-def cifar(root: Path, clients: int, each: int) -> FederatedDataset:
-    """CIFAR-10 (random images of its shape without `cifar10.npz`), IID, `each` training samples a client."""
+def cifar(root: Path, clients: int, each: int, partition: fl.Partition | None = None) -> FederatedDataset:
+    """CIFAR-10 (random images of its shape without `cifar10.npz`) with crop and flip, `each` training samples a client.
+
+    IID unless another partition is given.
+    """
     count = clients * each
     if (root / "cifar10.npz").exists():
         source = fl.load("cifar10", root=root)
@@ -39,7 +42,7 @@ def cifar(root: Path, clients: int, each: int) -> FederatedDataset:
     ]
     name = "cifar10-benchmark" if (root / "cifar10.npz").exists() else "random-benchmark"
     source = Source.from_arrays(name, *arrays, class_names=[str(i) for i in range(10)])
-    return source.federate(fl.IID(), clients=clients, augment=fl.Augmentation(crop=4, flip=True))
+    return source.federate(partition or fl.IID(), clients=clients, augment=fl.Augmentation(crop=4, flip=True))
 
 
 def bare(run: fl.Run, round: int, device: torch.device) -> Callable[[], float]:

@@ -198,8 +198,8 @@ def _measure(surfaces: list[Panel], meters: Mapping[str, Points], tolerance: flo
             yield done
         random = stream(seed, "landscape checks", panel.name, panel.direction)
         for spots in grid.schedule(tolerance, random):
-            for start in range(0, len(spots), meter.stack):
-                some = spots[start : start + meter.stack]
+            for start in range(0, len(spots), meter.at_once):
+                some = spots[start : start + meter.at_once]
                 vectors = [plane.at(grid.xs[column], grid.ys[row]) for row, column in some]
                 for spot, scores in zip(some, _scores(meter, vectors, origin), strict=True):
                     for value in VALUES:

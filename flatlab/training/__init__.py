@@ -9,6 +9,7 @@ from .labels import flattened, labels
 from .ranks import RankLost, Ranks
 from .run import Run, RunDone
 from .shared import train_shared
+from .standing import Standing
 from .store import BadCheckpoint, RunBusy
 from .sweep import SweepFailed, sweep
 from .train import train
@@ -27,6 +28,7 @@ __all__ = [
     "RunBusy",
     "RunDone",
     "Score",
+    "Standing",
     "State",
     "SweepFailed",
     "Trained",

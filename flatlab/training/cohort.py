@@ -6,11 +6,15 @@ All ways see the same batches and give the same numbers up to the order of float
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +57,8 @@ class Cohort:
             run on the tensors that a graph would use), or "auto": "loop" on a CPU, where it is faster, "graph" on CUDA.
         chunk: clients computed at a time by "batch" and "graph"; None: as many as fit the memory budget.
         channels_last: memory format of the loop.
-        threads: torch threads to compute with on a CPU; None: as many as torch has.
+        threads: torch threads that the loop computes with on a CPU; None: as many as torch has.
+        workers: clients that the loop trains at a time, each on a thread of its own; more than 1 only with threads = 1.
         precision: "float32"; "tf32" rounds the inputs of products to 10 bits on CUDA (elsewhere it is float32);
             "bfloat16" computes layers in bfloat16, norms, losses and updates in float32.
         convolution: how "batch" and "graph" convolve with weights of each client's own; see `convolution`.
@@ -65,28 +70,39 @@ class Cohort:
     chunk: int | None = None
     channels_last: bool = False
     threads: int | None = None
+    workers: int = 1
     precision: Precision = "float32"
     convolution: Convolution = "grouped"
     recordings: Recordings = field(default_factory=Recordings, compare=False, repr=False)
     planned: dict[Any, Plan] = field(default_factory=dict, compare=False, repr=False)
+    fitting: dict[int, int] = field(default_factory=dict, compare=False, repr=False)  # clients, by batch size
 
     @contextlib.contextmanager
     def paced(self) -> Iterator[None]:
-        """Inside the block torch computes with `threads` threads, in `precision`, on CUDA with repeatable kernels."""
-        threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
-        fast = self.precision == "tf32"
-        device = self.data.images.device.type
-        torch.set_num_threads(self.threads or threads)
-        torch.set_float32_matmul_precision("high" if fast else "highest")
+        """Inside the block torch computes one thing alone, in this cohort's precision and fastest number of threads."""
+        before = torch.get_num_threads()
+        if self.workers == 1:
+            torch.set_num_threads(self.threads or before)
         try:
-            with (
-                torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=fast),
-                torch.autocast(device, torch.bfloat16, self.precision == "bfloat16", cache_enabled=False),
-            ):
+            with self.precise():
                 yield
         finally:
-            torch.set_num_threads(threads)
-            torch.set_float32_matmul_precision(products)
+            torch.set_num_threads(before)
+
+    @contextlib.contextmanager
+    def precise(self) -> Iterator[None]:
+        """Inside the block this thread computes in `precision`, on CUDA with repeatable kernels."""
+        products = torch.get_float32_matmul_precision()
+        fast = self.precision == "tf32"
+        device = self.data.images.device.type
+        with contextlib.ExitStack() as modes:
+            if device == "cuda":
+                modes.enter_context(torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=fast))
+                torch.set_float32_matmul_precision("high" if fast else "highest")
+                modes.callback(torch.set_float32_matmul_precision, products)
+            low = self.precision == "bfloat16"
+            modes.enter_context(torch.autocast(device, torch.bfloat16, low, cache_enabled=False))
+            yield
 
     @property
     def way(self) -> Literal["graph", "batch", "loop"]:
@@ -132,47 +148,116 @@ class Cohort:
             varied: settings of the algorithm that differ between clients, with each one's value; see
                 `Algorithm.varied`.
         """
-        trained_names = set(names(self.model, part or algorithm.train))
-        largest = min(algorithm.batch_size, max(len(index) for index in indices))
-        size = self._chunk_size(largest, received) if self.batched else 1
+        trained = set(names(self.model, part or algorithm.train))
         settings = self._settings({"lr": lr, **(varied or {})}, len(indices), received)
-        start = 0
-        while start < len(indices):
-            rows = slice(start, start + size)
+
+        def chunk(start: int, stop: int) -> _Chunk:
+            rows = slice(start, min(stop, len(indices)))
             seeds = seed if isinstance(seed, int) else seed[rows]
             drawn = self.plan(algorithm, indices[rows], streams[rows], seeds)
-            mine = {name: value[rows] for name, value in (own or {}).items()}
-            fast = {name: value[rows] for name, value in (velocity or {}).items()}
             count = len(drawn.index)
             # In the model's order, whatever order a file has: joint norms add up in it.
             full = {
-                name: mine[name] if name in mine else received[name].unsqueeze(0).expand(count, *received[name].shape)
+                name: own[name][rows]
+                if own and name in own
+                else received[name].unsqueeze(0).expand(count, *received[name].shape)
                 for name in names(self.model)
             }
-            trained = {name: value for name, value in full.items() if name in trained_names}
-            frozen = {name: value for name, value in full.items() if name not in trained_names}
-            here = {name: value[rows] for name, value in settings.items()}
+            return _Chunk(
+                start,
+                {name: value for name, value in full.items() if name in trained},
+                {name: value for name, value in full.items() if name not in trained},
+                {name: value[rows] for name, value in (velocity or {}).items()},
+                drawn,
+                {name: value[rows] for name, value in settings.items()},
+            )
+
+        if self.batched:
+            largest = min(algorithm.batch_size, max(len(index) for index in indices))
+            if self.chunk is None and largest not in self.fitting:
+                self.fitting[largest] = self._fitting(largest, received)
+            yield from self._stacked(algorithm, chunk, len(indices), largest, every_epoch)
+        elif self.workers > 1 and len(indices) > 1:
+            yield from self._side_by_side(algorithm, chunk, len(indices), every_epoch)
+        else:
+            for client in range(len(indices)):
+                work = chunk(client, client + 1)
+                epochs = self._loop(self.model, algorithm, work)
+                while (done := self._next(epochs)) is not None:
+                    if every_epoch or done[0] == algorithm.epochs:
+                        yield _trained(algorithm, [client], done)
+
+    def _stacked(
+        self, algorithm: Algorithm, chunk: Callable[[int, int], _Chunk], clients: int, largest: int, every_epoch: bool
+    ) -> Iterator[Trained]:
+        """As many clients at a time as fit."""
+        size = self.chunk or self.fitting[largest]
+        start = 0
+        while start < clients:
             done = 0
             try:
-                with self.paced(), as_chosen(self.convolution):
-                    epochs = self._epochs(algorithm, trained, frozen, fast, drawn, here)
-                while done < drawn.epochs:
-                    with self.paced(), as_chosen(self.convolution):
-                        epoch, carry, losses = next(epochs)
-                    done = epoch
-                    if every_epoch or epoch == drawn.epochs:
-                        message = algorithm.finish(carry)
-                        rows_done = list(range(start, start + count))
-                        yield Trained(rows_done, epoch, carry.params, carry.velocity, message, losses)
+                work = chunk(start, start + size)
+                count = len(work.drawn.index)
+                with self.paced():
+                    carry = torch.func.vmap(algorithm.init)(work.trained, work.velocity)
+                    step = stacked_step(self.model, algorithm)
+                    rest = (self.data, carry, work.frozen, work.settings, work.drawn)
+                    modes = (self.precision, self.convolution)
+                    epochs = (
+                        self.recordings.epochs(algorithm, step, *rest, modes)
+                        if self.way == "graph"
+                        else eager(step, *rest)
+                    )
+                while (found := self._next(epochs)) is not None:
+                    done = found[0]
+                    if every_epoch or done == algorithm.epochs:
+                        yield _trained(algorithm, list(range(start, start + count)), found)
             except torch.OutOfMemoryError:
-                if size == 1 or (done and every_epoch):
+                if min(size, clients) == 1 or (done and every_epoch):
                     raise
                 self.recordings.clear()
                 torch.cuda.empty_cache()
-                size = max(1, size // 2)
+                size = self.fitting[largest] = max(1, min(size, clients) // 2)
                 log.warning("out of memory: going on with %d clients at a time", size)
                 continue
             start += count
+
+    def _side_by_side(
+        self, algorithm: Algorithm, chunk: Callable[[int, int], _Chunk], clients: int, every_epoch: bool
+    ) -> Iterator[Trained]:
+        """Some clients at a time, each on a thread and with a network of its own."""
+        local = threading.local()
+
+        def begin() -> None:
+            torch.set_num_threads(1)
+            local.model = copy.deepcopy(self.model)
+
+        def train(client: int) -> list[Trained]:
+            with self.precise():
+                epochs = self._loop(local.model, algorithm, chunk(client, client + 1))
+                return [
+                    _trained(algorithm, [client], done) for done in epochs if every_epoch or done[0] == algorithm.epochs
+                ]
+
+        before = torch.get_num_threads()
+        with ThreadPoolExecutor(self.workers, "client", begin) as pool:
+            waiting: deque[Future[list[Trained]]] = deque()
+            try:
+                for client in range(clients):
+                    waiting.append(pool.submit(train, client))
+                    if len(waiting) > 2 * self.workers:  # no more results in memory than that
+                        yield from waiting.popleft().result()
+                while waiting:
+                    yield from waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+                torch.set_num_threads(before)  # a thread's number is also what threads begun later get
+
+    def _next(self, epochs: Epochs) -> tuple[int, Carry, Tensor] | None:
+        """The next epoch, computed at this cohort's pace; what is done with it is not."""
+        with self.paced(), as_chosen(self.convolution if self.batched else "grouped"):
+            return next(epochs, None)
 
     def plan(
         self, algorithm: Algorithm, indices: Sequence[Tensor], streams: Sequence[Name], seed: int | Sequence[int]
@@ -197,33 +282,22 @@ class Cohort:
             for name, value in given.items()
         }
 
-    def _epochs(
-        self, algorithm: Algorithm, trained: Params, frozen: Params, velocity: Params, drawn: Plan, settings: Params
-    ) -> Epochs:
-        if not self.batched:
-            return self._loop(algorithm, trained, frozen, velocity, drawn, settings)
-        carry = torch.func.vmap(algorithm.init)(trained, velocity)
-        if self.way == "graph":
-            modes = (self.precision, self.convolution)
-            return self.recordings.epochs(self.model, algorithm, self.data, carry, frozen, settings, drawn, modes)
-        return eager(stacked_step(self.model, algorithm), self.data, carry, frozen, settings, drawn)
-
-    def _loop(
-        self, algorithm: Algorithm, trained: Params, frozen: Params, velocity: Params, drawn: Plan, settings: Params
-    ) -> Epochs:
+    def _loop(self, model: Model, algorithm: Algorithm, work: _Chunk) -> Epochs:
+        """One client, by plain autograd."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         first = {
             key: {name: _laid_out(value[0], layout) for name, value in part.items()}
-            for key, part in (("trained", trained), ("frozen", frozen), ("velocity", velocity))
+            for key, part in (("trained", work.trained), ("frozen", work.frozen), ("velocity", work.velocity))
         }
-        lr, *others = (float(value) for value in settings.values())
-        if others:
-            algorithm = algorithm.varied(dict(zip(list(settings)[1:], others, strict=True)))
+        settings = {name: float(value) for name, value in work.settings.items()}
+        lr = settings.pop("lr")
+        if settings:
+            algorithm = algorithm.varied(settings)
         carry = algorithm.init(first["trained"], first["velocity"])
         total: Tensor | float = 0.0
         seen: Tensor | float = 0.0
-        for epoch in range(drawn.epochs):
-            for alone in batches(self.data, drawn, epoch):
+        for epoch in range(work.drawn.epochs):
+            for alone in batches(self.data, work.drawn, epoch):
                 parts: Any = (None if value is None else value[0] for value in alone)
                 batch = Batch(*parts)
                 batch = batch._replace(images=batch.images.contiguous(memory_format=layout))
@@ -231,7 +305,7 @@ class Cohort:
                 def gradient(params: Params, batch: Batch = batch) -> tuple[Params, Tensor]:
                     leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
                     with torch.enable_grad():
-                        value = loss(self.model, {**first["frozen"], **leaves}, batch)
+                        value = loss(model, {**first["frozen"], **leaves}, batch)
                     grads = torch.autograd.grad(value, tuple(leaves.values()))
                     return dict(zip(leaves, grads, strict=True)), value.detach()
 
@@ -245,9 +319,8 @@ class Cohort:
     def _activations(self) -> int:
         return activations(self.model, self.data.shape)
 
-    def _chunk_size(self, batch_size: int, params: Params) -> int:
-        if self.chunk is not None:
-            return self.chunk
+    def _fitting(self, batch_size: int, params: Params) -> int:
+        """How many clients should fit."""
         device = self.data.images.device
         budget = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 2**31
         weights = sum(value.numel() * value.element_size() for value in params.values())
@@ -255,6 +328,22 @@ class Cohort:
         # again for what the kernels need. Too generous is mended by halving, too careful only costs launches.
         each = 6 * weights + 8 * batch_size * self._activations
         return max(1, int(budget // each))
+
+
+class _Chunk(NamedTuple):
+    """Some clients' work; every tensor has a leading client axis."""
+
+    first: int  # place of the first of them
+    trained: Params
+    frozen: Params
+    velocity: Params
+    drawn: Plan
+    settings: Params
+
+
+def _trained(algorithm: Algorithm, clients: list[int], done: tuple[int, Carry, Tensor]) -> Trained:
+    epoch, carry, losses = done
+    return Trained(clients, epoch, carry.params, carry.velocity, algorithm.finish(carry), losses)
 
 
 def activations(model: nn.Module, shape: tuple[int, ...]) -> int:

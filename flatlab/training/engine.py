@@ -46,9 +46,10 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 
 
 class Pace(NamedTuple):
-    """How clients are computed: torch threads on a CPU (1 is faster for small networks), memory format of the loop."""
+    """How clients are computed; see `Cohort`."""
 
     threads: int | None = None
+    workers: int = 1
     channels_last: bool = False
     convolution: Convolution = "grouped"
 
@@ -56,22 +57,23 @@ class Pace(NamedTuple):
 def fastest_pace(cohort: Cohort, batch_size: int, clients: int) -> Pace:
     """The fastest of the paces that `cohort` can take, by timing a few training steps of each.
 
-    For the loop on a CPU: one thread or torch's number of them, in either memory format. For a batch of clients on a
-    GPU: either kind of convolution. A later candidate must win by a tenth: near a tie the choice would depend on
-    chance, and rounding with it.
+    For the loop on a CPU: one thread, torch's number of them, or as many clients side by side, in either memory format.
+    For a batch of clients on a GPU: either kind of convolution. A later candidate must win by a tenth: near a tie the
+    choice would depend on chance, and rounding with it.
 
     Args:
         cohort: says how clients are computed otherwise.
         batch_size: samples in a local batch.
-        clients: in a round; as many as fit are computed at once.
+        clients: in a round.
     """
     data, model = cohort.data, cohort.model
     if cohort.batched:
         candidates = [Pace(convolution=way) for way in get_args(Convolution)]
     else:
-        counts = dict.fromkeys((1, torch.get_num_threads()))
-        candidates = [Pace(threads, layout) for layout in (False, True) for threads in counts]
-        clients = 1
+        cores = torch.get_num_threads()
+        shares = dict.fromkeys([(1, 1), (cores, 1), *([(1, cores)] if clients > 1 else [])])
+        candidates = [Pace(*share, layout) for layout in (False, True) for share in shares]
+        clients = min(clients, 2 * cores)
     size = min(batch_size, max(len(index) for index in data.train))
     pool = torch.cat(data.train)
     index = pool[: size * STEPS] if len(pool) >= size * STEPS else pool.repeat(size * STEPS)[: size * STEPS]
@@ -100,7 +102,8 @@ def remembered_pace(experiment: Experiment, cohort: Cohort) -> Pace:
     if cohort.batched and device.type != "cuda":
         return Pace()
     size = experiment.algorithm.batch_size
-    clients = experiment.cohort_size(len(cohort.data.train)) if cohort.batched else 1
+    clients = experiment.cohort_size(len(cohort.data.train))
+    clients = clients if cohort.batched else min(clients, 2 * torch.get_num_threads())
     where = torch.cuda.get_device_name(device) if cohort.batched else f"{torch.get_num_threads()} threads"
     key = (
         f"{experiment.model.to_json()} {cohort.data.shape} {size} x {clients} {cohort.precision}"

@@ -226,7 +226,7 @@ class Federation:
         mine = list(range(len(clients))) if self.ranks is None else self.ranks.share(sizes)
         chosen = [clients[place] for place in mine]
         for chunk in self.local(state, chosen) if trained is None else trained:
-            fold.add(chunk, torch.tensor([mine[row] for row in chunk.clients], device=fold.loss.device))
+            fold.add(chunk, [mine[row] for row in chunk.clients])
         if trained is None:
             self._foresee(round + 1)
         if self.ranks is not None:

@@ -38,10 +38,14 @@ class Fold:
             {name: params[name].new_zeros(count, *params[name].shape) for name in kept} for kept in (personal, velocity)
         )
 
-    def add(self, chunk: Trained, rows: Tensor) -> None:
-        """Take in some clients; `rows` are their places in the cohort."""
+    def add(self, chunk: Trained, places: Sequence[int]) -> None:
+        """Take in some clients; `places` are theirs in the cohort."""
+        # A slice where it says the same: an index would have to be copied to a GPU, which waits for it to be idle.
+        first, last = places[0], places[-1]
+        together = last - first == len(places) - 1
+        rows = slice(first, last + 1) if together else torch.tensor(places, device=self.loss.device)
         weights = self.weights[rows]
-        moves = {name: value.reshape(len(rows), -1) for name, value in chunk.message.items()}
+        moves = {name: value.reshape(len(places), -1) for name, value in chunk.message.items()}
         for name, value in self.total.items():
             value.view(-1).addmv_(moves[name].T, weights.to(value.dtype))
         self.loss[rows] = chunk.loss.to(self.loss)

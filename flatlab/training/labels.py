@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from .experiment import Experiment
 from .run import Run
 
 MOST = 3  # settings in a label; a hash says the rest
@@ -16,26 +17,36 @@ _SILENT = {"fingerprint", "run"}  # hashes
 
 def labels(runs: Sequence[Run]) -> list[str]:
     """One label a run, in order, each unlike the others unless it is the same run twice."""
-    found = [run.name for run in runs]
+    return experiment_labels([run.experiment for run in runs], [run.round for run in runs])
+
+
+def experiment_labels(experiments: Sequence[Experiment], moments: Sequence[int] | None = None) -> list[str]:
+    """The same for runs known by their experiments alone; at different `moments`, rounds done, one may stand twice."""
+    found = [experiment.algorithm.name for experiment in experiments]
+    moments = moments or [0] * len(found)
     for name, count in Counter(found).items():
         if count > 1:
             places = [place for place, label in enumerate(found) if label == name]
-            for place, said in zip(places, _differences([runs[place] for place in places]), strict=True):
+            alike = [(experiments[place], moments[place]) for place in places]
+            for place, said in zip(places, _differences(alike), strict=True):
                 found[place] = ", ".join([name, *said])
-    alike = Counter(found)
-    return [label if alike[label] == 1 else f"{label}, {_hash(run)}" for label, run in zip(found, runs, strict=True)]
+    counts = Counter(found)
+    return [
+        label if counts[label] == 1 else f"{label}, {_hash(experiment)}"
+        for label, experiment in zip(found, experiments, strict=True)
+    ]
 
 
-def _differences(runs: list[Run]) -> list[list[str]]:
-    flat = [flattened(run.experiment.to_dict()) for run in runs]
+def _differences(alike: list[tuple[Experiment, int]]) -> list[list[str]]:
+    flat = [flattened(experiment.to_dict()) for experiment, _ in alike]
     keys = dict.fromkeys(key for one in flat for key in one if key[-1] not in _SILENT)
     # A setting that only some of them have goes with a kind, which is said itself.
     differing = [key for key in keys if len({repr(one[key]) for one in flat if key in one}) > 1 or key == FORKED]
-    rounds = len({run.round for run in runs}) > 1 and not differing
+    rounds = len({moment for _, moment in alike}) > 1 and not differing
     return [
         [_said(key, one[key]) for key in differing if one.get(key) is not None][:MOST]
-        + ([f"round {run.round}"] if rounds else [])
-        for one, run in zip(flat, runs, strict=True)
+        + ([f"round {moment}"] if rounds else [])
+        for one, (_, moment) in zip(flat, alike, strict=True)
     ]
 
 
@@ -53,5 +64,5 @@ def _said(key: tuple[str, ...], value: Any) -> str:
     return shown if key[-1] in _BARE else f"{key[-1].replace('_', ' ')} {shown}"
 
 
-def _hash(run: Run) -> str:
-    return run.id.rsplit("-", 1)[-1][:4]
+def _hash(experiment: Experiment) -> str:
+    return experiment.id.rsplit("-", 1)[-1][:4]

@@ -58,6 +58,7 @@ class Record:
             "channels_last": cohort.channels_last,
             "convolution": cohort.convolution,
             "threads": cohort.threads,
+            "workers": cohort.workers,
             "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         self._save(state, set())

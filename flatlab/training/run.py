@@ -113,6 +113,7 @@ class Run:
         pace = (
             Pace(
                 began["threads"] and min(began["threads"], os.cpu_count() or 1),
+                began.get("workers", 1),
                 began["channels_last"],
                 began.get("convolution", "grouped"),
             )

@@ -196,8 +196,8 @@ class Recordings:
 
     def epochs(
         self,
-        model: Model,
         algorithm: Algorithm,
+        step: Step,
         data: FederatedDataset,
         carry: Carry,
         frozen: Params,
@@ -211,7 +211,7 @@ class Recordings:
         key = (algorithm, tuple(carry.params), len(drawn.index), shape, tail(drawn), tuple(settings), modes)
         found = self._known.pop(key, None)
         if found is None or found.capacity < drawn.index.shape[2]:
-            found = Recorded(stacked_step(model, algorithm), data, carry, frozen, settings, drawn, capacity)
+            found = Recorded(step, data, carry, frozen, settings, drawn, capacity)
         self._known[key] = found
         while len(self._known) > self.KEPT:
             self._known.pop(next(iter(self._known)))

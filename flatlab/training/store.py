@@ -173,9 +173,10 @@ class Store:
         write_atomically(self.directory / "history.parquet", table.to_parquet(index=False))
 
 
-def json_lines(path: Path) -> Iterator[Any]:
+def json_lines(path: Path, newest_first: bool = False) -> Iterator[Any]:
     """The values of a file of JSON lines; half a line, of a process killed while writing it, is passed over."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for line in reversed(lines) if newest_first else lines:
         with contextlib.suppress(json.JSONDecodeError):
             yield json.loads(line)
 

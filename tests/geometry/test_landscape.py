@@ -270,6 +270,25 @@ def test_many_points_in_one_batch_score_as_one_after_another(norm, device):
     assert target.loss() == before
 
 
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_points_side_by_side_are_bit_equal_to_one_after_another(norm):
+    target = Target.of(network(norm), *DATA)
+    plane = random_plane(target)
+    vectors = [plane.at(a, b) for a, b in ((0, 0), (0.3, -0.2), (1, 1), (-0.5, 0.1), (0.2, 0.2))]
+    alone = Points(target).measure(vectors)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        points = Points(target, layout="channels_last")
+        together = points.measure(vectors)
+        assert points.at_once == len(points.copies) == torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    layout = Points(target, layout="channels_last").measure(vectors)
+    assert torch.equal(together.losses, layout.losses) and torch.equal(together.hits, layout.hits)
+    torch.testing.assert_close(together.losses, alone.losses, rtol=1e-4, atol=1e-5)  # whichever layout was faster
+
+
 def test_a_point_costs_one_forward_pass_over_the_samples():
     points = Points(Target.of(network(steps=0), *samples(512)))
     plane = random_plane(points.target)

@@ -1,6 +1,7 @@
 """One batch, one after another, and a plain loop in the test: the same numbers for every algorithm."""
 
 import copy
+import threading
 from unittest import mock
 
 import pytest
@@ -13,6 +14,7 @@ from flatlab.models import build, names
 from flatlab.training import Cohort
 from flatlab.training.batches import batches, plan
 from flatlab.training.convolution import as_chosen, convolved
+from flatlab.training.stack import stacked_step
 
 SWEEP = {
     "FedAvg": fl.FedAvg(batch_size=16, epochs=2),
@@ -217,6 +219,80 @@ def test_a_recorded_step_serves_other_clients_rates_weights_and_momentum(partiti
             torch.testing.assert_close(found.velocity[key], torch.cat([one.velocity[key] for one in wanted]), **CLOSE)
         torch.testing.assert_close(found.loss, torch.cat([one.loss for one in wanted]), **CLOSE)
     assert len(graph.recordings) == 1
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("engine", ["batch", "graph"])
+def test_out_of_memory_halves_the_chunk_and_is_remembered(engine, monkeypatch, caplog):
+    data = federation()
+    model = doubled(build(fl.ModelSpec(name="cnn4", width=0.25), data.shape, data.classes, 0))
+    params = {name: value.detach() for name, value in model.named_parameters()}
+    tried = []
+
+    def small(*made_of):
+        step = stacked_step(*made_of)
+
+        def fits(carry, frozen, settings, batch):
+            tried.append(len(settings["lr"]))
+            if tried[-1] > 3:
+                raise torch.OutOfMemoryError("no room for four")
+            return step(carry, frozen, settings, batch)
+
+        return fits
+
+    asked = [fl.FedAvg(batch_size=16), params, list(data.train[:7]), [("train", 0, c) for c in range(7)]]
+    wanted = joined(list(Cohort(model, data, "loop").train(*asked, seed=0, lr=0.05)))
+    monkeypatch.setattr("flatlab.training.cohort.stacked_step", small)
+    cohort = Cohort(model, data, engine)
+    for _ in range(2):
+        found = list(cohort.train(*asked, seed=0, lr=0.05))
+        assert [one.clients for one in found] == [[0, 1, 2], [3, 4, 5], [6]]
+        for key, value in wanted.items():
+            torch.testing.assert_close(joined(found)[key], value, **CLOSE)
+    assert tried.count(7) == 1 and caplog.text.count("out of memory: going on with 3 clients") == 1
+
+
+@pytest.mark.parametrize("every_epoch", [False, True])
+def test_clients_side_by_side_are_bit_equal_to_one_after_another(every_epoch):
+    data = federation(fl.Augmentation(crop=1, mixup=0.5))
+    model = build(fl.ModelSpec(name="cnn4", width=0.25), data.shape, data.classes, 0)
+    params = {name: value.detach() for name, value in model.named_parameters()}
+    asked = {
+        "indices": list(data.train[:9]),
+        "streams": [("train", 0, c) for c in range(9)],
+        "seed": 0,
+        "lr": 0.05,
+        "every_epoch": every_epoch,
+    }
+    algorithm = fl.FedASAM(batch_size=16, momentum=0.9, epochs=2)
+    wanted = list(Cohort(model, data, "loop", threads=1).train(algorithm, params, **asked))
+    threads = torch.get_num_threads()
+    found = []
+    for one in Cohort(model, data, "loop", threads=1, workers=2).train(algorithm, params, **asked):
+        assert torch.is_grad_enabled()  # what clients switch off stays theirs
+        found.append(one)
+    assert torch.get_num_threads() == threads
+    assert [(one.clients, one.epoch) for one in found] == [(one.clients, one.epoch) for one in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.equal(one.loss, other.loss)
+        for group in ("params", "velocity", "message"):
+            for key, value in getattr(other, group).items():
+                assert torch.equal(getattr(one, group)[key], value)
+
+
+def test_what_a_client_raises_ends_all_that_are_trained_beside_it():
+    data = federation()
+    model = build(fl.ModelSpec(name="cnn4", width=0.25), data.shape, data.classes, 0)
+    params = {name: value.detach() for name, value in model.named_parameters()}
+    lost = [*data.train[:3], torch.tensor([10**9]), *data.train[4:9]]
+    trained = []
+    with pytest.raises(IndexError):
+        for one in Cohort(model, data, "loop", threads=1, workers=2).train(
+            fl.FedAvg(), params, lost, [("train", 0, c) for c in range(9)], seed=0, lr=0.05
+        ):
+            trained += one.clients
+    assert trained == [0, 1, 2]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("client")]
 
 
 @pytest.mark.usefixtures("float64")

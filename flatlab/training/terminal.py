@@ -1,0 +1,51 @@
+"""Lines in a terminal that are written again in place.
+
+The cursor rests below them, so that what others print follows; each frame is one write, so that an interrupt leaves a
+whole one. A caller who stops has nothing to tidy up.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from typing import TextIO
+
+
+class Lines:
+    """Some lines of a terminal.
+
+    Args:
+        stream: to the terminal.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._shown: list[str] = []
+
+    def write(self, lines: Sequence[str]) -> None:
+        """Show these lines in place of the last ones; the last line stays where not all fit into the window."""
+        high = max(self._size().lines, 4)
+        shown = list(lines)
+        if len(shown) >= high:
+            shown[high - 3 : -1] = [f"… {len(shown) - high + 2} more"]
+        shown = [line[: self.width] for line in shown]  # a line that wraps would be two
+        if shown == self._shown:
+            return
+        up = f"\x1b[{len(self._shown)}A" if self._shown else ""
+        text = f"\r{up}" + "".join(f"{line}\x1b[K\n" for line in shown) + "\x1b[J"
+        self._shown = shown
+        self._stream.write(text)
+        self._stream.flush()
+
+    @property
+    def width(self) -> int:
+        """Characters that fit into a line."""
+        return self._size().columns - 1
+
+    def _size(self) -> os.terminal_size:
+        try:
+            found = os.get_terminal_size(self._stream.fileno())
+        except (OSError, ValueError):
+            return shutil.get_terminal_size()
+        return found if all(found) else os.terminal_size((80, 24))  # some terminals do not know their size

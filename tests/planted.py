@@ -1,0 +1,33 @@
+"""Directories as runs leave them, without the training: what reads progress looks at no state."""
+
+import json
+import os
+import time
+
+import flatlab as fl
+from flatlab.training.store import Store
+
+
+def experiments(count=1, rounds=10, **changes):
+    """So many seeds of FedAvg."""
+    data = fl.DataSpec(name="digits", clients=4, fingerprint="0" * 16)
+    first = fl.Experiment(data=data, algorithm=fl.FedAvg(), rounds=rounds)
+    return [first.replace(seed=seed, **changes) for seed in range(count)]
+
+
+def plant(store, experiment, round, *, seconds=2.0, every=2.0, ago=0.0, accuracy=0.5):
+    """A run after `round` rounds, each timed at `seconds`, its states `every` seconds apart, the last so long `ago`."""
+    run = Store(store / experiment.id)
+    for number in range(round + 1):
+        if number:
+            row = {"round": number, "split": "holdout", "metric": "accuracy", "value": accuracy, "client": -1}
+            run.append_history([{**row, "split": "train", "client": 3, "metric": "loss"}, row])
+            with open(run.directory / "timings.jsonl", "a") as file:
+                file.write("\n" + json.dumps({"round": number, "seconds": seconds - 0.5, "evaluation_seconds": 0.5}))
+        state = run.checkpoint(number)
+        state.parent.mkdir(parents=True, exist_ok=True)
+        state.touch()
+        written = time.time() - ago - every * (round - number)
+        os.utime(state, (written, written))
+    run.write_json("experiment.json", experiment.to_dict())
+    return run
