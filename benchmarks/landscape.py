@@ -77,8 +77,9 @@ def point_costs(target: Target) -> dict[str, float]:
             for conv, given in inputs:
                 F.conv2d(given, conv.weight, conv.bias, conv.stride, conv.padding)
 
+    some = [vector] * meter.at_once
     ways: dict[str, Callable[[], Any]] = {
-        "point": lambda: meter.measure([vector]),
+        "point": lambda: meter.measure(some),
         "forward, channels last": forward(torch.channels_last),
         "forward, contiguous": forward(torch.contiguous_format),
         "convolutions alone": convolutions,
@@ -89,7 +90,7 @@ def point_costs(target: Target) -> dict[str, float]:
             start = time.perf_counter()
             call()
             best[name] = min(best[name], time.perf_counter() - start)
-    return best
+    return best | {"point": best["point"] / len(some)}
 
 
 def planes(model: nn.Module, data: tuple[Tensor, Tensor]) -> dict[str, Any]:

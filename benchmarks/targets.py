@@ -23,11 +23,11 @@ from typing import Any
 import torch
 from federation import cifar, memory, wait
 from report import machine, write
-from torch import nn
+from torchvision.models import resnet18
 
 import flatlab as fl
 from flatlab.data import FederatedDataset
-from flatlab.models import Model, split
+from flatlab.models import Model, split, stateless
 from flatlab.training import score
 from flatlab.training.network import describe
 
@@ -106,28 +106,27 @@ def setup_a(bench: Bench) -> dict[str, Any]:
     )
 
 
-def setup_b(bench: Bench, model: str | nn.Module | None = None) -> dict[str, Any]:
+def setup_b(bench: Bench, model: Model | None = None) -> dict[str, Any]:
     """BlazeFL's work, small CNN: 100 clients, 2 of 200 shards each, 5 rounds of 5 epochs, batch 50, all tested."""
-    net = model if isinstance(model, str) else split(CnnB(), head="last")
     return bench.train(
-        "b",
+        "b" if model is None else "b-resnet",
         5,
         bench.data(100, 500, fl.Shards(per_client=2)),
-        net,
+        model or split(CnnB(), head="last"),
         algorithm=fl.FedAvg(lr=0.1, epochs=5),
         evaluation=fl.Evaluation(batch_size=1000),
     )
 
 
 def setup_b_resnet(bench: Bench) -> dict[str, Any]:
-    """The same with ResNet-18."""
-    return setup_b(bench, "resnet18")
+    """The same with torchvision's ResNet-18, on 32x32 images."""
+    return setup_b(bench, split(stateless(resnet18(num_classes=10)), head="fc"))
 
 
 def setup_c(bench: Bench) -> dict[str, Any]:
     """FL-Simulator's work: ResNet-18 with 2-group norm, 10 of 100 clients, 5 epochs; tests on 50k train + 10k test."""
     data = bench.data(100, 500)
-    model = fl.ModelSpec(name="resnet18", norm="group", groups=2)
+    model = split(stateless(resnet18(num_classes=10), norm="group", groups=2), head="fc")
     algorithm = fl.FedAvg(lr=0.1, epochs=5, weight_decay=1e-3, clip=10.0)
     settings = {"algorithm": algorithm, "participation": 0.1, "evaluation": fl.Evaluation(batch_size=1000)}
     run = bench.run("c", data, model, rounds=1000, **settings)

@@ -24,7 +24,7 @@ ALGORITHMS = {
 def experiment(digits, algorithm, rounds=4):
     return fl.Experiment(
         data=digits.spec,
-        model=fl.ModelSpec(name="cnn4", width=0.25),
+        model=fl.ModelSpec(name="cnn4", width=0.25, norm="group", groups=2),  # batch statistics amplify rounding
         algorithm=algorithm,
         rounds=rounds,
         participation=0.5,
@@ -79,12 +79,10 @@ def test_two_processes_give_the_numbers_of_one(digits, tmp_path, name):
     keys = ["round", "split", "metric", "client"]
     found, wanted = (run.history.set_index(keys)["value"].sort_index() for run in (two, one))
     assert found.index.equals(wanted.index)
-    # Two processes add up in another order than one; batch statistics of few samples amplify that, round by round.
-    first = wanted.index.get_level_values("round") == 1
-    assert (found - wanted)[first].abs().max() < 1e-5
-    assert (found - wanted).abs().max() < 1e-2
-    for key, tensor in one.state(1).flat().items():
-        assert (two.state(1).flat()[key] - tensor).abs().max() < 1e-5, key
+    # Two processes add up in another order than one; accuracies jump where a sample lies between two classes.
+    assert (found - wanted).drop("accuracy", level="metric").abs().max() < 2e-4
+    for key, tensor in one.state().flat().items():
+        assert (two.state().flat()[key] - tensor).abs().max() < 2e-4, key
 
 
 def test_a_killed_process_ends_the_others_with_a_message_and_the_run_goes_on(digits, tmp_path):
