@@ -48,7 +48,8 @@ def cifar(root: Path, clients: int, each: int, partition: fl.Partition | None = 
 def bare(run: fl.Run, round: int, device: torch.device) -> Callable[[], float]:
     """A tight loop of forward, backward and SGD over the batches of a round; returns its seconds.
 
-    Batches lie ready, in the run's memory format; SAM's kind takes two passes. No client, no server, no copy.
+    Batches lie ready, in the run's memory format; SAM's kind takes two passes. No client, no server, no copy. As many
+    threads as the run found fastest for one client alone, or all, where it trains a client on each core.
     """
     data, algorithm, cohort = run.data, run.experiment.algorithm, run.cohort
     layout = torch.channels_last if cohort.channels_last else torch.contiguous_format
@@ -71,7 +72,7 @@ def bare(run: fl.Run, round: int, device: torch.device) -> Callable[[], float]:
 
     def loop() -> float:
         threads = torch.get_num_threads()
-        torch.set_num_threads(cohort.threads or threads)
+        torch.set_num_threads((cohort.threads if cohort.workers == 1 else None) or threads)
         wait(device)
         start = time.perf_counter()
         for images, labels in ready:

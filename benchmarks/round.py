@@ -100,8 +100,7 @@ def measured(case: Case) -> dict[str, Any]:
             for way, values in found.items()
             if way != case.engines[0]
         },
-        "pace": {"threads": first.cohort.threads, "channels_last": first.cohort.channels_last}
-        | {"convolution": first.cohort.convolution},
+        "pace": {name: getattr(first.cohort, name) for name in ("threads", "workers", "channels_last", "convolution")},
         "peak MiB": memory(device),
     }
 

@@ -1,11 +1,13 @@
-"""The command line: `flatlab demo | run | show | schema | lab`."""
+"""The command line: `flatlab demo | run | show | watch | schema | lab`."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
 import sys
+import time
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +22,12 @@ from .declare import Family, SettingError, catalogue
 from .geometry import hessian, landscape
 from .models import ModelSpec
 from .personalization import Personalization, compare, personalize
-from .training import BadCheckpoint, Diverged, Experiment, RankLost, Ranks, Run, RunBusy, train, train_shared
+from .training import BadCheckpoint, Diverged, Experiment, RankLost, Ranks, Run, RunBusy, Standing, train, train_shared
 from .training.progress import reporter
+from .training.standing import readable, summary
+from .training.terminal import Lines
 
+DAY = 86400  # seconds
 DEMO_ROUNDS, DEMO_EPOCHS, DEMO_FINE_TUNING_LR = 40, 10, 0.01
 
 
@@ -122,6 +127,29 @@ def show(options: argparse.Namespace) -> None:
         print(f"figure: {written[0].resolve()}")
 
 
+def watch(options: argparse.Namespace) -> None:
+    """Print how far the runs of a store have come, once or again and again, while others train them."""
+    if options.every is not None and not 0 < options.every <= DAY:
+        raise SettingError(f"every = {options.every:g}: must be more than 0 and at most {DAY} seconds")
+    store = Standing(options.store)
+    screen = Lines(sys.stdout) if options.every and sys.stdout.isatty() else None
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+        while True:
+            table = store.table()
+            lines = [f"{options.store}: no runs yet"]
+            if len(table):
+                lines = [*_table(readable(table).assign(run=table["run"])).splitlines(), summary(table)]
+            elif options.every is None:
+                raise FileNotFoundError(f"{options.store}: holds no run that can be read here")
+            if screen is None:
+                print(*lines, sep="\n", flush=True)
+            else:
+                screen.write(lines)
+            if options.every is None or (len(table) and (table["round"] == table["rounds"]).all()):
+                return
+            time.sleep(options.every)
+
+
 def schema(options: argparse.Namespace) -> None:
     """Print every setting with type, range, default and help."""
     if options.json:
@@ -215,6 +243,11 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("run", type=Path, help="directory of the run")
     showing.add_argument("--hessian", action="store_true", help="top eigenvalues, trace and spectrum on the holdout")
     showing.add_argument("--landscape", action="store_true", help="loss on a random plane around the model")
+    watching = command(watch)
+    watching.add_argument("--store", default="runs", help="folder of the runs (default: runs)")
+    watching.add_argument(
+        "--every", type=float, metavar="SECONDS", help="look again, until all are done or Ctrl-C is pressed"
+    )
     command(schema).add_argument("--json", action="store_true", help="as JSON Schema")
     command(lab).add_argument("place", nargs="?", default="notebooks", help="notebook or folder (default: notebooks)")
     return parser

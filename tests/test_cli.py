@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from planted import experiments, plant
 
 from flatlab.cli import main
 
@@ -117,3 +118,45 @@ def test_ctrl_c_ends_after_the_round_in_flight_and_says_how_to_go_on(toml, tmp_p
     assert process.returncode == 130, message
     assert re.search(r"stopped after round \d+ of 400; go on with: flatlab run .*rounds=400", message)
     assert "\r" not in message  # no bar where there is no terminal
+
+
+def test_watch_prints_the_runs_of_a_store(tmp_path, capsys):
+    wanted = experiments(2)
+    plant(tmp_path, wanted[0], 10)
+    plant(tmp_path, wanted[1], 4)
+    assert run("watch", "--store", tmp_path) == 0
+    head, first, second, total = capsys.readouterr().out.splitlines()
+    assert head.split()[:4] == ["name", "seed", "rounds", "accuracy"]
+    assert "10 of 10" in first and "50.0 %" in first and "done" in first and first.endswith(wanted[0].id)
+    assert "4 of 10" in second and "00:12" in second and second.endswith(wanted[1].id)
+    assert total == "14 of 20 rounds, 1 of 2 runs done, 00:12 left"
+
+
+def test_watch_goes_on_until_all_are_done(tmp_path, capsys, monkeypatch):
+    (one,), rounds = experiments(), iter([3, 10])
+    monkeypatch.setattr(time, "sleep", lambda seconds: plant(tmp_path, one, next(rounds)))
+    assert run("watch", "--store", tmp_path, "--every", "0.5") == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"no runs yet|\d+ of 10 rounds", out) == ["no runs yet", "3 of 10 rounds", "10 of 10 rounds"]
+    assert "\x1b" not in out  # it may be a file
+
+
+def test_watch_on_a_terminal_draws_in_place_and_ends_with_ctrl_c(tmp_path, capsys, monkeypatch):
+    (one,) = experiments()
+    plant(tmp_path, one, 3)
+    sleeps = iter([lambda: plant(tmp_path, one, 4), lambda: signal.raise_signal(signal.SIGINT)])
+    monkeypatch.setattr(time, "sleep", lambda seconds: next(sleeps)())
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run("watch", "--store", tmp_path, "--every", "2") == 0
+    before, after = capsys.readouterr().out.split("\x1b[3A")  # up over head, row and total
+    assert "3 of 10 rounds" in before and "4 of 10 rounds" in after
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [(["--every", "0"], ("every = 0", "more than 0")), (["--every", "nan"], ("every", "nan")), ([], ("holds no run",))],
+)
+def test_watch_refuses_what_it_cannot_do(tmp_path, capsys, arguments, parts):
+    assert run("watch", "--store", tmp_path, *arguments) == 2
+    message = capsys.readouterr().err
+    assert all(part in message for part in parts)

@@ -28,6 +28,7 @@ from .landscape import draw_landscape
 from .live import Frames, draw_missing, frame, stacked
 from .partition import draw_partition
 from .paths import draw_flatness, draw_path, draw_sharpness
+from .progress import draw_progress
 from .style import Drawing, paper_style, save
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "draw_comparison",
     "draw_gains",
     "draw_missing",
+    "draw_progress",
     "frame",
     "paper_style",
     "save",

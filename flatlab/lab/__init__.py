@@ -6,7 +6,8 @@ from .curves import Curves
 from .lab import Lab
 from .landscape import Landscape
 from .personalization import Personalization
+from .progress import Progress
 from .session import Session
 from .spectrum import Spectrum
 
-__all__ = ["Clients", "Compare", "Curves", "Lab", "Landscape", "Personalization", "Session", "Spectrum"]
+__all__ = ["Clients", "Compare", "Curves", "Lab", "Landscape", "Personalization", "Progress", "Session", "Spectrum"]

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar in a terminal, a widget in a notebook, a few log lines elsewhere."""
+"""Progress of a run: a bar in a terminal, a widget in a notebook, a few log lines elsewhere; and of all of a sweep."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
+import pandas as pd
 from tqdm import tqdm
-from tqdm.auto import tqdm as fitting_tqdm
+
+from .standing import Standing, notes
+from .terminal import Lines
 
 if TYPE_CHECKING:
     from .federation import Round
     from .run import Listener, Run
 
 LOG_SECONDS = 30.0
+BARS = 12  # runs up to which each has a bar in a terminal
+ALL = "all runs"
 
 
 class Meter:
@@ -55,15 +60,17 @@ def reporter(run: Run, show: bool = True) -> Iterator[Listener | None]:
         yield _log()
 
 
-@contextlib.contextmanager
-def counter(total: int, progress: bool | Callable[[int, int], object]) -> Iterator[Callable[[int], object]]:
-    """A function to be told how many of `total` rounds are done: it moves a bar (terminal, notebook), or tells you."""
+def counter(standing: Standing, progress: bool | Callable[[int, int], object]) -> Callable[[], object]:
+    """A function that looks how far the runs of a sweep have come and shows it, or tells `progress(done, total)`."""
     if callable(progress):
-        yield lambda done: progress(done, total)
-        return
-    # Nothing where nobody looks: a file would get a line each time.
-    with fitting_tqdm(total=total, unit="round", disable=None if progress else True) as bar:
-        yield lambda done: bar.update(done - bar.n)
+        return lambda: _tell(standing.table(), progress)
+    if progress and _in_notebook():
+        show = _all_widgets()
+    elif progress and sys.stderr.isatty():
+        show = _all_bars(sys.stderr)
+    else:  # nothing where nobody looks: a file would get a line each time
+        return lambda: None
+    return lambda: show(standing.table())
 
 
 def _bar(bar: tqdm) -> Listener:
@@ -111,6 +118,62 @@ def _widget(run: Run) -> Listener:
             note.value = f"round {report.number} of {run.rounds}, {meter.text(run.rounds - report.number)}"
 
     return listen
+
+
+def _tell(table: pd.DataFrame, progress: Callable[[int, int], object]) -> None:
+    progress(int(table["round"].sum()), int(table["rounds"].sum()))
+
+
+def _all_bars(stream: TextIO) -> Callable[[pd.DataFrame], object]:
+    lines = Lines(stream)
+    plain = "utf" not in (stream.encoding or "").lower()
+
+    def bar(label: str, done: int, total: int, said: str) -> str:
+        form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}" + (f" [{said}]" if said else "")
+        return tqdm.format_meter(done, total, 0, lines.width, label, plain, bar_format=form)
+
+    def show(table: pd.DataFrame) -> None:
+        wide, rows = len(ALL), []
+        if len(table) <= BARS:
+            wide = max(wide, min(table["name"].str.len().max(), lines.width // 3))
+            for row, said in zip(table.itertuples(), notes(table), strict=True):
+                label = row.name[-wide:].ljust(wide)  # what tells runs apart is at the end
+                rows.append(bar(label, row.round, row.rounds, said))
+        lines.write([*rows, bar(ALL.ljust(wide), table["round"].sum(), table["rounds"].sum(), _runs_done(table))])
+
+    return show
+
+
+def _all_widgets() -> Callable[[pd.DataFrame], object]:
+    import ipywidgets
+    from IPython.display import display
+
+    def made() -> ipywidgets.HBox:
+        layout = ipywidgets.Layout(flex="0 0 auto")
+        return ipywidgets.HBox([ipywidgets.IntProgress(), ipywidgets.Label()], layout=layout)
+
+    def move(row: ipywidgets.HBox, done: int, total: int, said: str) -> None:
+        bar, note = row.children
+        bar.max, bar.value, note.value = total, done, said
+        bar.bar_style = "success" if done == total else ""
+
+    rows, whole = ipywidgets.VBox(layout=ipywidgets.Layout(max_height="340px", overflow="auto")), made()
+    display(ipywidgets.VBox([rows, whole]))
+
+    def show(table: pd.DataFrame) -> None:
+        if not rows.children:
+            rows.children = [made() for _ in range(len(table))]
+        for meter, row, said in zip(rows.children, table.itertuples(), notes(table), strict=True):
+            text = f"{row.name}: {row.round} of {row.rounds}"
+            move(meter, row.round, row.rounds, f"{text}, {said}" if said else text)
+        done, total = int(table["round"].sum()), int(table["rounds"].sum())
+        move(whole, done, total, f"{ALL}: {done} of {total}, {_runs_done(table)}")
+
+    return show
+
+
+def _runs_done(table: pd.DataFrame) -> str:
+    return f"{(table['round'] == table['rounds']).sum()} of {len(table)} runs done"
 
 
 def _in_notebook() -> bool:

@@ -31,7 +31,7 @@ from .engine import pick_device
 from .experiment import Experiment
 from .progress import counter
 from .run import Run
-from .store import Store
+from .standing import Standing
 from .together import shape, train_together
 
 RETRIES = 3  # times that a pool whose worker died is set up again
@@ -91,15 +91,11 @@ def sweep(
     wanted = [experiment.replace(data=one.spec) for experiment, one in zip(experiments, data, strict=True)]
     todo = {experiment.id: experiment for experiment in wanted}
     store, root = Path(store).resolve(), Path(root).resolve()
-    with counter(sum(experiment.rounds for experiment in todo.values()), progress) as show:
-
-        def watch() -> None:
-            show(sum(max(Store(store / name).checkpoints(), default=0) for name in todo))
-
-        graphics = _graphics(options.get("device", "auto"))
-        pool = Pool(executor, workers or graphics or os.cpu_count() or 1, graphics)
-        side_by_side = pick_device(options.get("device", "auto")).type == "cuda" if together is None else together
-        errors = _work(todo, pool, side_by_side, (str(store), str(root), options), watch)
+    graphics = _graphics(options.get("device", "auto"))
+    pool = Pool(executor, workers or graphics or os.cpu_count() or 1, graphics)
+    side_by_side = pick_device(options.get("device", "auto")).type == "cuda" if together is None else together
+    watch = counter(Standing(store, list(todo.values())), progress)
+    errors = _work(todo, pool, side_by_side, (str(store), str(root), options), watch)
     if errors:
         raise SweepFailed(errors, len(todo))
     return [

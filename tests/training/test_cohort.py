@@ -285,13 +285,11 @@ def test_what_a_client_raises_ends_all_that_are_trained_beside_it():
     model = build(fl.ModelSpec(name="cnn4", width=0.25), data.shape, data.classes, 0)
     params = {name: value.detach() for name, value in model.named_parameters()}
     lost = [*data.train[:3], torch.tensor([10**9]), *data.train[4:9]]
-    trained = []
+    cohort = Cohort(model, data, "loop", threads=1, workers=2)
+    found = cohort.train(fl.FedAvg(), params, lost, [("train", 0, c) for c in range(9)], seed=0, lr=0.05)
+    assert [next(found).clients for _ in range(3)] == [[0], [1], [2]]
     with pytest.raises(IndexError):
-        for one in Cohort(model, data, "loop", threads=1, workers=2).train(
-            fl.FedAvg(), params, lost, [("train", 0, c) for c in range(9)], seed=0, lr=0.05
-        ):
-            trained += one.clients
-    assert trained == [0, 1, 2]
+        next(found)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("client")]
 
 

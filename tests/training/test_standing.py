@@ -18,7 +18,7 @@ from planted import experiments, plant
 import flatlab as fl
 from flatlab.training import Standing
 from flatlab.training.standing import notes, readable, silent, summary
-from flatlab.training.store import Store
+from flatlab.training.store import Store, json_lines
 
 SMALL = fl.ModelSpec(name="cnn4", width=0.25)
 
@@ -104,7 +104,7 @@ def test_experiments_are_listed_before_they_begin_and_others_are_not(tmp_path):
 
 
 def test_an_experiment_that_names_no_run_yet_is_refused(tmp_path):
-    with pytest.raises(fl.SettingError, match="fingerprint = None.*data.spec"):
+    with pytest.raises(fl.SettingError, match=r"fingerprint = None.*data\.spec"):
         Standing(tmp_path, [fl.Experiment(data=fl.DataSpec(name="digits", clients=4), algorithm="FedAvg")])
 
 
@@ -129,6 +129,7 @@ def test_what_is_torn_half_removed_or_strange_is_passed_over(tmp_path):
     assert table["run"].tolist() == [good.id, torn.id]
     assert table["accuracy"].tolist() == [0.5, 0.5] and table["seconds"].tolist() == [2.0, 2.0]
     given = Standing(tmp_path, [good, gone])
+    assert given.table()["round"].tolist() == [3, 0]
     shutil.rmtree(tmp_path / good.id)
     assert given.table()["round"].tolist() == [0, 0]
 
@@ -139,7 +140,7 @@ def test_a_directory_that_vanishes_while_it_is_read_keeps_its_row_until_the_next
     standing = Standing(tmp_path)
     standing.table()
     plant(tmp_path, one, 3)
-    with mock.patch.object(Store, "checkpoint", lambda *_: run.directory / "gone"):
+    with mock.patch.object(Store, "checkpoint", return_value=run.directory / "gone"):
         assert row(standing)["round"] == 2
     assert row(standing)["round"] == 3
 
@@ -151,24 +152,33 @@ def test_rounds_on_record_beyond_the_last_state_do_not_count(tmp_path):
     ahead = {"round": 4, "split": "holdout", "metric": "accuracy", "value": 0.9, "client": -1}
     run.append_history([ahead])
     assert row(Standing(tmp_path))["accuracy"] == 0.5
-    run.fold_history(3)
+    run.fold_history(4)
     assert row(Standing(tmp_path))["accuracy"] == 0.5
 
 
 def test_the_last_accuracy_is_found_while_the_log_is_folded(tmp_path):
-    """Whenever between two of its reads the trainer moves the rows from the log into the table."""
+    """Whatever is read first: after it the trainer moves the rows from the log into the table."""
     (one,) = experiments()
-    run, read = plant(tmp_path, one, 3), Path.read_text
+    run, folded = plant(tmp_path, one, 3), []
 
-    def folds_after(path, *args, **kwargs):
-        text = read(path, *args, **kwargs)
-        if path.name == "history.log":
-            run.fold_history(3)
-        return text
+    def then_folds(read):
+        def reads(path, **options):
+            try:
+                return read(path, **options)
+            finally:
+                if path.stem == "history" and not folded:
+                    folded.append(path)
+                    run.fold_history(3)
 
-    with mock.patch.object(Path, "read_text", folds_after):
+        return reads
+
+    lines = then_folds(lambda path, **options: list(json_lines(path, **options)))
+    with (
+        mock.patch("flatlab.training.standing.json_lines", lines),
+        mock.patch.object(pd, "read_parquet", then_folds(pd.read_parquet)),
+    ):
         assert row(Standing(tmp_path))["accuracy"] == 0.5
-    assert (run.directory / "history.log").read_text() == ""
+    assert folded and (run.directory / "history.log").read_text() == ""
     assert row(Standing(tmp_path))["accuracy"] == 0.5
 
 

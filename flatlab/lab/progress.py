@@ -1,0 +1,111 @@
+"""Progress of all runs of a store, or of a sweep, that are trained elsewhere: a bar for each, renewed by itself."""
+
+from __future__ import annotations
+
+import html
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import ipywidgets
+import pandas as pd
+
+from .. import figures
+from ..training import Experiment, Standing
+from ..training.standing import readable, silent, summary
+from .panel import Panel
+from .table import STYLE, html_table
+
+SECONDS = 2.0  # between two looks
+
+
+class Progress(Panel):
+    """How far runs have come, read from their directories.
+
+    Args:
+        store: folder that holds the directories of runs.
+        experiments: what to watch; None: whatever the store holds, new runs appear by themselves.
+
+    Attributes:
+        standing: what reads the store.
+        table: what is shown. It is renewed every two seconds until all runs are done, or the panel is closed.
+        again_button: look again, and go on looking if new runs are there.
+    """
+
+    name = "Progress"
+
+    def __init__(self, store: str | Path = "runs", experiments: Sequence[Experiment] | None = None) -> None:
+        super().__init__()
+        self.standing = Standing(store, experiments)
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._watcher: threading.Thread | None = None
+        self.table = ipywidgets.HTML(layout=ipywidgets.Layout(width="100%", max_height="460px", overflow="auto"))
+        self.again_button = ipywidgets.Button(
+            description="Look again", icon="refresh", tooltip="Look into the store now, and go on looking"
+        )
+        self.again_button.on_click(lambda _: self.guarded(self.refresh))
+        self.fill(self.table, self.again_button)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the runs now; until all are done, a thread goes on looking."""
+        with self._lock:
+            if self._look() and self._watcher is None and not self._closed.is_set():
+                self._watcher = threading.Thread(target=self._watch, name="flatlab-progress", daemon=True)
+                self._watcher.start()
+
+    def figure(self) -> figures.Drawing:
+        """The bars."""
+        table = self.standing.table()
+        return figures.draw_progress(table) if len(table) else figures.draw_missing(self._nothing())
+
+    def close(self) -> None:
+        """End the looking, and free all widgets of the panel."""
+        self._closed.set()
+        super().close()
+
+    def _watch(self) -> None:
+        more = True
+        while more and not self._closed.wait(SECONDS):
+            with self._lock:
+                try:
+                    more = self._look()
+                except Exception as error:  # on a thread nobody would see it
+                    self.blame(error)
+                    more = False
+                if not more:
+                    self._watcher = None
+
+    def _look(self) -> bool:
+        """Show what there is; whether more is to come."""
+        table = self.standing.table()
+        shown = html_runs(table) if len(table) else f'<div style="{STYLE}">{html.escape(self._nothing())}</div>'
+        if shown != self.table.value:
+            self.table.value = shown
+        return table.empty or bool((table["round"] < table["rounds"]).any())
+
+    def _nothing(self) -> str:
+        return f"no runs in {self.standing.store} yet"
+
+
+def html_runs(table: pd.DataFrame) -> str:
+    """The table of a `Standing` as HTML, a bar in each row and the total above; silent runs are marked."""
+    shown = readable(table)
+    shown["name"] = shown["name"].map(html.escape)
+    quiet = silent(table)
+    shares = table["round"] / table["rounds"]
+    shown.insert(1, "", [_bar(share, still) for share, still in zip(shares, quiet, strict=True)])
+    shown["idle"] = [f"<b>⚠ {idle}</b>" if still else idle for idle, still in zip(shown["idle"], quiet, strict=True)]
+    whole = _bar(table["round"].sum() / table["rounds"].sum(), False)
+    line = f'<div style="{STYLE};display:flex;align-items:center;gap:1em;padding:0 1em .5em">{whole}'
+    rows = f'<div style="white-space:nowrap">{html_table(shown, escape=False)}</div>'
+    return f"{line}<b>{html.escape(summary(table))}</b></div>{rows}"
+
+
+def _bar(share: float, still: bool) -> str:
+    colour = "warn" if still else "success" if share == 1 else "brand"
+    rest = {"warn": "#f57c00", "success": "#388e3c", "brand": "#1976d2"}[colour]  # where no theme says it
+    inside = f'<div style="width:{100 * share:.1f}%;height:100%;background:var(--jp-{colour}-color1,{rest})"></div>'
+    outside = "width:160px;height:.8em;background:var(--jp-layout-color3,#bdbdbd);border-radius:2px;overflow:hidden"
+    return f'<div role="progressbar" aria-valuenow="{100 * share:.0f}" style="{outside}">{inside}</div>'
