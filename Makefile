@@ -1,9 +1,10 @@
 # make            lists the targets
 PYTHON ?= python3
 BIN := .venv/bin
+DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu lint lab notebooks clean
+.PHONY: help setup demo test test-gpu bench-gpu lint lab notebooks clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +25,18 @@ test: setup  ## run the tests
 
 test-gpu: setup  ## run the tests of computation on a CUDA machine
 	FLATLAB_REQUIRE_CUDA=1 $(BIN)/python -m pytest -m "not browser" tests
+
+bench-gpu: setup  ## check and measure everything that a GPU is for (about an hour; DATA=folder with cifar10.npz)
+	FLATLAB_REQUIRE_CUDA=1 $(BIN)/python -m pytest -m "not browser" tests
+	$(BIN)/python benchmarks/targets.py --data $(DATA) --precision float32
+	$(BIN)/python benchmarks/targets.py --data $(DATA) --precision tf32
+	$(BIN)/python benchmarks/targets.py --data $(DATA) --precision bfloat16
+	$(BIN)/python benchmarks/round.py --data $(DATA)
+	$(BIN)/python benchmarks/precision.py
+	$(BIN)/python benchmarks/scaling.py --data $(DATA)
+	$(BIN)/python benchmarks/geometry.py --data $(DATA) --device cuda
+	$(BIN)/python benchmarks/rivals/run.py --data $(DATA) --full
+	$(BIN)/python benchmarks/rivals/run.py --data $(DATA) --full --setup A
 
 lint: setup  ## format, style, types, direction of imports
 	$(BIN)/ruff format --check .

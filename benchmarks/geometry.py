@@ -1,10 +1,10 @@
 """What Hessian-vector products, eigenvalues and traces cost, beside PyHessian, power iteration and scipy, in one run.
 
-    python benchmarks/geometry.py [--quick] [--data data] [--out benchmarks/results]
+    python benchmarks/geometry.py [--quick] [--device cpu] [--data data] [--out benchmarks/results]
 
 Trust the ratios of one run, not its times. The problem: a quarter-width 4-conv net with GroupNorm (7,706 parameters),
-trained for 500 steps on CIFAR-10 at 16x16 if `data/cifar10.npz` is there, else on scikit-learn's digits at 8x8. One
-thread, CPU seconds, medians over seeds.
+trained for 500 steps on CIFAR-10 at 16x16 if `data/cifar10.npz` is there, else on scikit-learn's digits at 8x8. On a
+CPU one thread and its CPU seconds, on a GPU seconds until it is idle; medians over seeds.
 """
 
 from __future__ import annotations
@@ -40,28 +40,36 @@ from flatlab.geometry.trace import hutchinson
 LIMITS = {"GroupNorm": 2.6, "batch statistics": 3.5}
 
 
-def cpu_seconds(call: Callable[[], Any]) -> float:
-    """CPU time of one call."""
-    start = time.process_time()
+def clock(device: torch.device) -> float:
+    """Seconds: of this process on a CPU, of the wall on a GPU once it is idle."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    return time.process_time()
+
+
+def seconds_of(call: Callable[[], Any], device: torch.device) -> float:
+    """Time of one call."""
+    start = clock(device)
     call()
-    return time.process_time() - start
+    return clock(device) - start
 
 
-def cost_of_products(samples: int, repetitions: int) -> pd.DataFrame:
+def cost_of_products(samples: int, repetitions: int, device: torch.device) -> pd.DataFrame:
     """A product in gradients of the same samples, full-width 4-conv net on 32x32 images: median of paired ratios."""
     rows = []
-    images, labels = torch.randn(samples, 3, 32, 32), torch.arange(samples) % 10
+    images, labels = torch.randn(samples, 3, 32, 32, device=device), torch.arange(samples, device=device) % 10
     for norm, spec in (("GroupNorm", "group"), ("batch statistics", "batch")):
-        model = fl.models.build(fl.ModelSpec(name="cnn4", norm=spec), (3, 32, 32), 10)
+        model = fl.models.build(fl.ModelSpec(name="cnn4", norm=spec), (3, 32, 32), 10).to(device)
         target = Target.of(model, images, labels)
-        vector = torch.randn(target.size)
+        vector = torch.randn(target.size, device=device)
         ways = {"cached graphs": HessianProducts(target), "recomputed": HessianProducts(target, memory=0)}
         for way, products in ways.items():
             products(vector), target.gradient()
             gradients, times = [], []
             for _ in range(repetitions):
-                gradients.append(cpu_seconds(target.gradient))
-                times.append(cpu_seconds(functools.partial(products, vector)))
+                gradients.append(seconds_of(target.gradient, device))
+                times.append(seconds_of(functools.partial(products, vector), device))
             ratio = statistics.median(t / g for t, g in zip(times, gradients, strict=True))
             rows.append(
                 {
@@ -104,11 +112,11 @@ class Counted:
         self.like = target.flat(target.weights)
 
     def measure(self, answer: Callable[[], Any]) -> tuple[Any, int, float]:
-        """The answer, its products and CPU seconds; cached graphs are built within."""
+        """The answer, its products and seconds; cached graphs are built within."""
         self.products.release()
-        before, start = self.products.count, time.process_time()
+        before, start = self.products.count, clock(self.like.device)
         found = answer()
-        return found, self.products.count - before, time.process_time() - start
+        return found, self.products.count - before, clock(self.like.device) - start
 
 
 def theirs(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Any, list[int]]:
@@ -123,11 +131,11 @@ def theirs(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Any, list[
 
     counted.original = original  # type: ignore[attr-defined]
     module.hessian_vector_product = counted  # type: ignore[attr-defined]
-    return pyhessian.hessian(model, nn.CrossEntropyLoss(), data=(images, labels), cuda=False), count
+    return pyhessian.hessian(model, nn.CrossEntropyLoss(), data=(images, labels), cuda=images.is_cuda), count
 
 
 def eigenvalues(model: nn.Module, images: Tensor, labels: Tensor, seeds: int) -> tuple[pd.DataFrame, np.ndarray]:
-    """Top 5 by each method: products, CPU seconds, worst relative error; and the reference values."""
+    """Top 5 by each method: products, seconds, worst relative error; and the reference values."""
     target = Target.of(model, images, labels)
     mine = Counted(target)
     double = HessianProducts(Target.of(model, images, labels, dtype=torch.float64))
@@ -137,9 +145,9 @@ def eigenvalues(model: nn.Module, images: Tensor, labels: Tensor, seeds: int) ->
     for seed in range(seeds):
         package, count = theirs(model, images, labels)
         torch.manual_seed(seed)
-        start = time.process_time()
+        start = clock(images.device)
         values = np.array(package.eigenvalues(top_n=5)[0])
-        rows.append(("PyHessian, its default", values, count[0], time.process_time() - start))
+        rows.append(("PyHessian, its default", values, count[0], clock(images.device) - start))
         for name, answer in {
             "flatlab Lanczos": lambda seed=seed: lanczos(mine.products, mine.like, seed).extreme(5),
             "power iteration (paper)": lambda seed=seed: power_iteration(mine.products, mine.like, 5, seed=seed),
@@ -152,7 +160,7 @@ def eigenvalues(model: nn.Module, images: Tensor, labels: Tensor, seeds: int) ->
             (name, products, seconds, float(np.abs(np.sort(found)[::-1] / exact - 1).max()))
             for name, found, products, seconds in rows
         ],
-        columns=["method", "products", "cpu_seconds", "error"],
+        columns=["method", "products", "seconds", "error"],
     )
     return _medians(frame), exact
 
@@ -161,7 +169,8 @@ def _scipy(products: HessianProducts, k: int, tolerance: float, seed: int) -> np
     size, dtype = products.target.size, products.target.images.dtype
 
     def matvec(vector: np.ndarray) -> np.ndarray:
-        return products(torch.as_tensor(vector, dtype=dtype).reshape(-1)).double().numpy()
+        given = torch.as_tensor(vector, dtype=dtype, device=products.target.device).reshape(-1)
+        return products(given).double().cpu().numpy()
 
     operator = LinearOperator((size, size), matvec=matvec, dtype=np.float64)
     start = np.random.default_rng(seed).standard_normal(size)
@@ -169,7 +178,7 @@ def _scipy(products: HessianProducts, k: int, tolerance: float, seed: int) -> np
 
 
 def traces(model: nn.Module, images: Tensor, labels: Tensor, seeds: int, probes: int) -> tuple[pd.DataFrame, Any]:
-    """Trace to a standard error of 3 %: products (eigenvectors included), CPU seconds, error; and the reference."""
+    """Trace to a standard error of 3 %: products (eigenvectors included), seconds, error; and the reference."""
     mine = Counted(Target.of(model, images, labels))
 
     def deflated(seed: int, tolerance: float = 0.03, budget: int = 400) -> Any:
@@ -188,16 +197,16 @@ def traces(model: nn.Module, images: Tensor, labels: Tensor, seeds: int, probes:
             rows.append((name, products, seconds, abs(found.value / truth.value - 1)))
         package, count = theirs(model, images, labels)
         torch.manual_seed(seed)
-        start = time.process_time()
+        start = clock(images.device)
         value = float(np.mean(package.trace()))
-        rows.append(("PyHessian, its default", count[0], time.process_time() - start, abs(value / truth.value - 1)))
-    frame = pd.DataFrame(rows, columns=["method", "products", "cpu_seconds", "error"])
+        rows.append(("PyHessian, its default", count[0], clock(images.device) - start, abs(value / truth.value - 1)))
+    frame = pd.DataFrame(rows, columns=["method", "products", "seconds", "error"])
     return _medians(frame), truth
 
 
 def _medians(frame: pd.DataFrame) -> pd.DataFrame:
     by = frame.groupby("method", sort=False)
-    table = by[["products", "cpu_seconds"]].median()
+    table = by[["products", "seconds"]].median()
     table["most_products"] = by["products"].max()
     table["median_error"], table["worst_error"] = by["error"].median(), by["error"].max()
     return table.reset_index()
@@ -207,13 +216,15 @@ def main() -> None:
     """Run all, print the tables, write them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer samples, seeds and repetitions")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    quick = arguments.quick
-    cost = cost_of_products(64 if quick else 256, 3 if quick else 7)
+    quick, device = arguments.quick, torch.device(arguments.device)
+    cost = cost_of_products(64 if quick else 256, 3 if quick else 7, device)
     model, images, labels, name = problem(arguments.data, 64 if quick else 256)
+    model, images, labels = model.to(device), images.to(device), labels.to(device)
     top, values = eigenvalues(model, images, labels, seeds=1 if quick else 5)
     trace, truth = traces(model, images, labels, seeds=1 if quick else 5, probes=60 if quick else 400)
     size = sum(parameter.numel() for parameter in model.parameters())
@@ -224,7 +235,7 @@ def main() -> None:
     print(
         f"\nTrace to 3 %; reference {truth.value:.4g} with standard error {share:.2%}\n{trace.to_string(index=False)}"
     )
-    where = machine()
+    where = machine() | ({"cpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
     report = {
         "date": datetime.date.today().isoformat(),
         "machine": where,

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from ..algorithms import Algorithm, Carry, Params
 from ..data import FederatedDataset
 from ..models import Model, names
-from .batches import Batch, Plan, batches, plan
+from .batches import Plan, plan
 from .convolution import Convolution, as_chosen
-from .objective import loss
-from .stack import Epochs, Recordings, eager, stacked_step
+from .loop import Epochs, Work, loop
+from .stack import Recordings, eager, stacked_step
 
 log = logging.getLogger("flatlab")
 
@@ -151,7 +151,7 @@ class Cohort:
         trained = set(names(self.model, part or algorithm.train))
         settings = self._settings({"lr": lr, **(varied or {})}, len(indices), received)
 
-        def chunk(start: int, stop: int) -> _Chunk:
+        def chunk(start: int, stop: int) -> Work:
             rows = slice(start, min(stop, len(indices)))
             seeds = seed if isinstance(seed, int) else seed[rows]
             drawn = self.plan(algorithm, indices[rows], streams[rows], seeds)
@@ -163,8 +163,7 @@ class Cohort:
                 else received[name].unsqueeze(0).expand(count, *received[name].shape)
                 for name in names(self.model)
             }
-            return _Chunk(
-                start,
+            return Work(
                 {name: value for name, value in full.items() if name in trained},
                 {name: value for name, value in full.items() if name not in trained},
                 {name: value[rows] for name, value in (velocity or {}).items()},
@@ -182,13 +181,13 @@ class Cohort:
         else:
             for client in range(len(indices)):
                 work = chunk(client, client + 1)
-                epochs = self._loop(self.model, algorithm, work)
+                epochs = loop(self.model, self.data, algorithm, work, self.channels_last)
                 while (done := self._next(epochs)) is not None:
                     if every_epoch or done[0] == algorithm.epochs:
                         yield _trained(algorithm, [client], done)
 
     def _stacked(
-        self, algorithm: Algorithm, chunk: Callable[[int, int], _Chunk], clients: int, largest: int, every_epoch: bool
+        self, algorithm: Algorithm, chunk: Callable[[int, int], Work], clients: int, largest: int, every_epoch: bool
     ) -> Iterator[Trained]:
         """As many clients at a time as fit."""
         size = self.chunk or self.fitting[largest]
@@ -223,7 +222,7 @@ class Cohort:
             start += count
 
     def _side_by_side(
-        self, algorithm: Algorithm, chunk: Callable[[int, int], _Chunk], clients: int, every_epoch: bool
+        self, algorithm: Algorithm, chunk: Callable[[int, int], Work], clients: int, every_epoch: bool
     ) -> Iterator[Trained]:
         """Some clients at a time, each on a thread and with a network of its own."""
         local = threading.local()
@@ -234,7 +233,7 @@ class Cohort:
 
         def train(client: int) -> list[Trained]:
             with self.precise():
-                epochs = self._loop(local.model, algorithm, chunk(client, client + 1))
+                epochs = loop(local.model, self.data, algorithm, chunk(client, client + 1), self.channels_last)
                 return [
                     _trained(algorithm, [client], done) for done in epochs if every_epoch or done[0] == algorithm.epochs
                 ]
@@ -282,39 +281,6 @@ class Cohort:
             for name, value in given.items()
         }
 
-    def _loop(self, model: Model, algorithm: Algorithm, work: _Chunk) -> Epochs:
-        """One client, by plain autograd."""
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        first = {
-            key: {name: _laid_out(value[0], layout) for name, value in part.items()}
-            for key, part in (("trained", work.trained), ("frozen", work.frozen), ("velocity", work.velocity))
-        }
-        settings = {name: float(value) for name, value in work.settings.items()}
-        lr = settings.pop("lr")
-        if settings:
-            algorithm = algorithm.varied(settings)
-        carry = algorithm.init(first["trained"], first["velocity"])
-        total: Tensor | float = 0.0
-        seen: Tensor | float = 0.0
-        for epoch in range(work.drawn.epochs):
-            for alone in batches(self.data, work.drawn, epoch):
-                parts: Any = (None if value is None else value[0] for value in alone)
-                batch = Batch(*parts)
-                batch = batch._replace(images=batch.images.contiguous(memory_format=layout))
-
-                def gradient(params: Params, batch: Batch = batch) -> tuple[Params, Tensor]:
-                    leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-                    with torch.enable_grad():
-                        value = loss(model, {**first["frozen"], **leaves}, batch)
-                    grads = torch.autograd.grad(value, tuple(leaves.values()))
-                    return dict(zip(leaves, grads, strict=True)), value.detach()
-
-                with torch.no_grad():
-                    carry, value = algorithm.step(carry, gradient, lr)
-                total, seen = total + value * len(batch.labels), seen + len(batch.labels)
-            stacked_carry = Carry(*({name: value.unsqueeze(0) for name, value in part.items()} for part in carry))
-            yield epoch + 1, stacked_carry, torch.as_tensor(total / seen).reshape(1)
-
     @functools.cached_property
     def _activations(self) -> int:
         return activations(self.model, self.data.shape)
@@ -328,17 +294,6 @@ class Cohort:
         # again for what the kernels need. Too generous is mended by halving, too careful only costs launches.
         each = 6 * weights + 8 * batch_size * self._activations
         return max(1, int(budget // each))
-
-
-class _Chunk(NamedTuple):
-    """Some clients' work; every tensor has a leading client axis."""
-
-    first: int  # place of the first of them
-    trained: Params
-    frozen: Params
-    velocity: Params
-    drawn: Plan
-    settings: Params
 
 
 def _trained(algorithm: Algorithm, clients: list[int], done: tuple[int, Carry, Tensor]) -> Trained:
@@ -364,7 +319,3 @@ def activations(model: nn.Module, shape: tuple[int, ...]) -> int:
         for hook in hooks:
             hook.remove()
     return total
-
-
-def _laid_out(value: Tensor, layout: torch.memory_format) -> Tensor:
-    return value.contiguous(memory_format=layout) if value.dim() == 4 else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import math
 import os
 import time
 from pathlib import Path
@@ -73,22 +74,22 @@ def fastest_pace(cohort: Cohort, batch_size: int, clients: int) -> Pace:
         cores = torch.get_num_threads()
         shares = dict.fromkeys([(1, 1), (cores, 1), *([(1, cores)] if clients > 1 else [])])
         candidates = [Pace(*share, layout) for layout in (False, True) for share in shares]
-        clients = min(clients, 2 * cores)
     size = min(batch_size, max(len(index) for index in data.train))
     pool = torch.cat(data.train)
-    index = pool[: size * STEPS] if len(pool) >= size * STEPS else pool.repeat(size * STEPS)[: size * STEPS]
+    index = pool[torch.arange(size * STEPS, device=pool.device) % len(pool)]
     algorithm = FedAvg(batch_size=size)
     params = {name: value.detach() for name, value in model.named_parameters()}
-
-    streams = [("timing", client) for client in range(clients)]
     tried = {pace: dataclasses.replace(cohort, **pace._asdict(), recordings=Recordings()) for pace in candidates}
     best = dict.fromkeys(candidates, float("inf"))
     for _ in range(REPEATS):  # in turns, so that a busy moment is no candidate's alone
         for pace, one in tried.items():
+            at_once = clients if cohort.batched else pace.workers
+            streams = [("timing", client) for client in range(at_once)]
             start = time.perf_counter()
-            found = list(one.train(algorithm, params, [index] * clients, streams, seed=0, lr=0.01))
+            found = list(one.train(algorithm, params, [index] * at_once, streams, seed=0, lr=0.01))
             _ = found[0].loss.tolist()  # waits for the device
-            best[pace] = min(best[pace], time.perf_counter() - start)
+            turns = math.ceil(clients / at_once)
+            best[pace] = min(best[pace], turns * (time.perf_counter() - start))
     chosen = candidates[0]
     for pace in candidates[1:]:
         if best[pace] < 0.9 * best[chosen]:
@@ -103,7 +104,6 @@ def remembered_pace(experiment: Experiment, cohort: Cohort) -> Pace:
         return Pace()
     size = experiment.algorithm.batch_size
     clients = experiment.cohort_size(len(cohort.data.train))
-    clients = clients if cohort.batched else min(clients, 2 * torch.get_num_threads())
     where = torch.cuda.get_device_name(device) if cohort.batched else f"{torch.get_num_threads()} threads"
     key = (
         f"{experiment.model.to_json()} {cohort.data.shape} {size} x {clients} {cohort.precision}"

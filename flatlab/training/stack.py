@@ -7,7 +7,7 @@ augmentation included: on CUDA it is recorded once as a graph and replayed, so t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,13 @@ from ..algorithms import Algorithm, Carry, Params
 from ..data import FederatedDataset, prepare
 from ..models import Model
 from .batches import Batch, Plan, batches
+from .loop import Epochs
 from .objective import loss
 
 log = logging.getLogger("flatlab")
 
 WARM_UPS = 2  # steps before the recording: libraries choose kernels and take workspace in the first ones
 Step = Callable[[Carry, Params, Params, Batch], tuple[Carry, Tensor]]
-Epochs = Iterator[tuple[int, Carry, Tensor]]
 
 
 def stacked_step(model: Model, algorithm: Algorithm) -> Step:
