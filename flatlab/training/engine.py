@@ -58,9 +58,9 @@ class Pace(NamedTuple):
 def fastest_pace(cohort: Cohort, batch_size: int, clients: int) -> Pace:
     """The fastest of the paces that `cohort` can take, by timing a few training steps of each.
 
-    For the loop on a CPU: one thread, torch's number of them, or as many clients side by side, in either memory format.
-    For a batch of clients on a GPU: either kind of convolution. A later candidate must win by a tenth: near a tie the
-    choice would depend on chance, and rounding with it.
+    For the loop on a CPU: clients side by side, each with a core, or one with all of torch's threads or a single one,
+    in either memory format. For a batch of clients on a GPU: either kind of convolution. A later candidate must win by
+    a tenth: near a tie the choice would depend on chance, and rounding with it.
 
     Args:
         cohort: says how clients are computed otherwise.
@@ -72,7 +72,7 @@ def fastest_pace(cohort: Cohort, batch_size: int, clients: int) -> Pace:
         candidates = [Pace(convolution=way) for way in get_args(Convolution)]
     else:
         cores = torch.get_num_threads()
-        shares = dict.fromkeys([(1, 1), (cores, 1), *([(1, cores)] if clients > 1 else [])])
+        shares = dict.fromkeys([*([(1, cores)] if clients > 1 else []), (cores, 1), (1, 1)])  # likely order
         candidates = [Pace(*share, layout) for layout in (False, True) for share in shares]
     size = min(batch_size, max(len(index) for index in data.train))
     pool = torch.cat(data.train)

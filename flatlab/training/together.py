@@ -59,6 +59,7 @@ def train_together(runs: Sequence[Run], wait: float = 0.0) -> dict[str, BaseExce
         for run in runs:
             held.enter_context(run._store.held(wait))
             run._catch_up()
+            held.callback(run._record.flush)
         interrupted = held.enter_context(soft_interrupt(stop))
         while active := [run for run in runs if not run.done and run.id not in errors]:
             start = time.perf_counter()
@@ -71,8 +72,6 @@ def train_together(runs: Sequence[Run], wait: float = 0.0) -> dict[str, BaseExce
                     errors[run.id] = error
             if stop.is_set():
                 break
-        for run in runs:
-            run._record.flush()
     if interrupted.is_set():
         raise KeyboardInterrupt("stopped after the round in flight")
     return errors
