@@ -24,7 +24,7 @@ import flatlab as fl
 
 ALGORITHMS = {
     "FedAvg": fl.FedAvg(lr=0.1),
-    "FedASAM + SWA": fl.FedASAM(lr=0.1, rho=0.7, eta=0.2, swa=fl.SWA(start=0.75, cycle=5, low=0.01)),
+    "FedASAM + SWA": fl.FedASAM(lr=0.1, rho=0.7, eta=0.2, swa=fl.SWA(start=0.75, cycle=3, low=0.01)),
 }
 
 

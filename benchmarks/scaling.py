@@ -3,7 +3,9 @@
     python benchmarks/scaling.py [--device cpu] [--data data] [--rounds 1000] [--out benchmarks/results]
 
 `outside` is the share of a round (the whole of `Run.step`, without evaluation) that is not spent in the clients' steps:
-forward, backward, update. On CUDA a step only starts work, so there `outside` is left out and seconds say it all.
+forward, backward, update. Where clients are trained side by side it is the share of all their threads' time, so it
+holds what a core waits at the end for the other's last client. On CUDA a step only starts work, so there `outside` is
+left out and seconds say it all.
 """
 
 from __future__ import annotations
@@ -65,10 +67,11 @@ def measured(
             start = time.perf_counter()
             run.step()
             seconds.append(time.perf_counter() - start)
-            outside.append(1 - IN_STEPS[0] / seconds[-1])
+            outside.append(1 - IN_STEPS[0] / seconds[-1] / run.cohort.workers)
         row: dict[str, Any] = {"seconds": statistics.median(seconds)}
         if run.device.type == "cpu":
             row["outside"] = statistics.median(outside)
+            row["workers"] = run.cohort.workers
         return row | {"peak MiB": memory(run.device)}
 
 
@@ -124,8 +127,8 @@ def main() -> None:
     for clients in (10, 100, 1000, 10_000):
         data = cifar(options.data, clients, 50)
         for model in (cnn4, fl.ModelSpec(name="lenet")):
-            row = measured(data, 5, model, options.device, epochs=5)
-            say(f"{model.name}, 5 of {clients} clients, 5 epochs", row)
+            row = measured(data, 4, model, options.device, epochs=5)
+            say(f"{model.name}, 4 of {clients} clients, 5 epochs", row)
         del data
     for cohort in (1, 3, 10, 30, 100):
         say(f"cnn4, {cohort} of 100 clients", measured(small, cohort, cnn4, options.device, rounds=3))
