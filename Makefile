@@ -26,8 +26,7 @@ test: setup  ## run the tests
 test-gpu: setup  ## run the tests of computation on a CUDA machine
 	FLATLAB_REQUIRE_CUDA=1 $(BIN)/python -m pytest -m "not browser" tests
 
-bench-gpu: setup  ## check and measure everything that a GPU is for (about an hour; DATA=folder with cifar10.npz)
-	FLATLAB_REQUIRE_CUDA=1 $(BIN)/python -m pytest -m "not browser" tests
+bench-gpu: test-gpu  ## check and measure everything that a GPU is for (about an hour; DATA=folder with cifar10.npz)
 	$(BIN)/python benchmarks/targets.py --data $(DATA) --precision float32
 	$(BIN)/python benchmarks/targets.py --data $(DATA) --precision tf32
 	$(BIN)/python benchmarks/targets.py --data $(DATA) --precision bfloat16

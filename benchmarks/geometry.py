@@ -10,9 +10,7 @@ CPU one thread and its CPU seconds, on a GPU seconds until it is idle; medians o
 from __future__ import annotations
 
 import argparse
-import datetime
 import functools
-import importlib.metadata
 import json
 import statistics
 import sys
@@ -25,7 +23,7 @@ import numpy as np
 import pandas as pd
 import pyhessian
 import torch
-from report import machine, write
+from report import header, write
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
@@ -235,11 +233,8 @@ def main() -> None:
     print(
         f"\nTrace to 3 %; reference {truth.value:.4g} with standard error {share:.2%}\n{trace.to_string(index=False)}"
     )
-    where = machine() | ({"cpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
     report = {
-        "date": datetime.date.today().isoformat(),
-        "machine": where,
-        "versions": {p: importlib.metadata.version(p) for p in ("torch", "pyhessian", "scipy", "numpy")},
+        **header("torch", "pyhessian", "scipy", "numpy", device=device),
         "quick": quick,
         "problem": {"data": name, "parameters": size, "samples": len(labels), "top": values.tolist()},
         "products": json.loads(cost.to_json(orient="records")),

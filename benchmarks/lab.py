@@ -11,8 +11,6 @@ tenth of a second of numpy in the main thread while a round runs.
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import json
 import random
 import statistics
@@ -23,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report import machine, write
+from report import header, write
 
 import flatlab as fl
 from flatlab.lab import Lab, Session
@@ -119,9 +117,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as store:
         report: dict[str, Any] = {
-            "date": datetime.date.today().isoformat(),
-            "machine": {name: value for name, value in machine().items() if name != "threads"},
-            "versions": {p: importlib.metadata.version(p) for p in ("torch", "ipywidgets", "matplotlib")},
+            **header("torch", "ipywidgets", "matplotlib"),
             "training": training(f"{store}/a", arguments.rounds, arguments.repeats),
             "answers": answers(f"{store}/b", 6),
         }

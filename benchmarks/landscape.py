@@ -10,9 +10,7 @@ turns, so that a busy machine slows all of them; trust the ratios. The floor is 
 from __future__ import annotations
 
 import argparse
-import datetime
 import functools
-import importlib.metadata
 import json
 import os
 import time
@@ -22,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from report import machine, write
+from report import header, write
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -127,9 +125,7 @@ def main() -> None:
     seconds = point_costs(Target.of(model, images, labels))
     plain = min(seconds["forward, channels last"], seconds["forward, contiguous"])
     report: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "machine": machine() | {"threads": torch.get_num_threads()},
-        "versions": {p: importlib.metadata.version(p) for p in ("torch", "numpy")},
+        **header("torch", "numpy"),
         "problem": {"data": name, "samples": len(labels), "model": "cnn4"},
         "seconds": seconds,
         "point_in_forwards": seconds["point"] / plain,

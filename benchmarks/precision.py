@@ -10,15 +10,13 @@ seeds. TF32 exists on CUDA only; elsewhere it is float32 and left out.
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from report import machine, write
+from report import header, write
 
 import flatlab as fl
 
@@ -64,9 +62,7 @@ def main() -> None:
     table = frame.groupby(["algorithm", "precision"], sort=False)[["accuracy", "loss", "top"]].agg(["mean", "std"])
     print(table.to_string())
     report = {
-        "date": datetime.date.today().isoformat(),
-        "machine": machine() | ({"cpu": torch.cuda.get_device_name()} if cuda else {}),
-        "versions": {name: importlib.metadata.version(name) for name in ("flatlab", "torch")},
+        **header("flatlab", "torch", device=options.device),
         "seeds": options.seeds,
         "rounds": options.rounds,
         "rows": rows,

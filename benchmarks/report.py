@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import datetime
+import importlib.metadata
 import json
 import platform
 import re
 from pathlib import Path
 from typing import Any
 
+import torch
 
-def machine() -> dict[str, Any]:
-    """The machine, in words."""
+
+def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
+    """The machine, in words; what computes stands under "cpu", also if it is a GPU."""
     info = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    return {"cpu": names[0] if names else platform.processor(), "system": platform.platform(), "threads": 1}
+    cpu = names[0] if names else platform.processor()
+    cuda = torch.device(device).type == "cuda"
+    return {
+        "cpu": torch.cuda.get_device_name(device) if cuda else cpu,
+        "system": platform.platform(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def header(*packages: str, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """How a report begins: date, machine, versions of these packages."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(device),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
 
 
 def write(report: dict[str, Any], name: str, folder: Path, suffix: str = "") -> Path:

@@ -11,8 +11,6 @@ training, folding, server, record on disk. On a CPU `batch` is measured only wit
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import itertools
 import statistics
 import tempfile
@@ -24,7 +22,7 @@ from typing import Any, NamedTuple
 
 import torch
 from federation import bare, cifar, memory, passes, peak, wait
-from report import machine, write
+from report import header, write
 
 import flatlab as fl
 
@@ -139,13 +137,10 @@ def main() -> None:
             f" {row['share of peak']:6.1%} of peak, {row['peak MiB']:6,.0f} MiB; {seconds}; {row['ratios']}",
             flush=True,
         )
-    about = machine() | {"threads": torch.get_num_threads(), "peak float32 flop/s": top}
-    if cuda:
-        about["cpu"] = torch.cuda.get_device_name()
+    about = header("flatlab", "torch", "numpy", device=options.device)
+    about["machine"]["peak float32 flop/s"] = top
     report = {
-        "date": datetime.date.today().isoformat(),
-        "machine": about,
-        "versions": {name: importlib.metadata.version(name) for name in ("flatlab", "torch", "numpy")},
+        **about,
         "data": "cifar10" if (options.data / "cifar10.npz").exists() else "random images",
         "rows": rows,
     }

@@ -11,9 +11,7 @@ left out and seconds say it all.
 from __future__ import annotations
 
 import argparse
-import datetime
 import gc
-import importlib.metadata
 import statistics
 import tempfile
 import time
@@ -23,7 +21,7 @@ from typing import Any, Literal
 
 import torch
 from federation import cifar, memory
-from report import machine, write
+from report import header, write
 from torch import Tensor
 
 import flatlab as fl
@@ -136,13 +134,8 @@ def main() -> None:
         wide = fl.ModelSpec(name="cnn4", width=width)
         say(f"cnn4 of width {width}, 10 of 100 clients", measured(small, 10, wide, options.device, rounds=3))
 
-    about = machine() | {"threads": torch.get_num_threads()}
-    if options.device.startswith("cuda"):
-        about["cpu"] = torch.cuda.get_device_name()
     whole = {
-        "date": datetime.date.today().isoformat(),
-        "machine": about,
-        "versions": {name: importlib.metadata.version(name) for name in ("flatlab", "torch", "numpy")},
+        **header("flatlab", "torch", "numpy", device=options.device),
         "rows": report,
     }
     print(f"written to {write(whole, 'scaling', options.out)}")

@@ -11,8 +11,6 @@ FL-Simulator, without dropout.
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import sys
 import tempfile
 import time
@@ -22,7 +20,7 @@ from typing import Any
 
 import torch
 from federation import cifar, memory, wait
-from report import machine, write
+from report import header, write
 from torchvision.models import resnet18
 
 import flatlab as fl
@@ -198,13 +196,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     bench, rows = Bench(options), {}
-    about = machine() | {"threads": torch.get_num_threads()}
-    if options.device.startswith("cuda"):
-        about["cpu"] = torch.cuda.get_device_name()
     report: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "machine": about,
-        "versions": {name: importlib.metadata.version(name) for name in ("flatlab", "torch", "numpy")},
+        **header("flatlab", "torch", "numpy", device=options.device),
         "data": "cifar10" if (options.data / "cifar10.npz").exists() else "random images",
         "precision": options.precision,
         "share": options.share,

@@ -10,10 +10,9 @@ one point's layers wait for each other at every one of them.
 from __future__ import annotations
 
 import copy
-import queue
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from flatlab.geometry.fused import fuse, remember
 from flatlab.geometry.target import Target
 from flatlab.training.engine import keep_freed_memory
+from flatlab.training.threads import side_by_side
 
 CHUNK = {"cpu": 64, "cuda": 512}
 
@@ -81,6 +81,9 @@ class Points:
         cores = torch.get_num_threads() if alone and not self.running else 1
         models = [self.model, *(copy.deepcopy(self.model) for _ in range(cores - 1))]
         self.copies = [_Copy(target, model) for model in models]
+        self._free = SimpleQueue[_Copy]()
+        for one in self.copies:
+            self._free.put(one)
         self.at_once = max(self.stack, cores)
 
     @property
@@ -101,31 +104,12 @@ class Points:
             found = [self._together(group) for group in groups]
             return Scores(*(torch.cat(part) for part in zip(*found, strict=True)))
         if min(len(vectors), len(self.copies)) > 1:
-            found = self._side_by_side(vectors)
+            found = list(side_by_side(self._alone, self._free, len(self.copies), vectors, "point"))
         else:
             found = [self._alone(self.copies[0], vector) for vector in vectors]
         return Scores(*(torch.stack(part) for part in zip(*found, strict=True)))
 
-    def _side_by_side(self, vectors: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        free = queue.SimpleQueue[_Copy]()
-        for one in self.copies:
-            free.put(one)
-
-        def measure(vector: Tensor) -> tuple[Tensor, Tensor]:
-            mine = free.get()
-            try:
-                with torch.no_grad():
-                    return self._alone(mine, vector)
-            finally:
-                free.put(mine)
-
-        before = torch.get_num_threads()
-        try:
-            with ThreadPoolExecutor(len(self.copies), "point", torch.set_num_threads, (1,)) as pool:
-                return list(pool.map(measure, vectors))
-        finally:
-            torch.set_num_threads(before)  # a thread's number is also what threads begun later get
-
+    @torch.no_grad()  # which holds for a thread, and this runs on several
     def _alone(self, one: _Copy, vector: Tensor) -> tuple[Tensor, Tensor]:
         one.vector.copy_(vector)
         if self.running:

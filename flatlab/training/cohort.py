@@ -1,4 +1,4 @@
-"""Runs an algorithm's pure functions for many clients: as one batch under vmap, or one client after another.
+"""Runs an algorithm's pure functions for many clients: as one batch under vmap, or one client (on each core) by one.
 
 All ways see the same batches and give the same numbers up to the order of floating-point sums.
 """
@@ -9,11 +9,9 @@ import contextlib
 import copy
 import functools
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any, Literal
 
 import torch
@@ -26,6 +24,7 @@ from .batches import Plan, plan
 from .convolution import Convolution, as_chosen
 from .loop import Epochs, Work, loop
 from .stack import Recordings, eager, stacked_step
+from .threads import side_by_side
 
 log = logging.getLogger("flatlab")
 
@@ -200,12 +199,11 @@ class Cohort:
                 with self.paced():
                     carry = torch.func.vmap(algorithm.init)(work.trained, work.velocity)
                     step = stacked_step(self.model, algorithm)
-                    rest = (self.data, carry, work.frozen, work.settings, work.drawn)
                     modes = (self.precision, self.convolution)
                     epochs = (
-                        self.recordings.epochs(algorithm, step, *rest, modes)
+                        self.recordings.epochs(algorithm, step, self.data, carry, work, modes)
                         if self.way == "graph"
-                        else eager(step, *rest)
+                        else eager(step, self.data, carry, work)
                     )
                 while (found := self._next(epochs)) is not None:
                     done = found[0]
@@ -225,33 +223,24 @@ class Cohort:
         self, algorithm: Algorithm, chunk: Callable[[int, int], Work], clients: int, every_epoch: bool
     ) -> Iterator[Trained]:
         """Some clients at a time, each on a thread and with a network of its own."""
-        local = threading.local()
 
-        def begin() -> None:
-            torch.set_num_threads(1)
-            local.model = copy.deepcopy(self.model)
-
-        def train(client: int) -> list[Trained]:
+        def train(model: Model, client: int) -> list[Trained]:
             with self.precise():
-                epochs = loop(local.model, self.data, algorithm, chunk(client, client + 1), self.channels_last)
+                epochs = loop(model, self.data, algorithm, chunk(client, client + 1), self.channels_last)
                 return [
                     _trained(algorithm, [client], done) for done in epochs if every_epoch or done[0] == algorithm.epochs
                 ]
 
-        before = torch.get_num_threads()
-        with ThreadPoolExecutor(self.workers, "client", begin) as pool:
-            waiting: deque[Future[list[Trained]]] = deque()
-            try:
-                for client in range(clients):
-                    waiting.append(pool.submit(train, client))
-                    if len(waiting) > 2 * self.workers:  # no more results in memory than that
-                        yield from waiting.popleft().result()
-                while waiting:
-                    yield from waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
-                torch.set_num_threads(before)  # a thread's number is also what threads begun later get
+        for found in side_by_side(train, self._networks, self.workers, range(clients), "client"):
+            yield from found
+
+    @functools.cached_property
+    def _networks(self) -> SimpleQueue[Model]:
+        """A network for each worker: its parameters are exchanged for a client's during a step."""
+        made = SimpleQueue[Model]()
+        for _ in range(self.workers):
+            made.put(copy.deepcopy(self.model))
+        return made
 
     def _next(self, epochs: Epochs) -> tuple[int, Carry, Tensor] | None:
         """The next epoch, computed at this cohort's pace; what is done with it is not."""
@@ -262,16 +251,15 @@ class Cohort:
         self, algorithm: Algorithm, indices: Sequence[Tensor], streams: Sequence[Name], seed: int | Sequence[int]
     ) -> Plan:
         """The batches of these clients; made ahead of time, it is only handed out."""
-        key = (tuple(streams), seed if isinstance(seed, int) else tuple(seed), algorithm.epochs, algorithm.batch_size)
-        found = self.planned.pop(key, None)
+        found = self.planned.pop(_key(algorithm, streams, seed), None)
         return found or plan(self.data, indices, streams, seed, algorithm.epochs, algorithm.batch_size)
 
     def foresee(self, algorithm: Algorithm, indices: Sequence[Tensor], streams: Sequence[Name], seed: int) -> None:
-        """Make the plan of clients that are trained next, while the device is busy with others."""
-        if self.way == "graph" and self.chunk is None:
-            self.planned.clear()
-            made = plan(self.data, indices, streams, seed, algorithm.epochs, algorithm.batch_size)
-            self.planned[tuple(streams), seed, algorithm.epochs, algorithm.batch_size] = made
+        """Make the plan of clients that are trained next, all at once, while the device is busy with others."""
+        self.planned.clear()
+        largest = min(algorithm.batch_size, max(len(index) for index in indices))
+        if self.way == "graph" and (self.chunk or self.fitting.get(largest, 0)) >= len(indices):
+            self.planned[_key(algorithm, streams, seed)] = self.plan(algorithm, indices, streams, seed)
 
     def _settings(self, given: Mapping[str, float | Sequence[float]], count: int, params: Params) -> Params:
         """The settings as tensors [clients]."""
@@ -294,6 +282,11 @@ class Cohort:
         # again for what the kernels need. Too generous is mended by halving, too careful only costs launches.
         each = 6 * weights + 8 * batch_size * self._activations
         return max(1, int(budget // each))
+
+
+def _key(algorithm: Algorithm, streams: Sequence[Name], seed: int | Sequence[int]) -> Any:
+    """What a plan depends on, on the same data."""
+    return tuple(streams), seed if isinstance(seed, int) else tuple(seed), algorithm.epochs, algorithm.batch_size
 
 
 def _trained(algorithm: Algorithm, clients: list[int], done: tuple[int, Carry, Tensor]) -> Trained:

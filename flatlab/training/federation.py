@@ -123,18 +123,14 @@ class Federation:
         data: on the device to compute on.
         model: the network; gives the first weights.
         cohort: how clients are computed.
-        ranks: the processes that share the clients of a round, if there are several.
+
+    Attributes:
+        ranks: the processes that share the clients of a round, while there are several; see `train_shared`.
     """
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        data: FederatedDataset,
-        model: Model,
-        cohort: Cohort,
-        ranks: Ranks | None = None,
-    ) -> None:
-        self.experiment, self.data, self.model, self.cohort, self.ranks = experiment, data, model, cohort, ranks
+    def __init__(self, experiment: Experiment, data: FederatedDataset, model: Model, cohort: Cohort) -> None:
+        self.experiment, self.data, self.model, self.cohort = experiment, data, model, cohort
+        self.ranks: Ranks | None = None
         algorithm = experiment.algorithm
         trained = set(names(model, algorithm.train))
         shared = set() if algorithm.share == "none" else set(names(model, algorithm.share))
@@ -186,8 +182,7 @@ class Federation:
         """What `clients` are to do in the round after `state`."""
         experiment, algorithm = self.experiment, self.experiment.algorithm
         return Orders(
-            [self.holders[client] for client in clients],
-            [("train", state.round, client) for client in clients],
+            *self._batches(state.round, clients),
             experiment.seed,
             algorithm.rate(state.round, experiment.rounds),
             {name: value[clients] for name, value in state.personal.items()},
@@ -281,8 +276,11 @@ class Federation:
         """While the device is busy: draw the batches of the round after."""
         if round < self.experiment.rounds and self.ranks is None:
             clients = self.sample(round)
-            indices, streams = [self.holders[c] for c in clients], [("train", round, c) for c in clients]
-            self.cohort.foresee(self.experiment.algorithm, indices, streams, self.experiment.seed)
+            self.cohort.foresee(self.experiment.algorithm, *self._batches(round, clients), self.experiment.seed)
+
+    def _batches(self, round: int, clients: list[int]) -> tuple[list[Tensor], list[tuple[str | int, ...]]]:
+        """What these clients hold, and the streams that order it in a round."""
+        return [self.holders[client] for client in clients], [("train", round, client) for client in clients]
 
     def _server_epoch(self, round: int, params: Params) -> Params:
         algorithm, seed = self.experiment.algorithm, self.experiment.seed

@@ -30,9 +30,9 @@ class Ranks:
     """The processes of this run, through `torch.distributed`: NCCL between GPUs, gloo between CPUs."""
 
     def __init__(self) -> None:
-        self.local = int(os.environ.get("LOCAL_RANK", 0))
-        graphics = torch.cuda.device_count() > self.local
-        self.device = torch.device("cuda", self.local) if graphics else torch.device("cpu")
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        graphics = torch.cuda.device_count() > local
+        self.device = torch.device("cuda", local) if graphics else torch.device("cpu")
         if graphics:
             torch.cuda.set_device(self.device)
         dist.init_process_group("nccl" if graphics else "gloo", timeout=TIMEOUT)
@@ -70,14 +70,14 @@ class Ranks:
         Raises:
             RankLost: if another process is gone.
         """
-        packed = torch.frombuffer(
-            bytearray(save({k: v.cpu().contiguous() for k, v in tensors.items()})), dtype=torch.uint8
-        )
+        packed = b""
+        if self.rank == 0:
+            packed = save({k: v.cpu().contiguous() for k, v in tensors.items()})
         size = torch.tensor([len(packed)], device=self.device)
         self._call(dist.broadcast, size, 0)
-        content = (
-            packed.to(self.device) if self.rank == 0 else torch.empty(int(size), dtype=torch.uint8, device=self.device)
-        )
+        content = torch.empty(int(size), dtype=torch.uint8, device=self.device)
+        if self.rank == 0:
+            content.copy_(torch.frombuffer(bytearray(packed), dtype=torch.uint8))
         self._call(dist.broadcast, content, 0)
         return {k: v.to(self.device) for k, v in load(content.cpu().numpy().tobytes()).items()}
 

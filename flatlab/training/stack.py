@@ -18,12 +18,13 @@ from ..algorithms import Algorithm, Carry, Params
 from ..data import FederatedDataset, prepare
 from ..models import Model
 from .batches import Batch, Plan, batches
-from .loop import Epochs
+from .loop import Epochs, Work
 from .objective import loss
 
 log = logging.getLogger("flatlab")
 
 WARM_UPS = 2  # steps before the recording: libraries choose kernels and take workspace in the first ones
+Arrays = dict[str, tuple[np.ndarray, torch.dtype]]  # [clients, epochs, steps, ...], and as what a step takes them
 Step = Callable[[Carry, Params, Params, Batch], tuple[Carry, Tensor]]
 
 
@@ -56,14 +57,14 @@ def stacked_step(model: Model, algorithm: Algorithm) -> Step:
     return step
 
 
-def eager(step: Step, data: FederatedDataset, carry: Carry, frozen: Params, settings: Params, drawn: Plan) -> Epochs:
+def eager(step: Step, data: FederatedDataset, carry: Carry, work: Work) -> Epochs:
     """After each epoch: its number from 1, the carry, and each client's mean loss so far."""
     total: Tensor | float = 0.0
     seen: Tensor | float = 0.0
-    for epoch in range(drawn.epochs):
-        for batch in batches(data, drawn, epoch):
+    for epoch in range(work.drawn.epochs):
+        for batch in batches(data, work.drawn, epoch):
             samples = batch.labels.shape[-1] if batch.weight is None else batch.weight.sum(-1)
-            carry, value = step(carry, frozen, settings, batch)
+            carry, value = step(carry, work.frozen, work.settings, batch)
             total, seen = total + value.detach() * samples, seen + samples
         yield epoch + 1, carry, torch.as_tensor(total / seen)
 
@@ -74,46 +75,38 @@ class Recorded:
     Args:
         step: from `stacked_step`.
         data: on the device to compute on.
-        carry, frozen, settings, drawn: examples of what `epochs` will be given; only their shapes matter.
-        capacity: steps of an epoch to make room for, at least those of `drawn`.
+        carry, work: examples of what `epochs` will be given; only their shapes matter.
+        capacity: steps of an epoch to make room for, at least those of `work`.
     """
 
-    def __init__(
-        self,
-        step: Step,
-        data: FederatedDataset,
-        carry: Carry,
-        frozen: Params,
-        settings: Params,
-        drawn: Plan,
-        capacity: int,
-    ) -> None:
+    def __init__(self, step: Step, data: FederatedDataset, carry: Carry, work: Work, capacity: int) -> None:
         self.step, self.data = step, data
         self.device = data.images.device
-        clients, _, steps, self.size = drawn.index.shape
+        clients, _, steps, self.size = work.drawn.index.shape
         self.capacity = max(steps, capacity)
-        self.tail = tail(drawn)
+        self.tail = tail(work.drawn)
         self.carry = Carry(*({name: value.clone() for name, value in part.items()} for part in carry))
-        self.frozen = {name: value.clone() for name, value in frozen.items()}
-        self.settings = {name: value.clone() for name, value in settings.items()}
+        self.frozen = {name: value.clone() for name, value in work.frozen.items()}
+        self.settings = {name: value.clone() for name, value in work.settings.items()}
         self.mean, self.std = (torch.tensor(value, device=self.device) for value in (data.mean, data.std))
         self.plan = {
             name: torch.zeros((clients, self.capacity, *value.shape[3:]), dtype=kind, device=self.device)
-            for name, (value, kind) in _arrays(drawn).items()
+            for name, (value, kind) in _arrays(work.drawn).items()
         }
         self.at = torch.zeros(1, dtype=torch.int64, device=self.device)
-        self.total, self.seen = (torch.zeros_like(settings["lr"]) for _ in range(2))
+        self.total, self.seen = (torch.zeros_like(self.settings["lr"]) for _ in range(2))
         self._replay: dict[int, Callable[[], object]] = {}
 
-    def epochs(self, carry: Carry, frozen: Params, settings: Params, drawn: Plan) -> Epochs:
+    def epochs(self, carry: Carry, work: Work) -> Epochs:
         """As `eager`."""
-        for mine, given in zip((*self.carry, self.frozen, self.settings), (*carry, frozen, settings), strict=True):
-            _refill(mine, given)
+        fixed, given = (*self.carry, self.frozen, self.settings), (*carry, work.frozen, work.settings)
+        for mine, new in zip(fixed, given, strict=True):
+            _refill(mine, new)
         self.total.zero_()
         self.seen.zero_()
-        for epoch in range(drawn.epochs):
-            self._load(drawn, epoch)
-            steps = drawn.index.shape[2]
+        arrays, steps = _arrays(work.drawn), work.drawn.index.shape[2]
+        for epoch in range(work.drawn.epochs):
+            self._load(arrays, epoch, steps)
             for _ in range(steps - bool(self.tail)):
                 self._run(self.size)
             if self.tail:
@@ -121,10 +114,9 @@ class Recorded:
             params, velocity = ({k: v.clone() for k, v in part.items()} for part in self.carry[:2])
             yield epoch + 1, Carry(params, velocity, self.carry.anchor), self.total / self.seen
 
-    def _load(self, drawn: Plan, epoch: int) -> None:
-        steps = drawn.index.shape[2]
+    def _load(self, arrays: Arrays, epoch: int, steps: int) -> None:
         self.at.zero_()
-        for name, (value, kind) in _arrays(drawn).items():
+        for name, (value, kind) in arrays.items():
             told = torch.from_numpy(np.ascontiguousarray(value[:, epoch])).to(kind)
             if self.device.type == "cuda":
                 told = told.pin_memory()
@@ -200,22 +192,21 @@ class Recordings:
         step: Step,
         data: FederatedDataset,
         carry: Carry,
-        frozen: Params,
-        settings: Params,
-        drawn: Plan,
+        work: Work,
         modes: tuple[Any, ...],
     ) -> Epochs:
         """As `eager`; a step of the same shape and algorithm under the same `modes` is recorded once."""
+        drawn = work.drawn
         capacity = -(-max(len(index) for index in data.train) // drawn.index.shape[3])
         shape = tuple((name, value[:, :, 0].shape[2:]) for name, (value, _) in _arrays(drawn).items())
-        key = (algorithm, tuple(carry.params), len(drawn.index), shape, tail(drawn), tuple(settings), modes)
+        key = (algorithm, tuple(carry.params), len(drawn.index), shape, tail(drawn), tuple(work.settings), modes)
         found = self._known.pop(key, None)
         if found is None or found.capacity < drawn.index.shape[2]:
-            found = Recorded(step, data, carry, frozen, settings, drawn, capacity)
+            found = Recorded(step, data, carry, work, capacity)
         self._known[key] = found
         while len(self._known) > self.KEPT:
             self._known.pop(next(iter(self._known)))
-        return found.epochs(carry, frozen, settings, drawn)
+        return found.epochs(carry, work)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -244,9 +235,9 @@ def _equal(drawn: Plan) -> bool:
     return bool((counts == counts[0]).all())
 
 
-def _arrays(drawn: Plan) -> dict[str, tuple[np.ndarray, torch.dtype]]:
+def _arrays(drawn: Plan) -> Arrays:
     """What a step needs of a plan; the weights only if some client's places are padded when another's are not."""
-    found: dict[str, tuple[np.ndarray, torch.dtype]] = {"index": (drawn.index, torch.int64)}
+    found: Arrays = {"index": (drawn.index, torch.int64)}
     if not _equal(drawn):
         found["weight"] = (drawn.weight, torch.float32)
     if drawn.partner is not None and drawn.share is not None:

@@ -75,7 +75,7 @@ def sweep(
         together: train runs of one shape (seeds, learning rates, rho, partitions of the same images) as one batch, with
             the same results; None: where a GPU does the work, on which they then cost little more than one.
         progress: show one view of all runs; or a function called with the rounds done and their number.
-        options: of `Run`: device, engine, chunk, channels_last, checkpoint_every.
+        options: of `Run`: device, engine, chunk, channels_last, precision, checkpoint_every.
 
     Returns:
         The finished runs, in the order of `experiments`.
@@ -91,9 +91,10 @@ def sweep(
     wanted = [experiment.replace(data=one.spec) for experiment, one in zip(experiments, data, strict=True)]
     todo = {experiment.id: experiment for experiment in wanted}
     store, root = Path(store).resolve(), Path(root).resolve()
-    graphics = _graphics(options.get("device", "auto"))
+    device = options.get("device", "auto")
+    graphics = _graphics(device)
     pool = Pool(executor, workers or graphics or os.cpu_count() or 1, graphics)
-    side_by_side = pick_device(options.get("device", "auto")).type == "cuda" if together is None else together
+    side_by_side = pick_device(device).type == "cuda" if together is None else together
     watch = counter(Standing(store, list(todo.values())), progress)
     errors = _work(todo, pool, side_by_side, (str(store), str(root), options), watch)
     if errors:

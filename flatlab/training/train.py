@@ -43,7 +43,7 @@ def train(
         evaluation: what is scored, and when.
         progress: show a bar (terminal, notebook) or log lines (elsewhere).
         wait: seconds to wait if another process trains the same run.
-        options: of `Run`: store, device, engine, chunk, channels_last, checkpoint_every, root.
+        options: of `Run`: store, device, engine, chunk, channels_last, precision, checkpoint_every, root.
 
     Raises:
         SettingError: for each setting that is wrong, before any work starts.
