@@ -21,7 +21,7 @@ demo: setup  ## train three methods on real digits, print a table, write a figur
 	$(BIN)/flatlab demo
 
 test: setup  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
 
 test-gpu: setup  ## run the tests of computation on a CUDA machine
 	FLATLAB_REQUIRE_CUDA=1 $(BIN)/python -m pytest -m "not browser" tests

@@ -134,6 +134,12 @@ class FederatedDataset:
         return len(self.train)
 
     @cached_property
+    def scale(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, float32 [C], on the device of the images."""
+        mean, std = (torch.tensor(value, device=self.images.device) for value in (self.mean, self.std))
+        return mean, std
+
+    @cached_property
     def fingerprint(self) -> str:
         """Stands for images, labels and who holds them; the same on every device."""
         held = indices_digest(_arrays(self.train), _arrays(self.test))
@@ -177,7 +183,7 @@ class FederatedDataset:
         if limit is not None and limit < len(index):
             chosen = stream(seed, "samples", which).choice(len(index), limit, replace=False)
             index = index[torch.from_numpy(np.sort(chosen)).to(index.device)]
-        return prepare(self.images[index], self.mean, self.std), self.labels[index]
+        return prepare(self.images[index], *self.scale), self.labels[index]
 
     def class_counts(self, which: Literal["train", "test"] = "train") -> np.ndarray:
         """Images of each class that each client holds, int [clients, classes]."""

@@ -7,7 +7,7 @@ classes, so never compare it with accuracy through a head.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,14 +16,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
+from torch.nn.utils.rnn import pad_sequence
 
 from ..algorithms import Params
 from ..data import prepare
 from ..declare import SettingError
+from ..models import sample_weight
 from ..results import Result
 from ..streams import stream
-from ..training import Run
+from ..training import Run, State
+from ..training.evaluate import CUT, side_by_side
 from .finetune import as_runs, run_round
+
+AT_ONCE = 2**13  # samples in a forward pass, where clients are computed as one batch
+Held = tuple[Tensor, dict[str, Tensor]]  # a client's samples, and how each is augmented
 
 
 @dataclass(frozen=True)
@@ -71,30 +77,28 @@ def headless(
         raise SettingError(f"batch_size = {batch_size}: must be at least 1")
     rows = []
     for run in as_runs(runs):
-        state = run.state(run_round(run, round))
+        data, state = run.data, run.state(run_round(run, round))
+        train = [_train_set(run, client, templates) for client in range(data.clients)]
+        test: list[Held] = [(part, {}) for part in data.test]
         whole = run.experiment.evaluation.bn_eval == "client"
         sums, counts = [], []
-        for client in range(run.data.clients):
-            params = _body(run, state.served, state.personal, client)
-            features, labels = _train_features(run, params, client, templates, batch_size)
-            onehot = F.one_hot(labels, run.data.classes).to(features.dtype)
+        for (index, _), features in zip(train, _features(run, state, train, batch_size), strict=True):
+            onehot = F.one_hot(data.labels[index], data.classes).to(features.dtype)
             sums.append(onehot.T @ features)
             counts.append(onehot.sum(0))
         pooled, held = torch.stack(sums).sum(0), torch.stack(counts).sum(0)
-        for client in range(run.data.clients):
+        for client, features in enumerate(_features(run, state, test, None if whole else CUT)):
             mine = counts[client] > 0
             means = sums[client] / counts[client].clamp(min=1)[:, None]
             known = mine
             if classes == "all":
                 means = torch.where(mine[:, None], means, pooled / held.clamp(min=1)[:, None])
                 known = held > 0
-            params = _body(run, state.served, state.personal, client)
-            test, accuracy = run.data.test[client], float("nan")
-            if len(test):
-                found = nearest(_features(run, params, test, len(test) if whole else 128), means, known, metric)
-                accuracy = float((found == run.data.labels[test]).float().mean())
+            labels, accuracy = data.labels[data.test[client]], float("nan")
+            if len(labels):
+                accuracy = float((nearest(features, means, known, metric) == labels).float().mean())
             rows.append({"run": run.id, "name": run.name, "seed": run.experiment.seed, "client": client})
-            rows[-1] |= {"accuracy": accuracy, "samples": len(test)}
+            rows[-1] |= {"accuracy": accuracy, "samples": len(labels)}
     about = {"classes": classes, "metric": metric, "templates": templates, "batch_size": batch_size, "round": round}
     return Headless(pd.DataFrame(rows), about)
 
@@ -108,28 +112,52 @@ def nearest(features: Tensor, templates: Tensor, known: Tensor, metric: str) -> 
     return distance.masked_fill(~known, float("inf")).argmin(1)
 
 
-def _body(run: Run, served: Params, personal: Params, client: int) -> Params:
-    params = served | {name: value[client] for name, value in personal.items()}
-    return {name.removeprefix("body."): value for name, value in params.items() if name.startswith("body.")}
-
-
-def _train_features(run: Run, body: Params, client: int, templates: str, batch_size: int) -> tuple[Tensor, Tensor]:
-    data, index = run.data, run.data.train[client]
+def _train_set(run: Run, client: int, templates: str) -> Held:
+    index = run.data.train[client]
     rng = stream(run.experiment.seed, "templates", client)
     if templates == "clean":
-        index = index[torch.from_numpy(rng.permutation(len(index))).to(index.device)]
-        return _features(run, body, index, batch_size), data.labels[index]
-    index = index[data.labels[index].argsort(stable=True)]
-    draws = {k: torch.from_numpy(v).to(index.device) for k, v in data.augmentation.draw(rng, len(index)).items()}
-    return _features(run, body, index, batch_size, draws), data.labels[index]
+        return index[torch.from_numpy(rng.permutation(len(index))).to(index.device)], {}
+    drawn = run.data.augmentation.draw(rng, len(index))
+    draws = {key: torch.from_numpy(value).to(index.device) for key, value in drawn.items()}
+    return index[run.data.labels[index].argsort(stable=True)], draws
 
 
-def _features(run: Run, body: Params, index: Tensor, batch_size: int, draws: dict[str, Tensor] | None = None) -> Tensor:
-    data, found = run.data, []
+def _features(run: Run, state: State, held: Sequence[Held], size: int | None) -> list[Tensor]:
+    """The features [samples, d] of what each client holds, computed in batches of `size`, or of all that it holds."""
+    data, body = run.data, run.cohort.model.body
+    shared = _of_body(state.served)
+    lots: list[Tensor] = []
+    draws: list[dict[str, Tensor]] = []
+    owner: list[int] = []
+    for client, (index, drawn) in enumerate(held):
+        places = torch.arange(len(index), device=index.device)
+        for part in places.split(size or max(1, len(index))):
+            lots.append(index[part])
+            draws.append({key: value[part] for key, value in drawn.items()})
+            owner.append(client)
+
+    def one(mine: Params, images: Tensor, weight: Tensor | None) -> Tensor:
+        with sample_weight(weight):
+            return functional_call(body, {**shared, **mine}, (images,))
+
+    whose = torch.tensor(owner, device=data.images.device)
+    found: list[list[Tensor]] = [[] for _ in held]
     with torch.no_grad():
-        for start in range(0, len(index), batch_size):
-            part = slice(start, start + batch_size)
-            own = {key: value[part] for key, value in (draws or {}).items()}
-            images = prepare(data.images[index[part]], data.mean, data.std, own, data.augmentation)
-            found.append(functional_call(run.cohort.model.body, body, (images,)))
-    return torch.cat(found)
+        for here, index, weight in side_by_side(lots, AT_ONCE if run.cohort.batched else 1):
+            mine = {name: value[whose[here]] for name, value in _of_body(state.personal).items()}
+            drawn = {
+                key: pad_sequence([lot[key] for lot in draws[here]], batch_first=True).flatten() for key in draws[0]
+            }
+            flat = prepare(data.images[index.flatten()], *data.scale, drawn, data.augmentation)
+            images = flat.reshape(*index.shape, *flat.shape[1:])
+            if run.cohort.batched:
+                features = torch.func.vmap(one)(mine, images, weight)
+            else:
+                features = one({name: value[0] for name, value in mine.items()}, images[0], None)[None]
+            for row, lot, client in zip(features, lots[here], owner[here], strict=True):
+                found[client].append(row[: len(lot)])
+    return [torch.cat(parts) for parts in found]
+
+
+def _of_body(params: Params) -> Params:
+    return {name.removeprefix("body."): value for name, value in params.items() if name.startswith("body.")}

@@ -103,7 +103,7 @@ def batches(data: FederatedDataset, plan: Plan, epoch: int) -> Iterator[Batch]:
         part = (slice(None), epoch, slice(start, start + span))
         index = torch.from_numpy(plan.index[part]).to(device)
         draws = {key: torch.from_numpy(value[part]).reshape(-1).to(device) for key, value in plan.draws.items()}
-        flat = prepare(data.images[index.reshape(-1)], data.mean, data.std, draws, data.augmentation)
+        flat = prepare(data.images[index.reshape(-1)], *data.scale, draws, data.augmentation)
         images = flat.reshape(*index.shape, *flat.shape[1:])
         labels = data.labels[index]
         for s in range(index.shape[1]):

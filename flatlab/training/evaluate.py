@@ -8,7 +8,7 @@ protocol (FedBABU's official code does the same; the result is transductive). A 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -21,6 +21,8 @@ from ..declare import Declared, setting
 from ..models import Model
 from ..streams import stream
 from .objective import logits
+
+CUT = 128  # samples of a client's test set in a batch under "batch128"
 
 
 class Evaluation(Declared):
@@ -64,7 +66,7 @@ def score(
     right: Tensor | int = 0
     with torch.no_grad():
         for part in index.split(batch_size):
-            images, labels = prepare(data.images[part], data.mean, data.std, {}, data.augmentation), data.labels[part]
+            images, labels = prepare(data.images[part], *data.scale), data.labels[part]
             outputs = logits(model, params, images.contiguous(memory_format=layout))
             lost = lost + F.cross_entropy(outputs, labels, reduction="sum").double()
             right = right + (outputs.argmax(1) == labels).sum()
@@ -94,41 +96,68 @@ def score_clients(
 
     Returns losses and accuracies [clients]; nan for a client without test samples.
     """
-    if batched and bn_eval == "client":
-        return _score_stacked(model, params, data, clients, own or {}, budget)
+    if batched:
+        return _score_stacked(model, params, data, clients, bn_eval, own or {}, budget)
     found = []
     for row, client in enumerate(clients):
         mine = {name: value[row] for name, value in (own or {}).items()}
         index = data.test[client]
-        size = 128 if bn_eval == "batch128" else max(1, len(index))
+        size = CUT if bn_eval == "batch128" else max(1, len(index))
         found.append(score(model, {**params, **mine}, data, index, size, channels_last))
     return Score(*(torch.stack([value.cpu().double() for value in column]) for column in zip(*found, strict=True)))
 
 
 def _score_stacked(
-    model: Model, params: Params, data: FederatedDataset, clients: Sequence[int], own: Params, budget: int
+    model: Model,
+    params: Params,
+    data: FederatedDataset,
+    clients: Sequence[int],
+    bn_eval: str,
+    own: Params,
+    budget: int,
 ) -> Score:
-    """Many clients in one batch; sets of different sizes are padded, and padding does not enter the statistics."""
+    """Many clients in one batch."""
     shared = {name: value for name, value in params.items() if name not in own}
+    tests = [data.test[client] for client in clients]
+    cut = [part for test in tests for part in (test.split(CUT) if bn_eval == "batch128" else [test])]
+    owner = [row for row, test in enumerate(tests) for _ in (test.split(CUT) if bn_eval == "batch128" else [test])]
 
     def one(mine: Params, images: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         outputs = logits(model, {**shared, **mine}, images, weight)
         kept = weight > 0
         each = F.cross_entropy(outputs, labels, reduction="none")
         lost = torch.where(kept, each, torch.zeros_like(each)).double().sum()
-        return lost / weight.sum(), ((outputs.argmax(1) == labels) & kept).sum() / weight.sum()
+        return lost, ((outputs.argmax(1) == labels) & kept).sum()
 
-    longest = max(1, max(len(data.test[client]) for client in clients))
-    size = max(1, budget // longest)
-    found = []
+    whose = torch.tensor(owner, device=data.images.device)
+    lost, right = (torch.zeros(len(tests), dtype=torch.float64, device=whose.device) for _ in range(2))
     with torch.no_grad():
-        for start in range(0, len(clients), size):
-            tests = [data.test[client] for client in clients[start : start + size]]
-            index = torch.nn.utils.rnn.pad_sequence(tests, batch_first=True)
-            counts = torch.tensor([len(test) for test in tests], device=index.device)
-            weight = (torch.arange(index.shape[1], device=index.device) < counts[:, None]).float()
-            flat = prepare(data.images[index.reshape(-1)], data.mean, data.std, {}, data.augmentation)
-            mine = {name: value[start : start + size] for name, value in own.items()}
+        for here, index, weight in side_by_side(cut, budget):
+            rows = whose[here]
+            mine = {name: value[rows] for name, value in own.items()}
+            flat = prepare(data.images[index.reshape(-1)], *data.scale)
             images = flat.reshape(*index.shape, *flat.shape[1:])
-            found.append(torch.func.vmap(one)(mine, images, data.labels[index], weight))
-    return Score(*(torch.cat([value.cpu().double() for value in column]) for column in zip(*found, strict=True)))
+            losses, hits = torch.func.vmap(one)(mine, images, data.labels[index], weight)
+            lost.index_add_(0, rows, losses)
+            right.index_add_(0, rows, hits.double())
+    counts = torch.tensor([len(test) for test in tests], device=whose.device)
+    return Score((lost / counts).cpu(), (right / counts).cpu())
+
+
+def side_by_side(lots: Sequence[Tensor], budget: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Lots of samples as rectangles for `vmap`, some lots at a time.
+
+    Args:
+        lots: indices of each lot's samples.
+        budget: samples at a time, if a lot is not larger.
+
+    Yields:
+        Which lots; their indices [lots, longest]; and weights, 1 for a sample and 0 for a place that only fills up.
+    """
+    longest = max(1, max(len(lot) for lot in lots))
+    size = max(1, budget // longest)
+    for start in range(0, len(lots), size):
+        here = slice(start, start + size)
+        index = torch.nn.utils.rnn.pad_sequence(list(lots[here]), batch_first=True)
+        counts = torch.tensor([len(lot) for lot in lots[here]], device=index.device)
+        yield here, index, (torch.arange(index.shape[1], device=index.device) < counts[:, None]).float()

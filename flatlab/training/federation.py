@@ -138,7 +138,8 @@ class Federation:
         self.kept = trained - shared
         if not trained:
             raise SettingError(f"algorithm.train = {algorithm.train!r}: this model has no parameters there")
-        self.holders = (torch.cat(data.train),) if algorithm.pooled else data.train
+        held = tuple(part.cpu() for part in data.train)  # batches are drawn there; asking a busy GPU would wait for it
+        self.holders = (torch.cat(held),) if algorithm.pooled else held
 
     def start(self, params: Params | None = None) -> State:
         """The state before the first round: the model's own weights unless `params` are given."""
@@ -286,10 +287,10 @@ class Federation:
         algorithm, seed = self.experiment.algorithm, self.experiment.seed
         held = algorithm.server_data
         assert held is not None
-        pool = torch.cat(self.data.train)
+        pool = torch.cat(self.holders)
         size = max(1, int(held.share * len(pool)))
         chosen = stream(seed, "server data").choice(len(pool), size, replace=False)
-        index = pool[torch.from_numpy(chosen).to(pool.device)]
+        index = pool[torch.from_numpy(chosen)]
         plain = algorithm.replace(epochs=1, mu=0.0)
         lr = algorithm.rate(round, self.experiment.rounds)
         trained = next(

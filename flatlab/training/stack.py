@@ -88,7 +88,7 @@ class Recorded:
         self.carry = Carry(*({name: value.clone() for name, value in part.items()} for part in carry))
         self.frozen = {name: value.clone() for name, value in work.frozen.items()}
         self.settings = {name: value.clone() for name, value in work.settings.items()}
-        self.mean, self.std = (torch.tensor(value, device=self.device) for value in (data.mean, data.std))
+        self.scale = data.scale  # made here: a graph cannot copy from the host
         self.plan = {
             name: torch.zeros((clients, self.capacity, *value.shape[3:]), dtype=kind, device=self.device)
             for name, (value, kind) in _arrays(work.drawn).items()
@@ -161,7 +161,7 @@ class Recorded:
         index = now.pop("index")[:, :kept]
         partner, share, weight = (now.pop(name, None) for name in ("partner", "share", "weight"))
         draws = {name: value[:, :kept].reshape(-1) for name, value in now.items()}
-        flat = prepare(self.data.images[index.reshape(-1)], self.mean, self.std, draws, self.data.augmentation)
+        flat = prepare(self.data.images[index.reshape(-1)], *self.scale, draws, self.data.augmentation)
         batch = Batch(
             flat.reshape(*index.shape, *flat.shape[1:]),
             self.data.labels[index],

@@ -1,11 +1,15 @@
 """Fine-tuning curves and headless accuracy against plain loops, and the traps that others fell into."""
 
+import dataclasses
+import sys
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 import flatlab as fl
+from flatlab.training import score_clients
 from flatlab.training.batches import plan
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
@@ -240,3 +244,48 @@ def test_one_run_at_two_rounds_is_compared_at_each(runs):
     table = fl.compare(both, fl.personalize(both, epochs=1, lr=0.01)).frame
     assert table["round"].tolist() == [4, 1]
     assert table["initial"][0] != table["initial"][1]
+
+
+@pytest.mark.parametrize("protocol", ["client", "batch128"])
+@pytest.mark.parametrize("algorithm", [fl.FedBABU(lr=0.1), fl.LocalOnly(lr=0.1)], ids=["one body", "own bodies"])
+def test_scores_of_all_clients_as_one_batch_equal_one_after_another(algorithm, protocol, digits, tmp_path, monkeypatch):
+    without = dataclasses.replace(digits, test=(digits.test[0][:0], *digits.test[1:]))
+    run = fl.train(
+        algorithm,
+        without,
+        fl.ModelSpec(name="cnn4", width=0.25),
+        1,
+        evaluation=fl.Evaluation(bn_eval=protocol),
+        store=tmp_path,
+        progress=False,
+        device="cpu",
+    )
+    monkeypatch.setattr("flatlab.training.evaluate.CUT", 16)
+    templates = sys.modules["flatlab.personalization.headless"]  # the package has a function of that name
+    monkeypatch.setattr(templates, "CUT", 16)
+    monkeypatch.setattr(templates, "AT_ONCE", 64)  # so that several batches are needed
+    found = {}
+    for engine in ("loop", "batch"):
+        run = fl.Run.open(run.directory, without, engine=engine)
+        assert run.cohort.batched == (engine == "batch")
+        state = run.state()
+        scores = score_clients(
+            run.cohort.model,
+            state.served,
+            run.data,
+            range(10),
+            protocol,
+            state.personal,
+            batched=run.cohort.batched,
+            budget=64,
+        )
+        kinds = [fl.headless(run, templates=kind, batch_size=8).frame["accuracy"] for kind in ("clean", "official")]
+        found[engine] = (scores, *kinds)
+    one, all = found["loop"], found["batch"]
+    assert torch.isnan(all[0].loss[0]) and torch.isnan(all[0].accuracy[0])
+    assert torch.allclose(one[0].loss, all[0].loss, rtol=1e-4, equal_nan=True)
+    samples = torch.tensor([max(1, len(test)) for test in without.test])
+    # A near tie may fall either way by rounding: allow one sample of a client.
+    assert ((one[0].accuracy - all[0].accuracy).nan_to_num().abs() <= 1 / samples + 1e-9).all()
+    for first, second in zip(one[1:], all[1:], strict=True):
+        assert np.isnan(second[0]) and np.nanmax(abs(first - second) * samples.numpy()) <= 1 + 1e-9
