@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import flatlab as fl
-from flatlab.data import FederatedDataset, Source, prepare
+from flatlab.data import FederatedDataset, Source
 from flatlab.training.batches import plan
 
 
@@ -61,7 +61,7 @@ def bare(run: fl.Run, round: int, device: torch.device) -> Callable[[], float]:
         kept = drawn.weight[c, e, s] > 0
         index = torch.from_numpy(drawn.index[c, e, s][kept]).to(device)
         draws = {key: torch.from_numpy(value[c, e, s][kept]).to(device) for key, value in drawn.draws.items()}
-        images = prepare(data.images[index], *data.scale, draws, data.augmentation)
+        images = data.prepared(index, draws)
         if kept.any():
             ready.append((images.contiguous(memory_format=layout), data.labels[index]))
     model = run.model().to(memory_format=layout)  # type: ignore[call-overload]

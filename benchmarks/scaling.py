@@ -2,10 +2,10 @@
 
     python benchmarks/scaling.py [--device cpu] [--data data] [--rounds 1000] [--out benchmarks/results]
 
-`outside` is the share of a round (the whole of `Run.step`, without evaluation) that is not spent in the clients' steps:
-forward, backward, update. Where clients are trained side by side it is the share of all their threads' time, so it
-holds what a core waits at the end for the other's last client. On CUDA a step only starts work, so there `outside` is
-left out and seconds say it all.
+`outside` is the share of a round's computing time (the whole of `Run.step`, without evaluation, on all cores) that is
+not spent in the clients' steps: forward, backward, update. `idle` is the share of the cores' time in which there was
+nothing to do, above all while the other core trained the last client. On CUDA a step only starts work, so there both
+are left out and seconds say it all; so they are where torch shares a client's layers among the cores.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import flatlab as fl
 from flatlab.algorithms import Carry
 from flatlab.data import FederatedDataset
 
-IN_STEPS = [0.0]  # seconds
+IN_STEPS = [0.0]  # seconds of computing, by all threads
 
 
 class Timed(fl.FedAvg):
@@ -38,16 +38,16 @@ class Timed(fl.FedAvg):
 
     def step(self, carry: Carry, gradient: Callable[..., Any], lr: float | Tensor) -> tuple[Carry, Tensor]:
         """As FedAvg's."""
-        start = time.perf_counter()
+        start = time.thread_time()
         done = super().step(carry, gradient, lr)
-        IN_STEPS[0] += time.perf_counter() - start
+        IN_STEPS[0] += time.thread_time() - start
         return done
 
 
 def measured(
     data: FederatedDataset, cohort: int, model: fl.ModelSpec, device: str, rounds: int = 5, epochs: int = 1
 ) -> dict[str, Any]:
-    """Median seconds of a round and the share outside the steps, after a round to warm up."""
+    """Medians of a round's seconds and shares, after a round to warm up."""
     with tempfile.TemporaryDirectory() as store:
         experiment = fl.Experiment(
             data=data.spec,
@@ -59,17 +59,19 @@ def measured(
         )
         run = fl.Run(experiment, data, store=store, device=device)
         run.step()
-        seconds, outside = [], []
+        cores, alone = run.cohort.workers, run.cohort.workers > 1 or run.cohort.threads == 1
+        seconds, outside, idle = [], [], []
         for _ in range(rounds):
             IN_STEPS[0] = 0.0
-            start = time.perf_counter()
+            start, computed = time.perf_counter(), time.process_time()
             run.step()
             seconds.append(time.perf_counter() - start)
-            outside.append(1 - IN_STEPS[0] / seconds[-1] / run.cohort.workers)
+            computed = time.process_time() - computed
+            outside.append(1 - IN_STEPS[0] / computed)
+            idle.append(1 - computed / seconds[-1] / cores)
         row: dict[str, Any] = {"seconds": statistics.median(seconds)}
-        if run.device.type == "cpu":
-            row["outside"] = statistics.median(outside)
-            row["workers"] = run.cohort.workers
+        if run.device.type == "cpu" and alone:
+            row |= {"outside": statistics.median(outside), "idle": statistics.median(idle), "cores": cores}
         return row | {"peak MiB": memory(run.device)}
 
 

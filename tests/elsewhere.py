@@ -91,6 +91,7 @@ def moved(data):
     made = copy.copy(data)
     for name in ("images", "labels", "holdout"):
         object.__setattr__(made, name, getattr(data, name).to(DEVICE))
+    object.__setattr__(made, "scale", tuple(part.to(DEVICE) for part in data.scale))
     for name in ("train", "test"):
         object.__setattr__(made, name, tuple(part.to(DEVICE) for part in getattr(data, name)))
     return made

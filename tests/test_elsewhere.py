@@ -8,7 +8,6 @@ import torch
 from elsewhere import DEVICE, elsewhere, moved
 
 import flatlab as fl
-from flatlab.data import prepare
 from flatlab.geometry.sharpness import MEASURES
 from flatlab.models import build
 from flatlab.training import Cohort, score_clients, score_holdout
@@ -138,7 +137,6 @@ def test_scoring_waits_as_often_for_many_batches_as_for_few(monkeypatch):
     with elsewhere(monkeypatch) as watch:
         there, model, waits = moved(data), network(data).to(DEVICE), []
         params = {name: value.detach() for name, value in model.named_parameters()}
-        prepare(there.images[:1], *there.scale)
         for batch_size in (16, 200):
             watch.clear()
             score_holdout(model, params, there, batch_size)

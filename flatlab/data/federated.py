@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -93,8 +93,11 @@ class FederatedDataset:
     origin: str = field(repr=False)  # fingerprint of images, labels and groups
     names: tuple[str, ...] = field(default=(), repr=False)  # the natural group of each client
     unseen: dict[str, Tensor] = field(default_factory=dict, repr=False)  # test images of groups without train images
+    scale: tuple[Tensor, Tensor] = field(init=False, repr=False)  # mean and std, float32 [C], on the images' device
 
     def __post_init__(self) -> None:
+        mean, std = (torch.tensor(value, device=self.images.device) for value in (self.mean, self.std))
+        object.__setattr__(self, "scale", (mean, std))
         count, name = len(self.labels), f"FederatedDataset {self.spec.name}"
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or len(self.images) != count:
             raise SettingError(
@@ -134,12 +137,6 @@ class FederatedDataset:
         return len(self.train)
 
     @cached_property
-    def scale(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, float32 [C], on the device of the images."""
-        mean, std = (torch.tensor(value, device=self.images.device) for value in (self.mean, self.std))
-        return mean, std
-
-    @cached_property
     def fingerprint(self) -> str:
         """Stands for images, labels and who holds them; the same on every device."""
         held = indices_digest(_arrays(self.train), _arrays(self.test))
@@ -156,6 +153,19 @@ class FederatedDataset:
             holdout=self.holdout.to(device),
             unseen={name: part.to(device) for name, part in self.unseen.items()},
         )
+
+    def prepared(self, index: Tensor, draws: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Normalised images of any arrangement, float32 [*index.shape, C, H, W].
+
+        Args:
+            index: int64, on the device of the images.
+            draws: what the augmentation drew, as tensors with a number for each image; None: no augmentation.
+        """
+        # index_select: ten times as fast as images[index] on a CPU
+        chosen = self.images.index_select(0, index.reshape(-1))
+        flat_draws = {name: value.reshape(-1) for name, value in (draws or {}).items()}
+        flat = prepare(chosen, *self.scale, flat_draws, self.augmentation)
+        return flat.reshape(*index.shape, *flat.shape[1:])
 
     def samples(
         self,
@@ -183,7 +193,7 @@ class FederatedDataset:
         if limit is not None and limit < len(index):
             chosen = stream(seed, "samples", which).choice(len(index), limit, replace=False)
             index = index[torch.from_numpy(np.sort(chosen)).to(index.device)]
-        return prepare(self.images[index], *self.scale), self.labels[index]
+        return self.prepared(index), self.labels[index]
 
     def class_counts(self, which: Literal["train", "test"] = "train") -> np.ndarray:
         """Images of each class that each client holds, int [clients, classes]."""

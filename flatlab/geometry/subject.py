@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatlab.data.augment import prepare
 from flatlab.geometry.target import Loss, Target, cross_entropy
 from flatlab.streams import key
 
@@ -103,7 +102,7 @@ def choose_samples(
         raise ValueError(f"client = {client}: only data='train' or data='test' belong to a client")
     if isinstance(data, Tensor) and data.dim() == 1 and source is not None:
         index = data.to(source.labels.device)
-        return prepare(source.images[index], source.mean, source.std), source.labels[index], "given indices"
+        return source.prepared(index), source.labels[index], "given indices"
     if isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
         return data[0], data[1], "given samples"
     raise ValueError(

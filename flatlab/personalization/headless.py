@@ -19,7 +19,6 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pad_sequence
 
 from ..algorithms import Params
-from ..data import prepare
 from ..declare import SettingError
 from ..models import sample_weight
 from ..results import Result
@@ -145,11 +144,8 @@ def _features(run: Run, state: State, held: Sequence[Held], size: int | None) ->
     with torch.no_grad():
         for here, index, weight in side_by_side(lots, AT_ONCE if run.cohort.batched else 1):
             mine = {name: value[whose[here]] for name, value in _of_body(state.personal).items()}
-            drawn = {
-                key: pad_sequence([lot[key] for lot in draws[here]], batch_first=True).flatten() for key in draws[0]
-            }
-            flat = prepare(data.images[index.flatten()], *data.scale, drawn, data.augmentation)
-            images = flat.reshape(*index.shape, *flat.shape[1:])
+            drawn = {key: pad_sequence([lot[key] for lot in draws[here]], batch_first=True) for key in draws[0]}
+            images = data.prepared(index, drawn)
             if run.cohort.batched:
                 features = torch.func.vmap(one)(mine, images, weight)
             else:

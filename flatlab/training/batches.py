@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import FederatedDataset, prepare
+from ..data import FederatedDataset
 from ..streams import stream
 
 SAMPLES_AT_ONCE = 2048  # samples augmented together: large enough to hide the call, small enough for the cache
@@ -102,9 +102,8 @@ def batches(data: FederatedDataset, plan: Plan, epoch: int) -> Iterator[Batch]:
     for start in range(0, steps, span):
         part = (slice(None), epoch, slice(start, start + span))
         index = torch.from_numpy(plan.index[part]).to(device)
-        draws = {key: torch.from_numpy(value[part]).reshape(-1).to(device) for key, value in plan.draws.items()}
-        flat = prepare(data.images[index.reshape(-1)], *data.scale, draws, data.augmentation)
-        images = flat.reshape(*index.shape, *flat.shape[1:])
+        draws = {key: torch.from_numpy(value[part]).to(device) for key, value in plan.draws.items()}
+        images = data.prepared(index, draws)
         labels = data.labels[index]
         for s in range(index.shape[1]):
             weight = plan.weight[:, epoch, start + s]

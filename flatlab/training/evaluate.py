@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..algorithms import Params
-from ..data import FederatedDataset, prepare
+from ..data import FederatedDataset
 from ..declare import Declared, setting
 from ..models import Model
 from ..streams import stream
@@ -66,7 +66,7 @@ def score(
     right: Tensor | int = 0
     with torch.no_grad():
         for part in index.split(batch_size):
-            images, labels = prepare(data.images[part], *data.scale), data.labels[part]
+            images, labels = data.prepared(part), data.labels[part]
             outputs = logits(model, params, images.contiguous(memory_format=layout))
             lost = lost + F.cross_entropy(outputs, labels, reduction="sum").double()
             right = right + (outputs.argmax(1) == labels).sum()
@@ -135,9 +135,7 @@ def _score_stacked(
         for here, index, weight in side_by_side(cut, budget):
             rows = whose[here]
             mine = {name: value[rows] for name, value in own.items()}
-            flat = prepare(data.images[index.reshape(-1)], *data.scale)
-            images = flat.reshape(*index.shape, *flat.shape[1:])
-            losses, hits = torch.func.vmap(one)(mine, images, data.labels[index], weight)
+            losses, hits = torch.func.vmap(one)(mine, data.prepared(index), data.labels[index], weight)
             lost.index_add_(0, rows, losses)
             right.index_add_(0, rows, hits.double())
     counts = torch.tensor([len(test) for test in tests], device=whose.device)

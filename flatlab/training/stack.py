@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..algorithms import Algorithm, Carry, Params
-from ..data import FederatedDataset, prepare
+from ..data import FederatedDataset
 from ..models import Model
 from .batches import Batch, Plan, batches
 from .loop import Epochs, Work
@@ -88,7 +88,6 @@ class Recorded:
         self.carry = Carry(*({name: value.clone() for name, value in part.items()} for part in carry))
         self.frozen = {name: value.clone() for name, value in work.frozen.items()}
         self.settings = {name: value.clone() for name, value in work.settings.items()}
-        self.scale = data.scale  # made here: a graph cannot copy from the host
         self.plan = {
             name: torch.zeros((clients, self.capacity, *value.shape[3:]), dtype=kind, device=self.device)
             for name, (value, kind) in _arrays(work.drawn).items()
@@ -160,10 +159,9 @@ class Recorded:
         now = {name: value.index_select(1, self.at).squeeze(1) for name, value in self.plan.items()}
         index = now.pop("index")[:, :kept]
         partner, share, weight = (now.pop(name, None) for name in ("partner", "share", "weight"))
-        draws = {name: value[:, :kept].reshape(-1) for name, value in now.items()}
-        flat = prepare(self.data.images[index.reshape(-1)], *self.scale, draws, self.data.augmentation)
+        draws = {name: value[:, :kept] for name, value in now.items()}
         batch = Batch(
-            flat.reshape(*index.shape, *flat.shape[1:]),
+            self.data.prepared(index, draws),
             self.data.labels[index],
             weight,
             None if partner is None else partner[:, :kept],

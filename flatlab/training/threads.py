@@ -36,6 +36,7 @@ def side_by_side(
         finally:
             free.put(tool)
 
+    torch.set_num_threads(1)  # here too: what is done with a result is done while all cores are busy
     with ThreadPoolExecutor(tools, name, torch.set_num_threads, (1,)) as pool:
         waiting: deque[Future[Result]] = deque()
         try:

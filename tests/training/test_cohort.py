@@ -42,8 +42,7 @@ def doubled(model):
 
 @pytest.fixture
 def float64(monkeypatch):
-    for module in ("batches", "stack"):
-        monkeypatch.setattr(f"flatlab.training.{module}.prepare", lambda *a: prepare(*a).double())
+    monkeypatch.setattr("flatlab.data.federated.prepare", lambda *a: prepare(*a).double())
 
 
 def train(
