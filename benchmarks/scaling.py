@@ -130,6 +130,10 @@ def main() -> None:
             row = measured(data, 4, model, options.device, epochs=5)
             say(f"{model.name}, 4 of {clients} clients, 5 epochs", row)
         del data
+    whole_set = cifar(options.data, 100, 500)
+    for model in (cnn4, fl.ModelSpec(name="lenet")):
+        row = measured(whole_set, 4, model, options.device, rounds=3)
+        say(f"{model.name}, 4 of 100 clients of 500 images", row)
     for cohort in (1, 3, 10, 30, 100):
         say(f"cnn4, {cohort} of 100 clients", measured(small, cohort, cnn4, options.device, rounds=3))
     for width in (0.25, 0.5, 1.0, 2.0):

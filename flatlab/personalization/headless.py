@@ -24,7 +24,7 @@ from ..models import sample_weight
 from ..results import Result
 from ..streams import stream
 from ..training import Run, State
-from ..training.evaluate import CUT, side_by_side
+from ..training.evaluate import CUT, rectangles
 from .finetune import as_runs, run_round
 
 AT_ONCE = 2**13  # samples in a forward pass, where clients are computed as one batch
@@ -142,7 +142,7 @@ def _features(run: Run, state: State, held: Sequence[Held], size: int | None) ->
     whose = torch.tensor(owner, device=data.images.device)
     found: list[list[Tensor]] = [[] for _ in held]
     with torch.no_grad():
-        for here, index, weight in side_by_side(lots, AT_ONCE if run.cohort.batched else 1):
+        for here, index, weight in rectangles(lots, AT_ONCE if run.cohort.batched else 1):
             mine = {name: value[whose[here]] for name, value in _of_body(state.personal).items()}
             drawn = {key: pad_sequence([lot[key] for lot in draws[here]], batch_first=True) for key in draws[0]}
             images = data.prepared(index, drawn)

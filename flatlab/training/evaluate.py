@@ -119,8 +119,8 @@ def _score_stacked(
     """Many clients in one batch."""
     shared = {name: value for name, value in params.items() if name not in own}
     tests = [data.test[client] for client in clients]
-    cut = [part for test in tests for part in (test.split(CUT) if bn_eval == "batch128" else [test])]
-    owner = [row for row, test in enumerate(tests) for _ in (test.split(CUT) if bn_eval == "batch128" else [test])]
+    lots = [test.split(CUT) if bn_eval == "batch128" else (test,) for test in tests]
+    owner = torch.tensor([row for row, parts in enumerate(lots) for _ in parts])
 
     def one(mine: Params, images: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         outputs = logits(model, {**shared, **mine}, images, weight)
@@ -129,20 +129,22 @@ def _score_stacked(
         lost = torch.where(kept, each, torch.zeros_like(each)).double().sum()
         return lost, ((outputs.argmax(1) == labels) & kept).sum()
 
-    whose = torch.tensor(owner, device=data.images.device)
-    lost, right = (torch.zeros(len(tests), dtype=torch.float64, device=whose.device) for _ in range(2))
+    whose = owner.to(data.images.device)
+    found = []
     with torch.no_grad():
-        for here, index, weight in side_by_side(cut, budget):
-            rows = whose[here]
-            mine = {name: value[rows] for name, value in own.items()}
-            losses, hits = torch.func.vmap(one)(mine, data.prepared(index), data.labels[index], weight)
-            lost.index_add_(0, rows, losses)
-            right.index_add_(0, rows, hits.double())
-    counts = torch.tensor([len(test) for test in tests], device=whose.device)
-    return Score((lost / counts).cpu(), (right / counts).cpu())
+        for here, index, weight in rectangles([lot for parts in lots for lot in parts], budget):
+            mine = {name: value[whose[here]] for name, value in own.items()}
+            found.append(torch.func.vmap(one)(mine, data.prepared(index), data.labels[index], weight))
+    counts = torch.tensor([len(test) for test in tests])
+
+    def mean(values: Sequence[Tensor]) -> Tensor:  # on the CPU: a GPU would add up in any order
+        sums = torch.zeros(len(tests), dtype=torch.float64)
+        return sums.index_add_(0, owner, torch.cat(list(values)).cpu().double()) / counts
+
+    return Score(*(mean(column) for column in zip(*found, strict=True)))
 
 
-def side_by_side(lots: Sequence[Tensor], budget: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def rectangles(lots: Sequence[Tensor], budget: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Lots of samples as rectangles for `vmap`, some lots at a time.
 
     Args:
