@@ -4,8 +4,9 @@ Convolution, batch statistics, ReLU and max-pooling read and write the same larg
 costs `cnn4` more than its arithmetic. Normalising with a weight of at least 0, and ReLU, keep the order of values, so
 they may as well follow the pooling, on a quarter of the map (a channel with a negative weight is convolved with its
 sign turned). For the layer that sees the images the statistics need no map at all: they are a quadratic form of the
-convolution's weights, with the moments of the images' patches, which no point changes. Equal to the plain network but
-for rounding.
+convolution's weights, with the moments of the images' patches, which no point changes. Nor do the patches: kept by
+their place in a pooling window, that layer is a matrix product for each place and the largest of them, and its large
+map is never written. Equal to the plain network but for rounding.
 """
 
 from __future__ import annotations
@@ -19,15 +20,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flatlab.models import BatchStatNorm
+from flatlab.training.convolution import pair
 
 MOST_PATCH = 160  # pixels of a patch; above it the quadratic form costs more than it saves
+MOST_KEPT = 2**29  # bytes of patches
 
 
-class Moments(NamedTuple):
-    """Mean `[p]` and covariance `[p, p]` of the patches that a convolution sees."""
+class Seen(NamedTuple):
+    """What the first convolution sees of a batch; it never changes, so copies of a network share it."""
 
-    mean: Tensor
-    covariance: Tensor
+    mean: Tensor  # [p] of the patches
+    covariance: Tensor  # [p, p]
+    places: Tensor | None  # [places in a pooling window, b, h, w, p]: the patches, h and w after pooling
+
+    def __deepcopy__(self, memo: object) -> Seen:
+        return self
 
 
 class PooledBlock(nn.Module):
@@ -36,46 +43,78 @@ class PooledBlock(nn.Module):
     Its parameters keep their names. Not for gradients, nor for `vmap`.
 
     Attributes:
-        moments: of the batches told by `remember`, by their `id`.
+        seen: what `remember` was told of, by the `id` of the batch.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: BatchStatNorm | None, pool: nn.MaxPool2d) -> None:
         super().__init__()
         self.conv, self.norm, self.pool = conv, norm, pool
-        self.moments: dict[int, Moments] = {}
+        self.seen: dict[int, Seen] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """What the layers do one after another, within rounding."""
-        weight, bias, norm = self.conv.weight, self.conv.bias, self.norm
+        weight, bias, norm, seen = self.conv.weight, self.conv.bias, self.norm, self.seen.get(id(x))
         if norm is None or norm.weight is None or norm.bias is None:
-            return self.pool(self._convolve(x, weight, bias)).relu_()
+            return self._pooled(x, seen, weight, bias)
         sign = torch.where(norm.weight < 0, -1.0, 1.0).to(x.dtype)
         weight, size = weight * sign[:, None, None, None], norm.weight.abs()
         bias = norm.bias.new_zeros(()) if bias is None else bias * sign
-        moments = self.moments.get(id(x))
-        if moments is not None:
+        if seen is not None:
             rows = weight.flatten(1)
-            scale = size * (((rows @ moments.covariance) * rows).sum(1) + norm.eps).rsqrt()
-            shift = norm.bias - rows @ moments.mean * scale  # the convolution's own bias cancels
-            return self.pool(self._convolve(x, weight * scale[:, None, None, None], shift)).relu_()
+            scale = size * (((rows @ seen.covariance) * rows).sum(1) + norm.eps).rsqrt()
+            shift = norm.bias - rows @ seen.mean * scale  # the convolution's own bias cancels
+            return self._pooled(x, seen, weight * scale[:, None, None, None], shift)
         full = self._convolve(x, weight, bias.expand(len(size)))
         mean, variance = torch.batch_norm_update_stats(full, None, None, 0.0)
         return F.batch_norm(self.pool(full), mean, variance, size, norm.bias, False, eps=norm.eps).relu_()
+
+    def _pooled(self, x: Tensor, seen: Seen | None, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolution, max-pooling, ReLU."""
+        if seen is None or seen.places is None:
+            return self.pool(self._convolve(x, weight, bias)).relu_()
+        columns, rows = weight.flatten(1).T, seen.places.flatten(1, 3)
+        largest = rows[0] @ columns
+        for others in rows[1:]:
+            torch.maximum(largest, others @ columns, out=largest)
+        if bias is not None:
+            largest += bias
+        return largest.relu_().view(*seen.places.shape[1:4], -1).permute(0, 3, 1, 2)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         conv = self.conv
         return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
     def remember(self, batches: Sequence[Tensor]) -> None:
-        """Keep the moments of the patches of these batches, which must stay alive and unchanged."""
-        conv = self.conv
+        """Keep what this convolution sees of these batches, which must stay alive and unchanged."""
+        conv, kept = self.conv, 0
         assert isinstance(conv.padding, tuple)  # `_parts` takes no other
         for images in batches:
             patches = F.unfold(images, conv.kernel_size, conv.dilation, conv.padding, conv.stride)
+            kept += patches.numel() * patches.element_size()
+            size, places = self._convolve(images[:1], conv.weight, None).shape[2:], None
+            # The product's map has its channels last, so it suits no other format.
+            if kept <= MOST_KEPT and images.is_contiguous(memory_format=torch.channels_last):
+                places = self._by_place(patches, size)
             patches = patches.transpose(0, 1).flatten(1)
             mean = patches.mean(1)
             centred = patches - mean[:, None]
-            self.moments[id(images)] = Moments(mean, centred @ centred.T / patches.shape[1])
+            self.seen[id(images)] = Seen(mean, centred @ centred.T / patches.shape[1], places)
+
+    def _by_place(self, patches: Tensor, size: torch.Size) -> Tensor | None:
+        """The patches `[b, p, positions]` of a map of this size, as in `Seen`.
+
+        None where pooling windows overlap, are padded or spread.
+        """
+        pool = self.pool
+        rows, columns = pair(pool.kernel_size)
+        if (rows, columns) != pair(pool.stride) or pair(pool.padding) != (0, 0) or pair(pool.dilation) != (1, 1):
+            return None
+        height, width = size
+        if pool.ceil_mode and (height % rows or width % columns):
+            return None
+        whole = patches.unflatten(2, (height, width))[:, :, : height // rows * rows, : width // columns * columns]
+        windows = whole.unflatten(3, (-1, columns)).unflatten(2, (-1, rows))  # [b, p, h, rows, w, columns]
+        return windows.permute(3, 5, 0, 2, 4, 1).flatten(0, 1).contiguous()
 
 
 def fuse(model: nn.Module) -> None:

@@ -51,11 +51,11 @@ def convolved(
         weight: [filters, channels, rows, columns].
         bias, stride, padding, dilation, groups: as there.
     """
-    if groups != 1 or isinstance(padding, str) or _pair(dilation) != (1, 1) or input.dim() != 4:
+    if groups != 1 or isinstance(padding, str) or pair(dilation) != (1, 1) or input.dim() != 4:
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     filters, _, *kernel = weight.shape
     batch, _, *size = input.shape
-    steps, margins = _pair(stride), _pair(padding)
+    steps, margins = pair(stride), pair(padding)
     height, width = (
         (length + 2 * margin - side) // step + 1
         for length, margin, side, step in zip(size, margins, kernel, steps, strict=True)
@@ -70,5 +70,6 @@ def convolved(
     return product.reshape(filters, batch, height, width).transpose(0, 1)
 
 
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """A size as torch's layers take it, one number for both directions or two."""
     return (value, value) if isinstance(value, int) else (value[0], value[1])

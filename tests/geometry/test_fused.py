@@ -37,13 +37,16 @@ def blocks(model):
     return [module for module in model.modules() if isinstance(module, PooledBlock)]
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("side", [8, 15, 32])
 @pytest.mark.parametrize(("name", "norm"), [("cnn4", "batch"), ("cnn4", "none"), ("lenet", "none"), ("lenet", "batch")])
 @torch.no_grad()
-def test_a_fused_network_computes_what_the_plain_one_does(name, norm, side):
+def test_a_fused_network_computes_what_the_plain_one_does(name, norm, side, layout):
     model, images = plain(name, norm, (3, side, side)), draw(7, 3, side, side, seed=1)
+    images = images.contiguous(memory_format=layout)
     one = fused(model, images)
-    assert blocks(one)
+    found = [seen.places is not None for block in blocks(one) for seen in block.seen.values()]
+    assert found == [layout == torch.channels_last]
     # float64: what is left is rounding, far below any slip of a formula
     torch.testing.assert_close(one(images), model(images), rtol=1e-9, atol=1e-9)
     other = draw(5, 3, side, side, seed=2)
@@ -53,12 +56,12 @@ def test_a_fused_network_computes_what_the_plain_one_does(name, norm, side):
     torch.testing.assert_close(one(images), model(images), rtol=1e-9, atol=1e-9)
 
 
-def test_the_images_moments_are_used_for_the_very_batch_only():
+def test_what_is_known_of_the_images_is_used_for_the_very_batch_only():
     images = draw(7, 3, 16, 16)
     one = fused(plain(), images)
     first = blocks(one)[0]
-    assert list(first.moments) == [id(images)]
-    first.moments[id(images)] = first.moments[id(images)]._replace(mean=torch.ones(27, dtype=torch.float64))
+    assert list(first.seen) == [id(images)]
+    first.seen[id(images)] = first.seen[id(images)]._replace(mean=torch.ones(27, dtype=torch.float64))
     with torch.no_grad():
         assert not torch.allclose(one(images), one(images.clone()))
 

@@ -75,6 +75,7 @@ TABLE = {
     "seed": {"seed": 1},
     "settings": {"algorithm": fl.FedASAM(rho=0.1, eta=0.1, **ASAM | {"lr": 0.01, "momentum": 0.5})},
     "server": {"algorithm": fl.FedASAM(**ASAM, swa=fl.SWA(start=0.5, cycle=2, low=0.01), server=fl.Adaptive())},
+    "kept heads": {"algorithm": fl.FedASAM(**ASAM, share="body")},
     "rounds and participation": {"rounds": 2, "participation": 0.3},
     "body": {"algorithm": fl.FedBABU(local=fl.ASAM(), **ASAM)},  # of another shape
     "diverging": {"algorithm": fl.FedASAM(**ASAM | {"lr": 1e12})},
@@ -110,7 +111,7 @@ def test_runs_of_one_shape_are_a_job(digits):
     first = fl.Experiment(data=digits.spec, model=MODEL, algorithm=fl.FedASAM(**ASAM), rounds=3)
     others = [first.replace(**changes) for changes in TABLE.values()]
     jobs = _jobs(dict(zip(["first", *TABLE], [first, *others], strict=True)), workers=1)
-    assert sorted(map(len, jobs)) == [1, 6] and ["body"] in jobs
+    assert sorted(map(len, jobs)) == [1, 7] and ["body"] in jobs
     assert max(len(job) for job in _jobs({str(i): first.replace(seed=i) for i in range(10)}, workers=4)) == 3
     unlike = [
         first.replace(model=fl.ModelSpec(name="cnn4", width=0.5)),
