@@ -28,7 +28,7 @@ import flatlab as fl
 from flatlab.algorithms import Carry
 from flatlab.data import FederatedDataset
 
-IN_STEPS = [0.0]  # seconds of computing, by all threads
+IN_STEPS: list[float] = []  # seconds of computing, of each step of every thread
 
 
 class Timed(fl.FedAvg):
@@ -40,7 +40,7 @@ class Timed(fl.FedAvg):
         """As FedAvg's."""
         start = time.thread_time()
         done = super().step(carry, gradient, lr)
-        IN_STEPS[0] += time.thread_time() - start
+        IN_STEPS.append(time.thread_time() - start)
         return done
 
 
@@ -62,12 +62,12 @@ def measured(
         cores, alone = run.cohort.workers, run.cohort.workers > 1 or run.cohort.threads == 1
         seconds, outside, idle = [], [], []
         for _ in range(rounds):
-            IN_STEPS[0] = 0.0
+            IN_STEPS.clear()
             start, computed = time.perf_counter(), time.process_time()
             run.step()
             seconds.append(time.perf_counter() - start)
             computed = time.process_time() - computed
-            outside.append(1 - IN_STEPS[0] / computed)
+            outside.append(1 - sum(IN_STEPS) / computed)
             idle.append(1 - computed / seconds[-1] / cores)
         row: dict[str, Any] = {"seconds": statistics.median(seconds)}
         if run.device.type == "cpu" and alone:

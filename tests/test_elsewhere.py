@@ -44,7 +44,8 @@ def network(data, norm="batch"):
 
 def federation(data, watched, algorithm, chunk=None, norm="batch"):
     model = network(data, norm).to(DEVICE)
-    made = fl.Experiment(data=data.spec, algorithm=algorithm, rounds=4, participation=0.5)
+    every = fl.Evaluation(clients_every=1)
+    made = fl.Experiment(data=data.spec, algorithm=algorithm, rounds=4, participation=0.5, evaluation=every)
     return Federation(made, watched, model, Cohort(model, watched, "graph", chunk))
 
 

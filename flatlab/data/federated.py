@@ -96,8 +96,6 @@ class FederatedDataset:
     scale: tuple[Tensor, Tensor] = field(init=False, repr=False)  # mean and std, float32 [C], on the images' device
 
     def __post_init__(self) -> None:
-        mean, std = (torch.tensor(value, device=self.images.device) for value in (self.mean, self.std))
-        object.__setattr__(self, "scale", (mean, std))
         count, name = len(self.labels), f"FederatedDataset {self.spec.name}"
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or len(self.images) != count:
             raise SettingError(
@@ -114,6 +112,10 @@ class FederatedDataset:
                 raise SettingError(f"{name}: client {client} has no train images; each needs at least one")
         check_indices(_arrays(self.train), count, f"{name}.train", disjoint=True)
         check_indices(_arrays(self.test), count, f"{name}.test")
+        mean, std = (
+            torch.tensor(value, dtype=torch.float32, device=self.images.device) for value in (self.mean, self.std)
+        )
+        object.__setattr__(self, "scale", (mean, std))
 
     @property
     def augmentation(self) -> Augmentation:

@@ -84,17 +84,17 @@ class PooledBlock(nn.Module):
         conv = self.conv
         return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
-    def remember(self, batches: Sequence[Tensor]) -> None:
-        """Keep what this convolution sees of these batches, which must stay alive and unchanged."""
-        conv, kept = self.conv, 0
+    def remember(self, batches: Sequence[Tensor], layout: torch.memory_format) -> None:
+        """Keep what this convolution sees of these batches, which must stay alive and unchanged; forget others."""
+        conv, kept, self.seen = self.conv, 0, {}
+        size = self._convolve(batches[0][:1], conv.weight, None).shape[2:]
         assert isinstance(conv.padding, tuple)  # `_parts` takes no other
         for images in batches:
             patches = F.unfold(images, conv.kernel_size, conv.dilation, conv.padding, conv.stride)
             kept += patches.numel() * patches.element_size()
-            size, places = self._convolve(images[:1], conv.weight, None).shape[2:], None
             # The product's map has its channels last, so it suits no other format.
-            if kept <= MOST_KEPT and images.is_contiguous(memory_format=torch.channels_last):
-                places = self._by_place(patches, size)
+            wanted = kept <= MOST_KEPT and layout == torch.channels_last
+            places = self._by_place(patches, size) if wanted else None
             patches = patches.transpose(0, 1).flatten(1)
             mean = patches.mean(1)
             centred = patches - mean[:, None]
@@ -130,14 +130,14 @@ def fuse(model: nn.Module) -> None:
                 setattr(sequence, after, nn.Identity())
 
 
-def remember(model: nn.Module, batches: Sequence[Tensor]) -> None:
-    """Tell a fused model the batches of images `[b, c, h, w]` that it will see again and again.
+def remember(model: nn.Module, batches: Sequence[Tensor], layout: torch.memory_format) -> None:
+    """Tell a fused model the batches of images `[b, c, h, w]`, of this layout, that it will see again and again.
 
     They must be passed as these very tensors, alive and unchanged; any other batch is treated as usual.
     """
     block = next((module for module in model.modules() if isinstance(module, PooledBlock)), None)
     if block is not None and batches and _sees(block.conv, batches[0]):
-        block.remember(batches)
+        block.remember(batches, layout)
 
 
 def _parts(block: nn.Module) -> tuple[nn.Conv2d, BatchStatNorm | None] | None:

@@ -76,7 +76,7 @@ class Points:
         self.format = getattr(torch, layout) if layout else self._faster_format(target.images[spans[0]])
         self.batches = [target.images[span].contiguous(memory_format=self.format) for span in spans]
         if alone:
-            remember(self.model, self.batches)
+            remember(self.model, self.batches, self.format)
         self.labels = [target.labels[span] for span in spans]
         cores = torch.get_num_threads() if alone and not self.running else 1
         models = [self.model, *(copy.deepcopy(self.model) for _ in range(cores - 1))]
@@ -146,6 +146,7 @@ class Points:
     def _faster_format(self, images: Tensor) -> torch.memory_format:
         def seconds(layout: torch.memory_format) -> float:
             laid = images.contiguous(memory_format=layout)
+            remember(self.model, [laid], layout)
             times = []
             for _ in range(4):
                 start = time.perf_counter()

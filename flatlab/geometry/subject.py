@@ -101,7 +101,8 @@ def choose_samples(
     if client is not None:
         raise ValueError(f"client = {client}: only data='train' or data='test' belong to a client")
     if isinstance(data, Tensor) and data.dim() == 1 and source is not None:
-        index = data.to(source.labels.device)
+        # Positions, also where a mask or negative numbers were given.
+        index = torch.arange(len(source.labels), device=source.labels.device)[data.to(source.labels.device)]
         return source.prepared(index), source.labels[index], "given indices"
     if isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
         return data[0], data[1], "given samples"

@@ -253,7 +253,7 @@ def _tuning(run: Run, tuner: FedAvg, state: State, wanted: list[int], every_epoc
     for chunk in run.cohort.train(
         tuner,
         state.served,
-        [run.data.train[client] for client in wanted],
+        [run.data.train[client].cpu() for client in wanted],  # where batches are drawn
         [("fine-tuning", client) for client in wanted],
         seed=run.experiment.seed,
         lr=tuner.lr,

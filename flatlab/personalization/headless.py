@@ -7,7 +7,7 @@ classes, so never compare it with accuracy through a head.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -121,16 +121,19 @@ def _train_set(run: Run, client: int, templates: str) -> Held:
     return index[run.data.labels[index].argsort(stable=True)], draws
 
 
-def _features(run: Run, state: State, held: Sequence[Held], size: int | None) -> list[Tensor]:
-    """The features [samples, d] of what each client holds, computed in batches of `size`, or of all that it holds."""
-    data, body = run.data, run.cohort.model.body
-    shared = _of_body(state.served)
+def _features(run: Run, state: State, held: Sequence[Held], size: int | None) -> Iterator[Tensor]:
+    """The features [samples, d] of what each client holds, computed in batches of `size`, or of all that it holds.
+
+    A client without samples has an empty tensor.
+    """
+    data, body, batched = run.data, run.cohort.model.body, run.cohort.batched
+    shared, own = _of_body(state.served), _of_body(state.personal)
     lots: list[Tensor] = []
     draws: list[dict[str, Tensor]] = []
     owner: list[int] = []
     for client, (index, drawn) in enumerate(held):
         places = torch.arange(len(index), device=index.device)
-        for part in places.split(size or max(1, len(index))):
+        for part in places.split(size or max(1, len(index))) if len(index) else ():
             lots.append(index[part])
             draws.append({key: value[part] for key, value in drawn.items()})
             owner.append(client)
@@ -139,20 +142,23 @@ def _features(run: Run, state: State, held: Sequence[Held], size: int | None) ->
         with sample_weight(weight):
             return functional_call(body, {**shared, **mine}, (images,))
 
-    whose = torch.tensor(owner, device=data.images.device)
-    found: list[list[Tensor]] = [[] for _ in held]
-    with torch.no_grad():
-        for here, index, weight in rectangles(lots, AT_ONCE if run.cohort.batched else 1):
-            mine = {name: value[whose[here]] for name, value in _of_body(state.personal).items()}
-            drawn = {key: pad_sequence([lot[key] for lot in draws[here]], batch_first=True) for key in draws[0]}
-            images = data.prepared(index, drawn)
-            if run.cohort.batched:
+    parts: list[list[Tensor]] = [[] for _ in held]
+    ready = 0  # clients that are done
+    for here, mine, index, weight in rectangles(lots, torch.tensor(owner), own, AT_ONCE if batched else 1):
+        drawn = {key: pad_sequence([lot[key] for lot in draws[here]], batch_first=True) for key in draws[0]}
+        images = data.prepared(index, drawn)
+        with torch.no_grad():
+            if batched:
                 features = torch.func.vmap(one)(mine, images, weight)
             else:
                 features = one({name: value[0] for name, value in mine.items()}, images[0], None)[None]
-            for row, lot, client in zip(features, lots[here], owner[here], strict=True):
-                found[client].append(row[: len(lot)])
-    return [torch.cat(parts) for parts in found]
+        for row, lot, client in zip(features, lots[here], owner[here], strict=True):
+            parts[client].append(row[: len(lot)])
+        stop = owner[here.stop] if here.stop < len(owner) else len(held)
+        for client in range(ready, stop):
+            yield torch.cat(parts[client]) if parts[client] else features.new_empty(0)
+            parts[client].clear()
+        ready = stop
 
 
 def _of_body(params: Params) -> Params:

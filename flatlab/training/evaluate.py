@@ -22,6 +22,7 @@ from ..models import Model
 from ..streams import stream
 from .objective import logits
 
+MOST_COPIED = 2**30  # bytes of clients' own parameters in one batch
 CUT = 128  # samples of a client's test set in a batch under "batch128"
 
 
@@ -129,11 +130,9 @@ def _score_stacked(
         lost = torch.where(kept, each, torch.zeros_like(each)).double().sum()
         return lost, ((outputs.argmax(1) == labels) & kept).sum()
 
-    whose = owner.to(data.images.device)
     found = []
     with torch.no_grad():
-        for here, index, weight in rectangles([lot for parts in lots for lot in parts], budget):
-            mine = {name: value[whose[here]] for name, value in own.items()}
+        for _, mine, index, weight in rectangles([lot for parts in lots for lot in parts], owner, own, budget):
             found.append(torch.func.vmap(one)(mine, data.prepared(index), data.labels[index], weight))
     counts = torch.tensor([len(test) for test in tests])
 
@@ -144,20 +143,28 @@ def _score_stacked(
     return Score(*(mean(column) for column in zip(*found, strict=True)))
 
 
-def rectangles(lots: Sequence[Tensor], budget: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def rectangles(
+    lots: Sequence[Tensor], owner: Tensor, own: Params, budget: int
+) -> Iterator[tuple[slice, Params, Tensor, Tensor]]:
     """Lots of samples as rectangles for `vmap`, some lots at a time.
 
     Args:
         lots: indices of each lot's samples.
+        owner: [lots] whose each is, a row of `own`.
+        own: parameters with a leading axis.
         budget: samples at a time, if a lot is not larger.
 
     Yields:
-        Which lots; their indices [lots, longest]; and weights, 1 for a sample and 0 for a place that only fills up.
+        Which lots; their owners' parameters; their indices [lots, longest]; and weights, 1 for a sample and 0 for a
+        place that only fills up.
     """
+    device = lots[0].device
+    counts, whose = torch.tensor([len(lot) for lot in lots], device=device), owner.to(device)
     longest = max(1, max(len(lot) for lot in lots))
-    size = max(1, budget // longest)
+    copied = sum(value[0].numel() * value.element_size() for value in own.values())
+    size = max(1, min(budget // longest, MOST_COPIED // max(1, copied)))
     for start in range(0, len(lots), size):
         here = slice(start, start + size)
         index = torch.nn.utils.rnn.pad_sequence(list(lots[here]), batch_first=True)
-        counts = torch.tensor([len(lot) for lot in lots[here]], device=index.device)
-        yield here, index, (torch.arange(index.shape[1], device=index.device) < counts[:, None]).float()
+        weight = (torch.arange(index.shape[1], device=device) < counts[here, None]).float()
+        yield here, {name: value[whose[here]] for name, value in own.items()}, index, weight

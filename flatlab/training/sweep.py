@@ -94,9 +94,9 @@ def sweep(
     device = options.get("device", "auto")
     graphics = _graphics(device)
     pool = Pool(executor, workers or graphics or os.cpu_count() or 1, graphics)
-    side_by_side = pick_device(device).type == "cuda" if together is None else together
+    as_one = pick_device(device).type == "cuda" if together is None else together
     watch = counter(Standing(store, list(todo.values())), progress)
-    errors = _work(todo, pool, side_by_side, (str(store), str(root), options), watch)
+    errors = _work(todo, pool, as_one, (str(store), str(root), options), watch)
     if errors:
         raise SweepFailed(errors, len(todo))
     return [

@@ -36,16 +36,22 @@ def side_by_side(
         finally:
             free.put(tool)
 
-    torch.set_num_threads(1)  # here too: what is done with a result is done while all cores are busy
     with ThreadPoolExecutor(tools, name, torch.set_num_threads, (1,)) as pool:
         waiting: deque[Future[Result]] = deque()
+
+        def next_one() -> Result:
+            found = waiting.popleft().result()
+            # What is done with it had better leave busy cores alone.
+            torch.set_num_threads(before if all(future.done() for future in waiting) else 1)
+            return found
+
         try:
             for item in items:
                 waiting.append(pool.submit(one, item))
                 if len(waiting) > 2 * tools:
-                    yield waiting.popleft().result()
+                    yield next_one()
             while waiting:
-                yield waiting.popleft().result()
+                yield next_one()
         finally:
             for future in waiting:
                 future.cancel()

@@ -26,11 +26,15 @@ def plain(name="cnn4", norm="default", shape=(3, 16, 16)):
     return model
 
 
-def fused(model, *batches):
+def fused(model, *batches, layout=torch.channels_last):
     model = copy.deepcopy(model)
     fuse(model)
-    remember(model, batches)
+    remember(model, batches, layout)
     return model
+
+
+def patches_kept(model):
+    return [seen.places is not None for block in blocks(model) for seen in block.seen.values()]
 
 
 def blocks(model):
@@ -44,9 +48,8 @@ def blocks(model):
 def test_a_fused_network_computes_what_the_plain_one_does(name, norm, side, layout):
     model, images = plain(name, norm, (3, side, side)), draw(7, 3, side, side, seed=1)
     images = images.contiguous(memory_format=layout)
-    one = fused(model, images)
-    found = [seen.places is not None for block in blocks(one) for seen in block.seen.values()]
-    assert found == [layout == torch.channels_last]
+    one = fused(model, images, layout=layout)
+    assert patches_kept(one) == [layout == torch.channels_last]
     # float64: what is left is rounding, far below any slip of a formula
     torch.testing.assert_close(one(images), model(images), rtol=1e-9, atol=1e-9)
     other = draw(5, 3, side, side, seed=2)
@@ -82,9 +85,30 @@ def test_parameters_keep_their_names_and_a_norm_per_sample_stays_as_it_is():
         nn.Conv2d(3, 6, 3, groups=3),
     ],
 )
+@pytest.mark.parametrize(
+    ("pool", "apart"),
+    [
+        (nn.MaxPool2d(3, 2, padding=1), False),
+        (nn.MaxPool2d(2, dilation=2), False),
+        (nn.MaxPool2d(3, ceil_mode=True), False),
+        (nn.MaxPool2d((4, 2)), True),
+    ],
+)
 @torch.no_grad()
-def test_a_users_block_of_the_same_kind_stays_right(conv):
+def test_a_users_block_of_the_same_kind_stays_right(conv, pool, apart):
     block = nn.Sequential(conv, BatchStatNorm(6), nn.ReLU())
-    body = nn.Sequential(block, nn.MaxPool2d(3, 2, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    body = nn.Sequential(block, pool, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model, images = Model(body, nn.Linear(6, 4)).double(), draw(5, 3, 16, 16)
-    torch.testing.assert_close(fused(model, images)(images), model(images), rtol=1e-9, atol=1e-9)
+    one = fused(model, images)
+    assert all(kept == apart for kept in patches_kept(one))
+    torch.testing.assert_close(one(images), model(images), rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+def test_patches_beyond_the_memory_for_them_are_not_kept(monkeypatch):
+    model, batches = plain(), [draw(4, 3, 16, 16, seed=seed) for seed in range(3)]
+    monkeypatch.setattr("flatlab.geometry.fused.MOST_KEPT", 2 * 4 * 27 * 16 * 16 * 8)
+    one = fused(model, *batches)
+    assert patches_kept(one) == [True, True, False]
+    for images in batches:
+        torch.testing.assert_close(one(images), model(images), rtol=1e-9, atol=1e-9)

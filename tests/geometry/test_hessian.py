@@ -14,6 +14,7 @@ from torch import nn
 from flatlab.geometry.hessian import ClientHessians, Eigenvalues, Hessian, HessianAlong, Spectrum, Trace, hessian
 from flatlab.geometry.products import HessianProducts
 from flatlab.geometry.pyhessian_adapter import PyHessian
+from flatlab.geometry.subject import choose_samples
 from flatlab.geometry.target import Target
 
 SCENES = [("batch", "all"), ("group", "all"), ("batch", "body"), ("group", "head")]
@@ -294,3 +295,12 @@ def test_named_samples_are_the_same_for_every_model_and_shuffled(run):
     assert len(hessian(run, "holdout", limit=30).target.labels) == 30
     indexed = hessian(run, run.data.holdout[:40]).target
     torch.testing.assert_close(indexed.labels, run.data.labels[run.data.holdout[:40]])
+
+
+def test_samples_may_be_given_by_position_from_the_end_or_by_a_mask(digits):
+    wanted = digits.prepared(torch.tensor([3, len(digits.labels) - 1]))
+    mask = torch.zeros(len(digits.labels), dtype=torch.bool)
+    mask[[3, -1]] = True
+    for given in (torch.tensor([3, -1]), mask):
+        images, labels, _ = choose_samples(given, digits)
+        assert torch.equal(images, wanted) and torch.equal(labels, digits.labels[[3, -1]])

@@ -248,8 +248,9 @@ def test_one_run_at_two_rounds_is_compared_at_each(runs):
 
 @pytest.mark.parametrize("protocol", ["client", "batch128"])
 @pytest.mark.parametrize("algorithm", [fl.FedBABU(lr=0.1), fl.LocalOnly(lr=0.1)], ids=["one body", "own bodies"])
-def test_scores_of_all_clients_as_one_batch_equal_one_after_another(algorithm, protocol, digits, tmp_path, monkeypatch):
-    without = dataclasses.replace(digits, test=(digits.test[0][:0], *digits.test[1:]))
+def test_scores_of_all_clients_as_one_batch_equal_one_after_another(algorithm, protocol, tmp_path, monkeypatch):
+    augmented = fl.load("digits").federate(fl.Dirichlet(alpha=0.5), 10, augment=fl.Augmentation(crop=1, flip=True))
+    without = dataclasses.replace(augmented, test=(augmented.test[0][:0], *augmented.test[1:]))
     run = fl.train(
         algorithm,
         without,
