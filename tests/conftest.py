@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 import torch
 
 import flatlab as fl
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and tests send it
 torch.set_num_threads(1)  # the tests' networks are too small to share, and waiting threads fight over the cores
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])

