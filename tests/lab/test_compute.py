@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -109,7 +108,7 @@ def test_leaving_python_while_torch_computes_is_a_clean_exit():
 STUBBORN = (
     "import sys, time, torch\nfrom flatlab.lab import compute\ncompute.PATIENCE = 0.6\n"
     "def deaf(job):\n    while True: torch.randn(300, 300) @ torch.randn(300, 300)\n"
-    "def stuck(job):\n    time.sleep(20)\n"  # inside one call: nothing interrupts it
+    "def stuck(job):\n    time.sleep(900)\n"  # inside one call: nothing interrupts it
     "job = compute.submit({work}); time.sleep(0.5); assert job.state == 'running'; print('last words')\n{end}"
 )
 
@@ -123,10 +122,8 @@ def test_a_job_that_does_not_listen_is_interrupted_when_python_ends(end, status)
 
 @pytest.mark.parametrize(("end", "status"), [("", 0), ("1 / 0", 1)])
 def test_a_job_that_nothing_interrupts_is_left_behind_when_python_ends(end, status):
-    begun = time.monotonic()
     program = STUBBORN.format(work="stuck", end=end)
     ended = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True)
-    assert time.monotonic() - begun < 60
     assert ended.returncode == status and ended.stdout == "last words\n"
     assert ("ZeroDivisionError" in ended.stderr) == bool(status)
 
