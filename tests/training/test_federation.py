@@ -7,8 +7,9 @@ import torch.nn.functional as F
 import flatlab as fl
 from flatlab.models import build
 from flatlab.training.batches import plan
-from flatlab.training.cohort import Cohort
+from flatlab.training.cohort import Cohort, Trained
 from flatlab.training.federation import Federation
+from flatlab.training.fold import Fold
 
 
 def same(a, b, **close):
@@ -222,3 +223,11 @@ def test_swa_that_cannot_work_is_refused(digits, tmp_path):
         train(fl.FedAvg(lr=0.1, swa=fl.SWA(cycle=1, low=0.5)), digits, tmp_path, rounds=8)
     with pytest.raises(fl.SettingError, match="nothing to average"):
         train(fl.LocalOnly(swa=fl.SWA(cycle=1)), digits, tmp_path, rounds=8)
+
+
+@pytest.mark.parametrize("places", [[1, 2], [2, 0]], ids=["in a row", "apart"])
+def test_the_drift_is_the_euclidean_distance_of_all_that_moved(places):
+    moved = {"a": torch.tensor([[3.0, 0.0], [1.0, 2.0]]), "b": torch.tensor([[4.0], [2.0]])}
+    fold = Fold([1, 1, 2], ["a", "b"], [], [], {"a": torch.zeros(2), "b": torch.zeros(1)})
+    fold.add(Trained([0, 1], 1, moved, {}, moved, torch.zeros(2)), places)
+    assert fold.drift[places].tolist() == [5.0, 3.0]
