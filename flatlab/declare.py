@@ -6,12 +6,24 @@ Kinds of one thing (partitions, algorithms, schedules) derive from a common `Fam
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from types import UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -31,13 +43,18 @@ def setting(
     unit: str | None = None,
     log: bool = False,
     span: tuple[float, float] | None = None,
+    new: bool = False,
 ) -> Any:
     """One hyperparameter: its default (`...` if it must be given), a line of help, its allowed range and unit.
 
-    `log` and `span` (usual lowest and highest value) only tell a slider how to look; they do not restrict.
+    `log` and `span` (usual lowest and highest value) only tell a slider how to look; they do not restrict. A setting
+    that came after runs were recorded is `new`: at its default it is left out of the JSON, so that those runs keep
+    their ids. Its default then means what was done before it came, and must never change.
     """
     shown: Any = {
-        key: value for key, value in (("unit", unit), ("log", log or None), ("span", span)) if value is not None
+        key: value
+        for key, value in (("unit", unit), ("log", log or None), ("span", span), ("new", new or None))
+        if value is not None
     }
     rules: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
     return Field(default, description=help, json_schema_extra=shown or None, **rules)
@@ -68,8 +85,16 @@ class Declared(BaseModel):
             raise ValueError("true and false are allowed for switches only")
         return value
 
+    @model_serializer(mode="wrap")
+    def _without_new_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        for name, default in _new_defaults(type(self)).items():
+            if getattr(self, name) == default:
+                written.pop(name, None)
+        return written
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON or TOML."""
+        """Plain data, ready for JSON or TOML; without `new` settings that have their defaults."""
         return self.model_dump(mode="json", serialize_as_any=True)
 
     def to_json(self) -> str:
@@ -176,6 +201,15 @@ def rows(declared: type[Declared]) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+@functools.cache
+def _new_defaults(declared: type[Declared]) -> dict[str, Any]:
+    return {
+        name: TypeAdapter(field.rebuild_annotation()).validate_python(field.default)  # a kind may be given by its name
+        for name, field in declared.model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("new")
+    }
 
 
 def _classes(annotation: Any) -> list[type[Declared]]:

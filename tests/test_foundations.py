@@ -40,6 +40,56 @@ def test_settings_survive_json(radius, count):
     assert Scene.from_json(scene.to_json()) == scene
 
 
+class Lamp(Shape):
+    """A kind that a later version gave two settings."""
+
+    kind: Literal["lamp"] = "lamp"
+    watts: int = setting(40, "power")
+    shade: Shape = setting("circle", "its form", new=True)
+    colour: str | None = setting(None, "of the light", new=True)
+
+
+class Spot(Lamp):
+    """A kind with another default of the same setting."""
+
+    kind: Literal["spot"] = "spot"
+    colour: str | None = setting("white", "of the light", new=True)
+
+
+def test_a_setting_that_came_later_does_not_rename_what_was_recorded_before():
+    old = '{"count":1,"shape":{"kind":"lamp","watts":40}}'
+    assert Scene(shape=Lamp()).to_json() == old
+    assert Scene.from_json(old) == Scene(shape=Lamp())
+    assert Scene(shape="spot").to_json() == '{"count":1,"shape":{"kind":"spot","watts":40}}'
+    for shape in (Lamp(colour="red"), Spot(colour="red"), Spot(colour=None), Lamp(shade=Circle(radius=2))):
+        scene = Scene(shape=shape)
+        assert Scene.from_json(scene.to_json()) == scene
+        assert scene.to_json() not in (old, Scene(shape="spot").to_json())
+
+
+IDS = [  # as flatlab 0.1.0 recorded them
+    "fedavg-cnn4-digits-cf3e416ff4",
+    "fedavg-cnn4-digits-5938afeec4",
+    "fedbabu-lenet-digits-c45e259b85",
+    "fedasam-lenet-digits-cca840e123",
+    "fedper-cnn4-digits-1bc63f9889",
+]
+
+
+def test_ids_of_recorded_runs_stay():
+    data = fl.load("digits").federate(fl.IID(), clients=4)
+    small = fl.ModelSpec(name="lenet", width=0.125)
+    asam = fl.FedASAM(rho=0.7, swa=fl.SWA(cycle=5), schedule=fl.Steps(), server=fl.Adaptive())
+    ids = [
+        fl.Experiment(data=fl.DataSpec(name="digits", clients=4), algorithm=fl.FedAvg()).id,
+        fl.Experiment(data=data.spec, algorithm=fl.FedAvg()).id,
+        fl.Experiment(data=data.spec, algorithm=fl.FedBABU(), model=small, rounds=4, participation=0.5, seed=3).id,
+        fl.Experiment(data=data.spec, algorithm=asam, model=small, evaluation=fl.Evaluation(clients_every=2)).id,
+        fl.Experiment(data=data.spec, algorithm=fl.FedPer(), parent={"run": "a", "round": 4}).id,
+    ]
+    assert ids == IDS
+
+
 @pytest.mark.parametrize(
     ("make", "parts"),
     [
