@@ -29,7 +29,12 @@ class Constant(Schedule):
 
 
 class Steps(Schedule):
-    """Times `factor` once each fraction of the rounds is done: FedBABU's schedule (official code: K//2 and 3K//4)."""
+    """Times `factor` after each of the rounds floor(share x K): FedBABU's schedule (official code: K//2 and 3K//4).
+
+    As in the official loop, which asks after each round whether it is one of these, two shares that come to one round
+    make one drop, and a share above 0 that comes to no round makes none: one round is all at the base rate, of two the
+    second at a tenth.
+    """
 
     kind: Literal["steps"] = "steps"
     at: tuple[float, ...] = setting((0.5, 0.75), "fractions of the rounds after which the rate drops")
@@ -44,7 +49,10 @@ class Steps(Schedule):
 
     def lr(self, base: float, round: int, rounds: int) -> float:
         """The base rate times `factor` to the number of drops so far."""
-        return base * self.factor ** sum(round >= math.floor(share * rounds + 1e-9) for share in self.at)
+        drops = {math.floor(share * rounds + 1e-9) for share in self.at}
+        if 0 not in self.at:
+            drops.discard(0)
+        return base * self.factor ** sum(round >= drop for drop in drops)
 
 
 class Cyclical(Schedule):

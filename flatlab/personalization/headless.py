@@ -95,7 +95,9 @@ def headless(
                 known = held > 0
             labels, accuracy = data.labels[data.test[client]], float("nan")
             if len(labels):
-                accuracy = float((nearest(features, means, known, metric) == labels).float().mean())
+                right = nearest(features, means, known, metric) == labels
+                sound = bool(features.isfinite().all() and means[known].isfinite().all())
+                accuracy = int(right.sum()) / len(labels) if sound else float("nan")
             rows.append({"run": run.id, "name": run.name, "seed": run.experiment.seed, "client": client})
             rows[-1] |= {"accuracy": accuracy, "samples": len(labels)}
     about = {"classes": classes, "metric": metric, "templates": templates, "batch_size": batch_size, "round": round}

@@ -50,7 +50,11 @@ class Evaluation(Declared):
 
 
 class Score(NamedTuple):
-    """Mean cross-entropy and share of correct predictions; per client if given for clients."""
+    """Mean cross-entropy and share of correct predictions, float64; per client if given for clients.
+
+    A share is the count over the number, exactly (12 of 100 are 0.12). Where the loss is not finite there is no share:
+    a network whose outputs are no numbers would "predict" its first class.
+    """
 
     loss: Tensor
     accuracy: Tensor
@@ -71,7 +75,7 @@ def score(
             outputs = logits(model, params, images.contiguous(memory_format=layout))
             lost = lost + F.cross_entropy(outputs, labels, reduction="sum").double()
             right = right + (outputs.argmax(1) == labels).sum()
-    return Score(torch.as_tensor(lost) / len(index), torch.as_tensor(right) / len(index))
+    return _score(torch.as_tensor(lost), torch.as_tensor(right), len(index))
 
 
 def score_holdout(
@@ -136,11 +140,17 @@ def _score_stacked(
             found.append(torch.func.vmap(one)(mine, data.prepared(index), data.labels[index], weight))
     counts = torch.tensor([len(test) for test in tests])
 
-    def mean(values: Sequence[Tensor]) -> Tensor:  # on the CPU: a GPU would add up in any order
+    def total(values: Sequence[Tensor]) -> Tensor:  # on the CPU: a GPU would add up in any order
         sums = torch.zeros(len(tests), dtype=torch.float64)
-        return sums.index_add_(0, owner, torch.cat(list(values)).cpu().double()) / counts
+        return sums.index_add_(0, owner, torch.cat(list(values)).cpu().double())
 
-    return Score(*(mean(column) for column in zip(*found, strict=True)))
+    lost, right = (total(column) for column in zip(*found, strict=True))
+    return _score(lost, right, counts)
+
+
+def _score(lost: Tensor, right: Tensor, count: int | Tensor) -> Score:
+    loss = lost.double() / count
+    return Score(loss, torch.where(loss.isfinite(), right.double() / count, torch.nan))
 
 
 def rectangles(

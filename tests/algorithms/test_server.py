@@ -101,6 +101,17 @@ def test_fedbabu_rates_drop_after_half_and_three_quarters():
             assert rate == pytest.approx(0.1 * 0.1 ** sum(i >= drop for drop in drops))
 
 
+def test_fedbabu_rates_are_those_of_the_official_loop_for_any_number_of_rounds():
+    for rounds in range(1, 130):
+        lr, wanted = 0.1, []
+        for k in range(1, rounds + 1):
+            wanted.append(lr)
+            if k == rounds // 2 or k == (3 * rounds) // 4:
+                lr *= 0.1
+        assert [Steps().lr(0.1, i, rounds) for i in range(rounds)] == pytest.approx(wanted)
+    assert Steps(at=(0.0, 0.5)).lr(1.0, 0, 4) == pytest.approx(0.1)  # asked for from the start
+
+
 def test_other_schedules():
     assert Constant().lr(0.1, 7, 10) == 0.1
     assert Exponential(decay=0.5).lr(0.1, 3, 10) == pytest.approx(0.0125)
