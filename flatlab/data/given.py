@@ -65,8 +65,8 @@ class Fixed(Partition):
             else:
                 if content["labels"] != labels_digest(labels):
                     raise SettingError(f"{where}: made for other labels (of {content['data']}) than these")
-                mine, tests = ([np.array(part, np.int64) for part in content[key]] for key in ("train", "test"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                mine, tests = ([_whole(part) for part in content[key]] for key in ("train", "test"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             if isinstance(error, SettingError):
                 raise
             raise SettingError(f"{where}: no partition can be read from it ({type(error).__name__}: {error})") from None
@@ -132,6 +132,14 @@ def _digest(arrays: Iterable[np.ndarray]) -> str:
         digest.update(f"{len(array)}:".encode())
         digest.update(np.ascontiguousarray(array, np.int64).tobytes())
     return digest.hexdigest()
+
+
+def _whole(part: list[int]) -> np.ndarray:
+    """A list of indices as an array; numpy would make 1 of 1.5 and of true."""
+    strange = [index for index in part if type(index) is not int]
+    if strange:
+        raise ValueError(f"{strange[0]!r:.40} is no index")
+    return np.array(part, np.int64)
 
 
 def _fedsam(users: dict[str, Any], labels: np.ndarray, where: str) -> Indices:

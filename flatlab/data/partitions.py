@@ -7,6 +7,9 @@ Alpha means two things in the literature, so there are two kinds:
 - `Dirichlet` fixes the clients' sizes and draws each client's classes; alpha is the TOTAL concentration.
 - `DirichletClasses` divides each class among the clients; alpha is the concentration PER CLIENT, and sizes follow.
 
+Whole images and sizes to be kept bound the skew that a draw can have. Where the clients come out much more or less
+alike than drawn, a warning says by how much: beyond that point the skew does not follow alpha any more.
+
 A client's own test set is drawn from the test images in the proportions of its train classes. Under skew such sets
 cannot all be disjoint (clients of one class ask for more of it than the test set has), so each is drawn by itself,
 without replacement, and those of different clients may overlap. `Shards` and the kinds in `given.py` bring their own.
@@ -14,6 +17,7 @@ without replacement, and those of different clients may overlap. `Shards` and th
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -24,6 +28,8 @@ from flatlab.declare import Family, SettingError, setting
 from flatlab.streams import stream
 
 Indices = list[np.ndarray]
+LARGEST = 1e15  # concentrations above it draw the same shares, to rounding
+TOLD = 0.1  # difference of mean total variation, drawn against dealt, above which it is told
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,6 @@ class Dirichlet(Sized):
         ...,
         "total concentration over all C classes (alpha / C for each); 0: one class per client",
         ge=0,
-        le=1e15,
         log=True,
         span=(0.01, 1000),
     )
@@ -124,12 +129,17 @@ class Dirichlet(Sized):
     def deal(self, labels: np.ndarray, classes: int, clients: int, rng: np.random.Generator) -> Indices:
         pools = [pool for pool in class_pools(labels, classes, rng) if len(pool)]
         left = np.array([len(pool) for pool in pools])
-        concentration = self.alpha * left / left.sum()
-        counts = []
+        concentration = min(self.alpha, LARGEST) * left / left.sum()
+        counts, drawn = [], []
         for size in self.client_sizes(len(labels), clients, rng):
-            weights = log_gamma(concentration, rng) if self.alpha else _one_class(size, left, rng)
-            counts.append(fill(size, left, weights))
+            drawn.append(log_gamma(concentration, rng) if self.alpha else _one_class(size, left, rng))
+            counts.append(fill(size, left, drawn[-1]))
             left = left - counts[-1]
+        asked, remedy = (
+            f"Dirichlet.alpha = {self.alpha:g}",
+            "more images a client, and clients enough to use up classes",
+        )
+        _tell_skew(asked, np.array(drawn), np.array(counts), remedy)
         return hand_out(pools, np.array(counts))
 
 
@@ -140,11 +150,14 @@ class DirichletClasses(Drawn):
     here images move one by one from the client that is largest at the moment (from its most frequent class) until every
     client has `min_size`, so a result always comes. Alpha 0 gives each class whole to one client, the classes spread
     evenly over the clients, before that filling up.
+
+    Warns:
+        UserWarning: if filling up, or whole images, make the clients much more or less alike than drawn.
     """
 
     kind: Literal["dirichlet_classes"] = "dirichlet_classes"
     alpha: float = setting(
-        ..., "concentration per client; 0: each class whole to one", ge=0, le=1e15, log=True, span=(0.01, 100)
+        ..., "concentration per client; 0: each class whole to one", ge=0, log=True, span=(0.01, 100)
     )
     min_size: int = setting(10, "train images that every client gets at least", ge=1)
 
@@ -156,14 +169,18 @@ class DirichletClasses(Drawn):
             )
         pools = [pool for pool in class_pools(labels, classes, rng) if len(pool)]
         counts = np.zeros((clients, len(pools)), dtype=np.int64)
+        drawn = np.zeros(counts.shape)  # logarithms of each client's part of each class
         if self.alpha:
             for column, pool in enumerate(pools):
-                weights = log_gamma(np.full(clients, self.alpha), rng)
+                weights = log_gamma(np.full(clients, min(self.alpha, LARGEST)), rng)
                 counts[:, column] = apportion(len(pool), np.exp(weights - weights.max()))
+                drawn[:, column] = weights - np.logaddexp.reduce(weights) + np.log(len(pool))
         else:
             owners = np.resize(rng.permutation(clients), len(pools))
             columns = rng.permutation(len(pools))
             counts[owners, columns] = [len(pools[column]) for column in columns]
+            with np.errstate(divide="ignore"):
+                drawn = np.log(counts)
         sizes = counts.sum(1)
         for poor in np.flatnonzero(sizes < self.min_size):
             while sizes[poor] < self.min_size:
@@ -173,6 +190,8 @@ class DirichletClasses(Drawn):
                 counts[poor, column] += 1
                 sizes[rich] -= 1
                 sizes[poor] += 1
+        asked = f"DirichletClasses.alpha = {self.alpha:g}, min_size = {self.min_size}"
+        _tell_skew(asked, drawn, counts, "a smaller min_size or fewer clients; Classes(per_client) gives few classes")
         return hand_out(pools, counts)
 
 
@@ -190,7 +209,7 @@ def own_tests(train: Indices, labels: Labels, seed: int, size: int | None = None
     """
     pools = class_pools(labels.test, labels.classes)
     supply = np.array([len(pool) for pool in pools])
-    size = size or max(len(labels.test) // len(train), 1)
+    size = min(size or max(len(labels.test) // len(train), 1), len(labels.test))
     found = []
     for client, mine in enumerate(train):
         rng = stream(seed, "client test set", client)
@@ -246,6 +265,32 @@ def log_gamma(shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     shape = np.maximum(shape, 1e-300)
     return np.log(rng.standard_gamma(shape + 1)) + np.log1p(-rng.random(len(shape))) / shape
+
+
+def _tell_skew(asked: str, drawn: np.ndarray, counts: np.ndarray, remedy: str) -> None:
+    """Warn if clients come out more or less alike than drawn: mean total variation to the pool, as in `summary`.
+
+    Args:
+        asked: the settings, in words.
+        drawn: [clients, classes] logarithms of the shares drawn, up to a factor a client; one that was to get nothing
+            (all are -inf) does not count.
+        counts: [clients, classes] the images that they got.
+        remedy: what keeps the skew better.
+    """
+    pool = counts.sum(0) / counts.sum()
+    drawn = drawn[np.isfinite(drawn).any(1)]
+    wanted, got = (
+        (np.abs(part / part.sum(1, keepdims=True) - pool).sum(1) / 2).mean()
+        for part in (np.exp(drawn - drawn.max(1, keepdims=True)), counts)
+    )
+    if abs(got - wanted) > TOLD:
+        sizes = counts.sum(1)
+        warnings.warn(
+            f"{asked}: {len(counts)} clients of {sizes.min()} to {sizes.max()} images differ from the whole by"
+            f" {got:.2f} on average (total variation) where {wanted:.2f} was drawn, as images are whole and classes"
+            f" end; so the skew does not follow alpha here. Closer: {remedy}",
+            stacklevel=6,  # where the data are federated
+        )
 
 
 def _one_class(size: int, left: np.ndarray, rng: np.random.Generator) -> np.ndarray:

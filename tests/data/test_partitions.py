@@ -1,6 +1,8 @@
 """Partitions: nothing lost or doubled, nothing hangs, and the derived tables of the two papers come out."""
 
+import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -51,7 +53,13 @@ def check(partition: Partition, labels: Labels, clients: int, seed: int, whole: 
     return counts
 
 
-ALPHAS = st.sampled_from([0.0, 5e-324, 1e-300, 1e-6, 0.01, 0.3, 1.0, 10.0, 1e6, 1e12])
+# Hypothesis draws settings whose skew cannot be had; that this is told has a test of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.*differ from the whole:UserWarning")
+
+ALPHAS = st.one_of(
+    st.sampled_from([0.0, 5e-324, 1e-300, 1e-6, 0.01, 0.3, 1.0, 10.0, 1e6, 1e12, 1e300]),
+    st.floats(0, 1.7e308, allow_nan=False),
+)
 LABELS = st.integers(1, 6).flatmap(
     lambda classes: st.builds(
         lambda train, test: Labels(np.array(train), np.array(test), classes),
@@ -213,6 +221,53 @@ def test_class_wise_dirichlet_at_alpha_0_spreads_whole_classes_evenly():
     assert sorted((counts > 0).sum(1)) == [2, 2, 3, 3]
     counts = check(DirichletClasses(alpha=0, min_size=30), balanced(10, 500, 10), 40, 0)
     assert np.sort(counts.sum(1))[:30].tolist() == [30] * 30
+
+
+EXTREMES = (0.0, 1e-300, 1e-6, 1e-3, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e3, 1e6, 1e15, 1e300)
+
+
+@pytest.mark.filterwarnings("always:.*differ from the whole:UserWarning")
+@pytest.mark.parametrize("make", [lambda a: Dirichlet(alpha=a), lambda a: DirichletClasses(alpha=a)])
+@pytest.mark.parametrize("clients", [2, 10, 30, 100])
+def test_skew_is_monotone_in_alpha_to_both_ends_or_the_partition_says_that_it_is_not(make, clients):
+    labels = balanced(10, 144, 36)
+    for seed in range(2):
+        quiet = []
+        for alpha in EXTREMES:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                counts = table(labels.train, make(alpha).assign(labels, clients, seed)[0], 10)
+            share = counts / counts.sum(1, keepdims=True)
+            distance = np.abs(share - 0.1).sum(1).mean() / 2
+            if told:
+                assert f"alpha = {alpha:g}" in str(told[0].message)
+                assert f"by {distance:.2f} on average" in str(told[0].message)
+            else:
+                quiet.append(distance)
+        assert len(quiet) >= 2
+        for before, after in itertools.pairwise(quiet):
+            assert after <= before + 0.08  # one draw is noisy
+
+
+def test_what_skew_is_told_is_what_was_drawn():
+    # One class a client was drawn; two clients that hold all of ten equal classes differ by half at most.
+    with pytest.warns(UserWarning, match=r"Dirichlet.alpha = 0: 2 clients of 720 to 720 .* by 0.50 .* where 0.90 was"):
+        Dirichlet(alpha=0).assign(balanced(10, 144, 36), 2, 0)
+    # Every client is to have all classes alike; 14 or 15 images of ten classes cannot.
+    with pytest.warns(UserWarning, match=r"Dirichlet.alpha = 1e\+300: .* where 0.00 was drawn"):
+        Dirichlet(alpha=1e300).assign(balanced(10, 144, 36), 100, 0)
+    with pytest.warns(UserWarning, match=r"alpha = 0, min_size = 10: .* where 0.90 was drawn.* smaller min_size"):
+        DirichletClasses(alpha=0).assign(balanced(10, 144, 36), 100, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DirichletClasses(alpha=0, min_size=1).assign(balanced(10, 144, 36), 100, 0)
+
+
+def test_huge_numbers_are_cut_or_refused():
+    check(IID(test_size=10**30), balanced(4, 10, 5), 3, 0)
+    for wrong in (Shards(per_client=10**400), Classes(per_client=10**400), DirichletClasses(alpha=1, min_size=10**400)):
+        with pytest.raises(SettingError):
+            wrong.assign(balanced(4, 10, 5), 4, 0)
 
 
 def test_log_gamma_is_a_gamma_variate():
