@@ -114,7 +114,11 @@ class Declared(BaseModel):
         """The inverse of `to_json`."""
         try:
             return cls.from_dict(json.loads(text))
-        except json.JSONDecodeError as error:
+        except RecursionError:
+            raise SettingError(f"{cls.__name__}: not valid JSON: nested too deeply") from None
+        except ValueError as error:
+            if isinstance(error, SettingError):
+                raise
             raise SettingError(f"{cls.__name__}: not valid JSON: {error}") from None
 
     def replace(self, **changes: Any) -> Self:

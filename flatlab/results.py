@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import importlib
-import json
-import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+from .files import (
+    FORMAT,
+    Damaged,
+    printable,
+    read_table,
+    refuse_later,
+    set_aside,
+    table_bytes,
+    user_path,
+    write_atomically,
+)
 
 
 def plot(thing: Any, **options: Any) -> Any:
@@ -39,17 +49,9 @@ class Result:
 
     def save(self, path: str | Path) -> Path:
         """Write frame and `about` to one parquet file, whole or not at all."""
-        path = Path(path)
-        table = pa.Table.from_pandas(self.frame, preserve_index=False)
-        about = {"kind": type(self).__name__, "about": self.about}
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"flatlab": json.dumps(about).encode()})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            pq.write_table(table, part)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        path = user_path(path)
+        about = {"kind": type(self).__name__, "format": FORMAT, "about": self.about}
+        write_atomically(path, table_bytes(pa.Table.from_pandas(self.frame, preserve_index=False), about))
         return path
 
     @classmethod
@@ -57,13 +59,41 @@ class Result:
         """Read what `save` wrote.
 
         Raises:
-            ValueError: if the file holds another kind of result.
+            OSError: if the file cannot be read.
+            ValueError: if it is damaged, or holds another kind of result.
         """
-        table = pq.read_table(path)
-        written = json.loads((table.schema.metadata or {}).get(b"flatlab", b"{}"))
-        if written.get("kind") != cls.__name__:
+        path = user_path(path)
+        table, written = read_table(path.read_bytes(), path)
+        refuse_later(written.get("format"), path)
+        if written.get("kind") != cls.__name__ or not isinstance(written.get("about"), dict):
             raise ValueError(f"{path}: holds {written.get('kind', 'no flatlab result')}, not {cls.__name__}")
         return cls(table.to_pandas(), written["about"])
+
+    def keep(self, path: Path) -> bool:
+        """`save` for what was measured: where it cannot be kept, a warning says so, and nothing is lost here."""
+        try:
+            self.save(path)
+        except OSError as error:
+            warnings.warn(printable(f"{path}: cannot be kept ({error}); the result is returned"), stacklevel=3)
+            return False
+        return True
+
+    @classmethod
+    def kept(cls, path: Path) -> Self | None:
+        """What `keep` left, if it is there; what is damaged is set aside, to be measured again, and said.
+
+        Raises:
+            OSError: if it cannot be read, and so must not be written over.
+            ValueError: if it holds another kind of result.
+        """
+        try:
+            return cls.load(path)
+        except FileNotFoundError:
+            return None
+        except Damaged as error:
+            aside = set_aside(path)
+            warnings.warn(printable(f"{error}; kept as {aside.name}, and measured again"), stacklevel=3)
+            return None
 
     def _repr_html_(self) -> str:
         return self.summary().to_html(index=False, float_format=lambda value: f"{value:.4g}", border=0)

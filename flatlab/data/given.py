@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 
 from flatlab.data.partitions import Indices, Labels, Partition, own_tests
 from flatlab.declare import SettingError, setting
+from flatlab.files import FORMAT, parse_json, user_path, write_atomically
 
 
 class Groups(Partition):
@@ -58,15 +58,19 @@ class Fixed(Partition):
     def assign(self, labels: Labels, clients: int | None, seed: int) -> tuple[Indices, Indices]:
         where = f"Fixed.path = {self.path!r}"
         try:
-            content = json.loads(Path(self.path).read_text())
+            content = parse_json(user_path(self.path, "Fixed.path").read_bytes(), where)
             if "user_data" in content:
                 mine = _fedsam(content["user_data"], labels.train, where)
                 tests = own_tests(mine, labels, seed)
             else:
                 if content["labels"] != labels_digest(labels):
-                    raise SettingError(f"{where}: made for other labels (of {content['data']}) than these")
+                    raise SettingError(f"{where}: made for other labels (of {content['data']!s:.40}) than these")
                 mine, tests = ([_whole(part) for part in content[key]] for key in ("train", "test"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+                if content.get("digest", held := indices_digest(mine, tests)) != held:
+                    raise SettingError(
+                        f"{where}: altered: its checksum does not match (changed by hand: remove digest)"
+                    )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             if isinstance(error, SettingError):
                 raise
             raise SettingError(f"{where}: no partition can be read from it ({type(error).__name__}: {error})") from None
@@ -104,15 +108,10 @@ def check_indices(parts: Sequence[np.ndarray], total: int, where: str, disjoint:
 
 def write_partition(path: str | Path, train: Indices, test: Indices, labels: str, about: dict[str, Any]) -> Path:
     """Write a partition that `Fixed` reads, whole or not at all; `labels` is the `labels_digest` of its data set."""
-    path = Path(path)
+    path = user_path(path)
     lists = {key: [part.tolist() for part in parts] for key, parts in (("train", train), ("test", test))}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        part.write_text(json.dumps(about | {"labels": labels} | lists))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    about = {**about, "format": FORMAT, "labels": labels, "digest": indices_digest(train, test)}
+    write_atomically(path, json.dumps(about | lists).encode())
     return path
 
 

@@ -6,10 +6,10 @@ a file once; any other file of that layout is a data set of its own.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
-import os
-import zipfile
+import io
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +22,12 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from flatlab.data.archive import read_arrays
 from flatlab.data.augment import Augmentation
 from flatlab.data.federated import DataSpec, FederatedDataset, federate
 from flatlab.data.partitions import Partition
 from flatlab.declare import SettingError
+from flatlab.files import acquire, user_path, write_atomically
 from flatlab.streams import stream
 
 # Class of torchvision.datasets, and its arguments for the train and the test set.
@@ -178,7 +180,7 @@ class Source:
 
     def save(self, path: str | Path) -> Path:
         """Write the npz file that `load` reads, whole or not at all."""
-        path = Path(path)
+        path = user_path(path)
         arrays: dict[str, Any] = {
             "train_images": self.train_images.permute(0, 2, 3, 1).numpy(),
             "train_labels": self.train_labels.numpy(),
@@ -190,14 +192,9 @@ class Source:
         }
         if self.groups:
             arrays["train_groups"], arrays["test_groups"] = self.groups
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with open(part, "wb") as file:
-                np.savez(file, **arrays)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        content = io.BytesIO()
+        np.savez(content, **arrays)
+        write_atomically(path, content.getbuffer())
         return path
 
 
@@ -213,7 +210,7 @@ def load(name: str, root: str | Path = "data") -> Source:
         SettingError: if the name is unknown or its file does not fit the layout.
         FileNotFoundError: if it cannot be downloaded; says which file to put where.
     """
-    root = Path(root)
+    root = user_path(root, "root")
     path = root / f"{name}.npz"
     if name == "digits":
         return _digits()
@@ -225,22 +222,23 @@ def load(name: str, root: str | Path = "data") -> Source:
                 f"{', '.join(own) or 'no others'}; your own goes to {path} (layout: data/README.md)"
             )
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{name}.lock"):
+        lock = FileLock(root / f".{name}.lock")
+        acquire(lock, wait=-1)
+        with contextlib.ExitStack() as held:
+            held.callback(lock.release)
             if not path.exists():
                 _torchvision(name, root).save(path)
     return read(path)
 
 
 def read(path: str | Path) -> Source:
-    """Read an npz file of the layout in data/README.md; its stem is the data set's name."""
-    path, key, arrays = Path(path), "", {}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            for key in (*_REQUIRED, *(key for key in _OPTIONAL if key in file.files)):
-                arrays[key] = file[key]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise SettingError(f"{path}: {key}: cannot be read as a plain array ({error}); see data/README.md") from error
-    return Source.from_arrays(path.stem, **arrays, where=f"{path}: ")
+    """Read an npz file of the layout in data/README.md; its stem is the data set's name.
+
+    Raises:
+        SettingError: naming file and key, before memory is taken, if it is damaged, or claims more than it can hold.
+    """
+    path = user_path(path)
+    return Source.from_arrays(path.stem, **read_arrays(path, _REQUIRED, _OPTIONAL), where=f"{path}: ")
 
 
 def _digits() -> Source:

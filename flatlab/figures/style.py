@@ -15,6 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..files import user_path
+
 COLUMN, PAGE = 3.25, 6.75  # inches
 
 # One registry for static figures and live plots: colour and dash by algorithm.
@@ -95,7 +97,7 @@ def _base(name: str) -> str | None:
 
 def save(fig: Figure, path: str | Path) -> list[Path]:
     """Write PNG and PDF beside each other, without dates, so that equal figures are equal files."""
-    path = Path(path)
+    path = user_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = []
     stem = path.with_suffix("") if path.suffix in (".png", ".pdf") else path  # a dot may be part of the name

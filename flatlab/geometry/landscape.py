@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from flatlab.files import printable, user_path
 from flatlab.geometry.directions import Plane
 from flatlab.geometry.grid import VALUES
 from flatlab.geometry.panels import Layout, Mark, Panel, marks, panels
@@ -143,8 +144,7 @@ def landscape(
     found = targets(subjects, data, seed=seed, **selection)
     shown = marks(subjects, found, clients, trajectory or directions == "pca", markers or {})
     fingerprint = _fingerprint(settings, directions, found, shown)
-    path = _place(store, subjects, fingerprint)
-    begun = _begun(path, fingerprint)
+    path, begun = _begun(_place(store, subjects, fingerprint), fingerprint)
     if begun is not None and begun.about["complete"]:
         return begun
 
@@ -169,7 +169,7 @@ def landscape(
                 if not proceed(done):
                     break
                 if path is not None and time.monotonic() - saved > SAVE_SECONDS:
-                    _result(surfaces, about, complete).save(path)
+                    path = path if _result(surfaces, about, complete).keep(path) else None
                     saved = time.monotonic()
             else:
                 complete = True
@@ -178,7 +178,7 @@ def landscape(
         warnings.warn(f"landscape interrupted: what was measured is returned; {kept}", stacklevel=2)
     result = _result(surfaces, about, complete)
     if path is not None:
-        result.save(path)
+        result.keep(path)
     return result
 
 
@@ -272,18 +272,23 @@ def _fingerprint(
 
 def _place(store: str | Path | bool, subjects: Mapping[str, Any], fingerprint: str) -> Path | None:
     if not isinstance(store, bool):
-        return Path(store)
+        return user_path(store, "store")
     run = next((subject for subject in subjects.values() if hasattr(subject, "directory")), None)
     return Path(run.directory) / "geometry" / f"landscape-{fingerprint}.parquet" if run is not None and store else None
 
 
-def _begun(path: Path | None, fingerprint: str) -> Landscape | None:
-    if path is None or not path.exists():
-        return None
-    begun = Landscape.load(path)
-    if begun.about["fingerprint"] != fingerprint:
+def _begun(path: Path | None, fingerprint: str) -> tuple[Path | None, Landscape | None]:
+    """Where points are kept (None: nowhere) and those that are there."""
+    if path is None:
+        return None, None
+    try:
+        begun = Landscape.kept(path)
+    except OSError as error:  # perhaps whole, so nothing may take its place
+        warnings.warn(printable(f"{path}: cannot be read ({error}); measured again, and not kept"), stacklevel=3)
+        return None, None
+    if begun is not None and begun.about.get("fingerprint") != fingerprint:
         raise ValueError(f"store = {path}: holds a landscape of other models, samples or settings; name another file")
-    return begun
+    return path, begun
 
 
 def _restore(surfaces: list[Panel], begun: Landscape) -> None:

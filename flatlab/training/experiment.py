@@ -14,6 +14,7 @@ from pydantic import model_validator
 from ..algorithms import Algorithm
 from ..data import DataSpec
 from ..declare import Declared, SettingError, setting
+from ..files import user_path
 from ..models import ModelSpec
 from .evaluate import Evaluation
 
@@ -65,10 +66,14 @@ class Experiment(Declared):
         Raises:
             SettingError: if the file is not TOML or a setting is wrong.
         """
+        path = user_path(path)
         try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingError(f"{path}: not valid TOML: {error}") from None
+            values = tomllib.loads((content := path.read_bytes()).decode("utf-8-sig"))
+        except RecursionError:
+            raise SettingError(f"{path}: not valid TOML: nested too deeply") from None
+        except ValueError as error:  # what tomllib and the decoding raise
+            hint = "; in a path, write / for \\, or put it in single quotes" if b"\\" in content else ""
+            raise SettingError(f"{path}: not valid TOML: {error}{hint}") from None
         for name, value in (changes or {}).items():
             *parents, last = name.split(".")
             place = values

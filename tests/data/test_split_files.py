@@ -36,6 +36,7 @@ def test_a_spec_notices_that_its_file_has_changed(tmp_path, toy):
 def write(path, train, test, toy):
     """A partition file with these lists for the labels of `toy`."""
     content = json.loads(toy.federate("iid", clients=2).save_partition(path).read_text())
+    del content["digest"]  # as people write such files
     path.write_text(json.dumps(content | {"train": train, "test": test}))
     return Fixed(path=str(path))
 
@@ -54,6 +55,9 @@ def write(path, train, test, toy):
         ([[0], [True]], [[0], [1]], r"True is no index"),
         ([[0], [10**30]], [[0], [1]], "no partition can be read from it"),
         ([[0], ["one"]], [[0], [1]], "no partition can be read from it"),
+        ([[0], [1.9]], [[0], [1]], "no partition can be read from it"),
+        ([[0], [True]], [[0], [1]], "no partition can be read from it"),
+        ([[0], [10**30]], [[0], [1]], "no partition can be read from it"),
         ([[0], None], [[0], [1]], "no partition can be read from it|needs a list"),
     ],
 )
