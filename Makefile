@@ -4,7 +4,7 @@ BIN := .venv/bin
 DATA ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu bench-gpu lint lab notebooks clean
+.PHONY: help setup demo test test-oldest test-gpu bench-gpu lint lab notebooks clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,17 @@ demo: setup  ## train three methods on real digits, print a table, write a figur
 
 test: setup  ## run the tests
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
+
+OLDEST := .venv-oldest
+$(OLDEST)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct \
+		--only-binary :all: --no-binary flatlab --editable '.[dev]'
+	touch $@
+
+test-oldest: $(OLDEST)/.ready  ## run the tests on the lowest versions that pyproject.toml allows
+	$(OLDEST)/bin/python -m pytest --numprocesses=auto --maxprocesses=4
 
 test-gpu: setup  ## run the tests of computation on a CUDA machine
 	FLATLAB_REQUIRE_CUDA=1 $(BIN)/python -m pytest -m "not browser" tests
@@ -50,4 +61,4 @@ notebooks: setup  ## execute the notebooks' scripts into .ipynb files with pictu
 	$(BIN)/python notebooks/build.py
 
 clean:  ## remove the environment and caches (runs and data stay)
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,20 +11,23 @@ import contextlib
 import copy
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 DEVICE = "meta"
-COPIES = ("aten::copy_", "aten::_to_copy", "aten::lift_fresh")
-GATHERS = ("aten::index.Tensor", "aten::index_put_", "aten::_index_put_impl_")  # indices may come from the host
-SIZED_BY_VALUES = ("aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::repeat_interleave.Tensor")
+GATHERS = ("aten::index", "aten::index_put_", "aten::_index_put_impl_")  # indices may come from the host
+FROM_NUMBERS = (torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor)
 
 
 class Watch(TorchDispatchMode):
-    """Notes what a GPU would refuse (`mixed`) and what it would be waited for (`waits`): (operation, place in flatlab)."""
+    """Notes what a GPU would refuse (`mixed`) and what it would be waited for (`waits`): (operation, place in flatlab).
+
+    What an operation does is told by the devices of what goes in and out and by torch's own tags, not by which
+    operations one version of torch makes of a call.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,38 +39,62 @@ class Watch(TorchDispatchMode):
         self.waits.clear()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs, name = kwargs or {}, func.name()
-        if name == "aten::_to_copy" and not isinstance(args[0], torch.Tensor):
-            args = (torch.tensor(args[0]), *args[1:])  # a Python number that meets a tensor
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        there = {tensor.device.type for tensor in tensors if tensor.dim()}
-        both = len(there) > 1
-        if both and name not in COPIES:
-            (self.waits if name in GATHERS else self.mixed).append((name, _place()))
-        if name in SIZED_BY_VALUES and DEVICE in there:
-            self.waits.append((name, _place()))
-        if name == "aten::_local_scalar_dense" and tensors[0].device.type == DEVICE:
-            self.waits.append((name, _place()))
+        kwargs, name, wait = kwargs or {}, func.name(), self._wait
+        leaves = list(_leaves((args, kwargs)))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        devices = {tensor.device.type for tensor in tensors if tensor.dim()}
+        away = any(tensor.device.type == DEVICE for tensor in tensors)
+        target = next((leaf.type for leaf in leaves if isinstance(leaf, torch.device)), None)
+        gathers = name.partition(".")[0] in GATHERS
+        if away and torch.Tag.data_dependent_output in func.tags:
+            wait(name)
             return {torch.bool: True, torch.int64: 1}.get(tensors[0].dtype, 1.0)
-        if name == "aten::_to_copy" and str(kwargs.get("device")) == "cpu" and tensors[0].device.type == DEVICE:
-            self.waits.append((name, _place()))
+        if away and torch.Tag.dynamic_output_shape in func.tags and not gathers:
+            wait(name)
+        if away and target == "cpu":
+            wait(name)
             return torch.ones(tensors[0].shape, dtype=kwargs.get("dtype") or tensors[0].dtype)
-        if name == "aten::copy_" and both:
-            self.waits.append((name, _place()))
-            if tensors[0].device.type == "cpu":
-                return tensors[0].fill_(1)
-        found = func(*args, **kwargs)
-        moved = name == "aten::_to_copy" and tensors and found.device != tensors[0].device
-        if moved or (name == "aten::lift_fresh" and found.device.type == DEVICE):
-            self.waits.append((name, _place()))
-        return found
+        if name == "aten::copy_" and tensors[0].device != tensors[1].device:
+            wait(name)
+            return tensors[0] if tensors[0].device.type == DEVICE else tensors[0].fill_(1)
+        if len(devices) > 1:
+            wait(name) if gathers else self.mixed.append((name, _place()))
+        result = func(*args, **kwargs)
+        if target == DEVICE and tensors and not away:
+            wait(name)
+        return result
+
+    def _wait(self, name: str) -> None:
+        self.waits.append((name, _place()))
 
 
-class _Lists(TorchFunctionMode):
+class _Calls(TorchFunctionMode):
+    """What torch does before it dispatches: numbers made into a tensor of the device, and a tensor into numbers."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
         if func is torch.Tensor.tolist and args[0].device.type == DEVICE:
             return args[0].cpu().tolist()
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs)
+        if func in FROM_NUMBERS and result.device.type == DEVICE:
+            numbers = (*args, *kwargs.values())[func is torch.Tensor.new_tensor]
+            if not isinstance(numbers, torch.Tensor):  # a tensor is copied, which `Watch` sees
+                self.watch._wait(func.__name__)
+        return result
+
+
+def _leaves(nest: Any) -> Iterator[Any]:
+    if isinstance(nest, dict):
+        nest = nest.values()
+    elif not isinstance(nest, list | tuple):
+        yield nest
+        return
+    for part in nest:
+        yield from _leaves(part)
 
 
 def _place() -> str:
@@ -82,7 +109,7 @@ def elsewhere(monkeypatch) -> Iterator[Watch]:
     """Inside the block, everything is watched."""
     autocast = torch.autocast
     monkeypatch.setattr(torch, "autocast", lambda device, *a, **k: autocast("cpu", *a, **k))  # meta has none
-    with Watch() as watch, _Lists():
+    with Watch() as watch, _Calls(watch):
         yield watch
 
 

@@ -61,14 +61,26 @@ def test_the_watch_sees_mixing_and_waiting(monkeypatch):
             lambda: there.cpu(),
             lambda: there.to(DEVICE).copy_(here),
             lambda: there[torch.tensor([0])],
+            lambda: here.to(DEVICE),
+            lambda: here.copy_(there),
             lambda: torch.tensor([1.0], device=DEVICE),
+            lambda: torch.as_tensor([1.0], device=DEVICE),
+            lambda: there.new_tensor([1.0]),
+            lambda: torch.ones(()).to(there),
+            lambda: there[0].copy_(torch.ones(())),
             lambda: bool((there > 0).all()),
         ):
             watch.clear()
             wait()
             assert watch.waits and not watch.mixed
+        for wait in (there.nonzero, lambda: there.masked_select(there > 0)):  # of a size that only the numbers tell
+            watch.clear()
+            with contextlib.suppress(RuntimeError):
+                wait()
+            assert watch.waits and not watch.mixed
         watch.clear()
-        (there * 2 + 1).sum()
+        (there * 2 + 1).sum() + torch.ones(3, device=DEVICE)[torch.zeros(2, dtype=torch.int64, device=DEVICE)]
+        torch.as_tensor(there), there[1:].copy_(there[:2])
         assert not watch.waits and not watch.mixed
 
 

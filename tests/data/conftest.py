@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from flatlab.data import Source
 
@@ -25,7 +26,10 @@ def real_root() -> Callable[[str], Path]:
         if not (root / f"{name}.npz").exists():
             if "FLATLAB_DATA" in os.environ or not DECODER.exists():
                 pytest.skip(f"needs real images: {name}.npz in FLATLAB_DATA, or the set beside the repository")
-            subprocess.run([sys.executable, DECODER, root, name], check=True, stdout=subprocess.DEVNULL)
+            root.mkdir(parents=True, exist_ok=True)
+            with FileLock(root / "decoding.lock"):  # tests run side by side
+                if not (root / f"{name}.npz").exists():
+                    subprocess.run([sys.executable, DECODER, root, name], check=True, stdout=subprocess.DEVNULL)
         return root
 
     return find
