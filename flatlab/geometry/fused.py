@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flatlab.models import BatchStatNorm
+from flatlab.models.norm import batch_statistics
 from flatlab.training.convolution import pair
 
 MOST_PATCH = 160  # pixels of a patch; above it the quadratic form costs more than it saves
@@ -65,7 +66,7 @@ class PooledBlock(nn.Module):
             shift = norm.bias - rows @ seen.mean * scale  # the convolution's own bias cancels
             return self._pooled(x, seen, weight * scale[:, None, None, None], shift)
         full = self._convolve(x, weight, bias.expand(len(size)))
-        mean, variance = torch.batch_norm_update_stats(full, None, None, 0.0)
+        mean, variance = batch_statistics(full)
         return F.batch_norm(self.pool(full), mean, variance, size, norm.bias, False, eps=norm.eps).relu_()
 
     def _pooled(self, x: Tensor, seen: Seen | None, weight: Tensor, bias: Tensor | None) -> Tensor:
