@@ -113,15 +113,25 @@ def _run_shared(experiment: Experiment, options: argparse.Namespace) -> None:
 def show(options: argparse.Namespace) -> None:
     """Print a run's results and write its figures beside it."""
     chosen = Run.open(options.run, root=options.root, device=options.device)
+    own = {} if options.client is None else {"client": options.client}
+    if options.hessian or options.landscape:
+        if chosen.kept and options.client is None:
+            raise SettingError(
+                f"{chosen.name} has no global model, its clients have their own; choose one: --client 0 to"
+                f" {chosen.data.clients - 1}"
+            )
+        if own and not chosen.kept:
+            raise SettingError(f"--client {options.client}: {chosen.name} has a global model; leave it out")
+        chosen.model(**own)
     _summary(chosen)
     drawn: dict[str, Any] = {"curves": chosen}
     if options.hessian:
-        measured = hessian(chosen)
+        measured = hessian(chosen, **own)
         top, trace = measured.top(5), measured.trace()
         print(f"\n{_table(top.summary())}\n{_table(trace.summary())}")
         drawn["spectrum"] = measured.spectrum()
     if options.landscape:
-        drawn["landscape"] = landscape(chosen, refine=True)
+        drawn["landscape"] = landscape(chosen, refine=True, **own)
     for name, result in drawn.items():
         written = figures.save(figures.draw(result), chosen.directory / f"{name}.png")
         print(f"figure: {written[0].resolve()}")
@@ -243,6 +253,7 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("run", type=Path, help="directory of the run")
     showing.add_argument("--hessian", action="store_true", help="top eigenvalues, trace and spectrum on the holdout")
     showing.add_argument("--landscape", action="store_true", help="loss on a random plane around the model")
+    showing.add_argument("--client", type=int, help="whose model is measured, where clients keep parts of it")
     watching = command(watch)
     watching.add_argument("--store", default="runs", help="folder of the runs (default: runs)")
     watching.add_argument(

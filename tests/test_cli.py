@@ -11,6 +11,7 @@ import time
 import pytest
 from planted import experiments, plant
 
+import flatlab as fl
 from flatlab.cli import main
 
 TOML = """
@@ -130,6 +131,27 @@ def test_watch_prints_the_runs_of_a_store(tmp_path, capsys):
     assert "10 of 10" in first and "50.0 %" in first and "done" in first and first.endswith(wanted[0].id)
     assert "4 of 10" in second and "00:12" in second and second.endswith(wanted[1].id)
     assert total == "14 of 20 rounds, 1 of 2 runs done, 00:12 left"
+
+
+@pytest.mark.filterwarnings("ignore:trace")  # an untrained net takes more products than the budget
+def test_show_asks_for_a_client_where_no_model_is_global(tmp_path, capsys):
+    data = fl.load("digits").federate(fl.IID(), clients=3)
+    model = fl.ModelSpec(name="lenet", width=0.125)
+    own, shared = (
+        fl.train(one, data, model, rounds=1, store=tmp_path, progress=False) for one in (fl.FedPer(), fl.FedAvg())
+    )
+    for arguments, part in (
+        ([own.directory, "--hessian"], "--client 0 to 2"),
+        ([own.directory, "--landscape", "--client", "3"], "client = 3: must be one of 0 to 2"),
+        ([shared.directory, "--hessian", "--client", "1"], "has a global model"),
+    ):
+        assert run("show", *arguments) == 2
+        shown = capsys.readouterr()
+        assert part in shown.err and len(shown.err.splitlines()) == 1 and not shown.out
+    assert run("show", own.directory) == 0
+    assert run("show", own.directory, "--hessian", "--client", "2") == 0
+    table = fl.hessian(own, client=2).top(5).summary().to_string(index=False)
+    assert table in capsys.readouterr().out
 
 
 def test_watch_goes_on_until_all_are_done(tmp_path, capsys, monkeypatch):

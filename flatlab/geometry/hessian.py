@@ -23,7 +23,7 @@ from flatlab.geometry.products import HessianProducts
 from flatlab.geometry.pyhessian_adapter import PyHessian
 from flatlab.geometry.several import Progress, watched
 from flatlab.geometry.spectrum import Spectrum, quadrature
-from flatlab.geometry.subject import aim, client_models, need_run
+from flatlab.geometry.subject import aim, client_models, model_of, need_run
 from flatlab.geometry.target import Target
 from flatlab.geometry.trace import CONFIDENCE, hutchinson
 from flatlab.results import Result
@@ -207,10 +207,12 @@ class Hessian:
             raise ValueError("the run has no checkpoints to look at; train it with some")
         rounds = [number for number in rounds if every is None or number % every == 0 or number == rounds[-1]]
 
+        which, client = self._selection.get("which", "auto"), self._selection.get("client")
+
         def each() -> Iterator[list[dict[str, Any]]]:
             near = None
             for number in rounds:
-                model = run.model(number, which=self._selection.get("which", "auto"))
+                model = model_of(run, number, which, client)
                 found, near = self._sibling(self.target.at(model))._measure(k, trace, near)
                 yield [{"round": number, **row} for row in found]
 
@@ -233,7 +235,7 @@ class Hessian:
             round: of the run; the latest by default.
             data: each client's "train" or "test" samples.
             models: "clients": those that took part in the round, each after its local training (arXiv 2203.11834,
-                Fig. 3b); "global": the global model on every client's samples.
+                Fig. 3b); "global": the global model on every client's samples, with the parts that this client keeps.
             k: how many eigenvalues. Lanczos begins each client from the vectors of this Hessian.
             trace: the trace as well.
             progress: called with the clients measured and their number; False stops. None: a bar in a terminal.

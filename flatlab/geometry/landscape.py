@@ -142,7 +142,7 @@ def landscape(
     }
     subjects = named(models)
     found = targets(subjects, data, seed=seed, **selection)
-    shown = marks(subjects, found, clients, trajectory or directions == "pca", markers or {})
+    shown = marks(subjects, found, clients, trajectory or directions == "pca", markers or {}, selection.get("client"))
     fingerprint = _fingerprint(settings, directions, found, shown)
     path, begun = _begun(_place(store, subjects, fingerprint), fingerprint)
     if begun is not None and begun.about["complete"]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from flatlab.geometry.directions import Plane, eigen_plane, plane_through, random_plane, trajectory_plane, window
 from flatlab.geometry.grid import Grid
 from flatlab.geometry.several import vector_of
-from flatlab.geometry.subject import need_run
+from flatlab.geometry.subject import model_of, need_run
 from flatlab.geometry.target import Target
 
 KINDS = ("random", "eigen", "own-eigen", "pca", "plane")
@@ -107,14 +107,18 @@ def marks(
     clients: int | None,
     trajectory: bool,
     more: Mapping[str, nn.Module],
+    client: int | None = None,
 ) -> dict[str, list[Mark]]:
-    """By subject, what is shown with it: its checkpoints, its clients' models of a round, and what the user adds."""
+    """By subject, what is shown with it: its checkpoints, its clients' models of a round, and what the user adds.
+
+    `client` is whose checkpoints, where clients have models of their own.
+    """
     found = {}
     for name, subject in subjects.items():
         target, several = targets[name], []
         if trajectory:
             several += [
-                ("trajectory", f"round {kept}", subject.model(kept, which="global"))
+                ("trajectory", f"round {kept}", model_of(subject, kept, "global", client))
                 for kept in need_run(subject).checkpoints
             ]
         if clients is not None:

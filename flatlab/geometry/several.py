@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from flatlab.geometry.subject import aim, need_run
+from flatlab.geometry.subject import aim, client_of_samples, model_of, need_run
 from flatlab.geometry.target import Loss, Target, cross_entropy
 from flatlab.training import Run, labels
 
@@ -59,19 +59,23 @@ def targets(
     one_class.
     """
     settings: dict[str, Any] = {"part": part, "batch": batch, "loss": loss}
+    client = samples.get("client")
     models = {
-        name: subject if isinstance(subject, nn.Module) else need_run(subject).model(round, which=which)
+        name: subject if isinstance(subject, nn.Module) else model_of(need_run(subject), round, which, client)
         for name, subject in subjects.items()
     }
+    samples = {**samples, "client": client_of_samples(data, client, *subjects.values())}
     lead = next((name for name in subjects if subjects[name] is not models[name]), next(iter(subjects)))
     if subjects[lead] is not models[lead]:
         samples = {"source": subjects[lead].data, **samples}
     first = aim(models[lead], data, **samples, **settings)
 
-    def on_same_samples(model: nn.Module) -> Target:
-        return Target.of(model, first.images, first.labels, name=first.data, one_class=True, **settings)
+    def on_same_samples(name: str) -> Target:
+        own = f"; model of client {client}" if getattr(subjects[name], "kept", ()) else ""
+        data = f"{first.data}{own}"
+        return Target.of(models[name], first.images, first.labels, name=data, one_class=True, **settings)
 
-    return {name: first if name == lead else on_same_samples(model) for name, model in models.items()}
+    return {name: on_same_samples(name) for name in subjects}
 
 
 def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:

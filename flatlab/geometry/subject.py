@@ -39,7 +39,8 @@ def aim(
         source: the FederatedDataset that names and indices refer to; a run's own by default.
         round: a run's checkpoint; the latest by default.
         which: a run's "global" or "swa" model; "auto" takes what its algorithm evaluates.
-        client: whose "train" or "test" samples; None takes those of all.
+        client: whose "train" or "test" samples; None takes those of all. Where a run's clients keep parts of the model
+            for themselves (FedPer, LocalOnly), it is whose model, too, on any samples.
         limit: at most this many samples of a data set, drawn with `seed`; None takes all. Given ones are taken whole.
         part: "all", "body" or "head".
         batch: size of the batches, only for networks that normalise with batch statistics.
@@ -52,11 +53,13 @@ def aim(
         ValueError: naming what cannot be measured, and why.
     """
     run = None if isinstance(subject, nn.Module) else need_run(subject)
-    model = subject if run is None else run.model(round, which=which)
+    model = subject if run is None else model_of(run, round, which, client)
     if run is None and round is not None:
         raise ValueError(f"round = {round}: a model has no rounds; give its run")
     source = run.data if run is not None and source is None else source
-    images, labels, name = choose_samples(data, source, client, limit, seed)
+    images, labels, name = choose_samples(data, source, client_of_samples(data, client, subject), limit, seed)
+    if client is not None and getattr(subject, "kept", ()):
+        name = f"{name}; model of client {client}"
     if not isinstance(data, (tuple, list)):
         place = next(model.parameters()).device
         images, labels = images.to(place), labels.to(place)
@@ -76,15 +79,32 @@ def need_run(subject: Any) -> Any:
     return subject
 
 
+def model_of(run: Any, round: int | None = None, which: str = "auto", client: int | None = None) -> nn.Module:
+    """A run's model as `aim` says: the global one, or where clients keep parts of it that of `client`.
+
+    Raises:
+        SettingError: if there is no global model and no client is named.
+    """
+    own = {"client": client} if getattr(run, "kept", ()) else {}
+    return run.model(round, which=which, **own)
+
+
+def client_of_samples(data: Any, client: int | None, *subjects: Any) -> int | None:
+    """Whose samples `client` asks for: nobody's where it only says whose model, on samples that are no client's."""
+    own_models = any(getattr(subject, "kept", ()) for subject in subjects)
+    return None if own_models and not (isinstance(data, str) and data in ("train", "test")) else client
+
+
 def client_models(
     run: Any, round: int | None = None, models: str = "clients", which: str = "auto"
 ) -> dict[int, nn.Module]:
     """Models by client: with "clients", each participant's after its local training in `round`; with "global", the
-    global model (or its average, see `aim`) for every client.
+    global model (or its average, see `aim`) for every client, with the parts that this client keeps.
     """
     if models == "global":
-        model = run.model(round, which=which)
-        return dict.fromkeys(range(run.data.clients), model)
+        if getattr(run, "kept", ()):
+            return {client: model_of(run, round, which, client) for client in range(run.data.clients)}
+        return dict.fromkeys(range(run.data.clients), run.model(round, which=which))
     if models != "clients":
         raise ValueError(f"models = {models!r}: 'clients' or 'global'")
     return run.clients(run.round if round is None else round)

@@ -26,7 +26,7 @@ from .code import call, code_for
 from .compute import Job
 from .panel import Panel, Picture
 from .request import Corner, Place, Request, Tuning
-from .rounds import fitted, offer_rounds, round_slider
+from .rounds import client_picker, fitted, offer_clients, offer_rounds, round_slider, whose
 from .view import LandscapeView
 
 PLANES = [
@@ -86,7 +86,7 @@ class Landscape(Panel):
         self.seed = widgets.BoundedIntText(
             0, 0, 2**31 - 1, description="Seed", tooltip="Of samples and directions", **fitted(105)
         )
-        self.round = round_slider()
+        self.round, self.client = round_slider(), client_picker()
         self.refine = _tick("Refine", "Measure fewer points where a spline is good enough; from 21 points on")
         self.trajectory = _tick("With trajectory", "Mark each run's checkpoints")
         self.clients = _tick(
@@ -127,7 +127,7 @@ class Landscape(Panel):
         wrap = widgets.Layout(flex_flow="row wrap", width="100%", align_items="center", grid_gap="0 10px")
         self._three = widgets.HBox(self.corners, layout=widgets.Layout(flex_flow="row wrap", width="100%"))
         asked = [self.plane, self.dimensions, self.repeats, self.data, self.limit, self.points, self.span, self.seed]
-        asked.append(self.round)
+        asked += [self.round, self.client]
         marked = [self.refine, self.trajectory, self.clients, self.fine_tuned, self.epochs, self.lr]
         row = widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="0 14px")
         self.fill(
@@ -156,6 +156,7 @@ class Landscape(Panel):
     def refresh(self) -> None:
         """Offer the rounds and models that there are by now; nothing is measured."""
         offer_rounds(self.round, self.runs)
+        offer_clients(self.client, self.runs)
         self._allow_clients()
         if self.plane.value == "plane":
             self._offer_corners()
@@ -172,6 +173,8 @@ class Landscape(Panel):
         if self.refine.value and not self.refine.disabled:
             options["refine"] = True
         corners: tuple[Place, ...] = ()
+        if plane != "plane" or self.data.value != "holdout":  # there, models that are given belong to nobody
+            options |= whose(self.client)
         if plane == "plane":
             chosen = [control.value for control in self.corners]
             corners = tuple(Place(one, self._round_of(one.run), *self._tuning()) for one in chosen)
@@ -306,8 +309,8 @@ class Landscape(Panel):
         """The models that there are to lay a plane through, as of the round chosen."""
         found = []
         for k, run in enumerate(self.runs):
-            found.append(Corner("global", k))
-            if run.experiment.algorithm.swa:
+            found.append(Corner("own", k, self.client.value) if run.kept else Corner("global", k))
+            if run.experiment.algorithm.swa and not run.kept:
                 found.append(Corner("swa", k))
             found += [Corner("client", k, client) for client in self._sampled(k)]
             found += [Corner("tuned", k, client) for client in self._to_tune(k)]

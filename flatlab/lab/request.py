@@ -37,7 +37,10 @@ class Tuning(NamedTuple):
 
 
 class Corner(NamedTuple):
-    """One of three models that span a plane: which of the runs' ("global", "swa", "client", "tuned", "marker")."""
+    """One of three models that span a plane: which of the runs' ("global", "swa", "client", "tuned", "marker").
+
+    A client's is that after its local training in the round, an "own" one that which it keeps where none is global.
+    """
 
     kind: str
     run: int = 0
@@ -49,7 +52,8 @@ class Corner(NamedTuple):
         if self.kind == "marker":
             return self.marker
         client = f"client {self.client}"
-        what = {"global": "global", "swa": "SWA", "client": client, "tuned": f"{client}, fine-tuned"}[self.kind]
+        told = {"global": "global", "swa": "SWA", "tuned": f"{client}, fine-tuned", "own": f"{client}'s own"}
+        what = told.get(self.kind, client)
         return what if count == 1 else f"run {self.run + 1}, {what}"
 
     def tuning(self, round: int, epochs: int, lr: float) -> Tuning:
@@ -73,6 +77,8 @@ class Place(NamedTuple):
         if corner.kind == "tuned":
             return corner.tuning(*self[1:]).models(runs)[corner.client]
         run = runs[corner.run]
+        if corner.kind == "own":
+            return run.model(round, client=corner.client)
         return run.clients(round)[corner.client] if corner.kind == "client" else run.model(round, which=corner.kind)
 
     def code(self) -> str:
@@ -85,6 +91,8 @@ class Place(NamedTuple):
         run = f"run{corner.run + 1}"
         if corner.kind == "client":
             return f"{run}.clients({round})[{corner.client}]"
+        if corner.kind == "own":
+            return f"{run}.model({round}, client={corner.client})"
         return f"{run}.model({round}, which={corner.kind!r})"
 
 

@@ -1,4 +1,4 @@
-"""The slider for a round, as the panels that measure runs have it, and controls of fixed width."""
+"""Which model is measured: the slider for a round and the choice of a client, as the panels have them; fixed widths."""
 
 from __future__ import annotations
 
@@ -31,3 +31,26 @@ def offer_rounds(slider: widgets.SelectionSlider, runs: Sequence[Run]) -> None:
         chosen = slider.value
         slider.options = common
         slider.value = chosen if chosen in common else "latest"
+
+
+def client_picker() -> widgets.Dropdown:
+    """Chooses among the clients that `offer_clients` puts into it."""
+    return widgets.Dropdown(
+        options=[0], description="Model of client", **fitted(185),
+        tooltip="Clients keep parts of the model for themselves, so that no model is global: whose is measured",
+    )  # fmt: skip
+
+
+def offer_clients(picker: widgets.Dropdown, runs: Sequence[Run]) -> None:
+    """All runs' clients, where a run has no global model; else there is nothing to choose."""
+    picker.layout.display = "" if any(run.kept for run in runs) else "none"
+    clients = list(range(min(run.data.clients for run in runs)))
+    if list(picker.options) != clients:
+        chosen = picker.value
+        picker.options = clients
+        picker.value = chosen if chosen in clients else 0
+
+
+def whose(picker: widgets.Dropdown) -> dict[str, int]:
+    """The argument `client` of a measurement, if there is something to choose."""
+    return {} if picker.layout.display == "none" else {"client": picker.value}

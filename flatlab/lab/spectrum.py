@@ -24,7 +24,7 @@ from .clipboard import CopyCode
 from .code import call, code_for
 from .compute import Job
 from .panel import Panel, Picture
-from .rounds import fitted, offer_rounds, round_slider
+from .rounds import client_picker, fitted, offer_clients, offer_rounds, round_slider, whose
 from .table import html_table
 
 Quantity = Literal["spectrum", "top", "trace", "along"]
@@ -81,7 +81,7 @@ class Spectrum(Panel):
         self.seed = widgets.BoundedIntText(
             0, 0, 2**31 - 1, description="Seed", tooltip="Of samples and start vectors", **fitted(105)
         )
-        self.round = round_slider()
+        self.round, self.client = round_slider(), client_picker()
         self.buttons = {
             what: widgets.Button(description=name, tooltip=help, button_style="primary", icon="play")
             for what, (name, help) in BUTTONS.items()
@@ -95,6 +95,7 @@ class Spectrum(Panel):
         self.copy_code = CopyCode(lambda: f"{code_for(self.runs)}\n{self.code()}\n", self.blame)
         wrap = widgets.Layout(flex_flow="row wrap", width="100%", align_items="center", grid_gap="0 14px")
         asked = [self.data, self.limit, self.part, self.k, self.method, self.steps, self.every, self.seed, self.round]
+        asked.append(self.client)
         self.fill(
             widgets.HBox(asked, layout=wrap),
             widgets.HBox(list(self.buttons.values()), layout=widgets.Layout(flex_flow="row wrap")),
@@ -114,8 +115,9 @@ class Spectrum(Panel):
         self._draw()
 
     def refresh(self) -> None:
-        """Offer the rounds that there are by now; nothing is measured."""
+        """Offer the rounds and clients that there are by now; nothing is measured."""
         offer_rounds(self.round, self.runs)
+        offer_clients(self.client, self.runs)
 
     def measure(self, what: Quantity) -> Job:
         """Measure "spectrum", "top", "trace" or "along" in the background; what is known already is shown at once.
@@ -158,6 +160,7 @@ class Spectrum(Panel):
         rounds = {run.round if self.round.value == "latest" else int(self.round.value) for run in self.runs}
         if len(rounds) == 1 and what != "along":
             options["round"] = rounds.pop()
+        options |= whose(self.client)
         quadrature = "lanczos" if self.method.value == "lanczos" else "pyhessian"  # power iteration has none
         more: dict[Quantity, dict[str, Any]] = {
             "spectrum": {"steps": self.steps.value, "method": quadrature},
@@ -180,8 +183,8 @@ class Spectrum(Panel):
         what, options, more = self._request or self.request("spectrum")
         names = named(self.runs)
         calls = {
-            name: call(f"{call('fl.hessian', f'run{place}', **options)}.{what}", **more)
-            for place, name in enumerate(names, 1)
+            name: call(f"{call('fl.hessian', f'run{place}', **_options_for(run, options))}.{what}", **more)
+            for place, (name, run) in enumerate(names.items(), 1)
             if not self.results or name in self.results
         }
         if len(calls) == 1:
@@ -208,9 +211,16 @@ def _measured(run: Run, request: Request, job: Job) -> Result:
     what, options, more = request
     if what == "along":
         more = {**more, "progress": job.report}
+    options = _options_for(run, options)
     watched = geometry.hessian(run, **options, watch=lambda products: job.report(*job.progress))
     result: Result = getattr(watched, what)(**more)
     return result
+
+
+def _options_for(run: Run, options: dict[str, Any]) -> dict[str, Any]:
+    """The options as this run takes them: beside a run without a global model, its global one on the same samples."""
+    shared = not run.kept and options["data"] == "holdout"
+    return {name: value for name, value in options.items() if not (shared and name == "client")}
 
 
 def _table(results: dict[str, Result]) -> str:

@@ -138,6 +138,11 @@ class Federation:
         self.kept = trained - shared
         if not trained:
             raise SettingError(f"algorithm.train = {algorithm.train!r}: this model has no parameters there")
+        if algorithm.pooled and self.kept:
+            raise SettingError(
+                f"algorithm.share = {algorithm.share!r}: with pooled = True there is one client, and its model is the"
+                " global one; set share = 'all'"
+            )
         held = tuple(part.cpu() for part in data.train)  # batches are drawn there; asking a busy GPU would wait for it
         self.holders = (torch.cat(held),) if algorithm.pooled else held
 

@@ -11,7 +11,9 @@ import dataclasses
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
+from numbers import Integral
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,7 +24,7 @@ from .. import results
 from ..algorithms import Params
 from ..data import FederatedDataset
 from ..declare import SettingError
-from ..models import Model
+from ..models import Model, names
 from .cohort import Cohort, Engine, Precision, Trained
 from .engine import Pace, keep_freed_memory, pick_device, remembered_pace
 from .experiment import Experiment, Parent
@@ -160,6 +162,11 @@ class Run:
     def name(self) -> str:
         """How figures and tables call it: see `Algorithm.name`."""
         return self.experiment.algorithm.name
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The parameters that each client trains and keeps for itself. Where there are any, no model is global."""
+        return tuple(name for name in names(self._federation.model) if name in self._federation.kept)
 
     @property
     def round(self) -> int:
@@ -317,6 +324,12 @@ class Run:
             root=self.root,
             start=state,
         )
+        if set(self.kept) & child._federation.sent:
+            warnings.warn(
+                f"fork: {child.name} shares {self._kept_part()}, which the clients of {self.name} kept for themselves;"
+                " what it shares begins at its first weights, which nobody trained",
+                stacklevel=2,
+            )
         if child._record.begun:  # forked in the same way before
             return child
         with child._store.held():
@@ -356,8 +369,17 @@ class Run:
         Args:
             round: rounds done.
             which: "global", "swa" (the server's average), or "auto": the average where it exists.
-            client: with the parts that this client keeps for itself, if any.
+            client: with the parts that this client keeps for itself. Needed where clients keep any (`kept`): there is
+                no global model then, only a client's own.
+
+        Raises:
+            SettingError: if there is no such round, average or client, or no global model.
         """
+        if client is None and self.kept:
+            raise SettingError(
+                f"client = None: {self.name} has no global model, its clients keep {self._kept_part()} for themselves;"
+                f" give client = 0 to {self.data.clients - 1} for that client's own model"
+            )
         state = self.state(round)
         if which not in ("auto", "global", "swa"):
             raise SettingError(f"which = {which!r}: must be auto, global or swa")
@@ -365,7 +387,7 @@ class Run:
             raise SettingError(f"which = 'swa': there is no average after round {state.round}")
         params = {"auto": state.served, "global": state.params, "swa": state.swa}[which]
         if client is not None:
-            if client not in range(self.data.clients):
+            if isinstance(client, bool) or not isinstance(client, Integral) or client not in range(self.data.clients):
                 raise SettingError(f"client = {client!r}: must be one of 0 to {self.data.clients - 1}")
             params = params | {name: value[client] for name, value in state.personal.items()}
         return self._with(params)
@@ -403,6 +425,12 @@ class Run:
         return f"Run({self.id}: {self.name}, {self.round} of {self.rounds} rounds)"
 
     # Inside
+
+    def _kept_part(self) -> str:
+        """What clients keep, in words."""
+        model = self._federation.model
+        parts = {part: set(names(model, part)) for part in ("all", "body", "head")}
+        return next((part for part, held in parts.items() if held == set(self.kept)), f"{len(self.kept)} parameters")
 
     def _advance(self, trained: Iterable[Trained] | None, seconds: float) -> tuple[State, Round]:
         start = time.perf_counter()

@@ -227,7 +227,7 @@ def test_fine_tuned_models_score_as_the_curve_says(runs, digits, part):
         loss = F.cross_entropy(logits, digits.labels[index]).item()
         last = curve[(curve["client"] == client) & (curve["epoch"] == 2)]
         assert last["loss"].item() == pytest.approx(loss, rel=1e-4)
-        same = torch.equal(model.body.block1.conv.weight, run.model(3).cpu().body.block1.conv.weight)
+        same = torch.equal(model.body.block1.conv.weight, run.model(3, client=client).cpu().body.block1.conv.weight)
         assert same == (part == "head")
 
 
