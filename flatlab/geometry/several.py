@@ -71,7 +71,7 @@ def targets(
     first = aim(models[lead], data, **samples, **settings)
 
     def on_same_samples(name: str) -> Target:
-        own = f"; model of client {client}" if getattr(subjects[name], "kept", ()) else ""
+        own = f"; model of client {client}" if getattr(subjects[name], "kept", False) else ""
         data = f"{first.data}{own}"
         return Target.of(models[name], first.images, first.labels, name=data, one_class=True, **settings)
 

@@ -58,7 +58,7 @@ def aim(
         raise ValueError(f"round = {round}: a model has no rounds; give its run")
     source = run.data if run is not None and source is None else source
     images, labels, name = choose_samples(data, source, client_of_samples(data, client, subject), limit, seed)
-    if client is not None and getattr(subject, "kept", ()):
+    if client is not None and getattr(subject, "kept", False):
         name = f"{name}; model of client {client}"
     if not isinstance(data, (tuple, list)):
         place = next(model.parameters()).device
@@ -85,13 +85,13 @@ def model_of(run: Any, round: int | None = None, which: str = "auto", client: in
     Raises:
         SettingError: if there is no global model and no client is named.
     """
-    own = {"client": client} if getattr(run, "kept", ()) else {}
+    own = {"client": client} if getattr(run, "kept", False) else {}
     return run.model(round, which=which, **own)
 
 
 def client_of_samples(data: Any, client: int | None, *subjects: Any) -> int | None:
     """Whose samples `client` asks for: nobody's where it only says whose model, on samples that are no client's."""
-    own_models = any(getattr(subject, "kept", ()) for subject in subjects)
+    own_models = any(getattr(subject, "kept", False) for subject in subjects)
     return None if own_models and not (isinstance(data, str) and data in ("train", "test")) else client
 
 
@@ -102,7 +102,7 @@ def client_models(
     global model (or its average, see `aim`) for every client, with the parts that this client keeps.
     """
     if models == "global":
-        if getattr(run, "kept", ()):
+        if getattr(run, "kept", False):
             return {client: model_of(run, round, which, client) for client in range(run.data.clients)}
         return dict.fromkeys(range(run.data.clients), run.model(round, which=which))
     if models != "clients":
