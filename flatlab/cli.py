@@ -1,9 +1,10 @@
-"""The command line: `flatlab demo | run | show | watch | schema | lab`."""
+"""The command line: `flatlab demo | run | show | watch | reproduce | schema | lab`."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import shlex
 import sys
@@ -21,6 +22,7 @@ from .data import Dirichlet, Partition, load
 from .declare import Family, SettingError, catalogue
 from .geometry import hessian, landscape
 from .models import ModelSpec
+from .papers import command as papers
 from .personalization import Personalization, compare, personalize
 from .training import BadCheckpoint, Diverged, Experiment, RankLost, Ranks, Run, RunBusy, Standing, train, train_shared
 from .training.progress import reporter
@@ -160,6 +162,18 @@ def watch(options: argparse.Namespace) -> None:
             time.sleep(options.every)
 
 
+def reproduce(options: argparse.Namespace) -> None:
+    """Run or resume tables, figures and claims of the papers, from what is kept; without names, list them."""
+    names = [field.name for field in dataclasses.fields(papers.Options)]
+    given = {name: value for name, value in vars(options).items() if name in names and value is not None}
+    given |= {name: tuple(given[name]) for name in ("names", "cell") if name in given}
+    try:
+        papers.reproduce(papers.Options(**given))
+    except KeyboardInterrupt:
+        again = shlex.join(["flatlab", *options.arguments])
+        raise KeyboardInterrupt(f"stopped; what is finished is kept; go on with: {again}") from None
+
+
 def schema(options: argparse.Namespace) -> None:
     """Print every setting with type, range, default and help."""
     if options.json:
@@ -259,9 +273,24 @@ def _parser() -> argparse.ArgumentParser:
     watching.add_argument(
         "--every", type=float, metavar="SECONDS", help="look again, until all are done or Ctrl-C is pressed"
     )
+    _reproducing(command(reproduce, trains=True))
     command(schema).add_argument("--json", action="store_true", help="as JSON Schema")
     command(lab).add_argument("place", nargs="?", default="notebooks", help="notebook or folder (default: notebooks)")
     return parser
+
+
+def _reproducing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", help="tables, figures, claims, or groups of them; page: build the report")
+    parser.add_argument("--scale", default="quick", choices=papers.SCALES, help="quick: minutes; short: hours; paper")
+    parser.add_argument(
+        "--plan", nargs="?", const="show", choices=("show", "slurm"), help="say what is to be done; or a SLURM array"
+    )
+    parser.add_argument("--part", type=papers.parse_part, metavar="I/N", help="only one of N parts of the plan")
+    parser.add_argument("--cell", nargs=2, metavar=("ROW", "COLUMN"), help="only one cell")
+    parser.add_argument("--again", action="store_true", help="train the cell anew, elsewhere, and compare")
+    parser.add_argument("--merge", type=Path, metavar="FOLDER", help="take in the results of another machine first")
+    parser.add_argument("--results", type=Path, default=Path("reproduction"), help="what is kept of runs")
+    parser.add_argument("--samples-per-second", type=float, metavar="S", help="of this machine, for the plan")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from .live import Frames, draw_missing, frame, stacked
 from .partition import draw_partition
 from .paths import draw_flatness, draw_path, draw_sharpness
 from .progress import draw_progress
+from .series import draw_bundles, draw_series
 from .style import Drawing, paper_style, save
 
 __all__ = [
@@ -38,11 +39,13 @@ __all__ = [
     "Frames",
     "cohort_table",
     "draw",
+    "draw_bundles",
     "draw_cohort",
     "draw_comparison",
     "draw_gains",
     "draw_missing",
     "draw_progress",
+    "draw_series",
     "frame",
     "paper_style",
     "save",

@@ -1,0 +1,63 @@
+"""Curves of tidy frames: a series a method, with a band over seeds, clients or whatever is repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from .style import COLUMN, PAGE, Drawing, figure, line_style, paper_style
+
+
+@paper_style()
+def draw_series(frame: pd.DataFrame, x: str, y: str, title: str = "", caption: str = "") -> Drawing:
+    """The mean of each series against x, with a band where an interval is known.
+
+    Args:
+        frame: columns series, x, mean, low and high (NaN: no band), in the order of the legend.
+        x, y: labels of the axes.
+        title: above it.
+        caption: what the band is, and what is missing.
+    """
+    fig = figure(COLUMN + 1.5, 2.8)
+    axes = fig.subplots()
+    taken: list[str] = []
+    for name, rows in frame.groupby("series", sort=False):
+        style = line_style(str(name), taken)
+        taken.append(str(name))
+        rows = rows.sort_values("x")
+        axes.plot(rows["x"], rows["mean"], label=str(name), marker="o" if len(rows) < 3 else None, **style)
+        axes.fill_between(rows["x"], rows["low"], rows["high"], color=style["color"], alpha=0.15, lw=0)
+    axes.set(xlabel=x, ylabel=y)
+    axes.set_title(title, fontsize=8)
+    if taken:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    fig.supxlabel(caption, fontsize=6, color="0.4")
+    return fig
+
+
+@paper_style()
+def draw_bundles(frame: pd.DataFrame, x: str, y: str, title: str = "", caption: str = "") -> Drawing:
+    """A panel a series, on one scale: a thin line for each client and their mean.
+
+    Args:
+        frame: columns series, client, x, value.
+        x, y: labels of the axes.
+        title: above it.
+        caption: below it.
+    """
+    names: Sequence[str] = list(dict.fromkeys(frame["series"]))
+    fig = figure(PAGE, 2.6)
+    panels = fig.subplots(1, max(1, len(names)), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=False):
+        rows, colour = frame[frame["series"] == name], line_style(name, [])["color"]
+        for _, own in rows.groupby("client"):
+            axes.plot(own["x"], own["value"], color=colour, alpha=0.15, lw=0.5)
+        mean = rows.groupby("x")["value"].mean()
+        axes.plot(mean.index, mean, color="k", lw=1)
+        axes.set_title(name, fontsize=8)
+        axes.set_xlabel(x)
+    panels[0].set_ylabel(y)
+    fig.suptitle(title, fontsize=8)
+    fig.supxlabel(caption, fontsize=6, color="0.4")
+    return fig

@@ -1,0 +1,243 @@
+"""What is kept of finished runs: histories and measurements as small files, without weights, made to be committed.
+
+    papers/
+      runs/<id>/run.json                       experiment, versions, machine, date, samples, seconds
+      runs/<id>/history.parquet                the run's history; what clients trained is a mean over the round's
+      runs/<id>/<kind>-<settings>.parquet      a measurement of the run
+      runs/<id>.failed.json                    why a run has no end: it diverged
+      together/<kind>-<settings and runs>.parquet   a measurement of several runs on one scale
+
+The id is that of the experiment as a table states it, before it meets its data, so it is known without them. Every run
+has files of its own: copying or merging folders of several machines is all it takes to join their results.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..declare import SettingError
+from ..results import Result
+from ..training import Experiment, Run
+from .measurements import Measurement
+
+FORMAT = 1
+CLOSE = 1e-6  # two machines' histories that differ by less are the same
+
+
+class Merged(NamedTuple):
+    """What came of joining another folder of results."""
+
+    added: list[str]  # runs and measurements that were new here
+    same: list[str]  # here before, with the same numbers
+    other: list[str]  # here before, with other numbers: kept as they were here
+
+
+class Archive:
+    """The folder of results; made when something is kept.
+
+    Args:
+        folder: where it is.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    # Runs
+
+    def has(self, experiment: Experiment) -> bool:
+        """Whether the history of a finished run is kept."""
+        return (self._place(experiment) / "run.json").exists()
+
+    def keep(self, experiment: Experiment, run: Run) -> Path:
+        """Keep the history of a finished run; one that is kept already stays as it is.
+
+        Args:
+            experiment: as the table states it.
+            run: what came of it.
+
+        Raises:
+            SettingError: if the run is not finished.
+        """
+        if not run.done:
+            raise SettingError(f"{run.id}: {run.round} of {run.rounds} rounds are done; only finished runs are kept")
+        place = self._place(experiment)
+        part = place.with_name(f".{place.name}.{os.getpid()}.part")
+        part.mkdir(parents=True, exist_ok=True)
+        try:
+            condensed(run.history).to_parquet(part / "history.parquet", index=False, compression="zstd")
+            (part / "run.json").write_text(json.dumps(self._about(experiment, run), indent=1), encoding="utf-8")
+            if not place.exists():
+                os.replace(part, place)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        return place
+
+    def keep_failure(self, experiment: Experiment, why: str) -> None:
+        """Note that a run cannot be finished (it diverged), so that nobody tries again unasked."""
+        path = self._failed(experiment)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"planned": experiment.to_dict(), "why": why}, indent=1), encoding="utf-8")
+
+    def failure(self, experiment: Experiment) -> str:
+        """Why a run cannot be finished; "" if nothing is known of that."""
+        path = self._failed(experiment)
+        return str(json.loads(path.read_text(encoding="utf-8"))["why"]) if path.exists() else ""
+
+    def about(self, experiment: Experiment) -> dict[str, Any]:
+        """What `run.json` says: experiment, id, versions, machine, samples, seconds, finished.
+
+        Raises:
+            FileNotFoundError: if the run is not kept here.
+            SettingError: if the file is of another experiment, or cannot be read.
+        """
+        path = self._place(experiment) / "run.json"
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+            planned = Experiment.from_dict(said["planned"])
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path}: no such run is kept; `flatlab reproduce` makes it") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise SettingError(f"{path}: cannot be read ({error}); remove its folder and reproduce it") from None
+        if planned != experiment:
+            raise SettingError(f"{path}: holds another experiment, {planned.id}; its folder was renamed")
+        return said
+
+    def history(self, experiment: Experiment) -> pd.DataFrame:
+        """The kept history: round, split, metric, value, client; rows of training are means over a round's clients."""
+        self.about(experiment)
+        return pd.read_parquet(self._place(experiment) / "history.parquet")
+
+    # Measurements
+
+    def measured(self, measurement: Measurement, experiments: Sequence[Experiment]) -> Result | None:
+        """What was measured of a run, or of several; None if nothing was."""
+        path = self._file(measurement, experiments)
+        return measurement.load(path) if path.exists() else None
+
+    def has_measured(self, measurement: Measurement, experiments: Sequence[Experiment]) -> bool:
+        """Whether it was measured."""
+        return self._file(measurement, experiments).exists()
+
+    def keep_measured(self, measurement: Measurement, experiments: Sequence[Experiment], result: Result) -> Path:
+        """Keep what was measured."""
+        return result.save(self._file(measurement, experiments))
+
+    # Several machines
+
+    def merge(self, other: Archive) -> Merged:
+        """Take in what another folder has and this one lacks; what both have stays as it is here, and is compared."""
+        merged = Merged([], [], [])
+        for path in sorted(other.folder.rglob("*")):
+            name = path.relative_to(other.folder)
+            if not path.is_file() or any(part.startswith(".") for part in name.parts):
+                continue
+            place = self.folder / name
+            if not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                part = place.with_name(f".{place.name}.{os.getpid()}.part")
+                shutil.copyfile(path, part)
+                os.replace(part, place)
+                merged.added.append(str(name))
+            elif path.suffix == ".parquet":
+                alike = _alike(pd.read_parquet(place), pd.read_parquet(path))
+                (merged.same if alike else merged.other).append(str(name))
+        return merged
+
+    def speeds(self) -> dict[str, list[tuple[str, float]]]:
+        """Per network (its settings and data set): the machines that trained it, with samples a second."""
+        found: dict[str, list[tuple[str, float]]] = {}
+        for path in sorted(self.folder.glob("runs/*/run.json")):
+            said = json.loads(path.read_text(encoding="utf-8"))
+            if said["seconds"] > 0:
+                key = network_key(said["planned"])
+                found.setdefault(key, []).append((said["machine"]["name"], said["gradients"] / said["seconds"]))
+        return found
+
+    # Inside
+
+    def _place(self, experiment: Experiment) -> Path:
+        return self.folder / "runs" / experiment.id
+
+    def _failed(self, experiment: Experiment) -> Path:
+        return self.folder / "runs" / f"{experiment.id}.failed.json"
+
+    def _file(self, measurement: Measurement, experiments: Sequence[Experiment]) -> Path:
+        if len(experiments) == 1:
+            return self._place(experiments[0]) / f"{measurement.key}.parquet"
+        ids = "\n".join(experiment.id for experiment in experiments)
+        digest = hashlib.blake2b(ids.encode(), digest_size=4).hexdigest()
+        return self.folder / "together" / f"{measurement.key}-{digest}.parquet"
+
+    def _about(self, experiment: Experiment, run: Run) -> dict[str, Any]:
+        timings = run.timings
+        versions = json.loads((run.directory / "versions.json").read_text(encoding="utf-8"))
+        samples = int(timings["samples"].sum())
+        return {
+            "format": FORMAT,
+            "id": run.id,
+            "planned": experiment.to_dict(),
+            "experiment": run.experiment.to_dict(),
+            "versions": versions,
+            "machine": machine(versions),
+            "samples": samples,
+            "gradients": samples * gradients(experiment),
+            "seconds": float(timings["seconds"].sum()),
+            "evaluation seconds": float(timings["evaluation_seconds"].sum()),
+            "kept": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+
+
+def condensed(history: pd.DataFrame) -> pd.DataFrame:
+    """A history in which the rows of training are means over the clients of a round (client -1); the others stay."""
+    trained = (history["split"] == "train") & (history["client"] >= 0)
+    means = history[trained].groupby(["round", "split", "metric"], as_index=False)["value"].mean().assign(client=-1)
+    whole = pd.concat([history[~trained], means])[list(history.columns)]
+    return whole.sort_values(["round", "split", "metric", "client"], ignore_index=True)
+
+
+def gradients(experiment: Experiment) -> int:
+    """Gradients that a local step takes: 2 with SAM and ASAM, else 1 (or what the algorithm itself says)."""
+    told = getattr(experiment.algorithm, "gradients", None)
+    if isinstance(told, int):
+        return told
+    return 2 if experiment.algorithm.local.kind in ("sam", "asam") else 1
+
+
+def machine(versions: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, cores and system of this machine."""
+    name = versions.get("device") or _processor()
+    return {"name": f"{name}, {os.cpu_count()} cores", "system": platform.system(), "python": platform.python_version()}
+
+
+def network_key(planned: Mapping[str, Any]) -> str:
+    """Experiments with the same key take the same time for a gradient of a sample, about."""
+    return json.dumps([planned["model"], planned["data"]["name"], planned["algorithm"]["batch_size"]], sort_keys=True)
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _alike(here: pd.DataFrame, there: pd.DataFrame) -> bool:
+    if list(here.columns) != list(there.columns) or len(here) != len(there):
+        return False
+    numbers = list(here.select_dtypes("number").columns)
+    rest = [name for name in here.columns if name not in numbers]
+    close = np.isclose(here[numbers], there[numbers], rtol=CLOSE, atol=CLOSE, equal_nan=True)
+    return bool(close.all()) and here[rest].equals(there[rest])

@@ -1,0 +1,189 @@
+"""What the papers claim, as differences that are measured: experiment, expected sign, interval, verdict, sentence.
+
+A claim has parts; each compares a quantity of two methods seed by seed. Its verdict comes from the t interval of the
+paired differences alone: one that includes 0 is *undecided*, whatever the mean. Signs are those of `shared` readings of
+the papers (recalled, unverified): hypotheses, never test oracles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..declare import SettingError
+from ..training import Experiment
+from .archive import Archive
+from .quantities import Quantity
+from .statistics import CONFIDENCE, Interval, difference, interval, verdict
+from .tables import Cell, Figure, Maker, ScaleName, Table, cell
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: a quantity of the runs of a method, one a seed."""
+
+    name: str
+    quantity: Quantity
+    experiments: tuple[Experiment, ...]
+    why_none: str = ""
+    less: Side | None = None  # subtracted from it, seed by seed: a difference of differences
+
+    def values(self, archive: Archive) -> dict[int, float]:
+        """By seed; seeds without a number are left out."""
+        found = {run.seed: self.quantity.of(archive, run).value for run in self.experiments}
+        if self.less is not None:
+            other = self.less.values(archive)
+            found = {seed: value - other[seed] for seed, value in found.items() if seed in other}
+        return {seed: value for seed, value in found.items() if math.isfinite(value)}
+
+    def all_experiments(self) -> Iterable[Experiment]:
+        """Its runs."""
+        return (*self.experiments, *(self.less.all_experiments() if self.less else ()))
+
+
+@dataclass(frozen=True)
+class Part:
+    """left - right has the sign that is expected ("+", "-"), or lies within the margin ("=")."""
+
+    what: str
+    left: Side
+    right: Side
+    expect: str
+    margin: float = 0.0
+
+    @property
+    def log(self) -> bool:
+        """Whether the two are compared by their ratio."""
+        return self.left.quantity.ratio and self.left.less is None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A question of a paper.
+
+    Attributes:
+        id: e.g. "fedbabu.rq3".
+        question: as a reader asks it.
+        parts: what is compared.
+        scale: of the experiments.
+    """
+
+    id: str
+    question: str
+    parts: tuple[Part, ...]
+    scale: ScaleName
+
+    def table(self) -> Table:
+        """Its runs and measurements as a table, for plans."""
+        sides = [side for part in self.parts for side in (part.left, part.right)]
+        sides += [side.less for side in sides if side.less is not None]
+        cells = tuple(
+            Cell(side.name, side.quantity.label, side.quantity, side.experiments, (), side.why_none) for side in sides
+        )
+        return Table(self.id, self.question, self.scale, cells, "", "")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A part of a claim with what was measured."""
+
+    part: Part
+    left: Interval
+    right: Interval
+    difference: Interval
+    verdict: str  # "holds", "does not hold", "undecided", "not measured", "not here"
+
+    def sentence(self) -> str:
+        """Made from the numbers."""
+        part, names = self.part, f"{self.part.left.name} against {self.part.right.name}"
+        if self.verdict == "not here":
+            return f"{part.what}: {names}: {part.left.why_none or part.right.why_none}"
+        if self.verdict == "not measured":
+            return f"{part.what}: {names}: no seed has both numbers yet."
+        unit = part.left.quantity.unit
+        both = f"{_said(self.left.mean, unit)} against {_said(self.right.mean, unit)}"
+        gap = self.difference
+        if part.log:
+            size = f"ratio {math.exp(gap.mean):.3g}, {CONFIDENCE:.0%} interval {_range(math.exp, gap)}"
+        else:
+            points = " points" if unit == "%" else ""
+            factor = 100 if unit == "%" else 1
+            size = f"difference {factor * gap.mean:+.2f}{points}, {CONFIDENCE:.0%} interval"
+            size += f" {_range(lambda value: factor * value, gap)}"
+        near = f"a factor of {math.exp(part.margin):.3g}" if part.log else _said(part.margin, unit)
+        wanted = {"+": "higher expected", "-": "lower expected", "=": f"equal within {near} expected"}
+        seeds = f"{gap.n} seed{'s' if gap.n != 1 else ''}"
+        return f"{part.what}: {names}: {both}; {size}, {seeds}; {wanted[part.expect]}: **{self.verdict}**."
+
+
+def judge(claim: Claim, archive: Archive) -> list[Judged]:
+    """Measure every part of a claim from what is kept."""
+    return [judge_part(part, archive) for part in claim.parts]
+
+
+def judge_part(part: Part, archive: Archive) -> Judged:
+    """Measure one part."""
+    left, right = part.left.values(archive), part.right.values(archive)
+    gap = difference(left, right, log=part.log)
+    if not part.left.experiments or not part.right.experiments:
+        said = "not here"
+    elif not gap.n:
+        said = "not measured"
+    else:
+        said = verdict(gap, part.expect, part.margin)
+    return Judged(part, interval(left.values()), interval(right.values()), gap, said)
+
+
+def overall(judged: list[Judged]) -> str:
+    """Of a claim: what its parts say together."""
+    said = {one.verdict for one in judged}
+    if said == {"holds"}:
+        return "holds"
+    if "does not hold" in said:
+        return "does not hold" if said == {"does not hold"} else "does not hold in every part"
+    return "undecided" if said & {"undecided", "holds"} else "not measured"
+
+
+def page(claims: Iterable[Claim], archive: Archive) -> str:
+    """All claims as Markdown."""
+    lines = ["## Claims", ""]
+    lines += [
+        f"Differences are paired by seed; intervals are {CONFIDENCE:.0%} t intervals over seeds. One that includes 0 is"
+        " *undecided*. Expected signs are recalled from the papers, unverified.",
+        "",
+    ]
+    for claim in claims:
+        judged = judge(claim, archive)
+        lines += [f"### {claim.question}", "", f"`{claim.id}`, scale `{claim.scale}`: **{overall(judged)}**", ""]
+        lines += [f"- {one.sentence()}" for one in judged]
+        lines += ["", f"Again: `flatlab reproduce {claim.id} --scale {claim.scale}`", ""]
+    return "\n".join(lines)
+
+
+def side(name: str, quantity: Quantity, make: Maker, seeds: tuple[int, ...], less: Side | None = None) -> Side:
+    """A side whose experiments are made from seeds; where they cannot be stated, it says why."""
+    made = cell(name, "", quantity, make, seeds)
+    return Side(name, quantity, made.experiments, made.why_none.partition("\n")[0], less)
+
+
+def from_figure(figure: Figure, name: str, quantity: Quantity) -> Side:
+    """The runs of one series of a figure.
+
+    Raises:
+        SettingError: if the figure has no such series.
+    """
+    if name not in figure.series:
+        raise SettingError(f"series = {name!r}: {figure.id} has {', '.join(figure.series)}")
+    return Side(name, quantity, figure.series[name])
+
+
+def _said(value: float, unit: str) -> str:
+    return f"{100 * value:.2f} %" if unit == "%" else f"{value:.4g}"
+
+
+def _range(seen: object, gap: Interval) -> str:
+    if math.isnan(gap.half):
+        return "none (one seed)"
+    low, high = seen(gap.low), seen(gap.high)  # type: ignore[operator]
+    return f"[{low:.3g}, {high:.3g}]"

@@ -1,0 +1,191 @@
+"""`flatlab reproduce`: what the command does, without parsing its arguments."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..declare import SettingError
+from ..training.engine import pick_device
+from . import pictures
+from .archive import Archive
+from .claims import page as claims_page
+from .costs import Speed, hours
+from .filled import fill, fill_cell
+from .planning import Plan, describe, plan
+from .questions import claims
+from .registry import BUILDERS, select
+from .report import reproduction
+from .reproduce import Workshop
+from .tables import SCALES, Figure, Item, ScaleName, Table
+
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command was asked for."""
+
+    names: tuple[str, ...] = ()
+    scale: ScaleName = "quick"
+    plan: str | None = None  # "show", "slurm", or None: do it
+    part: tuple[int, int] | None = None  # one of so many
+    cell: tuple[str, str] | None = None  # row and column
+    again: bool = False
+    merge: Path | None = None
+    results: Path = Path("reproduction")
+    store: Path = Path("runs")
+    root: Path = Path("data")
+    device: str = "auto"
+    samples_per_second: float | None = None
+
+
+def reproduce(options: Options, say: Say = print) -> None:
+    """Plan, do, and write tables, figures and claims.
+
+    Raises:
+        SettingError: if a name or an option is wrong.
+        KeyboardInterrupt: after the round in flight; the same command goes on.
+    """
+    archive = Archive(options.results)
+    if options.merge is not None:
+        _merge(archive, options.merge, say)
+        if not options.names:
+            return
+    if not options.names:
+        say(_listing(options.scale))
+        return
+    if options.names == ("page",):
+        say(f"page: {reproduction(archive, options.results / 'README.md')}")
+        return
+    items = select(options.names, options.scale)
+    if options.cell is not None:
+        items = {name: _only(item, options.cell) for name, item in items.items()}
+    if options.again:
+        _again(items, archive, options, say)
+        return
+    device = pick_device(options.device)
+    speed = Speed(archive, options.samples_per_second, device.type)
+    work = Workshop(archive, options.store, options.root, device, say)
+    todo = plan(list(items.values()), archive, speed, work.has_weights)
+    if options.part is not None:
+        todo = todo.part(*options.part)
+    if options.plan == "slurm":
+        say(slurm(todo, options))
+        return
+    say(summary(todo, speed))
+    if options.plan is None:
+        work.do(todo)
+        written = write(items, archive, options)
+        say("\n".join(f"written: {path}" for path in written))
+
+
+def write(items: dict[str, Item], archive: Archive, options: Options) -> list[Path]:
+    """Tables (Markdown, CSV, LaTeX), figures (PNG, PDF) and claims, from what is kept."""
+    folder = options.results / options.scale
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    asked = claims(options.scale)
+    for name, item in items.items():
+        if isinstance(item, Figure):
+            written += pictures.save(item, archive, folder)
+        elif name not in asked:
+            filled = fill(item, archive)
+            for suffix, text in ((".md", filled.markdown()), (".csv", filled.csv()), (".tex", filled.latex())):
+                written.append(folder / f"{item.id}{suffix}")
+                written[-1].write_text(text, encoding="utf-8")
+    chosen = [claim for name, claim in asked.items() if name in items]
+    if chosen:
+        every = set(asked) <= set(items)
+        written.append(folder / ("claims.md" if every else f"{chosen[0].id}.md"))
+        written[-1].write_text(claims_page(chosen, archive), encoding="utf-8")
+    return written
+
+
+def summary(todo: Plan, speed: Speed) -> str:
+    """What a plan comes to, in words."""
+    said = describe(todo, speed)
+    lines = [f"{item.id}: {item.title}" for item in todo.items]
+    for left_out in dict.fromkeys(item.leaves_out for item in todo.items if item.leaves_out):
+        lines.append(f"left out at this scale: {left_out}")
+    lines.append(
+        f"to train: {said['runs']} runs ({said['kept']} are kept), {said['samples']:.3g} samples,"
+        f" {said['gradients']:.3g} gradients; to measure: {said['measurements']}"
+    )
+    speeds = f" ({said['speed']})" if said["speed"] else ""
+    lines.append(f"time: {hours(said['seconds'])}{speeds}; shared beginnings spare {hours(said['saved'])}")
+    lines.append(f"disk: {said['bytes'] / 1e9:.2f} GB of weights")
+    lines += [f"not here: {why} ({', '.join(rows)})" for why, rows in todo.unstated.items()]
+    return "\n".join(lines)
+
+
+def slurm(todo: Plan, options: Options) -> str:
+    """A script that trains the plan's parts as an array of jobs, and writes the tables after them."""
+    jobs = max(1, len(todo.jobs()))
+    longest = max((sum(step.cost.seconds for step in todo.part(n, jobs).trainings) for n in range(jobs)), default=0.0)
+    wanted = shlex.join(options.names)
+    places = f"--results {options.results} --store {options.store} --root {options.root}"
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            "#SBATCH --job-name=flatlab",
+            f"#SBATCH --array=0-{jobs - 1}",
+            f"#SBATCH --time={max(1, round(2 * longest / 60))}  # minutes: twice what the longest part should take",
+            "#SBATCH --gres=gpu:1",
+            "#SBATCH --cpus-per-task=4",
+            f"# Afterwards, once: flatlab reproduce {wanted} --scale {options.scale} {places}",
+            f"flatlab reproduce {wanted} --scale {options.scale} --part $SLURM_ARRAY_TASK_ID/{jobs} {places}",
+        ]
+    )
+
+
+def _again(items: dict[str, Item], archive: Archive, options: Options, say: Say) -> None:
+    """Train some cells from nothing, elsewhere, and set the numbers beside those that are kept."""
+    tables = [item for item in items.values() if isinstance(item, Table)]
+    if not tables or options.cell is None:
+        raise SettingError("--again: needs a table and --cell ROW COLUMN")
+    with tempfile.TemporaryDirectory(prefix="flatlab-again-") as folder:
+        fresh = Archive(Path(folder) / "results")
+        work = Workshop(fresh, Path(folder) / "runs", options.root, options.device, say)
+        work.do(plan(tables, fresh))
+        for table in tables:
+            for cell in table.cells:
+                new, old = (fill_cell(cell, where).by_seed for where in (fresh, archive))
+                for seed, value in new.items():
+                    same = "same" if value == old[seed] else f"differs by {value - old[seed]:.3g}"
+                    say(
+                        f"{table.id}, {cell.row}, {cell.column}, seed {seed}: {value:.6g}, kept {old[seed]:.6g}: {same}"
+                    )
+
+
+def _merge(archive: Archive, folder: Path, say: Say) -> None:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no folder of results")
+    merged = archive.merge(Archive(folder))
+    say(f"{folder}: {len(merged.added)} files added, {len(merged.same)} the same, {len(merged.other)} with others")
+    for name in merged.other:
+        say(f"kept as it was here: {name}")
+
+
+def _only(item: Item, cell: tuple[str, str]) -> Item:
+    return item.only(*cell) if isinstance(item, Table) else item
+
+
+def _listing(scale: ScaleName) -> str:
+    lines = [f"scales: {', '.join(SCALES)}; groups: fedbabu, fedasam, crossing, all, claims; page builds the report"]
+    lines += [f"  {name:24} {build(scale).title}" for name, build in BUILDERS.items()]
+    lines += [f"  {claim.id:24} {claim.question}" for claim in claims(scale).values()]
+    return "\n".join(lines)
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """3/8 as numbers.
+
+    Raises:
+        ValueError: if it is not of this form.
+    """
+    number, _, of = text.partition("/")
+    return int(number), int(of)

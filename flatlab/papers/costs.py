@@ -1,0 +1,172 @@
+"""What a run costs before it is trained: gradients of samples, forward passes, seconds, bytes on disk.
+
+A local step on b samples takes `gradients(experiment) * b` gradients; scoring n samples takes n forward passes, a third
+of a gradient each. Seconds come from runs of the same network that this machine has finished (kept in the archive), or
+from a stated rate of arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..data import load
+from ..declare import SettingError
+from ..models import ModelSpec, build
+from ..training import Experiment
+from .archive import Archive, gradients, machine, network_key
+
+# Train images, test images, shape, classes of the data sets that the papers use.
+_KNOWN = {
+    "digits": (1437, 360, (1, 8, 8), 10),
+    "cifar10": (50_000, 10_000, (3, 32, 32), 10),
+    "cifar100": (50_000, 10_000, (3, 32, 32), 100),
+}
+# Stated where nothing was measured: arithmetic of training on one core, and what a step costs besides.
+CORE_FLOPS, STEP_SECONDS = 6e10, 2e-3
+GPU_FLOPS = 5e12
+STATES = 4  # states that a run keeps at least: the last two, the best, SWA's start
+
+
+class Cost(NamedTuple):
+    """Of one run, or summed."""
+
+    samples: float = 0.0  # passed in training, each epoch anew
+    gradients: float = 0.0
+    forwards: float = 0.0  # of scoring
+    seconds: float = 0.0
+    bytes: float = 0.0
+
+    def __add__(self, other: object) -> Cost:
+        if not isinstance(other, Cost):
+            return NotImplemented
+        return Cost(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+class Speed:
+    """Seconds of runs on this machine.
+
+    Args:
+        archive: kept runs, of which those of this machine tell the speed of their networks.
+        gradients_per_second: of all networks, instead.
+        device: "cpu" or "cuda", for networks that were never measured.
+    """
+
+    def __init__(
+        self, archive: Archive | None = None, gradients_per_second: float | None = None, device: str = "cpu"
+    ) -> None:
+        if gradients_per_second is not None and not gradients_per_second > 0:
+            raise SettingError(f"samples_per_second = {gradients_per_second}: must be positive")
+        self._stated, self._device = gradients_per_second, device
+        self._measured: Mapping[str, float] = {}
+        if archive is not None:
+            here = machine({"device": torch.cuda.get_device_name()} if device == "cuda" else {})["name"]
+            known = {key: [rate for name, rate in found if name == here] for key, found in archive.speeds().items()}
+            self._measured = {key: float(np.median(rates)) for key, rates in known.items() if rates}
+
+    def rate(self, experiment: Experiment) -> tuple[float, str]:
+        """Gradients of samples a second, and where the number comes from."""
+        if self._stated is not None:
+            return self._stated, "stated by the user"
+        measured = self._measured.get(network_key(experiment.to_dict()))
+        if measured is not None:
+            return measured, "measured on this machine"
+        flops = training_flops(experiment)
+        if self._device == "cuda":
+            return GPU_FLOPS / flops, f"{GPU_FLOPS:g} FLOP/s stated"
+        cores = os.cpu_count() or 1
+        each = flops / CORE_FLOPS + STEP_SECONDS / experiment.algorithm.batch_size
+        return cores / each, f"{CORE_FLOPS:g} FLOP/s a core stated"
+
+
+def cost(experiment: Experiment, speed: Speed, first: int = 0) -> Cost:
+    """The cost of a run's rounds after `first`."""
+    train, test, _, _ = sizes(experiment)
+    algorithm, rounds = experiment.algorithm, experiment.rounds
+    first = max(first, experiment.parent.round if experiment.parent else 0)
+    clients = 1 if algorithm.pooled else experiment.data.clients or 1
+    taking = experiment.cohort_size(clients)
+    samples = (rounds - first) * algorithm.epochs * taking * train / clients
+    if algorithm.server_data is not None:
+        samples += (rounds - first) * algorithm.server_data.share * train
+    scored = sum(
+        experiment.evaluation.holdout_due(number, rounds) + experiment.evaluation.clients_due(number, rounds)
+        for number in range(first + 1, rounds + 1)
+    )
+    passes, forwards = samples * gradients(experiment), float(scored * test)
+    rate, _ = speed.rate(experiment)
+    states = STATES + rounds // checkpoint_every(experiment)
+    return Cost(samples, passes, forwards, (passes + forwards / 3) / rate, states * state_bytes(experiment))
+
+
+def tuning_cost(experiment: Experiment, epochs: int, speed: Speed) -> Cost:
+    """The cost of fine-tuning all clients."""
+    train, test, _, _ = sizes(experiment)
+    gradients_, forwards = epochs * float(train), (epochs + 1) * float(test)
+    rate, _ = speed.rate(experiment)
+    return Cost(gradients_, gradients_, forwards, (gradients_ + forwards / 3) / rate)
+
+
+def sizes(experiment: Experiment) -> tuple[int, int, tuple[int, int, int], int]:
+    """Train images, test images, shape, classes; a data set of the user's own is loaded for it."""
+    name = experiment.data.name
+    if name not in _KNOWN:
+        source = load(name)
+        shape = (int(source.images.shape[1]), int(source.images.shape[2]), int(source.images.shape[3]))
+        return source.n_train, len(source.labels) - source.n_train, shape, len(source.class_names)
+    return _KNOWN[name]
+
+
+def training_flops(experiment: Experiment) -> float:
+    """Arithmetic of a gradient on one sample: three forward passes, about."""
+    _, _, shape, classes = sizes(experiment)
+    return 3.0 * _network(experiment.model.to_json(), shape, classes)[0]
+
+
+def checkpoint_every(experiment: Experiment) -> int:
+    """Rounds between states that are kept for good: eight, or none where every client keeps parts of its own."""
+    return experiment.rounds if _kept(experiment) else max(1, experiment.rounds // 8)
+
+
+def state_bytes(experiment: Experiment) -> float:
+    """Of one stored state: the model, its average, and what clients keep."""
+    _, _, shape, classes = sizes(experiment)
+    _, whole, head = _network(experiment.model.to_json(), shape, classes)
+    parts = {"": 0, "head": head, "body": whole - head, "all": whole}
+    clients = experiment.data.clients or 1
+    return 4.0 * (whole * (1 + (experiment.algorithm.swa is not None)) + clients * parts[_kept(experiment)])
+
+
+def _kept(experiment: Experiment) -> str:
+    """The part that each client keeps for itself."""
+    train, share = experiment.algorithm.train, experiment.algorithm.share
+    if share in ("all", train):
+        return ""
+    return {"none": train, "body": "head", "head": "body"}[share] if train == "all" or share == "none" else train
+
+
+@lru_cache(maxsize=64)
+def _network(spec: str, shape: tuple[int, int, int], classes: int) -> tuple[float, int, int]:
+    """FLOP of a forward pass of one image, and the numbers of parameters of all and of the head."""
+    model = build(ModelSpec.from_json(spec), shape, classes)
+    batch = 2  # batch statistics need more than one
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(batch, *shape))
+    whole, head = (sum(value.numel() for value in part.parameters()) for part in (model, model.head))
+    return counter.get_total_flops() / batch, whole, head
+
+
+def hours(seconds: float) -> str:
+    """Seconds as a person reads them."""
+    if not math.isfinite(seconds):
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,167 @@
+"""The crossing that neither paper has: {FedAvg, FedBABU} x {SGD, SAM, ASAM} x {last model, SWA}.
+
+    crossing.experiment("FedBABU", local="ASAM", swa=True, scale="short")
+
+On FedBABU's network and clients (momentum 0.9, batches of 50), with a constant rate, since SWA cycles one of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ..algorithms import ASAM, SAM, SGD, SWA, Constant, Local
+from ..data import Dirichlet, Partition
+from ..training import Experiment
+from . import fedbabu
+from .measurements import Measurement
+from .quantities import (
+    eigenvalue,
+    flatness_correlation,
+    gain,
+    holdout_loss,
+    personalized,
+    score,
+    top_eigenvalues,
+    trace,
+)
+from .tables import Figure, Item, ScaleName, Table, cell
+
+BASES = ("FedAvg", "FedBABU")
+LOCALS: dict[str, Local] = {"SGD": SGD(), "SAM": SAM(rho=0.05), "ASAM": ASAM(rho=0.5, eta=0.2)}
+FOLLOW_UPS = ("FedGloSS", "MoFedSAM", "FedGAMMA", "FedSpeed", "FedSMOO", "FedLESAM")
+SAMPLES = 1000  # of the Hessian
+EPOCHS = 2  # local epochs: enough rounds for SWA's cycles
+CYCLE = 5
+
+
+def experiment(
+    base: str = "FedBABU",
+    *,
+    local: str = "ASAM",
+    swa: bool = True,
+    dataset: str = "cifar10",
+    shards: int | None = 2,
+    alpha: float | None = None,
+    seed: int = 0,
+    scale: ScaleName = "paper",
+    **changes: Any,
+) -> Experiment:
+    """The experiment of one cell and seed.
+
+    Args:
+        base: the kind of an algorithm: what is trained and shared.
+        local: "SGD", "SAM" or "ASAM": how a client's step gets its gradient.
+        swa: whether the server averages its model over the last quarter of the rounds.
+        dataset: "cifar10" or "cifar100".
+        shards: s, the most classes that a client holds; ignored with alpha.
+        alpha: total concentration of a Dirichlet partition.
+        seed, scale: as of `fedbabu.experiment`.
+        **changes: of the algorithm's settings.
+
+    Raises:
+        SettingError: if there is no such method, or a setting is wrong.
+    """
+    size = fedbabu.size_of(scale)
+    partition: Partition | None = None if alpha is None else Dirichlet(alpha=alpha)
+    crossed: dict[str, Any] = {
+        "lr": size.lr / 2,
+        "local": LOCALS[local],
+        "schedule": Constant(),
+        "swa": SWA(start=0.75, cycle=CYCLE, low=size.lr / 20) if swa else None,
+    }
+    given: dict[str, Any] = {
+        "dataset": dataset,
+        "shards": shards or 2,
+        "partition": partition,
+        "seed": seed,
+        "scale": scale,
+    }
+    return fedbabu.experiment(base, epochs=EPOCHS, **given, **crossed | changes)
+
+
+def levels(scale: ScaleName) -> dict[str, dict[str, Any]]:
+    """The skews of the columns: s and alpha."""
+    if scale == "paper":
+        return {
+            **{f"s={shards}": {"shards": shards} for shards in (10, 5, 2)},
+            **{f"α={alpha:g}": {"alpha": alpha} for alpha in (0.05, 0.5, 100)},
+        }
+    return {"s=2": {"shards": 2}} if scale == "quick" else {"α=0.5": {"alpha": 0.5}}
+
+
+def rows(scale: ScaleName) -> dict[str, dict[str, Any]]:
+    """The twelve crosses, and follow-up methods by name."""
+    crosses = {
+        f"{base} {local}{' + SWA' if swa else ''}": {"base": base, "local": local, "swa": swa}
+        for base in BASES
+        for local in LOCALS
+        for swa in (False, True)
+    }
+    return crosses | {name: {"base": name, "local": "SGD", "swa": False} for name in FOLLOW_UPS}
+
+
+def _seeded(seed: int, **settings: Any) -> Experiment:
+    return experiment(seed=seed, **settings)
+
+
+def crossing(scale: ScaleName) -> Table:
+    """Accuracy, personalized accuracy, largest eigenvalue, trace, and flatness against gain, of every cross."""
+    size, tuning, top = fedbabu.size_of(scale), fedbabu.tuning(scale), top_eigenvalues(SAMPLES)
+    columns = {
+        "accuracy": score(),
+        "loss": holdout_loss(),
+        "after 1 tuning epoch": personalized(tuning, 1),
+        "personalized": personalized(tuning),
+        "gain": gain(tuning),
+        "λ₁": eigenvalue(top),
+        "trace": trace(SAMPLES),
+        "λ₁ per client with gain": flatness_correlation(flatness(scale)),
+    }
+    cells = [
+        cell(row, f"{level}, {column}", quantity, partial(_seeded, scale=scale, **setting, **skew), size.seeds)
+        for row, setting in rows(scale).items()
+        for level, skew in levels(scale).items()
+        for column, quantity in columns.items()
+    ]
+    title = "The crossing: {FedAvg, FedBABU} x {SGD, SAM, ASAM} x {last, SWA}, cifar10"
+    return Table("crossing.table", title, scale, tuple(cells), protocol(scale), size.leaves_out)
+
+
+def flatness(scale: ScaleName) -> Measurement:
+    """Per client, sharpness against what fine-tuning gains, on every fifth client."""
+    size = fedbabu.size_of(scale)
+    settings = {
+        "clients": list(range(0, size.clients, 5)),
+        "limit": 200,
+        "tuning": {"epochs": 5, "lr": size.tuning_lr},
+    }
+    return Measurement(kind="flatness", settings=settings)
+
+
+def figure(scale: ScaleName) -> Figure:
+    """Accuracy along the rounds, of the six crosses of each base that end in SWA or do not."""
+    level = next(iter(levels(scale).values()))
+    series = {
+        row: tuple(experiment(seed=seed, scale=scale, **setting, **level) for seed in fedbabu.size_of(scale).seeds)
+        for row, setting in rows(scale).items()
+        if setting["base"] in BASES
+    }
+    title = "The crossing: accuracy along the rounds"
+    leaves_out = fedbabu.size_of(scale).leaves_out
+    return Figure("crossing.curves", title, scale, "curves", series, protocol(scale), leaves_out)
+
+
+def protocol(scale: ScaleName) -> str:
+    """What was done, in words."""
+    size = fedbabu.size_of(scale)
+    return (
+        f"{size.clients} clients, f = 0.1 (quick: 0.2), {EPOCHS} local epochs, K tau = {size.passes}, SGD"
+        f" {size.lr / 2:g} constant, momentum 0.9, batches of 50; SAM rho 0.05, ASAM rho 0.5, eta 0.2; SWA from 75 %"
+        f" on, cycles of {CYCLE} rounds; tuning: 5 epochs of SGD {size.tuning_lr:g}; Hessian on {SAMPLES}"
+        " holdout samples"
+    )
+
+
+TABLES: dict[str, Callable[[ScaleName], Item]] = {"crossing.table": crossing, "crossing.curves": figure}

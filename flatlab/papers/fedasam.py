@@ -1,0 +1,239 @@
+"""FedSAM, FedASAM and server SWA (Caldarola, Caputo and Ciccone, ECCV 2022, arXiv 2203.11834): the protocol.
+
+    fedasam.experiment("FedASAM + SWA", alpha=0, clients_per_round=5)     # a cell of the CIFAR-10 table
+    fedasam.experiment("FedAvg", dataset="cifar100", alpha=1000, lr=0.1)  # with another rate
+
+Constants are those of the official code (debcaldarola/fedsam) and, for rho, of FedGF's script: 100 clients, K a round,
+one local epoch in batches of 64, SGD with learning rate 0.01 and weight decay 4e-4, 10,000 rounds (CIFAR-10) or 20,000
+(CIFAR-100); SWA from 75 % of the rounds on, in cycles of 10 or 20 rounds, down to 1e-4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..algorithms import ASAM, SAM, SGD, SWA, Average, Local
+from ..data import IID, Augmentation, DataSpec, Dirichlet
+from ..declare import SettingError
+from ..models import ModelSpec
+from ..training import Evaluation, Experiment
+from .tables import SCALES, ScaleName, method
+
+LOCALS = ("", "SAM", "ASAM")
+# rho of SAM and of ASAM, by data set: for alpha below 0.5, and from there on (FedGF's script).
+RHO = {
+    "cifar10": {"skewed": (0.1, 0.7), "even": (0.02, 0.05)},
+    "cifar100": {"skewed": (0.02, 0.5), "even": (0.05, 0.5)},
+}
+_OWN: dict[str, dict[str, Any]] = {
+    "FedProx": {"mu": 0.01},
+    "FedAvgM": {"server": Average(momentum=0.9)},
+    "FedDyn": {"alpha": 0.1},
+}
+
+
+LENET = ModelSpec(name="lenet")
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a scale makes of the protocol."""
+
+    rounds: dict[str, int]
+    window: int  # last rounds whose scores are averaged
+    every: int  # rounds between two scores
+    seeds: tuple[int, ...]
+    leaves_out: str
+    cycle: dict[str, int]
+    lr: float = 0.01
+    low: float = 1e-4
+    clients: int = 100
+    dataset: str | None = None  # None: the paper's
+    model: ModelSpec = LENET
+    samples: int | None = None  # of the Hessian and of landscapes; None: the whole holdout
+    points: int = 51  # on an axis of a landscape
+
+
+SIZES: dict[ScaleName, Size] = {
+    "paper": Size(
+        {"cifar10": 10_000, "cifar100": 20_000},
+        100,
+        10,
+        (0, 1, 2),
+        "the score is the mean of the 10 rounds scored among the last 100, the paper's of all 100; the Hessian is the"
+        " last model's, the paper's that of the mean of the last 100",
+        {"cifar10": 10, "cifar100": 20},
+    ),
+    "short": Size(
+        {"cifar10": 400, "cifar100": 400},
+        50,
+        10,
+        (0, 1, 2),
+        "400 rounds instead of 10,000 or 20,000, with the rate .05 instead of .01 to make up for some of them; lenet of"
+        " half width; scores are means of the last 50 rounds; Hessian and landscapes on 1,000 samples",
+        {"cifar10": 10, "cifar100": 10},
+        lr=0.05,
+        low=5e-4,
+        model=ModelSpec(name="lenet", width=0.5),
+        samples=1000,
+        points=21,
+    ),
+    "quick": Size(
+        {"cifar10": 80, "cifar100": 80},
+        10,
+        5,
+        (0, 1, 2),
+        "the data set (digits, 8x8 pixels, 20 clients), the network (lenet of quarter width), 80 rounds instead of"
+        " 10,000, rate .1 instead of .01; scores are means of the last 10 rounds",
+        {"cifar10": 5, "cifar100": 5},
+        lr=0.1,
+        low=0.01,
+        clients=20,
+        dataset="digits",
+        model=ModelSpec(name="lenet", width=0.25),
+        samples=None,
+        points=11,
+    ),
+}
+
+
+def experiment(
+    method_name: str = "FedASAM + SWA",
+    *,
+    dataset: str = "cifar10",
+    alpha: float = 0.0,
+    clients_per_round: int = 5,
+    seed: int = 0,
+    scale: ScaleName = "paper",
+    mixup: bool = False,
+    cutout: bool = False,
+    swa: SWA | None = None,
+    **changes: Any,
+) -> Experiment:
+    """The experiment of one cell and seed.
+
+    Args:
+        method_name: the kind of an algorithm with what is crossed: "FedAvg", "FedSAM", "FedASAM + SWA",
+            "FedProx ASAM + SWA", "FedAvg E=2".
+        dataset: "cifar10" or "cifar100".
+        alpha: total concentration of the Dirichlet partition; 0: one class a client.
+        clients_per_round: K of the 100 clients.
+        seed: of everything random, the partition included.
+        scale: "paper", "short" or "quick".
+        mixup, cutout: with Mixup (alpha 1), with one hole of half the image's side.
+        swa: other constants of SWA.
+        **changes: of the algorithm's settings, e.g. `lr=0.1`.
+
+    Raises:
+        SettingError: if there is no such method, or a setting is wrong.
+    """
+    size = size_of(scale)
+    rounds = size.rounds[dataset]
+    return Experiment(
+        data=_data(dataset, scale, seed, alpha, mixup, cutout),
+        model=size.model,
+        algorithm=_algorithm(method_name, dataset, alpha, scale, swa, changes),
+        rounds=rounds,
+        participation=_share(scale, clients_per_round),
+        evaluation=Evaluation(every=size.every, clients_every=max(1, rounds // 20)),
+        seed=seed,
+    )
+
+
+def centralized(
+    row: str = "SGD", *, dataset: str = "cifar100", seed: int = 0, scale: ScaleName = "paper", **changes: Any
+) -> Experiment:
+    """One model on all images, for as many samples as K = 5 clients a round pass: "SGD", "ASAM + SWA", "Mixup", ...
+
+    The paper's code has no such script: batch, rate and decay are those of the clients.
+    """
+    size = size_of(scale)
+    local, _, averaged = row.partition(" + ")
+    epochs = round(size.rounds[dataset] * _share(scale, 5))
+    cycle = max(1, min(size.cycle[dataset], epochs // 8))
+    swa = SWA(start=0.75, cycle=cycle, low=size.low) if "SWA" in (local, averaged) else None
+    algorithm = method("Centralized", _common(scale) | {"local": _local(local, dataset, 0.0), "swa": swa})
+    data = _data(dataset, scale, seed, None, local == "Mixup", local == "Cutout")
+    every = max(1, epochs // 50)
+    return Experiment(
+        data=data,
+        model=size.model,
+        algorithm=algorithm.replace(**changes),
+        rounds=epochs,
+        evaluation=Evaluation(every=every),
+        seed=seed,
+    )
+
+
+def size_of(scale: str) -> Size:
+    """What a scale makes of the protocol.
+
+    Raises:
+        SettingError: if there is no such scale.
+    """
+    if scale not in SIZES:
+        raise SettingError(f"scale = {scale!r}: must be {', '.join(SCALES)}")
+    return SIZES[scale]
+
+
+def protocol(scale: ScaleName) -> str:
+    """What was done, in words."""
+    size = size_of(scale)
+    rounds = ", ".join(f"{count} rounds ({name})" for name, count in size.rounds.items())
+    where = "" if size.dataset is None else f"{size.dataset} in the place of CIFAR, "
+    return (
+        f"{where}{size.clients} clients, Dirichlet partition dealt once a seed (shared by all methods), one local"
+        f" epoch, batches of 64, SGD {size.lr:g}, weight decay 4e-4, {rounds}; SWA from 75 % on; clients sampled"
+        f" from seed and round; holdout accuracy, mean of the last {size.window} rounds; seeds {', '.join(map(str, size.seeds))}"
+    )
+
+
+def _algorithm(
+    name: str, dataset: str, alpha: float, scale: ScaleName, swa: SWA | None, changes: dict[str, Any]
+) -> Any:
+    size = size_of(scale)
+    words = name.replace(" + SWA", "").split()
+    kind, crossed = words[0], [word for word in words[1:] if not word.startswith("E=")]
+    epochs = next((int(word[2:]) for word in words[1:] if word.startswith("E=")), 1)
+    settings: dict[str, Any] = _common(scale) | {"epochs": epochs} | _OWN.get(kind, {})
+    step = crossed[0] if crossed else {"FedSAM": "SAM", "FedASAM": "ASAM"}.get(kind, "")
+    settings["local"] = _local(step, dataset, alpha)
+    if "SWA" in name.split():
+        settings["swa"] = swa or SWA(start=0.75, cycle=size.cycle[dataset], low=size.low)
+    algorithm = method(kind, settings)
+    return algorithm.replace(**changes) if changes else algorithm
+
+
+def _share(scale: ScaleName, clients_per_round: int) -> float:
+    """Of the clients in a round; `quick` has one for all K."""
+    return clients_per_round / 100 if size_of(scale).dataset is None else 0.25
+
+
+def _common(scale: ScaleName) -> dict[str, Any]:
+    return {"lr": size_of(scale).lr, "batch_size": 64, "weight_decay": 4e-4}
+
+
+def _local(name: str, dataset: str, alpha: float) -> Local:
+    sam, asam = RHO[dataset]["skewed" if alpha < (0.5 if dataset == "cifar100" else 1) else "even"]
+    if name == "SAM":
+        return SAM(rho=sam)
+    return ASAM(rho=asam, eta=0.2) if name == "ASAM" else SGD()
+
+
+def _data(
+    dataset: str, scale: ScaleName, seed: int, alpha: float | None, mixup: bool = False, cutout: bool = False
+) -> DataSpec:
+    """The data of a cell; without alpha those of centralized training."""
+    size = size_of(scale)
+    plain = DataSpec(
+        name=size.dataset or dataset,
+        partition=IID() if alpha is None else Dirichlet(alpha=alpha),
+        clients=1 if alpha is None else size.clients,
+        seed=seed,
+    )
+    if not (mixup or cutout):
+        return plain
+    hole = 16 if size.dataset is None else 4
+    mixed: dict[str, Any] = {"mixup": 1.0 if mixup else 0.0, "cutout": hole if cutout else 0}
+    return plain.replace(augmentation=Augmentation(**plain.augmentation.to_dict() | mixed))

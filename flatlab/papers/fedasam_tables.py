@@ -1,0 +1,250 @@
+"""The tables and figures of FedASAM + SWA as lists of experiments: `TABLES[id](scale)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from ..algorithms import SWA
+from ..training import Experiment
+from . import published
+from .fedasam import centralized, experiment, protocol, size_of
+from .measurements import Measurement
+from .quantities import eigenvalue, eigenvalue_ratio, holdout_loss, score, top_eigenvalues
+from .tables import Cell, Figure, Item, ScaleName, Table, cell
+
+SIX = ("FedAvg", "FedSAM", "FedASAM", "FedAvg + SWA", "FedSAM + SWA", "FedASAM + SWA")
+RIVALS = ("FedProx", "SCAFFOLD", "FedAvgM", "FedDyn", "AdaBest")
+CENTRALIZED = ("SGD", "SAM", "ASAM", "SWA", "SAM + SWA", "ASAM + SWA")
+ALPHAS = {"cifar10": (0, 0.05, 100), "cifar100": (0, 0.5, 1000)}
+EVEN = {"cifar10": 100, "cifar100": 1000}
+
+
+def datasets(scale: ScaleName) -> tuple[str, ...]:
+    """Data sets whose two ends of alpha are looked at in figures: CIFAR-100 at full scale, else CIFAR-10."""
+    return ("cifar100",) if scale == "paper" else ("cifar10",)
+
+
+def _seeded(name: str, seed: int, **settings: Any) -> Experiment:
+    return experiment(name, seed=seed, **settings)
+
+
+def _runs(name: str, scale: ScaleName, **settings: Any) -> tuple[Experiment, ...]:
+    return tuple(experiment(name, seed=seed, scale=scale, **settings) for seed in size_of(scale).seeds)
+
+
+def _table(id: str, title: str, scale: ScaleName, cells: Iterable[Cell]) -> Table:
+    return Table(f"fedasam.{id}", title, scale, tuple(cells), protocol(scale), size_of(scale).leaves_out)
+
+
+def _figure(id: str, title: str, scale: ScaleName, kind: str, series: dict[str, Any], **rest: Any) -> Figure:
+    return Figure(f"fedasam.{id}", title, scale, kind, series, protocol(scale), size_of(scale).leaves_out, **rest)
+
+
+def _accuracy(dataset: str, scale: ScaleName) -> Table:
+    alphas = ALPHAS[dataset] if scale == "paper" else (0, EVEN[dataset])
+    counts = (5, 10, 20) if scale == "paper" else (5,)
+    rows = (*SIX, "FedAvg E=2") if dataset == "cifar100" else SIX
+    cells = [
+        cell(
+            row, f"α={alpha:g}, K={count}", score(size_of(scale).window),
+            partial(_seeded, row, scale=scale, dataset=dataset, alpha=alpha, clients_per_round=count),
+            size_of(scale).seeds, published.fedasam(dataset, row, alpha, count),
+        )
+        for row in rows
+        for alpha in alphas
+        for count in counts
+    ]  # fmt: skip
+    name = dataset.replace("cifar", "CIFAR-")
+    return _table(dataset, f"Holdout accuracy on {name} (FedASAM, main table)", scale, cells)
+
+
+def cifar10(scale: ScaleName) -> Table:
+    """Accuracy on CIFAR-10 over alpha and clients a round."""
+    return _accuracy("cifar10", scale)
+
+
+def cifar100(scale: ScaleName) -> Table:
+    """Accuracy on CIFAR-100 over alpha and clients a round."""
+    return _accuracy("cifar100", scale)
+
+
+def against_centralized(scale: ScaleName) -> Table:
+    """Every method centralized and federated, alpha 0, K = 5."""
+    (dataset,), size, cells = datasets(scale), size_of(scale), []
+    federated = dict(zip(CENTRALIZED, SIX[:1] + SIX[1:3] + SIX[3:], strict=True))
+    for row in CENTRALIZED:
+        pooled = partial(_pooled, row, dataset=dataset, scale=scale)
+        known = published.centralized(row) if dataset == "cifar100" else ()
+        cells.append(cell(row, "centralized", score(), pooled, size.seeds, known))
+        fed = partial(_seeded, federated[row], scale=scale, dataset=dataset, alpha=0)
+        known = published.fedasam(dataset, federated[row], 0, 5)
+        cells.append(cell(row, "federated", score(size.window), fed, size.seeds, known))
+    return _table("centralized", f"Centralized and federated, {dataset}, α=0, K=5 (FedASAM)", scale, cells)
+
+
+def _pooled(row: str, seed: int, **settings: Any) -> Experiment:
+    return centralized(row, seed=seed, **settings)
+
+
+def mixing(scale: ScaleName) -> Table:
+    """Mixup and Cutout, centralized and federated, alpha 0."""
+    (dataset,), size, cells = datasets(scale), size_of(scale), []
+    for row in ("none", "Mixup", "Cutout"):
+        pooled = partial(_pooled, "SGD" if row == "none" else row, dataset=dataset, scale=scale)
+        known = published.centralized(row) if dataset == "cifar100" else ()
+        cells.append(cell(row, "centralized", score(), pooled, size.seeds, known))
+        switches = {row.lower(): True} if row != "none" else {}
+        for method in ("FedAvg", "FedASAM") if scale == "paper" else ("FedAvg",):
+            fed = partial(_seeded, method, scale=scale, dataset=dataset, alpha=0, **switches)
+            known = published.mixed(row) if (dataset, method) == ("cifar100", "FedAvg") else ()
+            cells.append(cell(row, method, score(size.window), fed, size.seeds, known))
+    return _table("mixing", f"Mixup and Cutout, {dataset}, α=0, K=5 (FedASAM)", scale, cells)
+
+
+def eigenvalues(scale: ScaleName) -> Table:
+    """Largest eigenvalue of the Hessian on the holdout, and its ratio to the fifth."""
+    (dataset,), size = datasets(scale), size_of(scale)
+    needs, cells = top_eigenvalues(size.samples or 10_000), []
+    for row in (*SIX, "FedAvg E=2"):
+        for alpha in (0, EVEN[dataset]):
+            make = partial(_seeded, row, scale=scale, dataset=dataset, alpha=alpha)
+            for column, quantity in (("λ₁", eigenvalue(needs)), ("λ₁/λ₅", eigenvalue_ratio(needs))):
+                known = published.eigenvalues(row, alpha, column != "λ₁") if dataset == "cifar100" else ()
+                cells.append(cell(row, f"α={alpha:g}, {column}", quantity, make, size.seeds, known))
+            # Curvatures at very different losses say little about flatness.
+            cells.append(cell(row, f"α={alpha:g}, loss", holdout_loss(), make, size.seeds))
+    return _table("eigenvalues", f"Largest Hessian eigenvalues, {dataset}, K=5 (FedASAM)", scale, cells)
+
+
+def rivals(scale: ScaleName) -> Table:
+    """Other federated methods, alone and with SAM, ASAM and SWA."""
+    cells = [
+        cell(
+            row, column, score(size_of(scale).window),
+            partial(_seeded, f"{row}{crossed}", scale=scale, dataset="cifar10", alpha=0), size_of(scale).seeds,
+        )
+        for row in ("FedAvg", *RIVALS)
+        for column, crossed in (
+            ("alone", ""), ("SAM", " SAM"), ("ASAM", " ASAM"), ("SWA", " + SWA"), ("SAM + SWA", " SAM + SWA"),
+            ("ASAM + SWA", " ASAM + SWA"),
+        )
+        if scale == "paper" or column in ("alone", "ASAM", "SWA", "ASAM + SWA")
+    ]  # fmt: skip
+    return _table("rivals", "Other methods with SAM, ASAM and SWA, cifar10, α=0, K=5 (FedASAM)", scale, cells)
+
+
+def legacy(scale: ScaleName) -> Table:
+    """What the official code's habits change: SWA's collection, and clients sampled from the round number alone."""
+    size, window = size_of(scale), score(size_of(scale).window)
+    official = SWA(start=0.75, cycle=size.cycle["cifar10"], low=size.low, variant="official")
+
+    def by_round(seed: int) -> Experiment:
+        return experiment("FedAvg", alpha=0, scale=scale, seed=seed).replace(sampling="round_seed")
+
+    cells = [
+        cell("default", "FedAvg", window, partial(_seeded, "FedAvg", alpha=0, scale=scale), size.seeds),
+        cell("sampling by round number", "FedAvg", window, by_round, size.seeds),
+        cell("default", "FedAvg + SWA", window, partial(_seeded, "FedAvg + SWA", alpha=0, scale=scale), size.seeds),
+        cell(
+            "SWA as collected officially", "FedAvg + SWA", window,
+            partial(_seeded, "FedAvg + SWA", alpha=0, scale=scale, swa=official), size.seeds,
+        ),
+    ]  # fmt: skip
+    title = "Official habits as switches, cifar10, α=0, K=5 (FedASAM); the test leak needs the official split files"
+    return _table("legacy", title, scale, cells)
+
+
+def figure1(scale: ScaleName) -> Figure:
+    """Loss surfaces of FedAvg and FedASAM at both ends of alpha, on one scale."""
+    (dataset,) = datasets(scale)
+    series = {
+        f"{name}, α={alpha:g}": _runs(name, scale, dataset=dataset, alpha=alpha)
+        for alpha in (0, EVEN[dataset])
+        for name in ("FedAvg", "FedASAM")
+    }
+    settings = {"names": list(series), "points": size_of(scale).points, "limit": size_of(scale).samples or 10_000}
+    return _figure(
+        "figure1", f"Loss surfaces, {dataset}, K=5 (FedASAM, Figure 1)", scale, "landscape", series,
+        measurement=Measurement(kind="landscape", settings=settings), together=True,
+    )  # fmt: skip
+
+
+def figure2(scale: ScaleName) -> Figure:
+    """Accuracy of the global model on each client's own distribution along the rounds, at both ends of alpha."""
+    (dataset,) = datasets(scale)
+    series = {
+        f"FedAvg, α={alpha:g}": _runs("FedAvg", scale, dataset=dataset, alpha=alpha)[:1] for alpha in (0, EVEN[dataset])
+    }
+    title = f"Accuracy on each client's distribution, {dataset}, K=5 (FedASAM, Figure 2)"
+    return _figure("figure2", title, scale, "clients", series)
+
+
+def figure3a(scale: ScaleName) -> Figure:
+    """The loss on the plane through the solutions of three alphas."""
+    (dataset,) = datasets(scale)
+    series = {f"α={alpha:g}": _runs("FedAvg", scale, dataset=dataset, alpha=alpha) for alpha in ALPHAS[dataset]}
+    settings = {"names": list(series), "directions": "plane", "points": size_of(scale).points}
+    settings["limit"] = size_of(scale).samples or 10_000
+    return _figure(
+        "figure3a", f"The plane through three solutions, {dataset}, K=5 (FedASAM, Figure 3a)", scale, "landscape",
+        series, measurement=Measurement(kind="landscape", settings=settings), together=True,
+    )  # fmt: skip
+
+
+def figure3b(scale: ScaleName) -> Figure:
+    """The largest eigenvalue of local models along the rounds."""
+    (dataset,) = datasets(scale)
+    series = {
+        f"{name}, α={alpha:g}": _runs(name, scale, dataset=dataset, alpha=alpha)
+        for name in ("FedAvg", "FedASAM")
+        for alpha in (0, EVEN[dataset])
+    }
+    needs = Measurement(kind="client_eigenvalues", settings={"moments": 8 if scale == "paper" else 4})
+    title = f"Largest eigenvalue of the clients' models, {dataset}, K=5 (FedASAM, Figure 3b)"
+    return _figure("figure3b", title, scale, "client_eigenvalues", series, measurement=needs)
+
+
+def figure4(scale: ScaleName) -> Figure:
+    """Spectra of the Hessian of three methods with and without SWA."""
+    (dataset,) = datasets(scale)
+    series = {name: _runs(name, scale, dataset=dataset, alpha=0) for name in SIX}
+    needs = Measurement(kind="spectrum", settings={"steps": 50, "limit": size_of(scale).samples or 10_000})
+    title = f"Hessian spectra, {dataset}, α=0, K=5 (FedASAM, Figure 4)"
+    return _figure("figure4", title, scale, "spectrum", series, measurement=needs)
+
+
+def figure4_planes(scale: ScaleName) -> Figure:
+    """The error on the plane through three clients' models."""
+    (dataset,) = datasets(scale)
+    series = {name: _runs(name, scale, dataset=dataset, alpha=0) for name in ("FedAvg", "FedASAM")}
+    settings = {"points": size_of(scale).points, "limit": size_of(scale).samples or 10_000}
+    needs = Measurement(kind="local_plane", settings=settings)
+    title = f"The plane through three clients' models, {dataset}, α=0, K=5 (FedASAM, Figure 4)"
+    return _figure("figure4-planes", title, scale, "local_plane", series, measurement=needs)
+
+
+def figure5(scale: ScaleName) -> Figure:
+    """Accuracy along the rounds."""
+    (dataset,) = datasets(scale)
+    series = {name: _runs(name, scale, dataset=dataset, alpha=0) for name in SIX}
+    return _figure("figure5", f"Convergence, {dataset}, α=0, K=5 (FedASAM, Figure 5)", scale, "curves", series)
+
+
+TABLES: dict[str, Callable[[ScaleName], Item]] = {
+    "fedasam.cifar10": cifar10,
+    "fedasam.cifar100": cifar100,
+    "fedasam.centralized": against_centralized,
+    "fedasam.eigenvalues": eigenvalues,
+    "fedasam.mixing": mixing,
+    "fedasam.rivals": rivals,
+    "fedasam.legacy": legacy,
+    "fedasam.figure1": figure1,
+    "fedasam.figure2": figure2,
+    "fedasam.figure3a": figure3a,
+    "fedasam.figure3b": figure3b,
+    "fedasam.figure4": figure4,
+    "fedasam.figure4-planes": figure4_planes,
+    "fedasam.figure5": figure5,
+}

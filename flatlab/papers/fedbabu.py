@@ -1,0 +1,214 @@
+"""FedBABU (Oh, Kim and Yun, ICLR 2022, arXiv 2106.06042): its protocol, for any cell of its tables.
+
+    fedbabu.experiment("FedBABU", shards=2, epochs=10, dataset="cifar10")            # a cell of Table 13
+    fedbabu.experiment("FedAvg", shards=10, lr=0.05)                                 # Table 1, with another rate
+
+Constants are those of the official code (jhoon-oh/FedBABU): 100 clients, SGD with learning rate 0.1 and momentum 0.9,
+batches of 50, K rounds of tau epochs with K tau = 320, the rate divided by 10 after K/2 and 3K/4 rounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..algorithms import Constant, Steps
+from ..data import IID, DataSpec, Partition, Shards
+from ..declare import SettingError
+from ..models import ModelSpec
+from ..training import Evaluation, Experiment
+from ..training.experiment import Parent
+from .measurements import Measurement
+from .quantities import personalization
+from .tables import SCALES, ScaleName, method
+
+SCORED = 32  # rounds in which clients are scored, at most: for curves, and for the best round
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a scale makes of the protocol."""
+
+    passes: int  # K tau
+    local_epochs: int  # of LocalOnly
+    centralized_epochs: int
+    seeds: tuple[int, ...]
+    leaves_out: str
+    lr: float = 0.1
+    tuning_lr: float = 0.001
+    clients: int = 100
+    dataset: str | None = None  # None: the paper's
+    model: ModelSpec | None = None
+    participation: Mapping[float, float] | None = None  # by the paper's
+    shards: Mapping[int, int] | None = None
+
+
+SIZES: dict[ScaleName, Size] = {
+    "paper": Size(320, 160, 160, (0, 1, 2), "nothing of the protocol; the paper has one seed, here are three"),
+    "short": Size(
+        100,
+        10,
+        15,
+        (0, 1, 2),
+        "K tau = 100 instead of 320, 10 epochs instead of 160 for LocalOnly, 15 instead of 160 centralized;"
+        " cnn4 of half width in the place of MobileNet and 4convNet; f = 0.1 only; fewer tau",
+        model=ModelSpec(name="cnn4", width=0.5),
+    ),
+    "quick": Size(
+        80,
+        16,
+        20,
+        (0, 1, 2),
+        "the data set (digits, 8x8 pixels, 50 clients), the network (lenet of half width), K tau = 80 instead of 320,"
+        " rate 0.05 and tuning rate 0.01, s = 100, 50, 10 become 10, 5, 2; f = 0.1 becomes 0.2; one tau",
+        lr=0.05,
+        tuning_lr=0.01,
+        clients=50,
+        dataset="digits",
+        model=ModelSpec(name="lenet", width=0.5),
+        participation={0.1: 0.2},
+        shards={100: 10, 50: 5, 10: 2},
+    ),
+}
+_OWN: dict[str, dict[str, Any]] = {
+    "FedProx": {"mu": 0.01},
+    "FedProx+BABU": {"mu": 0.01, "train": "body", "share": "body"},
+    "Ditto": {"strength": 0.75, "lam": 0.75, "schedule": Constant()},
+    "LGFedAvg": {"lr": 0.001, "schedule": Constant()},
+}
+
+
+def experiment(
+    method_name: str = "FedBABU",
+    *,
+    dataset: str = "cifar100",
+    shards: int = 10,
+    participation: float = 0.1,
+    epochs: int = 10,
+    seed: int = 0,
+    scale: ScaleName = "paper",
+    model: str | ModelSpec | None = None,
+    partition: Partition | None = None,
+    **changes: Any,
+) -> Experiment:
+    """The experiment of one cell and seed.
+
+    Args:
+        method_name: the kind of an algorithm, or "FedProx+BABU".
+        dataset: "cifar100" (MobileNet) or "cifar10" (4convNet).
+        shards: s, the most classes that a client holds; ignored with `partition`.
+        participation: f.
+        epochs: tau, local epochs a round.
+        seed: of everything random, the partition included.
+        scale: "paper", "short" or "quick".
+        model: another network.
+        partition: another partition.
+        **changes: of the algorithm's settings, e.g. `lr=0.05` or `local=fl.SAM()`.
+
+    Returns:
+        The experiment. LGFedAvg's is a fork of FedAvg's last round, which `flatlab reproduce` trains before it.
+
+    Raises:
+        SettingError: if there is no such method, or a setting is wrong.
+    """
+    size = size_of(scale)
+    kind = method_name.partition("+")[0]
+    settings = {"lr": size.lr, "momentum": 0.9, "batch_size": 50, "epochs": epochs, "schedule": Steps()}
+    rounds = max(1, size.passes // epochs)
+    share = (size.participation or {}).get(participation, participation)
+    if kind == "LocalOnly":
+        rounds, share, settings["epochs"] = size.local_epochs, 1.0, 1
+    algorithm = method(kind, settings | _OWN.get(method_name, {}))
+    if changes:
+        algorithm = algorithm.replace(**changes)
+    parent = None
+    if kind == "LGFedAvg":
+        same: dict[str, Any] = {"dataset": dataset, "shards": shards, "participation": participation, "model": model}
+        before = experiment("FedAvg", epochs=epochs, seed=seed, scale=scale, partition=partition, **same)
+        parent = Parent(run=before.id, round=rounds)
+        rounds += max(1, rounds // 4)
+    every = max(1, rounds // SCORED)
+    return Experiment(
+        data=data_of(dataset, scale, seed, partition or Shards(per_client=(size.shards or {}).get(shards, shards))),
+        model=ModelSpec.from_dict(model) if model is not None else size.model or _model(dataset),
+        algorithm=algorithm,
+        rounds=rounds,
+        participation=share,
+        evaluation=Evaluation(every=every, clients_every=every),
+        seed=seed,
+        parent=parent,
+    )
+
+
+def centralized(
+    train: str = "all", *, dataset: str = "cifar100", seed: int = 0, scale: ScaleName = "paper", **changes: Any
+) -> Experiment:
+    """Figure 2: ordinary training on all images, of the whole network, its body or its head.
+
+    Args:
+        train: "all", "body" or "head".
+        dataset, seed, scale: as of `experiment`.
+        **changes: of the algorithm's settings.
+    """
+    size = size_of(scale)
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 128, "schedule": Steps()}
+    algorithm = method("Centralized", settings | {"train": train}).replace(**changes)
+    return Experiment(
+        data=data_of(dataset, scale, seed, IID()).replace(clients=1),
+        model=size.model or _model(dataset),
+        algorithm=algorithm,
+        rounds=size.centralized_epochs,
+        evaluation=Evaluation(every=1),
+        seed=seed,
+    )
+
+
+def tuning(scale: ScaleName = "paper", epochs: int = 5, **settings: Any) -> Measurement:
+    """Personalization by the paper's protocol: 5 epochs of SGD(0.001, momentum 0.9) on body and head, batches of 50."""
+    return personalization(epochs, size_of(scale).tuning_lr, **settings)
+
+
+def unbalanced_sizes(users: int, moved: int, clients: int = 100, mean: int = 500) -> tuple[int, ...]:
+    """Sizes of the official code's unbalanced split: groups of `users` clients, `moved` images apart.
+
+    5/50 gives 25, 75, ..., 975; 50/500 gives 250 and 750.
+    """
+    groups = clients // users
+    return tuple(mean + round(moved * (group - (groups - 1) / 2)) for group in range(groups) for _ in range(users))
+
+
+def size_of(scale: str) -> Size:
+    """What a scale makes of the protocol.
+
+    Raises:
+        SettingError: if there is no such scale.
+    """
+    if scale not in SIZES:
+        raise SettingError(f"scale = {scale!r}: must be {', '.join(SCALES)}")
+    return SIZES[scale]
+
+
+def data_of(dataset: str, scale: ScaleName, seed: int, partition: Partition) -> DataSpec:
+    """The data of a cell: FedBABU's constants of normalisation where they are known."""
+    size = size_of(scale)
+    name = size.dataset or dataset
+    known: Literal["default", "fedbabu"] = "fedbabu" if name in ("cifar10", "cifar100") else "default"
+    return DataSpec(name=name, partition=partition, clients=size.clients, seed=seed, normalise=known)
+
+
+def _model(dataset: str) -> ModelSpec:
+    return ModelSpec(name="cnn4" if dataset == "cifar10" else "mobilenet")
+
+
+def protocol(scale: ScaleName) -> str:
+    """What was done, in words."""
+    size = size_of(scale)
+    where = size.dataset or "the data set named"
+    return (
+        f"{where}, {size.clients} clients, shards dealt once a seed (shared by all methods), SGD {size.lr:g}, momentum"
+        f" 0.9, batches of 50, K tau = {size.passes}, rate / 10 after K/2 and 3K/4; tuning: SGD {size.tuning_lr:g},"
+        f" momentum 0.9; last round; seeds {', '.join(map(str, size.seeds))}; accuracy on clients' own test sets"
+        + ("" if math.isclose(size.clients, 100) else "; not the paper's setting")
+    )

@@ -1,0 +1,271 @@
+"""The tables and figures of FedBABU as lists of experiments: `TABLES[id](scale)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from ..algorithms import ServerData
+from ..data import IID
+from ..models import ModelSpec
+from . import published
+from .fedbabu import centralized, experiment, protocol, size_of, tuning, unbalanced_sizes
+from .quantities import Quantity, headless_accuracy, initial, personalized, score
+from .tables import Cell, Figure, Item, Published, ScaleName, Table, cell
+
+SHARDS = {"cifar100": (100, 50, 10), "cifar10": (10, 5, 2)}
+RIVALS = ("FedAvg", "FedBABU", "LocalOnly", "FedPer", "LGFedAvg", "FedRep", "PerFedAvg", "Ditto")
+TUNED_AFTER = (0, 1, 2, 3, 4, 5, 10, 15, 20)
+UNBALANCED = ((5, 50), (10, 100), (25, 200), (50, 500))
+
+
+def grid(scale: ScaleName, dataset: str = "cifar100") -> list[tuple[float, int]]:
+    """Participation and tau of the rows of Tables 1, 3, 5 and 13."""
+    if scale == "paper":
+        return [(share, epochs) for share in (1.0, 0.1) for epochs in (1, 4, 10)]
+    if scale == "short":
+        return [(0.1, 1), (0.1, 10)] if dataset == "cifar10" else [(0.1, 10)]
+    return [(0.1, 4)]
+
+
+def shards_of(scale: ScaleName, dataset: str) -> tuple[int, ...]:
+    """Shards of the columns; `short` leaves out the middle one of CIFAR-10 (Table 13), `quick` that of all."""
+    every = SHARDS[dataset]
+    return every if scale == "paper" or (scale == "short" and dataset == "cifar100") else (every[0], every[-1])
+
+
+def _cell(scale: ScaleName, row: str, column: str, quantity: Quantity, name: str, **rest: Any) -> Cell:
+    numbers: tuple[Published, ...] = rest.pop("numbers", ())
+    make = partial(_seeded, name, scale=scale, **rest)
+    before = partial(_seeded, "FedAvg", scale=scale, **rest) if name == "LGFedAvg" else None
+    return cell(row, column, quantity, make, size_of(scale).seeds, numbers, before)
+
+
+def _seeded(name: str, seed: int, **settings: Any) -> Any:
+    return experiment(name, seed=seed, **settings)
+
+
+def _table(id: str, title: str, scale: ScaleName, cells: Iterable[Cell]) -> Table:
+    return Table(f"fedbabu.{id}", title, scale, tuple(cells), protocol(scale), size_of(scale).leaves_out)
+
+
+def _near(name: str, share: float, epochs: int, shards: int, tuned: bool) -> tuple[Published, ...]:
+    """The re-run by others, beside the rows that are nearest to its protocol."""
+    return published.etri(name, shards, tuned) if share == 0.1 and epochs in (4, 10) else ()
+
+
+def table1(scale: ScaleName) -> Table:
+    """FedAvg's initial and personalized accuracy over participation, local epochs and shards."""
+    cells = []
+    for share, epochs in grid(scale):
+        for shards in shards_of(scale, "cifar100"):
+            for what, quantity in (("initial", initial()), ("personalized", personalized(tuning(scale)))):
+                tuned = what == "personalized"
+                numbers = published.fedavg(share, epochs, shards, tuned) + _near("FedAvg", share, epochs, shards, tuned)
+                row, column = f"f={share:g}, τ={epochs}", f"s={shards}, {what}"
+                setting = {"shards": shards, "participation": share, "epochs": epochs, "numbers": numbers}
+                cells.append(_cell(scale, row, column, quantity, "FedAvg", **setting))
+    return _table("table1", "FedAvg: initial and personalized accuracy (FedBABU, Table 1)", scale, cells)
+
+
+def table2(scale: ScaleName) -> Table:
+    """The server owns a share p of the data and trains the whole network (F) or the body (B) after each round."""
+    rows: dict[str, ServerData | None] = {"p=0": None}
+    for share in (0.05, 0.10) if scale == "paper" else (0.10,):
+        rows[f"p={share:g}, F"] = ServerData(share=share, train="all")
+        rows[f"p={share:g}, B"] = ServerData(share=share, train="body")
+    epochs = grid(scale)[-1][1]
+    cells = [
+        _cell(
+            scale, row, f"s={shards}, {what}", quantity, "FedAvg", shards=shards, epochs=epochs,
+            **({} if held is None else {"server_data": held}),
+        )
+        for row, held in rows.items()
+        for shards in (shards_of(scale, "cifar100") if scale == "paper" else (100, 10))
+        for what, quantity in (("initial", initial()), ("personalized", personalized(tuning(scale))))
+    ]  # fmt: skip
+    return _table("table2", f"Data on the server, τ={epochs} (FedBABU, Table 2)", scale, cells)
+
+
+def table3(scale: ScaleName) -> Table:
+    """Initial accuracy with the head, and by nearest template without it."""
+    cells = [
+        _cell(
+            scale, f"{name}, f={share:g}, τ={epochs}", f"s={shards}, {what}", quantity, name, shards=shards,
+            participation=share, epochs=epochs, numbers=_near(name, share, epochs, shards, False) if head else (),
+        )
+        for name in ("FedAvg", "FedBABU")
+        for share, epochs in grid(scale)
+        for shards in shards_of(scale, "cifar100")
+        for what, quantity, head in (("with head", initial(), True), ("without", headless_accuracy(), False))
+    ]  # fmt: skip
+    return _table("table3", "Initial accuracy with and without the head (FedBABU, Table 3)", scale, cells)
+
+
+def table4(scale: ScaleName) -> Table:
+    """Personalized accuracy by the part that is tuned."""
+    epochs = [tau for share, tau in grid(scale) if share == 0.1]
+    cells = [
+        _cell(
+            scale, f"{name}, τ={tau}, {part} tuned", f"s={shards}",
+            personalized(tuning(scale) if part == "all" else tuning(scale, part=part)), name, shards=shards, epochs=tau,
+        )
+        for name in ("FedBABU", "FedAvg")
+        for tau in epochs
+        for part in ("all", "body", "head")
+        for shards in shards_of(scale, "cifar100")
+    ]  # fmt: skip
+    return _table("table4", "Personalized accuracy by tuned part (FedBABU, Table 4)", scale, cells)
+
+
+def _rivals(id: str, title: str, dataset: str, scale: ScaleName) -> Table:
+    cells = []
+    for name in RIVALS:
+        for share, epochs in grid(scale, dataset):
+            for shards in shards_of(scale, dataset):
+                for what, quantity in (("initial", initial()), ("personalized", personalized(tuning(scale)))):
+                    tuned = what == "personalized"
+                    near = _near(name, share, epochs, shards, tuned) if dataset == "cifar100" else ()
+                    setting = {"dataset": dataset, "shards": shards, "participation": share, "epochs": epochs}
+                    row = name if name == "LocalOnly" else f"{name}, f={share:g}, τ={epochs}"
+                    if name == "LocalOnly" and (share, epochs) != grid(scale, dataset)[0]:
+                        continue  # it has no rounds: the same run for all of them
+                    column = f"s={shards}, {what}"
+                    cells.append(_cell(scale, row, column, quantity, name, **setting, numbers=near))
+    return _table(id, title, scale, cells)
+
+
+def table5(scale: ScaleName) -> Table:
+    """FedBABU and its rivals."""
+    return _rivals("table5", "FedBABU and its rivals (FedBABU, Table 5)", "cifar100", scale)
+
+
+def table13(scale: ScaleName) -> Table:
+    """The same with 4convNet on CIFAR-10."""
+    return _rivals("table13", "FedBABU and its rivals, 4convNet, CIFAR-10 (FedBABU, Table 13)", "cifar10", scale)
+
+
+def table6(scale: ScaleName) -> Table:
+    """Personalized accuracy after so many tuning epochs."""
+    long, epochs = tuning(scale, epochs=max(TUNED_AFTER)), grid(scale)[-1][1]
+    cells = [
+        _cell(scale, f"{name}, s={shards}", str(after), personalized(long, after), name, shards=shards, epochs=epochs)
+        for name in ("FedAvg", "FedBABU")
+        for shards in shards_of(scale, "cifar100")
+        for after in TUNED_AFTER
+    ]
+    return _table("table6", f"Accuracy after tuning epochs, f=0.1, τ={epochs} (FedBABU, Table 6)", scale, cells)
+
+
+def table7(scale: ScaleName) -> Table:
+    """FedProx, alone and with FedBABU's body."""
+    cells = [
+        _cell(scale, f"{name}, τ={tau}", f"s={shards}, {what}", quantity, name, shards=shards, epochs=tau)
+        for name in ("FedAvg", "FedProx", "FedBABU", "FedProx+BABU")
+        for share, tau in grid(scale)
+        if share == 0.1
+        for shards in shards_of(scale, "cifar100")
+        for what, quantity in (("initial", initial()), ("personalized", personalized(tuning(scale))))
+    ]
+    return _table("table7", "FedProx, μ = 0.01, f=0.1 (FedBABU, Table 7)", scale, cells)
+
+
+def heads(scale: ScaleName) -> Table:
+    """FedBABU under other first weights of its frozen head."""
+    base = size_of(scale).model or ModelSpec(name="cnn4")
+    epochs = grid(scale)[-1][1]
+    cells = [
+        _cell(
+            scale, start, f"s={shards}, {what}", quantity, "FedBABU", dataset="cifar10", shards=shards, epochs=epochs,
+            **({} if start == "default" else {"model": base.replace(head_init=start)}),
+        )
+        for start in ("default", "orthogonal", "he", "xavier")
+        for shards in (10, 2)
+        for what, quantity in (("initial", initial()), ("personalized", personalized(tuning(scale))))
+    ]  # fmt: skip
+    return _table("heads", f"FedBABU by the head's first weights, τ={epochs} (FedBABU, appendix)", scale, cells)
+
+
+def unbalanced(scale: ScaleName) -> Table:
+    """Clients of unequal sizes under IID, as in the official code's unbalanced split."""
+    size, cells, epochs = size_of(scale), [], 4 if scale == "paper" else grid(scale)[-1][1]
+    mean = 500 if size.dataset is None else 28
+    for users, moved in UNBALANCED if scale == "paper" else ((50 * size.clients // 100, 500),):
+        sizes = unbalanced_sizes(users, moved * mean // 500, size.clients, mean)
+        for name in ("FedAvg", "FedBABU"):
+            for what, quantity in (("initial", initial()), ("personalized", personalized(tuning(scale)))):
+                setting = {"dataset": "cifar10", "epochs": epochs, "partition": IID(sizes=sizes)}
+                cells.append(_cell(scale, name, f"{users}/{moved}, {what}", quantity, name, **setting))
+    return _table("unbalanced", f"Unbalanced sizes, IID, τ={epochs} (FedBABU, appendix)", scale, cells)
+
+
+def legacy(scale: ScaleName) -> Table:
+    """What the official code's habits change, one at a time: the same runs and measurements but for the one named."""
+    epochs = grid(scale)[-1][1]
+    rows: dict[str, tuple[Quantity, dict[str, Any]]] = {
+        "default": (personalized(tuning(scale)), {}),
+        "checkpoint: best round by test accuracy": (personalized(tuning(scale, round="best")), {}),
+        "aggregation: plain mean": (personalized(tuning(scale)), {"aggregation": "uniform"}),
+        "initial, last round": (initial(), {}),
+        "initial, best round by test accuracy": (initial(best=True), {}),
+        "without head, clean templates": (headless_accuracy(), {}),
+        "without head, official templates": (headless_accuracy("official"), {}),
+    }
+    cells = [
+        _cell(scale, row, f"{name}, s={shards}", quantity, name, shards=shards, epochs=epochs, **setting)
+        for row, (quantity, setting) in rows.items()
+        for name in ("FedAvg", "FedBABU")
+        for shards in (shards_of(scale, "cifar100")[-1],)
+    ]
+    return _table("legacy", f"Official habits as switches, f=0.1, τ={epochs} (FedBABU)", scale, cells)
+
+
+def figure2(scale: ScaleName) -> Figure:
+    """Centralized training of the whole network, the body, or the head."""
+    names = {"full": "all", "body": "body", "head": "head"}
+    series = {
+        name: tuple(centralized(part, seed=seed, scale=scale) for seed in size_of(scale).seeds)
+        for name, part in names.items()
+    }
+    said = "centralized training: SGD 0.1, momentum 0.9, weight decay 5e-4, batches of 128, rate / 10 after 1/2 and 3/4"
+    title = "Centralized training of the whole network, its body or its head (FedBABU, Figure 2)"
+    return Figure("fedbabu.figure2", title, scale, "curves", series, said, size_of(scale).leaves_out)
+
+
+def figure_tuning(scale: ScaleName) -> Figure:
+    """Table 6 as curves, for the most skewed clients."""
+    shards, epochs = SHARDS["cifar100"][-1], grid(scale)[-1][1]
+    series = {
+        name: tuple(experiment(name, shards=shards, epochs=epochs, seed=s, scale=scale) for s in size_of(scale).seeds)
+        for name in ("FedAvg", "FedBABU")
+    }
+    title = f"Accuracy against tuning epochs, s={shards} (FedBABU, Table 6)"
+    needs = tuning(scale, epochs=max(TUNED_AFTER))
+    leaves_out = size_of(scale).leaves_out
+    return Figure("fedbabu.tuning", title, scale, "tuning", series, protocol(scale), leaves_out, needs, every_seed=True)
+
+
+def table_centralized(scale: ScaleName) -> Table:
+    """The last accuracies of Figure 2."""
+    figure = figure2(scale)
+    cells = [Cell(name, "holdout accuracy", score(), experiments) for name, experiments in figure.series.items()]
+    return Table("fedbabu.centralized", figure.title, scale, tuple(cells), figure.protocol, figure.leaves_out)
+
+
+TABLES: dict[str, Callable[[ScaleName], Item]] = {
+    "fedbabu.table1": table1,
+    "fedbabu.table2": table2,
+    "fedbabu.figure2": figure2,
+    "fedbabu.centralized": table_centralized,
+    "fedbabu.table3": table3,
+    "fedbabu.table4": table4,
+    "fedbabu.table5": table5,
+    "fedbabu.table6": table6,
+    "fedbabu.tuning": figure_tuning,
+    "fedbabu.table7": table7,
+    "fedbabu.table13": table13,
+    "fedbabu.heads": heads,
+    "fedbabu.unbalanced": unbalanced,
+    "fedbabu.legacy": legacy,
+}

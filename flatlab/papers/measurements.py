@@ -1,0 +1,118 @@
+"""Measurements that tables need of finished runs, each a kind with settings, kept beside the runs' histories.
+
+    Measurement(kind="personalize", settings={"epochs": 5}).of([run])      # what fl.personalize returns
+
+A measurement's key stands for kind and settings, so the same one is made once and found again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from ..declare import Declared, setting
+from ..geometry import (
+    ClientHessians,
+    Eigenvalues,
+    FlatnessVsGain,
+    Landscape,
+    Spectrum,
+    Trace,
+    flatness_vs_gain,
+    hessian,
+    landscape,
+)
+from ..personalization import Headless, Personalization, headless, personalize
+from ..results import Result
+from ..training import Run
+
+Kind = Literal[
+    "personalize", "headless", "eigenvalues", "trace", "spectrum", "landscape", "local_plane", "client_eigenvalues",
+    "flatness",
+]  # fmt: skip
+HESSIAN = ("limit", "method", "batch", "client")  # settings that say which Hessian; the others say what is asked of it
+
+
+class Measurement(Declared):
+    """What is measured of one run, or of several together on one scale."""
+
+    kind: Kind = setting(..., "what is measured")
+    settings: dict[str, Any] = setting({}, "arguments of the function that measures it")
+
+    @property
+    def key(self) -> str:
+        """Stands for kind and settings; also the name of the file."""
+        return f"{self.kind}-{hashlib.blake2b(self.to_json().encode(), digest_size=4).hexdigest()}"
+
+    def of(self, runs: Sequence[Run]) -> Result:
+        """Measure the runs.
+
+        Raises:
+            ValueError: naming what cannot be measured, and why.
+        """
+        return _MEASURES[self.kind][0](list(runs), dict(self.settings))
+
+    def load(self, path: Path) -> Result:
+        """Read what was measured before."""
+        return _MEASURES[self.kind][1].load(path)
+
+
+def _hessian(run: Run, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    which = {name: settings.pop(name) for name in HESSIAN if name in settings}
+    return hessian(run, settings.pop("data", "holdout"), **which), settings
+
+
+def _eigenvalues(runs: list[Run], settings: dict[str, Any]) -> Result:
+    measured, left = _hessian(runs[0], settings)
+    return measured.top(**left)
+
+
+def _trace(runs: list[Run], settings: dict[str, Any]) -> Result:
+    measured, left = _hessian(runs[0], settings)
+    return measured.trace(**left)
+
+
+def _spectrum(runs: list[Run], settings: dict[str, Any]) -> Result:
+    measured, left = _hessian(runs[0], settings)
+    return measured.spectrum(**left)
+
+
+def _client_eigenvalues(runs: list[Run], settings: dict[str, Any]) -> Result:
+    """The largest eigenvalue of each participant's model on its own samples, in some rounds (FedASAM's Figure 3b)."""
+    run = runs[0]
+    count = settings.pop("moments", 4)
+    rounds = sorted({max(1, round(run.rounds * (number + 1) / count)) for number in range(count)})
+    measured, left = _hessian(run, settings)
+    found = [measured.per_client(number, **left) for number in rounds]
+    frame = pd.concat([part.frame.assign(round=number) for number, part in zip(rounds, found, strict=True)])
+    return ClientHessians(frame.reset_index(drop=True), {**found[-1].about, "rounds": rounds})
+
+
+def _landscape(runs: list[Run], settings: dict[str, Any]) -> Result:
+    names = settings.pop("names", None)
+    models: Any = runs if names is None else dict(zip(names, runs, strict=True))
+    return landscape(models, store=False, **settings)
+
+
+def _local_plane(runs: list[Run], settings: dict[str, Any]) -> Result:
+    """The plane through the models of the first three clients of the last round, after their local training."""
+    run = runs[0]
+    models = {f"client {client}": model for client, model in list(run.clients(run.round).items())[:3]}
+    return landscape(models, source=run.data, directions="plane", store=False, **settings)
+
+
+_MEASURES: dict[str, tuple[Callable[[list[Run], dict[str, Any]], Result], type[Result]]] = {
+    "personalize": (lambda runs, settings: personalize(runs, **settings), Personalization),
+    "headless": (lambda runs, settings: headless(runs, **settings), Headless),
+    "eigenvalues": (_eigenvalues, Eigenvalues),
+    "trace": (_trace, Trace),
+    "spectrum": (_spectrum, Spectrum),
+    "landscape": (_landscape, Landscape),
+    "local_plane": (_local_plane, Landscape),
+    "client_eigenvalues": (_client_eigenvalues, ClientHessians),
+    "flatness": (lambda runs, settings: flatness_vs_gain(runs[0], **settings), FlatnessVsGain),
+}

@@ -1,0 +1,240 @@
+"""What is still to be done for some tables: runs, rounds that runs share, measurements; in an order that works.
+
+    plan([table], archive).total()
+
+One id is one run, however many tables need it. Runs that begin alike share their rounds: a run with SWA goes on from
+the round of the plain run where averaging starts. A run whose history is kept is not trained again, unless a
+measurement or another run needs its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from ..declare import SettingError
+from ..training import Experiment
+from .archive import Archive
+from .beginnings import shared_rounds
+from .costs import Cost, Speed, cost, tuning_cost
+from .measurements import Measurement
+from .tables import Item, Table
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run to be trained."""
+
+    experiment: Experiment
+    begins: tuple[str, int] | None  # id of a run whose first rounds it shares, and how many
+    cost: Cost
+    for_weights: bool = False  # its history is kept, but its weights are needed
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """A measurement to be made."""
+
+    measurement: Measurement
+    experiments: tuple[Experiment, ...]
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        items: the tables and figures.
+        trainings: runs to be trained, in order: a run comes after those that it begins with.
+        measurings: measurements to be made.
+        kept: runs that are there already.
+        unstated: cells that cannot be stated, with the reason.
+    """
+
+    items: tuple[Item, ...]
+    trainings: tuple[Training, ...]
+    measurings: tuple[Measuring, ...]
+    kept: int
+    unstated: dict[str, list[str]] = field(default_factory=dict)
+
+    def total(self) -> Cost:
+        """Of all that is to be done."""
+        return sum((step.cost for step in self.measurings), self._training())
+
+    def saved(self, speed: Speed) -> Cost:
+        """What shared beginnings spare."""
+        whole = sum((cost(step.experiment, speed) for step in self.trainings), Cost())
+        return Cost(*(all_of - left for all_of, left in zip(whole, self._training(), strict=True)))
+
+    def frame(self) -> pd.DataFrame:
+        """A row a run: id, rounds, begins, samples, gradients, seconds, for which reason."""
+        rows = [
+            {
+                "run": step.experiment.id,
+                "name": step.experiment.algorithm.name,
+                "seed": step.experiment.seed,
+                "rounds": step.experiment.rounds,
+                "begins": "" if step.begins is None else f"round {step.begins[1]} of {step.begins[0]}",
+                "samples": step.cost.samples,
+                "seconds": step.cost.seconds,
+            }
+            for step in self.trainings
+        ]
+        return pd.DataFrame(rows, columns=["run", "name", "seed", "rounds", "begins", "samples", "seconds"])
+
+    def jobs(self) -> list[list[str]]:
+        """Ids of runs to be trained, those together that need one another: what a cluster may do side by side."""
+        group: dict[str, str] = {}
+
+        def root(run: str) -> str:
+            while group.setdefault(run, run) != run:
+                run = group[run]
+            return run
+
+        for step in self.trainings:
+            mine = step.experiment
+            others = [] if step.begins is None else [step.begins[0]]
+            others += [] if mine.parent is None else [mine.parent.run]
+            for other in others:
+                group[root(mine.id)] = root(other)
+            root(mine.id)
+        for measuring in self.measurings:
+            first, *rest = [experiment.id for experiment in measuring.experiments]
+            for other in rest:
+                group[root(other)] = root(first)
+        found: dict[str, list[str]] = {}
+        for run in dict.fromkeys([*(s.experiment.id for s in self.trainings), *group]):
+            found.setdefault(root(run), []).append(run)
+        return list(found.values())
+
+    def part(self, number: int, of: int) -> Plan:
+        """One of `of` parts with about equal seconds, for machines side by side; together they are the plan.
+
+        Raises:
+            SettingError: if there is no such part.
+        """
+        if not (of >= 1 and 0 <= number < of):
+            raise SettingError(f"part = {number}/{of}: must be 0/{of} to {max(of - 1, 0)}/{of}")
+        seconds = {step.experiment.id: step.cost.seconds for step in self.trainings}
+        bins: list[tuple[float, list[str]]] = [(0.0, []) for _ in range(of)]
+        for job in sorted(self.jobs(), key=lambda job: -sum(seconds.get(run, 0.0) for run in job)):
+            least = min(range(of), key=lambda place: (bins[place][0], place))
+            spent, runs = bins[least]
+            bins[least] = (spent + sum(seconds.get(run, 0.0) for run in job), runs + job)
+        mine = set(bins[number][1])
+        return Plan(
+            self.items,
+            tuple(step for step in self.trainings if step.experiment.id in mine),
+            tuple(step for step in self.measurings if step.experiments[0].id in mine),
+            self.kept,
+            self.unstated,
+        )
+
+    def _training(self) -> Cost:
+        return sum((step.cost for step in self.trainings), Cost())
+
+
+def plan(
+    items: Sequence[Item],
+    archive: Archive,
+    speed: Speed | None = None,
+    has_weights: Callable[[Experiment], bool] = lambda experiment: False,
+    again: bool = False,
+) -> Plan:
+    """What is to be done for tables and figures.
+
+    Args:
+        items: tables and figures, of one scale.
+        archive: what is kept.
+        speed: of this machine.
+        has_weights: whether a finished run's weights are on this machine.
+        again: as if nothing were kept.
+    """
+    speed = speed or Speed(archive)
+    runs = {id: run for item in items for id, run in item.experiments().items()}
+    kept = set() if again else {id for id, run in runs.items() if archive.has(run)}
+    measurings: dict[tuple[str, str], Measuring] = {}
+    for item in items:
+        for measurement, experiments in item.measurements():
+            if again or not archive.has_measured(measurement, experiments):
+                key = (measurement.key, " ".join(experiment.id for experiment in experiments))
+                measurings[key] = Measuring(measurement, experiments, _measuring_cost(measurement, experiments, speed))
+    needed = {experiment.id for step in measurings.values() for experiment in step.experiments}
+    needed |= {run.parent.run for id, run in runs.items() if run.parent is not None and id not in kept}
+    there = {id for id in kept if has_weights(runs[id])}
+    todo = {id: run for id, run in runs.items() if id not in kept or (id in needed and id not in there)}
+    trainings = _ordered(todo, {id: runs[id] for id in there}, kept, speed)
+    return Plan(tuple(items), trainings, tuple(measurings.values()), len(kept), _unstated(items))
+
+
+def _ordered(
+    todo: dict[str, Experiment], there: dict[str, Experiment], kept: set[str], speed: Speed
+) -> tuple[Training, ...]:
+    """Runs in an order in which each comes after those that it begins with."""
+    sources = sorted(todo.values(), key=lambda run: (run.parent is not None, run.algorithm.swa is not None))
+    before: dict[str, list[Experiment]] = {}  # what may share rounds: the same data, network and seed
+    for experiment in there.values():
+        before.setdefault(_alike(experiment), []).append(experiment)
+    trainings = []
+    for experiment in sources:
+        candidates = before.setdefault(_alike(experiment), [])
+        common = {source.id: shared_rounds(source, experiment) for source in candidates}
+        longest = max(common, key=lambda run: common[run], default="")
+        begins = (longest, common[longest]) if longest and common[longest] else None
+        candidates.append(experiment)
+        price = cost(experiment, speed, begins[1] if begins else 0)
+        trainings.append(Training(experiment, begins, price, experiment.id in kept))
+    return tuple(trainings)
+
+
+def _alike(experiment: Experiment) -> str:
+    return f"{experiment.data.to_json()} {experiment.model.to_json()} {experiment.seed}"
+
+
+def _measuring_cost(measurement: Measurement, experiments: Iterable[Experiment], speed: Speed) -> Cost:
+    """Of fine-tuning and Hessians, about; the others are small beside them."""
+    total, settings = Cost(), measurement.settings
+    for experiment in experiments:
+        if measurement.kind == "personalize":
+            total += tuning_cost(experiment, settings["epochs"], speed)
+            continue
+        rate, _ = speed.rate(experiment)
+        limit = settings.get("limit", 1000)
+        passes = {
+            "eigenvalues": 60 * 2.5, "trace": 60 * 2.5, "spectrum": 50 * 2.5, "client_eigenvalues": 20 * 30 * 2.5,
+            "landscape": settings.get("points", 21) ** 2 / 3, "local_plane": settings.get("points", 21) ** 2 / 3,
+            "flatness": 20 * 60 * 2.5 * 0.2,
+        }.get(measurement.kind, 30.0)  # fmt: skip
+        total += Cost(0.0, passes * limit, 0.0, passes * limit / rate)
+    return total
+
+
+def _unstated(items: Iterable[Item]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for item in items:
+        for cell in item.cells if isinstance(item, Table) else ():
+            if cell.why_none:
+                rows = found.setdefault(f"{item.id}: {cell.why_none.splitlines()[0]}", [])
+                rows += [] if cell.row in rows else [cell.row]
+    return found
+
+
+def describe(found: Plan, speed: Speed) -> dict[str, Any]:
+    """The numbers of a plan."""
+    total, saved = found.total(), found.saved(speed)
+    rates = sorted({speed.rate(step.experiment)[1] for step in found.trainings})
+    return {
+        "runs": len(found.trainings),
+        "kept": found.kept,
+        "measurements": len(found.measurings),
+        "samples": total.samples,
+        "gradients": total.gradients,
+        "seconds": total.seconds,
+        "saved": saved.seconds,
+        "bytes": total.bytes,
+        "speed": "; ".join(rates),
+    }

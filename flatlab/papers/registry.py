@@ -1,0 +1,47 @@
+"""All tables, figures and claims by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+
+from ..declare import SettingError
+from . import crossing, fedasam_tables, fedbabu_tables
+from .questions import claims
+from .tables import SCALES, Item, ScaleName
+
+BUILDERS: dict[str, Callable[[ScaleName], Item]] = {
+    **fedbabu_tables.TABLES,
+    **fedasam_tables.TABLES,
+    **crossing.TABLES,
+}
+
+
+def items(scale: ScaleName) -> dict[str, Item]:
+    """Every table and figure at one scale, by id."""
+    return {name: build(scale) for name, build in BUILDERS.items()}
+
+
+def select(names: Sequence[str], scale: ScaleName) -> dict[str, Item]:
+    """Tables, figures and claims by id, or by the beginning of one ("fedbabu"); "all" and "claims" stand for many.
+
+    A claim comes as the table of its runs and measurements.
+
+    Raises:
+        SettingError: if a name stands for nothing; the nearest ones are named.
+    """
+    if scale not in SCALES:
+        raise SettingError(f"scale = {scale!r}: must be {', '.join(SCALES)}")
+    asked = {claim.id: claim.table() for claim in claims(scale).values()}
+    chosen: dict[str, Item] = {}
+    for name in names:
+        tables = [id for id in BUILDERS if name == "all" or id == name or id.startswith(f"{name}.")]
+        questions = [id for id in asked if name == "claims" or id == name]
+        if not tables and not questions:
+            near = difflib.get_close_matches(name, [*BUILDERS, *asked, "all", "claims"], n=3, cutoff=0.4)
+            raise SettingError(
+                f"{name!r}: no such table, figure or claim; did you mean {', '.join(near) or 'fedbabu'}?"
+                " `flatlab reproduce` without names lists them"
+            )
+        chosen |= {id: BUILDERS[id](scale) for id in tables} | {id: asked[id] for id in questions}
+    return chosen

@@ -1,0 +1,136 @@
+"""Do what a plan says: train runs, measure them, keep histories and measurements. Interrupt it anywhere and call again.
+
+work = Workshop(archive, store="runs", root="data")
+work.do(plan([table], archive, has_weights=work.has_weights))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data import DataSpec, FederatedDataset, Source, load
+from ..data.federated import federate
+from ..training import Diverged, Experiment, Run
+from ..training.engine import pick_device
+from .archive import Archive
+from .costs import checkpoint_every
+from .measurements import Measurement
+from .planning import Measuring, Plan, Training
+
+Report = Callable[[str], object]
+
+
+class Workshop:
+    """Where runs are trained and measured.
+
+    Args:
+        archive: what is kept.
+        store: folder of the runs, with their weights.
+        root: folder of the data sets.
+        device: as of `Run`.
+        report: told, in a line, what is being done.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        store: str | Path = "runs",
+        root: str | Path = "data",
+        device: str | torch.device = "auto",
+        report: Report = print,
+    ) -> None:
+        self.archive, self.store, self.root = archive, Path(store), Path(root)
+        self.device = pick_device(device)
+        self._report = report
+        self._sources: dict[str, Source] = {}
+        self._data: dict[str, FederatedDataset] = {}
+        self._experiments: dict[str, Experiment] = {}  # of the plan at hand, by id
+
+    def has_weights(self, experiment: Experiment) -> bool:
+        """Whether the finished run of a kept history is in the store."""
+        if not self.archive.has(experiment):
+            return False
+        made = Experiment.from_dict(self.archive.about(experiment)["experiment"])
+        return any((self.store / made.id / "checkpoints").glob(f"round-{made.rounds:06d}.*"))
+
+    def do(self, plan: Plan) -> None:
+        """Train, measure and keep all that the plan names.
+
+        Raises:
+            KeyboardInterrupt: after the round in flight; the same call goes on.
+        """
+        self._experiments = {run.id: run for item in plan.items for run in item.experiments().values()}
+        waiting = list(plan.measurings)
+        ready = {id: run for id, run in self._experiments.items() if self.archive.has(run)}
+        ready = {id: run for id, run in ready.items() if id not in {step.experiment.id for step in plan.trainings}}
+        for number, step in enumerate(plan.trainings, 1):
+            self._train(step, f"[{number}/{len(plan.trainings)}]")
+            ready[step.experiment.id] = step.experiment
+            done = [one for one in waiting if all(experiment.id in ready for experiment in one.experiments)]
+            for measuring in done:
+                self._measure(measuring)
+                waiting.remove(measuring)
+        for measuring in waiting:
+            self._measure(measuring)
+
+    def run(self, experiment: Experiment) -> Run:
+        """The run of an experiment as a table states it, as far as it has come; a fork is made from its parent's."""
+        if experiment.parent is None:
+            return Run(experiment, self.data(experiment.data), **self._options(experiment))
+        parent = self.run(self._experiments[experiment.parent.run])
+        own = {name: getattr(experiment, name) for name in ("algorithm", "rounds", "evaluation")}
+        return parent.fork(round=experiment.parent.round, **own)
+
+    def data(self, spec: DataSpec) -> FederatedDataset:
+        """The data of a specification; images are loaded once a data set and shared."""
+        key = spec.to_json()
+        if key not in self._data:
+            if spec.name not in self._sources:
+                self._sources[spec.name] = load(spec.name, self.root)
+            made = federate(self._sources[spec.name], spec)
+            same = next((data for data in self._data.values() if data.origin == made.origin), None)
+            made = made.to(self.device) if same is None else made
+            if same is not None:
+                made = dataclasses.replace(made, images=same.images, labels=same.labels).to(self.device)
+            self._data[key] = made
+        return self._data[key]
+
+    def _options(self, experiment: Experiment) -> dict[str, Any]:
+        every = checkpoint_every(experiment)
+        return {"store": self.store, "root": self.root, "device": self.device, "checkpoint_every": every}
+
+    def _train(self, step: Training, place: str) -> None:
+        experiment = step.experiment
+        self._report(f"{place} {experiment.algorithm.name}, seed {experiment.seed}: {experiment.id}")
+        try:
+            run = self.run(experiment)
+            run.to(wait=60.0)
+        except Diverged as error:
+            self.archive.keep_failure(experiment, str(error))
+            self._report(f"    diverged: {error}")
+            return
+        if not step.for_weights:
+            self.archive.keep(experiment, run)
+
+    def _measure(self, step: Measuring) -> None:
+        if any(self.archive.failure(experiment) for experiment in step.experiments):
+            return
+        names = ", ".join(dict.fromkeys(experiment.algorithm.name for experiment in step.experiments))
+        self._report(f"    {step.measurement.kind} of {names}")
+        result = measure(step.measurement, [self.run(experiment) for experiment in step.experiments], self._report)
+        if result is not None:
+            self.archive.keep_measured(step.measurement, step.experiments, result)
+
+
+def measure(measurement: Measurement, runs: list[Run], report: Report) -> Any:
+    """What is measured; None, and a line, if it cannot be."""
+    try:
+        return measurement.of(runs)
+    except (ValueError, Diverged) as error:
+        report(f"    {measurement.kind}: cannot be measured: {error}")
+        return None

@@ -1,0 +1,192 @@
+"""Tables as data: rows, columns, and for each cell the experiments (one a seed), what is read of them, and the paper's
+number with where it comes from. Nothing here trains or draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ..algorithms import Algorithm
+from ..declare import SettingError
+from ..training import Experiment
+from .measurements import Measurement
+from .quantities import Quantity
+
+ScaleName = Literal["quick", "short", "paper"]
+SCALES: tuple[ScaleName, ...] = ("quick", "short", "paper")
+RECALLED = "recalled, unverified"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number that somebody printed: a target to compare with, never a test oracle."""
+
+    value: float  # as printed: accuracies in percent
+    spread: float | None = None
+    source: str = RECALLED
+
+    def __str__(self) -> str:
+        spread = "" if self.spread is None else f" ± {self.spread:g}"
+        return f"{self.value:g}{spread}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table."""
+
+    row: str
+    column: str
+    quantity: Quantity
+    experiments: tuple[Experiment, ...]  # one a seed; none if they cannot be stated here
+    published: tuple[Published, ...] = ()
+    why_none: str = ""  # why there are no experiments
+    parents: tuple[Experiment, ...] = ()  # runs that these are forked from
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a paper at one scale.
+
+    Attributes:
+        id: e.g. "fedbabu.table1".
+        title: what it shows.
+        scale: "quick", "short" or "paper".
+        cells: its numbers.
+        protocol: what was done, in words.
+        leaves_out: what this scale does not do that the paper does.
+    """
+
+    id: str
+    title: str
+    scale: ScaleName
+    cells: tuple[Cell, ...]
+    protocol: str
+    leaves_out: str
+
+    @property
+    def rows(self) -> list[str]:
+        """Names of the rows, in order."""
+        return list(dict.fromkeys(cell.row for cell in self.cells))
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, in order."""
+        return list(dict.fromkeys(cell.column for cell in self.cells))
+
+    def experiments(self) -> dict[str, Experiment]:
+        """All runs that it needs, by id, parents before their forks."""
+        needed: dict[str, Experiment] = {}
+        for cell in self.cells:
+            needed |= {experiment.id: experiment for experiment in (*cell.parents, *cell.experiments)}
+        return needed
+
+    def measurements(self) -> Iterator[tuple[Measurement, tuple[Experiment, ...]]]:
+        """Each measurement that it needs, with the runs that it is of, once."""
+        seen: set[tuple[str, str]] = set()
+        for cell in self.cells:
+            if cell.quantity.needs is None:
+                continue
+            for experiment in cell.experiments:
+                key = (cell.quantity.needs.key, experiment.id)
+                if key not in seen:
+                    seen.add(key)
+                    yield cell.quantity.needs, (experiment,)
+
+    def only(self, row: str | None = None, column: str | None = None) -> Table:
+        """The table with only the cells of a row, a column, or both.
+
+        Raises:
+            SettingError: if there is no such cell.
+        """
+        cells = tuple(c for c in self.cells if row in (None, c.row) and column in (None, c.column))
+        if not cells:
+            raise SettingError(
+                f"cell = {row!r} / {column!r}: {self.id} has the rows {self.rows} and the columns {self.columns}"
+            )
+        return replace(self, cells=cells)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a paper at one scale.
+
+    Attributes:
+        kind: "curves" (a quantity of histories against rounds), "clients" (each client's accuracy against rounds),
+            "tuning" (accuracy against fine-tuning epochs), or a kind of measurement, drawn as its result is.
+        series: experiments, one a seed, by the name that the legend gives them.
+        measurement: of each run of the first seed, of every seed's (`every_seed`), or of the first seed's runs
+            together (`together`).
+        protocol: as of a `Table`.
+        leaves_out: as of a `Table`.
+        split: of the history, for "curves": "holdout" or "test".
+    """
+
+    id: str
+    title: str
+    scale: ScaleName
+    kind: str
+    series: Mapping[str, tuple[Experiment, ...]]
+    protocol: str
+    leaves_out: str
+    measurement: Measurement | None = None
+    together: bool = False
+    every_seed: bool = False
+    split: str = "holdout"
+
+    def experiments(self) -> dict[str, Experiment]:
+        """All runs that it needs, by id."""
+        return {one.id: one for group in self.shown().values() for one in group}
+
+    def shown(self) -> dict[str, tuple[Experiment, ...]]:
+        """The runs that are drawn, by the name of their series."""
+        every = self.measurement is None or self.every_seed
+        return {name: group if every else group[:1] for name, group in self.series.items()}
+
+    def measurements(self) -> Iterator[tuple[Measurement, tuple[Experiment, ...]]]:
+        """Each measurement that it needs, with the runs that it is of."""
+        if self.measurement is None:
+            return
+        shown = [experiment for group in self.shown().values() for experiment in group]
+        if self.together:
+            yield self.measurement, tuple(shown)
+        else:
+            yield from ((self.measurement, (experiment,)) for experiment in shown)
+
+
+Item = Table | Figure
+Maker = Callable[[int], Experiment]  # from a seed
+
+
+def method(kind: str, settings: Mapping[str, Any]) -> Algorithm:
+    """An algorithm by the name of its kind, with those of `settings` that it has.
+
+    Settings are those that every algorithm has, or constants of the kind's own, which other readings may name
+    otherwise: what the kind does not have, it is not given.
+
+    Raises:
+        SettingError: if there is no such kind (yet).
+    """
+    chosen = Algorithm.members().get(kind)
+    if chosen is None:
+        raise SettingError(f"algorithm = {kind!r}: no such kind here; known: {', '.join(sorted(Algorithm.members()))}")
+    return chosen(**{name: value for name, value in settings.items() if name in chosen.model_fields})
+
+
+def cell(
+    row: str,
+    column: str,
+    quantity: Quantity,
+    make: Maker,
+    seeds: Sequence[int],
+    published: tuple[Published, ...] = (),
+    parent: Maker | None = None,
+) -> Cell:
+    """A cell whose experiments are made from seeds; where they cannot be stated, it says why."""
+    try:
+        experiments = tuple(make(seed) for seed in seeds)
+    except SettingError as error:
+        return Cell(row, column, quantity, (), published, str(error))
+    parents = tuple(parent(seed) for seed in seeds) if parent else ()
+    return Cell(row, column, quantity, experiments, published, "", parents)
