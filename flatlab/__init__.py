@@ -118,6 +118,7 @@ __all__ = [
     "landscape",
     "load",
     "models",
+    "papers",
     "path",
     "personalize",
     "plot",
@@ -128,11 +129,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from . import lab
+    from . import lab, papers
 
 
 def __getattr__(name: str) -> Any:
-    """The lab's panels, imported when they are first asked for: workers that only compute need no widgets."""
-    if name == "lab":
-        return importlib.import_module("flatlab.lab")
+    """The lab and the papers, imported when they are first asked for: workers that only compute need neither."""
+    if name in ("lab", "papers"):
+        return importlib.import_module(f"flatlab.{name}")
     raise AttributeError(f"module 'flatlab' has no attribute {name!r}")

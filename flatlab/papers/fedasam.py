@@ -185,7 +185,8 @@ def protocol(scale: ScaleName) -> str:
     return (
         f"{where}{size.clients} clients, Dirichlet partition dealt once a seed (shared by all methods), one local"
         f" epoch, batches of 64, SGD {size.lr:g}, weight decay 4e-4, {rounds}; SWA from 75 % on; clients sampled"
-        f" from seed and round; holdout accuracy, mean of the last {size.window} rounds; seeds {', '.join(map(str, size.seeds))}"
+        f" from seed and round; holdout accuracy, mean of the last {size.window} rounds; seeds"
+        f" {', '.join(map(str, size.seeds))}"
     )
 
 

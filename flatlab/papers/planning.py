@@ -157,16 +157,19 @@ def plan(
     speed = speed or Speed(archive)
     runs = {id: run for item in items for id, run in item.experiments().items()}
     kept = set() if again else {id for id, run in runs.items() if archive.has(run)}
+    failed = set() if again else {id for id, run in runs.items() if archive.failure(run)}
     measurings: dict[tuple[str, str], Measuring] = {}
     for item in items:
         for measurement, experiments in item.measurements():
-            if again or not archive.has_measured(measurement, experiments):
+            hopeless = failed.intersection(experiment.id for experiment in experiments)
+            if again or not (hopeless or archive.has_measured(measurement, experiments)):
                 key = (measurement.key, " ".join(experiment.id for experiment in experiments))
                 measurings[key] = Measuring(measurement, experiments, _measuring_cost(measurement, experiments, speed))
     needed = {experiment.id for step in measurings.values() for experiment in step.experiments}
     needed |= {run.parent.run for id, run in runs.items() if run.parent is not None and id not in kept}
     there = {id for id in kept if has_weights(runs[id])}
     todo = {id: run for id, run in runs.items() if id not in kept or (id in needed and id not in there)}
+    todo = {id: run for id, run in todo.items() if id not in failed}
     trainings = _ordered(todo, {id: runs[id] for id in there}, kept, speed)
     return Plan(tuple(items), trainings, tuple(measurings.values()), len(kept), _unstated(items))
 

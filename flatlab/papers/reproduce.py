@@ -107,6 +107,10 @@ class Workshop:
     def _train(self, step: Training, place: str) -> None:
         experiment = step.experiment
         self._report(f"{place} {experiment.algorithm.name}, seed {experiment.seed}: {experiment.id}")
+        parent = None if experiment.parent is None else self._experiments[experiment.parent.run]
+        if parent is not None and self.archive.failure(parent):
+            self.archive.keep_failure(experiment, f"its parent failed: {self.archive.failure(parent)}")
+            return
         try:
             run = self.run(experiment)
             run.to(wait=60.0)

@@ -1,0 +1,151 @@
+"""The presets against the constants of the papers' official codes, and the tables as data."""
+
+import pytest
+
+import flatlab as fl
+from flatlab.papers import SCALES, fedasam, fedbabu, items, plan
+from flatlab.papers.archive import Archive
+from flatlab.papers.costs import Speed, cost
+from flatlab.papers.fedbabu import unbalanced_sizes
+from flatlab.papers.questions import claims
+from flatlab.papers.tables import RECALLED, Figure, Table
+
+
+def rates(experiment):
+    return [experiment.algorithm.rate(number, experiment.rounds) for number in range(experiment.rounds)]
+
+
+@pytest.mark.parametrize(("tau", "rounds", "drops"), [(1, 320, (160, 240)), (4, 80, (40, 60)), (10, 32, (16, 24))])
+def test_fedbabus_rounds_and_drops_are_the_official_codes(tau, rounds, drops):
+    made = fedbabu.experiment("FedBABU", shards=100, epochs=tau, participation=1.0)
+    assert made.rounds == rounds and made.algorithm.epochs == tau
+    expected = [0.1 * 0.1 ** sum(number >= drop for drop in drops) for number in range(rounds)]
+    assert rates(made) == pytest.approx(expected)
+    algorithm = made.algorithm
+    assert (algorithm.momentum, algorithm.weight_decay, algorithm.batch_size, made.data.clients) == (0.9, 0, 50, 100)
+    assert made.model.name == "mobilenet" and made.data.normalise == "fedbabu"
+    assert fedbabu.experiment(dataset="cifar10", shards=2).model.name == "cnn4"
+
+
+def test_fedbabus_tuning_is_the_papers():
+    assert fedbabu.tuning().settings == {"epochs": 5, "lr": 0.001}  # the rest are personalize's defaults
+
+
+@pytest.mark.parametrize(
+    ("users", "moved", "sizes"),
+    [
+        (5, 50, set(range(25, 976, 50))),
+        (10, 100, set(range(50, 951, 100))),
+        (25, 200, {200, 400, 600, 800}),
+        (50, 500, {250, 750}),
+    ],
+)
+def test_unbalanced_sizes_are_those_of_the_official_split(users, moved, sizes):
+    made = unbalanced_sizes(users, moved)
+    assert set(made) == sizes and len(made) == 100 and sum(made) == 50_000
+
+
+@pytest.mark.parametrize(
+    ("dataset", "alpha", "sam", "asam", "rounds", "cycle"),
+    [
+        ("cifar10", 0, 0.1, 0.7, 10_000, 10),
+        ("cifar10", 0.05, 0.1, 0.7, 10_000, 10),
+        ("cifar10", 100, 0.02, 0.05, 10_000, 10),
+        ("cifar100", 0, 0.02, 0.5, 20_000, 20),
+        ("cifar100", 0.5, 0.05, 0.5, 20_000, 20),
+        ("cifar100", 1000, 0.05, 0.5, 20_000, 20),
+    ],
+)
+def test_fedasams_constants_are_the_official_codes(dataset, alpha, sam, asam, rounds, cycle):
+    plain = fedasam.experiment("FedSAM", dataset=dataset, alpha=alpha)
+    made = fedasam.experiment("FedASAM + SWA", dataset=dataset, alpha=alpha)
+    assert plain.algorithm.local == fl.SAM(rho=sam) and made.algorithm.local == fl.ASAM(rho=asam, eta=0.2)
+    assert made.algorithm.swa == fl.SWA(start=0.75, cycle=cycle, low=1e-4) and plain.algorithm.swa is None
+    algorithm = made.algorithm
+    assert (algorithm.lr, algorithm.weight_decay, algorithm.batch_size, algorithm.momentum) == (0.01, 4e-4, 64, 0)
+    assert (made.rounds, made.cohort_size(100), algorithm.epochs) == (rounds, 5, 1)
+
+
+def test_a_user_starts_from_the_protocol_and_changes_one_thing():
+    made, changed = fedbabu.experiment("FedAvg"), fedbabu.experiment("FedAvg", lr=0.05)
+    assert changed == made.replace(algorithm=made.algorithm.replace(lr=0.05))
+    crossed = fedasam.experiment("FedProx ASAM + SWA", alpha=0).algorithm
+    assert isinstance(crossed, fl.FedProx) and crossed.local == fl.ASAM(rho=0.7, eta=0.2) and crossed.swa
+    assert fedasam.experiment("FedAvg E=2").algorithm.epochs == 2
+    assert fedasam.experiment("FedAvg", mixup=True).data.augmentation == fl.Augmentation(crop=4, flip=True, mixup=1.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "parts"),
+    [
+        (lambda: fedbabu.experiment("FedFoo"), ("FedFoo", "FedBABU")),
+        (lambda: fedbabu.experiment(scale="tiny"), ("tiny", "quick")),
+        (lambda: fedasam.experiment("FedAvg", lr=-1), ("lr", "-1")),
+    ],
+)
+def test_a_wrong_argument_is_named(make, parts):
+    with pytest.raises(fl.SettingError) as error:
+        make()
+    assert all(part in str(error.value) for part in parts)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_table_can_be_stated_but_for_kinds_that_are_not_there(scale):
+    for name, item in items(scale).items():
+        assert item.id == name and item.leaves_out and item.protocol
+        for cell in item.cells if isinstance(item, Table) else ():
+            assert cell.experiments or "no such kind" in cell.why_none, (name, cell.row, cell.why_none)
+            assert len({experiment.seed for experiment in cell.experiments}) in (0, 3)
+        if isinstance(item, Figure):
+            assert item.experiments()
+
+
+def test_the_grids_of_the_papers_are_whole():
+    tables = items("paper")
+    first = tables["fedbabu.table1"]
+    assert len(first.experiments()) == 18 * 3 and all(cell.published for cell in first.cells)
+    numbers = [
+        number for item in tables.values() if isinstance(item, Table) for c in item.cells for number in c.published
+    ]
+    assert len(numbers) > 150
+    assert all(number.source.startswith((RECALLED, "measured re-run")) for number in numbers)
+    by_cell = {(cell.row, cell.column): str(cell.published[0]) for cell in first.cells}
+    assert by_cell["f=0.1, τ=10", "s=10, personalized"] == "62.67 ± 6.52"
+    c100 = {(cell.row, cell.column): cell.published[0].value for cell in tables["fedasam.cifar100"].cells}
+    assert (c100["FedASAM + SWA", "α=0, K=5"], c100["FedAvg E=2", "α=1000, K=20"]) == (42.01, 48.45)
+
+
+def test_every_claim_can_be_stated():
+    for scale in SCALES:
+        for claim in claims(scale).values():
+            assert claim.parts and all(part.expect in "+-=" for part in claim.parts)
+            for part in claim.parts:
+                for side in (part.left, part.right):
+                    assert side.experiments or "no such kind" in side.why_none
+
+
+def test_six_methods_cost_six_and_a_quarter_runs_of_fedavg(tmp_path):
+    table = items("paper")["fedasam.cifar10"]
+    seed0 = [cell for cell in table.cells if cell.column == "α=0, K=5"]
+    only = table.only(column="α=0, K=5")
+    found = plan([only], Archive(tmp_path))
+    fedavg = next(cell for cell in seed0 if cell.row == "FedAvg").experiments[0]
+    one = cost(fedavg, Speed()).gradients
+    assert one == 10_000 * 5 * 500
+    assert found.total().gradients / one / 3 == pytest.approx(6.25)
+    places = {step.experiment.id: place for place, step in enumerate(found.trainings)}
+    for step in found.trainings:
+        if step.begins:
+            assert places[step.begins[0]] < places[step.experiment.id] and step.begins[1] == 7500
+
+
+def test_parts_of_a_plan_are_the_plan(tmp_path):
+    whole = plan([items("short")["fedasam.cifar10"]], Archive(tmp_path))
+    parts = [whole.part(number, 5) for number in range(5)]
+    runs = [step.experiment.id for part in parts for step in part.trainings]
+    assert sorted(runs) == sorted(step.experiment.id for step in whole.trainings)
+    for part in parts:
+        mine = {step.experiment.id for step in part.trainings}
+        assert all(step.begins is None or step.begins[0] in mine for step in part.trainings)
+    with pytest.raises(fl.SettingError, match="5/5"):
+        whole.part(5, 5)

@@ -1,0 +1,228 @@
+"""A small table from nothing to files: kept, resumed, merged, told when not complete, and the same bytes again."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import flatlab as fl
+from flatlab.papers import Archive, Table, Workshop, fill, plan
+from flatlab.papers.archive import condensed
+from flatlab.papers.claims import Claim, Part, Side, judge, overall, page
+from flatlab.papers.pictures import picture, save
+from flatlab.papers.quantities import gain, initial, personalization, personalized, score
+from flatlab.papers.tables import Figure, Published, cell
+from flatlab.training.experiment import Parent
+
+TUNING = personalization(epochs=2, lr=0.01)
+SEEDS = (0, 1, 2)
+
+
+def experiment(kind, seed, swa=False, **changes):
+    algorithm = fl.Algorithm.members()[kind](lr=0.05, swa=fl.SWA(start=0.5, cycle=1, low=0.01) if swa else None)
+    data = fl.DataSpec(name="digits", clients=4, partition=fl.Classes(per_client=3), seed=seed)
+    settings = {"model": fl.ModelSpec(name="lenet", width=0.125), "rounds": 4, "seed": seed, "participation": 0.5}
+    return fl.Experiment(
+        data=data, algorithm=algorithm, evaluation=fl.Evaluation(clients_every=2), **settings | changes
+    )
+
+
+def forked(seed):
+    parent = experiment("FedAvg", seed)
+    return experiment("FedASAM", seed, rounds=6, parent=Parent(run=parent.id, round=3))
+
+
+@pytest.fixture(scope="module")
+def table():
+    rows = {"FedAvg": ("FedAvg", False), "FedAvg + SWA": ("FedAvg", True), "FedBABU": ("FedBABU", False)}
+    cells = []
+    for row, (kind, swa) in rows.items():
+        for column, quantity in (("holdout", score(2)), ("initial", initial()), ("tuned", personalized(TUNING))):
+            published = (Published(50.0, 2.0),) if row == "FedAvg" else ()
+            make = lambda seed, kind=kind, swa=swa: experiment(kind, seed, swa)  # noqa: E731
+            cells.append(cell(row, column, quantity, make, SEEDS, published))
+    parent = lambda seed: experiment("FedAvg", seed)  # noqa: E731
+    cells.append(cell("fork", "holdout", score(), forked, SEEDS, parent=parent))
+    cells.append(cell("FedFoo", "holdout", score(), lambda seed: fl.papers.fedbabu.experiment("FedFoo"), SEEDS))
+    return Table("test.table", "A table", "quick", tuple(cells), "four clients", "nearly everything")
+
+
+def work(folder, archive, said=None):
+    return Workshop(archive, folder / "runs", device="cpu", report=(said if said is not None else []).append)
+
+
+@pytest.fixture(scope="module")
+def done(table, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("done")
+    archive, said = Archive(folder / "results"), []
+    workshop = work(folder, archive, said)
+    workshop.do(plan([table], archive, has_weights=workshop.has_weights))
+    return folder, archive, said
+
+
+def test_all_is_kept_and_nothing_is_done_twice(table, done):
+    folder, archive, said = done
+    assert sum(line.startswith("[") for line in said) == 12 and sum("personalize" in line for line in said) == 9
+    again = plan([table], archive, has_weights=work(folder, archive).has_weights)
+    assert not again.trainings and not again.measurings and again.kept == 12
+    assert not list((folder / "results").rglob("*.safetensors"))
+
+
+def test_numbers_are_those_of_the_runs_themselves(table, done):
+    folder, archive, _ = done
+    runs = [fl.Run(experiment("FedBABU", seed), store=folder / "runs", device="cpu").to() for seed in SEEDS]
+    histories = [
+        run.history[(run.history["split"] == "holdout") & (run.history["metric"] == "accuracy")] for run in runs
+    ]
+    expected = [history[history["round"].isin([3, 4])]["value"].mean() for history in histories]
+    tuned = [fl.personalize(run, epochs=2, lr=0.01).frame.query("epoch == 2")["accuracy"] for run in runs]
+    cells = {(f.cell.row, f.cell.column): f for f in fill(table, archive).cells}
+    assert list(cells["FedBABU", "holdout"].by_seed.values()) == pytest.approx(expected, abs=1e-12)
+    found = cells["FedBABU", "tuned"]
+    assert list(found.by_seed.values()) == pytest.approx([part.mean() for part in tuned], abs=1e-12)
+    assert found.spread == pytest.approx(np.mean([np.std(part) for part in tuned]))
+
+
+def test_a_fork_goes_on_from_its_parent(done):
+    _, archive, _ = done
+    child, parent = archive.history(forked(0)), archive.history(experiment("FedAvg", 0))
+    three = lambda frame: frame[(frame["round"] <= 3) & (frame["split"] == "train")].reset_index(drop=True)  # noqa: E731
+    pd.testing.assert_frame_equal(three(child), three(parent))
+    assert child["round"].max() == 6
+
+
+def test_a_table_is_the_same_bytes_from_a_copy_of_what_is_kept(table, done, tmp_path):
+    _, archive, _ = done
+    copied = Archive(shutil.copytree(archive.folder, tmp_path / "copy"))
+    for form in ("markdown", "csv", "latex"):
+        assert getattr(fill(table, archive), form)() == getattr(fill(table, copied), form)()
+    text = fill(table, archive).markdown()
+    assert "[50 ± 2 recalled]" in text and "recalled, unverified" in text and "flatlab reproduce test.table" in text
+    assert "not here" in text and "FedFoo" in text and "Not complete" not in text
+    rows = pd.read_csv(tmp_path / "t.csv") if (tmp_path / "t.csv").write_text(fill(table, archive).csv()) else None
+    assert len(rows) == len(table.cells) and set(rows["seeds"]) == {0, 3}
+
+
+def test_results_of_two_machines_merge(table, done, tmp_path):
+    _, archive, _ = done
+    here, there = Archive(tmp_path / "here"), Archive(tmp_path / "there")
+    shutil.copytree(archive.folder, here.folder)
+    shutil.copytree(archive.folder, there.folder)
+    for seed in SEEDS:
+        shutil.rmtree(here.folder / "runs" / experiment("FedBABU", seed).id)
+    gaps = fill(table, here).markdown()
+    assert "Not complete: 3 of its runs are missing" in gaps and "missing |" in gaps
+    todo = plan([table], here)
+    assert {step.experiment.algorithm.kind for step in todo.trainings} == {"FedBABU"}
+    merged = here.merge(there)
+    assert len(merged.added) == 9 and not merged.other and merged.same
+    assert fill(table, here).csv() == fill(table, archive).csv()
+
+
+def test_merging_keeps_what_is_here_and_names_what_differs(done, tmp_path):
+    _, archive, _ = done
+    other = Archive(shutil.copytree(archive.folder, tmp_path / "other"))
+    path = other.folder / "runs" / experiment("FedAvg", 1).id / "history.parquet"
+    frame = pd.read_parquet(path)
+    frame.assign(value=frame["value"] + 0.01).to_parquet(path)
+    before = archive.history(experiment("FedAvg", 1))
+    assert [name.split("/")[1] for name in archive.merge(other).other] == [experiment("FedAvg", 1).id]
+    pd.testing.assert_frame_equal(archive.history(experiment("FedAvg", 1)), before)
+
+
+def test_a_measurement_that_lacks_weights_has_its_run_trained_again(table, done, tmp_path):
+    folder, archive, _ = done
+    here = Archive(shutil.copytree(archive.folder, tmp_path / "here"))
+    victim = experiment("FedBABU", 1)
+    (lost,) = (here.folder / "runs" / victim.id).glob("personalize-*.parquet")
+    kept = (lost.read_bytes(), lost.unlink())[0]
+    with_weights = plan([table], here, has_weights=work(folder, here).has_weights)
+    assert not with_weights.trainings and len(with_weights.measurings) == 1
+    without = plan([table], here)
+    assert [(step.experiment.id, step.for_weights) for step in without.trainings] == [(victim.id, True)]
+    work(tmp_path, here).do(without)
+    old, new = pd.read_parquet(archive.folder / lost.relative_to(here.folder)), pd.read_parquet(lost)
+    pd.testing.assert_frame_equal(old, new)
+    assert kept
+
+
+def test_an_interrupted_table_goes_on(table, tmp_path, done, monkeypatch):
+    archive = Archive(tmp_path / "results")
+    workshop, trained = work(tmp_path, archive), []
+    to = fl.Run.to
+
+    def stops(run, *arguments, **options):
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(run.id)
+        return to(run, *arguments, **options)
+
+    monkeypatch.setattr(fl.Run, "to", stops)
+    with pytest.raises(KeyboardInterrupt):
+        workshop.do(plan([table], archive))
+    monkeypatch.undo()
+    assert plan([table], archive).kept == 2
+    workshop.do(plan([table], archive, has_weights=workshop.has_weights))
+    assert fill(table, archive).frame().drop(columns="note").equals(fill(table, done[1]).frame().drop(columns="note"))
+
+
+def test_a_run_that_diverges_has_no_number_and_is_not_tried_again(tmp_path):
+    wild = lambda seed: experiment("FedAvg", seed).replace(algorithm=fl.FedAvg(lr=1e6 if seed else 0.05))  # noqa: E731
+    table = Table("test.wild", "Wild", "quick", (cell("FedAvg", "holdout", score(), wild, (0, 1)),), "p", "l")
+    archive = Archive(tmp_path / "results")
+    work(tmp_path, archive).do(plan([table], archive))
+    filled = fill(table, archive)
+    assert filled.cells[0].diverged == 1 and "(1 of 2 seeds)" in filled.cells[0].text()
+    assert "Runs that diverged" in filled.markdown() and not plan([table], archive).trainings
+
+
+def test_a_folder_under_another_name_is_refused(done, tmp_path):
+    _, archive, _ = done
+    here = Archive(shutil.copytree(archive.folder, tmp_path / "here"))
+    one, other = (here.folder / "runs" / experiment("FedAvg", seed).id for seed in (0, 1))
+    shutil.rmtree(one)
+    shutil.move(other, one)
+    with pytest.raises(fl.SettingError, match="renamed"):
+        here.history(experiment("FedAvg", 0))
+
+
+def test_training_rows_are_means_over_a_rounds_clients():
+    rows = [(1, "train", "loss", 1.0, 3), (1, "train", "loss", 2.0, 5), (1, "train", "lr", 0.1, -1)]
+    rows += [(1, "test", "accuracy", 0.5, 0), (1, "test", "accuracy", 0.7, 1)]
+    frame = condensed(pd.DataFrame(rows, columns=["round", "split", "metric", "value", "client"]))
+    assert frame.query("metric == 'loss'")[["value", "client"]].to_numpy().tolist() == [[1.5, -1]]
+    assert len(frame) == 4 and frame.query("split == 'test'")["value"].tolist() == [0.5, 0.7]
+
+
+def test_claims_are_judged_by_paired_seeds(done):
+    _, archive, _ = done
+    sides = {kind: tuple(experiment(kind, seed) for seed in SEEDS) for kind in ("FedAvg", "FedBABU")}
+    quantity = personalized(TUNING)
+    left, right = (Side(kind, quantity, runs) for kind, runs in sides.items())
+    claim = Claim("test.claim", "Is it so?", (Part("tuned accuracy", left, right, "+"),), "quick")
+    (judged,) = judge(claim, archive)
+    values = [[quantity.of(archive, run).value for run in runs] for runs in sides.values()]
+    gaps = np.subtract(*values)
+    assert judged.difference.mean == pytest.approx(gaps.mean()) and judged.difference.n == 3
+    includes_zero = judged.difference.low <= 0 <= judged.difference.high
+    assert (judged.verdict == "undecided") == includes_zero and overall([judged]) == judged.verdict
+    text = page([claim], archive)
+    assert "Is it so?" in text and f"{100 * gaps.mean():+.2f} points" in text
+    assert not plan([claim.table()], archive).trainings
+    less = Side("both", gain(TUNING), sides["FedAvg"], less=Side("other", gain(TUNING), sides["FedBABU"]))
+    assert less.values(archive).keys() == set(SEEDS)
+
+
+@pytest.mark.parametrize("kind", ["curves", "clients", "tuning"])
+def test_figures_draw_what_is_kept_and_say_what_is_missing(kind, done, tmp_path):
+    _, archive, _ = done
+    series = {name: tuple(experiment(name, seed) for seed in SEEDS) for name in ("FedAvg", "FedBABU")}
+    series["FedProx"] = tuple(experiment("FedProx", seed) for seed in SEEDS)
+    needs = TUNING if kind == "tuning" else None
+    figure = Figure(f"test.{kind}", "A figure", "quick", kind, series, "p", "l", needs, every_seed=True)
+    assert "NOT COMPLETE: 3 of 9" in picture(figure, archive)._supxlabel.get_text()
+    paths = save(figure, archive, tmp_path)
+    assert [path.suffix for path in paths] == [".png", ".pdf"]
+    assert paths[0].read_bytes() == save(figure, archive, tmp_path / "again")[0].read_bytes()
+    assert picture(figure, Archive(tmp_path / "nothing")) is None
