@@ -24,6 +24,7 @@ from .geometry import hessian, landscape
 from .models import ModelSpec
 from .papers import command as papers
 from .personalization import Personalization, compare, personalize
+from .results import spread
 from .training import BadCheckpoint, Diverged, Experiment, RankLost, Ranks, Run, RunBusy, Standing, train, train_shared
 from .training.progress import reporter
 from .training.standing import readable, summary
@@ -209,14 +210,16 @@ def _summary(chosen: Run) -> None:
     rows = []
     for (split, metric), values in last:
         final = values[values["round"] == values["round"].max()]
+        over = spread(final["value"])
         what = {"holdout": "global test set", "test": "clients' own test sets"}[str(split)]
         rows.append(
             {
                 "measured on": what,
                 "metric": metric,
                 "round": int(final["round"].iloc[0]),
-                "mean": f"{final['value'].mean():.4f}",
-                "std over clients": f"{final['value'].std(ddof=0):.4f}" if split == "test" else "",
+                "mean": f"{over.mean:.4f}",
+                "std over clients": f"{over.std:.4f}" if split == "test" else "",
+                "left out": over.left_out,
             }
         )
     print(f"{chosen.id}: {chosen.name}, {chosen.round} of {chosen.rounds} rounds")

@@ -6,8 +6,9 @@ import importlib
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -30,6 +31,27 @@ def plot(thing: Any, **options: Any) -> Any:
     The one door from computation to drawing: it opens only when somebody asks for a picture.
     """
     return importlib.import_module("flatlab.figures").draw(thing, **options)
+
+
+class Spread(NamedTuple):
+    """Mean and population standard deviation of finite values, how many they are, and how many others there were."""
+
+    mean: float
+    std: float
+    count: int
+    left_out: int
+
+
+def spread(values: Any) -> Spread:
+    """What a table states of many values: those that are missing or not finite are left out, and counted.
+
+    >>> spread([0.5, 1.0, float("nan")])
+    Spread(mean=0.75, std=0.25, count=2, left_out=1)
+    """
+    values = np.asarray(values, dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    mean, std = (float(finite.mean()), float(finite.std())) if len(finite) else (float("nan"), float("nan"))
+    return Spread(mean, std, len(finite), len(values) - len(finite))
 
 
 @dataclass(frozen=True)

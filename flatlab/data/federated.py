@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -266,7 +267,22 @@ def federate(source: Source, spec: DataSpec) -> FederatedDataset:
         names=names,
         unseen={name: torch.from_numpy(part + count) for name, part in unseen.items()},
     )
+    _tell_tests(data)
     return replace(data, spec=spec.replace(partition=partition, clients=data.clients, fingerprint=data.fingerprint))
+
+
+def _tell_tests(data: FederatedDataset) -> None:
+    """Warn of test sets that say little: none, or one image, on which batch statistics fail."""
+    sizes = np.array([len(part) for part in data.test])
+    if (sizes == 0).any():
+        warnings.warn(f"{(sizes == 0).sum()} of {len(sizes)} clients have no test images, so no accuracy", stacklevel=4)
+    if (sizes == 1).any():
+        warnings.warn(
+            f"{(sizes == 1).sum()} of {len(sizes)} clients have one test image: with batch statistics it is normalised"
+            " with itself alone, and the output hardly depends on it. Take fewer clients, a larger test_size, or a"
+            ' network with GroupNorm, ModelSpec(norm="group")',
+            stacklevel=4,
+        )
 
 
 def _arrays(parts: Sequence[Tensor]) -> list[np.ndarray]:

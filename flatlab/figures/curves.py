@@ -14,8 +14,10 @@ from matplotlib.ticker import MaxNLocator
 
 from ..personalization import Comparison, Headless, Personalization
 from ..personalization.finetune import as_runs
+from ..results import spread
 from ..training import Run, labels
-from .gains import draw_gains
+from ..training.lone import by_batch, lone_tests
+from .gains import draw_gains, note_clients
 from .style import COLUMN, PAGE, Drawing, figure, line_style
 
 
@@ -103,6 +105,7 @@ def draw_personalization(result: Personalization, view: str = "curves") -> Drawi
         return draw_gains(result, view)
     fig = figure(COLUMN + 0.5, 2.4)
     _epochs(fig.subplots(), result)
+    note_clients(fig, result.about.get("lone", {}), _left_out(result))
     return fig
 
 
@@ -118,6 +121,7 @@ def draw_table(result: Comparison) -> Drawing:
     axes.set_xticks(places, frame["method"])
     axes.set(ylabel="accuracy (%)")
     axes.legend()
+    note_clients(fig, result.about.get("lone", {}), int(frame.get("left_out", pd.Series([0])).max()))
     return fig
 
 
@@ -129,6 +133,7 @@ def draw_comparison(runs: Sequence[Run], result: Personalization) -> Drawing:
     left.set(xlabel="round", xlim=(0, max(run.rounds for run in runs)))
     _epochs(right, result)
     left.legend(loc="lower right")
+    note_clients(fig, result.about.get("lone", {}), _left_out(result))
     return fig
 
 
@@ -137,14 +142,18 @@ def draw_headless(result: Headless) -> Drawing:
     fig = figure(COLUMN + 0.5, 2.4)
     axes = fig.subplots()
     taken: list[str] = []
+    left_out = 0
     for place, (_, mine) in enumerate(result.frame.groupby("run", sort=False)):
         name = mine["name"].iloc[0]
         colour = line_style(name, taken)["color"]
         axes.plot([place] * len(mine), 100 * mine["accuracy"], "o", color=colour, alpha=0.4, markersize=3)
-        axes.plot([place - 0.25, place + 0.25], [100 * mine["accuracy"].mean()] * 2, color=colour)
+        over = spread(mine["accuracy"])
+        axes.plot([place - 0.25, place + 0.25], [100 * over.mean] * 2, color=colour)
+        left_out = max(left_out, over.left_out)
         taken.append(name)
     axes.set_xticks(range(len(taken)), taken)
     axes.set(ylabel="headless accuracy of a client (%)")
+    note_clients(fig, result.about.get("lone", {}), left_out)
     return fig
 
 
@@ -165,9 +174,14 @@ class _Shown(NamedTuple):
         for group, label in zip(groups, labels([self.runs[group[0]] for group in groups]), strict=True):
             run = self.runs[group[0]]
             found = [_values(self.histories[place], metric) for place in group]
+            own, left_out = any(curve.own for curve in found), max(curve.left_out for curve in found)
             label += f", n = {len(group)}" if len(group) > 1 else ""
-            label += " (mean of the clients' own)" if any(own for _, own in found) else ""
-            self._line(axes, group, [values for values, _ in found], label, line_style(run.name, taken))
+            label += " (mean of the clients' own)" if own else ""
+            label += f" ({left_out} clients left out: no finite value)" if left_out else ""
+            if (own or metric.split == "test") and by_batch(run.cohort.model):
+                alone = len(lone_tests(run.data, run.experiment.evaluation))
+                label += f" ({alone} on one image)" if alone else ""
+            self._line(axes, group, [curve.values for curve in found], label, line_style(run.name, taken))
             taken.append(run.name)
         axes.set_ylabel(metric.label)
 
@@ -198,14 +212,25 @@ def _until(history: pd.DataFrame, until: int | None) -> pd.DataFrame:
     return history if until is None else history[history["round"] <= until]
 
 
-def _values(history: pd.DataFrame, metric: Metric) -> tuple[pd.Series, bool]:
-    """By round; and whether they are of the clients' own models, as there is no global one."""
+class _Curve(NamedTuple):
+    """By round; whether of the clients' own models, as there is no global one; clients that lack some round's value."""
+
+    values: pd.Series
+    own: bool
+    left_out: int
+
+
+def _values(history: pd.DataFrame, metric: Metric) -> _Curve:
     splits, metrics = history["split"].to_numpy(), history["metric"].to_numpy()
     mine = history[(splits == metric.split) & (metrics == metric.metric)]
     own = mine.empty and metric.split == "holdout"
     if own:
         mine = history[(splits == "test") & (metrics == metric.metric)]
-    return metric.factor * mine.groupby("round")["value"].mean(), own and not mine.empty
+    finite = np.isfinite(mine["value"])
+    # All rounds of a client, lest the mean change with its members; of the global model (-1), that round.
+    lacking = mine.loc[~finite & (mine["client"] >= 0), "client"].unique()
+    whole = mine if finite.all() else mine[finite & ~mine["client"].isin(lacking)]
+    return _Curve(metric.factor * whole.groupby("round")["value"].mean(), own and not mine.empty, len(lacking))
 
 
 def _passed(run: Run, x: str) -> pd.Series | None:
@@ -272,6 +297,10 @@ def _seeds_together(runs: list[Run]) -> list[list[int]]:
     return list(groups.values())
 
 
+def _left_out(result: Personalization) -> int:
+    return int(result.curve()["left_out"].max())
+
+
 def _epochs(axes: Axes, result: Personalization) -> None:
     curve = result.curve()
     taken: list[str] = []
@@ -287,7 +316,7 @@ def _epochs(axes: Axes, result: Personalization) -> None:
             mine["epoch"], mean - std, (mean + std).clip(upper=100), alpha=0.15, color=style["color"], lw=0
         )
         taken.append(name)
-    clients = int(pd.Series(curve["clients"]).max())
+    clients = int(curve["clients"].max())
     tuned = result.about["tuning"]
     axes.set(xlabel="fine-tuning epoch", ylabel="accuracy on own test set (%)")
     axes.set_title(f"mean ± std over {clients} clients; tuned: {tuned['train']}, lr {tuned['lr']:g}", fontsize=7)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from ..personalization import Personalization
+from .landscape import note
 from .style import COLUMN, PAGE, Drawing, figure, line_style, paper_style
 
 VIEWS = ("gains", "histogram", "scatter")
@@ -37,28 +40,49 @@ def draw_gains(result: Personalization, view: str = "gains") -> Drawing:
     for axis in axes:
         axis.legend()
         axis.set_title(f"{result.about['epochs']} epochs; tuned: {tuned['train']}, lr {tuned['lr']:g}", fontsize=7)
+    note_clients(fig, result.about.get("lone", {}), max((left for *_, left in groups.values()), default=0))
     return fig
 
 
-def _by_run(result: Personalization) -> dict[str, tuple[str, pd.DataFrame]]:
-    """By label: the run's name, and of every client initial and personalized accuracy in percent."""
+def note_clients(fig: Drawing, lone: Mapping[str, Sequence[int]], left_out: int) -> None:
+    """Small print on clients whose accuracy says nothing or is missing; nothing if there are none.
+
+    Args:
+        fig: below which to write.
+        lone: by run, clients whose score rests on a batch of one image, see `training.lone`.
+        left_out: clients without a finite accuracy.
+    """
+    said = []
+    if alone := len({client for clients in lone.values() for client in clients}):
+        said.append(f"{alone} clients rest on a batch of one image, of which batch statistics say nothing.")
+    if left_out:
+        said.append(f"{left_out} clients are left out: they have no finite accuracy.")
+    if said:
+        note(fig, " ".join(said))
+
+
+def _by_run(result: Personalization) -> dict[str, tuple[str, pd.DataFrame, int]]:
+    """By label: the run's name, initial and personalized accuracy of every client in percent, how many lack them."""
     groups = result.frame.groupby(["run", "round"], sort=False)
     single = result.frame["name"].nunique() == groups.ngroups
-    found: dict[str, tuple[str, pd.DataFrame]] = {}
+    found: dict[str, tuple[str, pd.DataFrame, int]] = {}
     for (_, at), mine in groups:
         name, seed = mine["name"].iloc[0], mine["seed"].iloc[0]
-        table = 100 * mine.sort_values("epoch").groupby("client")["accuracy"].agg(initial="first", personalized="last")
+        ends = [mine[mine["epoch"] == epoch].set_index("client")["accuracy"] for epoch in (0, mine["epoch"].max())]
+        table = 100 * pd.concat(ends, axis=1, keys=["initial", "personalized"])
+        whole = np.isfinite(table).all(axis=1)
         label = name if single else f"{name}, seed {seed}, round {at}"
-        found[label if label not in found else f"{label} ({len(found) + 1})"] = (name, table)
+        label = label if label not in found else f"{label} ({len(found) + 1})"
+        found[label] = (name, table[whole], int((~whole).sum()))
     return found
 
 
-def _histogram(axis: Axes, groups: dict[str, tuple[str, pd.DataFrame]]) -> None:
-    gains = {label: table["personalized"] - table["initial"] for label, (_, table) in groups.items()}
+def _histogram(axis: Axes, groups: dict[str, tuple[str, pd.DataFrame, int]]) -> None:
+    gains = {label: table["personalized"] - table["initial"] for label, (_, table, _) in groups.items()}
     every = pd.concat(list(gains.values())) if gains else pd.Series(dtype=float)
-    edges = np.histogram_bin_edges(every.dropna(), bins=min(20, max(5, len(every) // 3))).tolist()
+    edges = np.histogram_bin_edges(every, bins=min(20, max(5, len(every) // 3))).tolist()
     taken: list[str] = []
-    for (label, mine), (name, _) in zip(gains.items(), groups.values(), strict=True):
+    for (label, mine), (name, *_) in zip(gains.items(), groups.values(), strict=True):
         style = line_style(name, taken)
         taken.append(name)
         axis.hist(mine, edges, histtype="stepfilled", alpha=0.25, color=style["color"])
@@ -67,9 +91,9 @@ def _histogram(axis: Axes, groups: dict[str, tuple[str, pd.DataFrame]]) -> None:
     axis.set(xlabel="gain from fine-tuning (points)", ylabel="clients")
 
 
-def _scatter(axis: Axes, groups: dict[str, tuple[str, pd.DataFrame]]) -> None:
+def _scatter(axis: Axes, groups: dict[str, tuple[str, pd.DataFrame, int]]) -> None:
     taken: list[str] = []
-    for place, (label, (name, table)) in enumerate(groups.items()):
+    for place, (label, (name, table, _)) in enumerate(groups.items()):
         colour = line_style(name, taken)["color"]
         taken.append(name)
         gain = (table["personalized"] > table["initial"]).sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..geometry import Eigenvalues
 from ..personalization import Personalization as Tuned
 from ..personalization.compare import row_of
 from ..personalization.finetune import as_runs
-from ..results import Result
+from ..results import Result, spread
 from ..training import Run, flattened
 from .clients import Clients
 from .clipboard import CopyCode
@@ -232,7 +233,10 @@ def differences(runs: list[Run], personalized: Tuned | None = None, hessians: Se
         table = personalized.summary()
         tuned = [row_of(run, table) for run in runs]
         found.append(
-            ["personalized accuracy", *(_spread(one["personalized"], one["personalized std"]) for one in tuned)]
+            [
+                "personalized accuracy",
+                *(_spread(one["personalized"], one["personalized std"], one["left_out"]) for one in tuned),
+            ]
         )
     if hessians and all(isinstance(one, Eigenvalues) for one in hessians):
         tops = [one.frame.iloc[0] for one in hessians]
@@ -251,17 +255,19 @@ def _results(run: Run) -> dict[str, str]:
     ):
         mine = history[(history["split"] == split) & (history["metric"] == metric)]
         last = mine[mine["round"] == mine["round"].max()]["value"]
+        over = spread(last)
         if last.empty:
             found[name] = NONE
         elif split == "test":
-            found[name] = _spread(last.mean(), last.std(ddof=0))
+            found[name] = _spread(over.mean, over.std, over.left_out)
         else:
             found[name] = f"{100 * last.item():.2f} %" if metric == "accuracy" else f"{last.item():.4g}"
     return found
 
 
-def _spread(mean: float, std: float) -> str:
-    return f"{100 * mean:.2f} ± {100 * std:.2f} %"
+def _spread(mean: float, std: float, left_out: int) -> str:
+    told = f", {left_out} clients left out" if left_out else ""
+    return (f"{100 * mean:.2f} ± {100 * std:.2f} %" if math.isfinite(mean) else NONE) + told
 
 
 def _text(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from ..declare import SettingError
@@ -15,19 +16,25 @@ from .finetune import Personalization, as_runs
 
 @dataclass(frozen=True)
 class Comparison(Result):
-    """A row a run, accuracies as shares: holdout is on the global test set; initial and personalized are means over
-    clients, each on its own test set, with their population standard deviations.
+    """A row a run, accuracies as shares: holdout is on the global test set, after `scored` rounds; initial and
+    personalized are means over clients, each on its own test set, with their population standard deviations; `left_out`
+    counts the clients that have no accuracy.
     """
 
     def summary(self) -> pd.DataFrame:
         """The table in percent, as mean ± spread over clients."""
         frame = self.frame
         table = frame[["method", "seed", "round"]].copy()
-        table["holdout %"] = [f"{100 * v:.2f}" if v == v else "none" for v in frame["holdout"]]
+        scored, left_out = frame.get("scored", frame["round"]), frame.get("left_out", 0)  # not in older files
+        late = scored != frame["round"]
+        table["holdout %"] = [
+            "none" if pd.isna(value) else f"{100 * value:.2f}" + (f" (round {at:.0f})" if other else "")
+            for value, at, other in zip(frame["holdout"], scored, late, strict=True)
+        ]
         for name in ("initial", "personalized"):
             pairs = zip(frame[name], frame[f"{name} std"], strict=True)
             table[f"{name} %"] = [f"{100 * mean:.2f} ± {100 * std:.2f}" for mean, std in pairs]
-        return table.assign(clients=frame["clients"], run=frame["run"])
+        return table.assign(**{"clients": frame["clients"], "left out": left_out, "run": frame["run"]})
 
 
 def compare(runs: Run | Iterable[Run], personalization: Personalization) -> Comparison:
@@ -36,7 +43,7 @@ def compare(runs: Run | Iterable[Run], personalization: Personalization) -> Comp
     Args:
         runs: finished runs.
         personalization: of the same runs, from `personalize`. The holdout accuracy is that of the last scored round up
-            to the one that was tuned.
+            to the one that was tuned; `scored` says which.
 
     Raises:
         SettingError: if a run was not personalized.
@@ -47,13 +54,14 @@ def compare(runs: Run | Iterable[Run], personalization: Personalization) -> Comp
         found = row_of(run, table)
         history = run.history
         scores = history[(history["split"] == "holdout") & (history["metric"] == "accuracy")]
-        scores = scores[scores["round"] <= found["round"]]["value"]
-        kept = ("round", "initial", "initial std", "personalized", "personalized std", "clients")
+        scores = scores[(scores["round"] <= found["round"]) & np.isfinite(scores["value"])]
+        kept = ("round", "initial", "initial std", "personalized", "personalized std", "clients", "left_out")
         rows.append(
             {
                 "method": run.name,
                 "seed": run.experiment.seed,
-                "holdout": scores.iloc[-1] if len(scores) else float("nan"),
+                "holdout": scores["value"].iloc[-1] if len(scores) else float("nan"),
+                "scored": scores["round"].iloc[-1] if len(scores) else float("nan"),
                 **{name: found[name] for name in kept},
                 "run": run.id,
             }

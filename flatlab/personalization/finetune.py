@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 
 from ..algorithms import FedAvg, Local, Part
 from ..declare import SettingError
 from ..models import Model
-from ..results import Result
+from ..results import Result, spread
 from ..training import Diverged, Run, Score, State, Trained, labels, score_clients
+from ..training.lone import tell_lone
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,17 @@ class Personalization(Result):
     """
 
     def curve(self) -> pd.DataFrame:
-        """Per run and epoch: mean accuracy over clients, its spread (population standard deviation), and how many."""
-        groups = self.frame.groupby(["run", "name", "seed", "round", "epoch"], sort=False)["accuracy"]
-        return groups.agg(mean="mean", std=lambda values: values.std(ddof=0), clients="count").reset_index()
+        """Per run and epoch: mean accuracy over clients, its spread (population standard deviation), and how many.
+
+        The same clients at every epoch: one whose accuracy is not finite at some epoch (it has no test images, or its
+        outputs are no numbers) is counted under `left_out` instead.
+        """
+        keys = ["run", "name", "seed", "round"]
+        accuracy = self.frame["accuracy"].where(np.isfinite(self.frame["accuracy"]))
+        whole = accuracy.notna().groupby([self.frame[key] for key in (*keys, "client")]).transform("all")
+        groups = accuracy.where(whole).groupby([self.frame[key] for key in (*keys, "epoch")], sort=False)
+        rows = [(*key, *spread(values)) for key, values in groups]
+        return pd.DataFrame(rows, columns=[*keys, "epoch", "mean", "std", "clients", "left_out"])
 
     def summary(self) -> pd.DataFrame:
         """Per run: initial accuracy, personalized accuracy after the last epoch, and the gain, over clients."""
@@ -50,6 +60,7 @@ class Personalization(Result):
                 "personalized std": last["std"],
                 "gain": last["mean"] - first["mean"],
                 "clients": first["clients"],
+                "left_out": first["left_out"],
             }
         )
         return table.reset_index()
@@ -102,6 +113,7 @@ def personalize(
 
     Returns:
         The curves. After a stop `about["complete"]` is False, and only clients with a whole curve are in it.
+        `about["lone"]` lists by run the clients whose score rests on a batch of one image under batch statistics.
 
     Raises:
         SettingError: if a setting is out of range or a client does not exist.
@@ -112,6 +124,17 @@ def personalize(
         raise SettingError(f"epochs = {epochs}: must be at least 0")
     tuner = _tuner(max(epochs, 1), part, lr, momentum, weight_decay, batch_size, local)
     wanted = [client_ids(run, clients) for run in runs]
+    lone = {
+        run.id: tell_lone(
+            run.cohort.model,
+            run.data,
+            run.experiment.evaluation,
+            batch_size,
+            [len(run.data.train[client]) for client in ids] if epochs else [],
+            clients=ids,
+        )
+        for run, ids in zip(runs, wanted, strict=True)
+    }
     total = (epochs + 1) * sum(len(ids) for ids in wanted)
     rows: list[dict[str, Any]] = []
     for found in _scores(runs, wanted, tuner, epochs, round):
@@ -122,6 +145,7 @@ def personalize(
     frame = pd.DataFrame(rows).sort_values(["order", "epoch"], kind="stable")
     curves = frame.groupby("order")["epoch"].transform("size")
     about = {"epochs": epochs, "tuning": tuner.to_dict(), "best": round == "best", "complete": len(rows) == total}
+    about["lone"] = {run: clients for run, clients in lone.items() if clients}
     return Personalization(frame.loc[curves > epochs, columns].reset_index(drop=True), about)
 
 

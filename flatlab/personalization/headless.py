@@ -21,10 +21,11 @@ from torch.nn.utils.rnn import pad_sequence
 from ..algorithms import Params
 from ..declare import SettingError
 from ..models import sample_weight
-from ..results import Result
+from ..results import Result, spread
 from ..streams import stream
 from ..training import Run, State
 from ..training.evaluate import CUT, rectangles
+from ..training.lone import tell_lone
 from .finetune import as_runs, run_round
 
 AT_ONCE = 2**13  # samples in a forward pass, where clients are computed as one batch
@@ -36,9 +37,10 @@ class Headless(Result):
     """Template accuracy per client: columns run, name, seed, client, accuracy, samples."""
 
     def summary(self) -> pd.DataFrame:
-        """Per run: mean over clients and its population standard deviation."""
-        groups = self.frame.groupby(["run", "name", "seed"], sort=False)["accuracy"]
-        return groups.agg(mean="mean", std=lambda values: values.std(ddof=0), clients="count").reset_index()
+        """Per run: mean over clients, its population standard deviation, how many, and how many have no accuracy."""
+        keys = ["run", "name", "seed"]
+        rows = [(*key, *spread(values)) for key, values in self.frame.groupby(keys, sort=False)["accuracy"]]
+        return pd.DataFrame(rows, columns=[*keys, "mean", "std", "clients", "left_out"])
 
 
 def headless(
@@ -75,8 +77,12 @@ def headless(
     if batch_size < 1:
         raise SettingError(f"batch_size = {batch_size}: must be at least 1")
     rows = []
+    lone: dict[str, list[int]] = {}
     for run in as_runs(runs):
         data, state = run.data, run.state(run_round(run, round))
+        held = [len(part) for part in data.train]
+        if clients := tell_lone(run.cohort.model, data, run.experiment.evaluation, batch_size, held):
+            lone[run.id] = clients
         train = [_train_set(run, client, templates) for client in range(data.clients)]
         test: list[Held] = [(part, {}) for part in data.test]
         whole = run.experiment.evaluation.bn_eval == "client"
@@ -101,7 +107,7 @@ def headless(
             rows.append({"run": run.id, "name": run.name, "seed": run.experiment.seed, "client": client})
             rows[-1] |= {"accuracy": accuracy, "samples": len(labels)}
     about = {"classes": classes, "metric": metric, "templates": templates, "batch_size": batch_size, "round": round}
-    return Headless(pd.DataFrame(rows), about)
+    return Headless(pd.DataFrame(rows), {**about, "lone": lone})
 
 
 def nearest(features: Tensor, templates: Tensor, known: Tensor, metric: str) -> Tensor:

@@ -27,26 +27,32 @@ CUT = 128  # samples of a client's test set in a batch under "batch128"
 
 
 class Evaluation(Declared):
-    """What is scored, and when. The last round is always scored."""
+    """What is scored, and when. The last round is scored in any case, unless `final` says otherwise."""
 
     every: int = setting(
-        1, "score the global model on the holdout after every so many rounds; 0: only at the end", ge=0
+        1, "score the global model on the holdout after every so many rounds; 0: only at the end (see final)", ge=0
     )
     clients_every: int = setting(
-        0, "score every client's initial accuracy after so many rounds; 0: only at the end", ge=0
+        0, "score every client's initial accuracy after so many rounds; 0: only at the end (see final)", ge=0
     )
     batch_size: int = setting(128, "samples per holdout batch; with batch statistics it is part of the protocol", ge=1)
     bn_eval: Literal["client", "batch128"] = setting(
         "client", "a client's test set as one batch, or in batches of 128 (FedBABU's official code)"
     )
+    final: Literal["both", "holdout", "clients", "none"] = setting(
+        "both", "what is scored after the last round even if it is not due: the holdout, all clients", new=True
+    )
 
     def holdout_due(self, round: int, rounds: int) -> bool:
         """Whether the holdout is scored after `round` (from 1)."""
-        return round == rounds or (self.every > 0 and round % self.every == 0)
+        return self._due(round, rounds, self.every, "holdout")
 
     def clients_due(self, round: int, rounds: int) -> bool:
         """Whether all clients are scored after `round` (from 1)."""
-        return round == rounds or (self.clients_every > 0 and round % self.clients_every == 0)
+        return self._due(round, rounds, self.clients_every, "clients")
+
+    def _due(self, round: int, rounds: int, every: int, what: str) -> bool:
+        return (round == rounds and self.final in ("both", what)) or (every > 0 and round % every == 0)
 
 
 class Score(NamedTuple):

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -171,6 +172,11 @@ class Record:
 
 
 def best_round(history: pd.DataFrame) -> int | None:
-    """The evaluated round with the best mean initial accuracy; None if none was evaluated."""
+    """The evaluated round with the best mean initial accuracy; None if none was evaluated.
+
+    A client without a finite accuracy does not count, and rounds that lack more of them than others do not compete.
+    """
     scores = history[(history["split"] == "test") & (history["metric"] == "accuracy")]
-    return None if scores.empty else int(scores.groupby("round")["value"].mean().idxmax())
+    rounds = scores[np.isfinite(scores["value"])].groupby("round")["value"].agg(["mean", "size"])
+    whole = rounds[rounds["size"] == rounds["size"].max()]
+    return None if whole.empty else int(whole["mean"].idxmax())

@@ -30,6 +30,7 @@ from .engine import Pace, keep_freed_memory, pick_device, remembered_pace
 from .experiment import Experiment, Parent
 from .federation import Federation, Round, State
 from .interrupt import soft_interrupt
+from .lone import tell_lone
 from .network import network
 from .record import Record, best_round
 from .store import BadCheckpoint, Store
@@ -133,6 +134,9 @@ class Run:
         self._state = self._record.restore(start)
         self._known = self._state.round
         self._written = self._record.begun  # it has files, which must not vanish under it
+        if not self._written:
+            held = [len(part) for part in self._federation.holders]
+            tell_lone(net, self.data, experiment.evaluation, experiment.algorithm.batch_size, held, holdout=True)
 
     @classmethod
     def open(cls, directory: str | Path, data: FederatedDataset | None = None, **options: Any) -> Run:

