@@ -38,7 +38,7 @@ class Spread(NamedTuple):
 
     mean: float
     std: float
-    count: int
+    number: int
     left_out: int
 
 
@@ -46,7 +46,7 @@ def spread(values: Any) -> Spread:
     """What a table states of many values: those that are missing or not finite are left out, and counted.
 
     >>> spread([0.5, 1.0, float("nan")])
-    Spread(mean=0.75, std=0.25, count=2, left_out=1)
+    Spread(mean=0.75, std=0.25, number=2, left_out=1)
     """
     values = np.asarray(values, dtype=np.float64)
     finite = values[np.isfinite(values)]

@@ -181,7 +181,7 @@ class _Shown(NamedTuple):
             if (own or metric.split == "test") and by_batch(run.cohort.model):
                 alone = len(lone_tests(run.data, run.experiment.evaluation))
                 label += f" ({alone} on one image)" if alone else ""
-            self._line(axes, group, [curve.values for curve in found], label, line_style(run.name, taken))
+            self._line(axes, group, [curve.mean for curve in found], label, line_style(run.name, taken))
             taken.append(run.name)
         axes.set_ylabel(metric.label)
 
@@ -215,7 +215,7 @@ def _until(history: pd.DataFrame, until: int | None) -> pd.DataFrame:
 class _Curve(NamedTuple):
     """By round; whether of the clients' own models, as there is no global one; clients that lack some round's value."""
 
-    values: pd.Series
+    mean: pd.Series
     own: bool
     left_out: int
 

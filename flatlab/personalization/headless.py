@@ -80,9 +80,9 @@ def headless(
     lone: dict[str, list[int]] = {}
     for run in as_runs(runs):
         data, state = run.data, run.state(run_round(run, round))
-        held = [len(part) for part in data.train]
-        if clients := tell_lone(run.cohort.model, data, run.experiment.evaluation, batch_size, held):
-            lone[run.id] = clients
+        sizes = [len(part) for part in data.train]
+        if alone := tell_lone(run.cohort.model, data, run.experiment.evaluation, batch_size, sizes):
+            lone[run.id] = alone
         train = [_train_set(run, client, templates) for client in range(data.clients)]
         test: list[Held] = [(part, {}) for part in data.test]
         whole = run.experiment.evaluation.bn_eval == "client"
