@@ -10,8 +10,6 @@ Compared models share samples, draws, range and size of the grid. The weights th
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -25,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from flatlab.digest import Opaque, digest
 from flatlab.files import printable, user_path
 from flatlab.geometry.directions import Plane
 from flatlab.geometry.grid import VALUES
@@ -251,33 +250,31 @@ def _about(found: Mapping[str, Target], meters: Mapping[str, Points], surfaces: 
 
 def _fingerprint(
     settings: dict[str, Any], directions: Any, found: Mapping[str, Target], shown: Mapping[str, list[Mark]]
-) -> str:
-    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8)
-
-    def add(label: str, *tensors: Tensor) -> None:
-        digest.update(label.encode())
-        for tensor in tensors:
-            digest.update(tensor.detach().cpu().contiguous().numpy().data)
-
+) -> str | None:
+    """What stands for all that the values depend on; None if something cannot be looked into."""
     first = next(iter(found.values()))
-    add("samples", first.images, first.labels)
-    if isinstance(directions, Plane):
-        add("plane", directions.origin, directions.x, *([] if directions.y is None else [directions.y]))
-    for name, target in found.items():
-        add(f"{name} {target.about}", *target.model.parameters())
-        for mark in shown[name]:
-            add(f"{mark.series} {mark.name}", mark.weights)
-    return digest.hexdigest()
+    plane = directions if isinstance(directions, Plane) else None
+    measured = [(name, target.about, target.model, target.losses, shown[name]) for name, target in found.items()]
+    try:
+        return digest(settings, plane, first.images, first.labels, measured, torch.__version__)
+    except Opaque as error:
+        warnings.warn(
+            f"landscape: not kept, as a model or loss holds {error}, of which nobody can tell whether it changed",
+            stacklevel=3,
+        )
+        return None
 
 
-def _place(store: str | Path | bool, subjects: Mapping[str, Any], fingerprint: str) -> Path | None:
+def _place(store: str | Path | bool, subjects: Mapping[str, Any], fingerprint: str | None) -> Path | None:
+    if fingerprint is None:
+        return None
     if not isinstance(store, bool):
         return user_path(store, "store")
     run = next((subject for subject in subjects.values() if hasattr(subject, "directory")), None)
     return Path(run.directory) / "geometry" / f"landscape-{fingerprint}.parquet" if run is not None and store else None
 
 
-def _begun(path: Path | None, fingerprint: str) -> tuple[Path | None, Landscape | None]:
+def _begun(path: Path | None, fingerprint: str | None) -> tuple[Path | None, Landscape | None]:
     """Where points are kept (None: nowhere) and those that are there."""
     if path is None:
         return None, None
