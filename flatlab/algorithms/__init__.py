@@ -1,8 +1,10 @@
 """What a client's step and the server do: pure functions and their declared settings, one file a family."""
 
-from .algorithm import Algorithm, Carry, Part, ServerData
+from . import aggregation
+from .aggregation import Aggregation, Uniform, Weighted
+from .algorithm import Algorithm, Carry, LocalBatch, Message, Part, ServerData, Share
 from .averaging import SWA
-from .local import ASAM, SAM, SGD, Gradient, Local, Params
+from .local import ASAM, SAM, SGD, Gradient, Local, Params, Slots
 from .named import Centralized, FedASAM, FedAvg, FedAvgM, FedBABU, FedPer, FedProx, FedSAM, LocalOnly
 from .schedules import Constant, Cyclical, Exponential, Schedule, Steps
 from .server import Adaptive, Average, Server
@@ -13,6 +15,7 @@ __all__ = [
     "SGD",
     "SWA",
     "Adaptive",
+    "Aggregation",
     "Algorithm",
     "Average",
     "Carry",
@@ -29,11 +32,18 @@ __all__ = [
     "FedSAM",
     "Gradient",
     "Local",
+    "LocalBatch",
     "LocalOnly",
+    "Message",
     "Params",
     "Part",
     "Schedule",
     "Server",
     "ServerData",
+    "Share",
+    "Slots",
     "Steps",
+    "Uniform",
+    "Weighted",
+    "aggregation",
 ]

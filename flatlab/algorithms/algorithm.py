@@ -1,24 +1,38 @@
-"""An algorithm is a composition: local step x part trained and shared x server update x averaging.
+"""An algorithm is a composition: local step x part trained and shared x what clients remember x server x averaging.
 
-The methods `init`, `step` and `finish` are pure functions of ONE client; the cohort runs them for many. Override them
-in a subclass for an algorithm that needs more than a composition.
+The methods `init`, `step` and `finish` are pure functions of ONE client; the engines run them for many, one after
+another or under `torch.func.vmap`, so they must not look at a tensor's value. Override them, and the hooks beside them,
+for an algorithm that needs more than a composition:
+
+    memory     what each client keeps from round to round        {slot: {name: tensor}}
+    broadcast  what the server sends besides the model            {slot: {name: tensor}}
+    init       the start of local training
+    step       one local step; `descend` is its second half
+    finish     the client's message: update, new memory, extra tensors for the server
+    personal   the client's own model, if it has one
+    receive    the server's slots after a round, from the sum of what the clients sent besides their updates
+    serve      the server's step
+
+Names in the innermost dictionaries are free; those of parameters are usual.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Self
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from ..declare import Declared, Family, SettingError, setting
+from .aggregation import Aggregation, Weighted
 from .averaging import SWA
-from .local import SGD, Gradient, Local, Params, joint_norm
+from .local import SGD, Local, Params, Slots, joint_norm
 from .schedules import Constant, Schedule
 from .server import Average, Server
 
 Part = Literal["all", "body", "head"]
+Share = Literal["all", "body", "head", "none"]
 
 
 class ServerData(Declared):
@@ -37,10 +51,44 @@ class Carry(NamedTuple):
     params: Params  # the trained part
     velocity: Params  # momentum, empty without it
     anchor: Params  # the trained part as received
+    memory: Slots  # what the client keeps; a step may change it
+    received: Slots  # what the server sent besides the model
+    steps: Tensor  # [] int64: how many steps this client takes in this round
+    step: Tensor  # [] int64: steps done; the engine counts
+
+
+class Message(NamedTuple):
+    """What a client hands over after local training."""
+
+    update: Params  # how far each trained tensor moved; the shared part of it is aggregated
+    memory: Slots  # stays with the client; slots and names as `Algorithm.memory` gave them
+    extra: Slots  # summed over the round's clients and given to `Algorithm.receive`
+
+
+class LocalBatch(Protocol):
+    """One client's batch, as `Algorithm.step` is given it."""
+
+    @property
+    def size(self) -> Tensor:
+        """Samples in it, []."""
+
+    def gradient(self, params: Params, loss: Callable[[Tensor], Tensor] | None = None) -> tuple[Params, Tensor]:
+        """Gradients at `params` and the mean loss there; `loss` maps outputs [batch, ...] to losses [batch]."""
+
+    def outputs(self, params: Params) -> Tensor:
+        """The network's outputs at `params`, [batch, ...]."""
+
+    def halves(self) -> tuple[LocalBatch, LocalBatch]:
+        """Every second sample, and the others; a batch of a single sample is both."""
 
 
 class Algorithm(Family):
-    """Every setting works with every other; the named algorithms below this class only choose defaults."""
+    """Every setting works with every other; the named algorithms below this class only choose defaults.
+
+    A subclass whose step needs two batches sets `batches_per_step`: see `LocalBatch.halves`.
+    """
+
+    batches_per_step: ClassVar[int] = 1
 
     lr: float = setting(0.1, "client learning rate", gt=0, log=True, span=(1e-4, 1.0))
     epochs: int = setting(1, "local epochs in a round", ge=1, unit="epochs", span=(1, 10))
@@ -53,12 +101,8 @@ class Algorithm(Family):
     schedule: Schedule = setting(Constant(), "client learning rate over the rounds")
     local: Local = setting(SGD(), "how a local step gets its gradient")
     train: Part = setting("all", "the part that clients train")
-    share: Literal["all", "body", "head", "none"] = setting(
-        "all", "the part that is sent and averaged; the rest stays with each client"
-    )
-    aggregation: Literal["weighted", "uniform"] = setting(
-        "weighted", "mean of the clients by their number of samples, or plain (FedBABU's official code)"
-    )
+    share: Share = setting("all", "the part that is sent and averaged; the rest stays with each client")
+    aggregation: Aggregation = setting(Weighted(), "how the clients' updates become one")
     server: Server = setting(Average(), "what the server does with the mean update")
     swa: SWA | None = setting(None, "server-side averaging of the global model")
     server_data: ServerData | None = setting(None, "training data that the server holds itself")
@@ -70,6 +114,16 @@ class Algorithm(Family):
         plain = type(self).model_fields["local"].default
         crossed = "" if self.local.kind == plain.kind else f" {self.local.kind.upper()}"
         return f"{self.kind}{crossed}{' + SWA' if self.swa else ''}"
+
+    @property
+    def gradients_per_step(self) -> int:
+        """What a local step costs, in gradients of a batch."""
+        return self.local.gradients_per_step
+
+    @property
+    def whole_gradient(self) -> bool:
+        """Whether `received["gradient"]` is to be the gradient over all the client's samples at the received model."""
+        return False
 
     def check(self, rounds: int) -> None:
         """Refuse settings that cannot work together in a run of `rounds` rounds.
@@ -99,21 +153,41 @@ class Algorithm(Family):
         changes = {name: value for name, value in values.items() if not name.startswith("local.")}
         return self.model_copy(update={**changes, "local": self.local.model_copy(update=inner)})
 
-    def init(self, trained: Params, velocity: Params) -> Carry:
-        """Start local training at `trained`; `velocity` is empty unless momentum is kept."""
-        if _on(self.momentum) and not velocity:
-            velocity = {name: value.new_zeros(value.shape) for name, value in trained.items()}
-        return Carry(trained, velocity, trained)
+    def memory(self, trained: Params) -> Slots:
+        """What each client keeps from round to round, as it is before its first; nothing by default but momentum."""
+        if self.keep_momentum and _on(self.momentum):
+            return {"momentum": {name: torch.zeros_like(value) for name, value in trained.items()}}
+        return {}
 
-    def step(self, carry: Carry, gradient: Gradient, lr: float | Tensor) -> tuple[Carry, Tensor]:
-        """One local step and the loss before it.
+    def broadcast(self, slots: Slots, trained: Params) -> Slots:
+        """What the server sends besides the model. `slots` are the server's, empty before the first round.
 
-        Order as in torch.optim.SGD on a loss with the proximal term: gradient, pull, clipping, decay, momentum.
+        Args:
+            slots: as `receive` and `serve` left them.
+            trained: the part that clients train, of the global model.
         """
-        params, velocity, anchor = carry
-        grads, loss = self.local.gradient(gradient, params)
+        return {}
+
+    def init(self, trained: Params, memory: Slots, received: Slots, steps: Tensor) -> Carry:
+        """Start local training at `trained`."""
+        velocity = memory.get("momentum", {}) if self.keep_momentum else {}
+        if _on(self.momentum) and not velocity:
+            velocity = {name: torch.zeros_like(value) for name, value in trained.items()}
+        return Carry(trained, velocity, trained, memory, received, steps, torch.zeros_like(steps))
+
+    def step(self, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
+        """One local step and the loss before it."""
+        grads, loss = self.local.gradient(batch.gradient, carry.params)
+        return self.descend(carry, grads, lr), loss
+
+    def descend(self, carry: Carry, grads: Params, lr: float | Tensor) -> Carry:
+        """Move along gradients, in the order of torch.optim.SGD on a loss with the proximal term.
+
+        That is: pull to the received model, clipping, decay, momentum.
+        """
+        params, velocity = carry.params, carry.velocity
         if _on(self.mu):
-            grads = {k: _plus(g, params[k] - anchor[k], self.mu) for k, g in grads.items()}
+            grads = {k: _plus(g, params[k] - carry.anchor[k], self.mu) for k, g in grads.items()}
         if self.clip is not None:
             shrink = (self.clip / (joint_norm(grads) + 1e-6)).clamp(max=1.0)
             grads = {k: g * shrink for k, g in grads.items()}
@@ -121,11 +195,33 @@ class Algorithm(Family):
             grads = {k: _plus(g, params[k], self.weight_decay) for k, g in grads.items()}
         if _on(self.momentum):
             grads = velocity = {k: _plus(g, velocity[k], self.momentum) for k, g in grads.items()}
-        return Carry({k: _plus(value, grads[k], -lr) for k, value in params.items()}, velocity, anchor), loss
+        moved = {k: _plus(value, grads[k], -lr) for k, value in params.items()}
+        return carry._replace(params=moved, velocity=velocity)
 
-    def finish(self, carry: Carry) -> Params:
-        """The client's message: how far each trained tensor moved."""
-        return {k: value - carry.anchor[k] for k, value in carry.params.items()}
+    def finish(self, carry: Carry, lr: float | Tensor) -> Message:
+        """The client's message; by default how far each trained tensor moved, and the momentum if it is kept."""
+        update = {k: value - carry.anchor[k] for k, value in carry.params.items()}
+        kept = {"momentum": carry.velocity} if "momentum" in carry.memory else {}
+        return Message(update, carry.memory | kept, {})
+
+    def personal(self, params: Params, memory: Slots) -> Params:
+        """The model that a client uses itself, from the global model (and the parts it keeps) and its memory."""
+        return params
+
+    def receive(self, slots: Slots, extra: Slots, heard: int, population: int) -> Slots:
+        """The server's slots after a round.
+
+        Args:
+            slots: before it.
+            extra: plain sum of the clients' extra tensors.
+            heard: clients that took part in the round.
+            population: clients of the federation.
+        """
+        return slots
+
+    def serve(self, params: Params, mean_update: Params, slots: Slots) -> tuple[Params, Slots]:
+        """The next shared part of the global model, and the server's slots; after `receive`."""
+        return self.server.update(params, mean_update, slots)
 
 
 def _on(value: float | Tensor) -> bool:

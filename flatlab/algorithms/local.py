@@ -7,7 +7,7 @@ returns the gradients to descend along, with the loss at `params`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from ..declare import Family, setting
 
 Params = dict[str, Tensor]
+Slots = dict[str, Params]  # tensors under a name of their own: a server's momentum, what a client remembers
 Gradient = Callable[[Params], tuple[Params, Tensor]]
 
 TINY = 1e-16  # keeps a zero gradient from dividing by zero, as the official FedSAM code does
@@ -22,6 +23,8 @@ TINY = 1e-16  # keeps a zero gradient from dividing by zero, as the official Fed
 
 class Local(Family):
     """A kind of local step. Your own: subclass it, give it a `kind`, define `gradient`."""
+
+    gradients_per_step: ClassVar[int] = 1
 
     def gradient(self, at: Gradient, params: Params) -> tuple[Params, Tensor]:
         """Gradients to descend along at `params`, and the loss there."""
@@ -45,6 +48,7 @@ class SAM(Local):
     """
 
     kind: Literal["sam"] = "sam"
+    gradients_per_step: ClassVar[int] = 2
     rho: float = setting(0.05, "radius of the ascent step", ge=0, span=(0.0, 1.0))
 
     def gradient(self, at: Gradient, params: Params) -> tuple[Params, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ..declare import SettingError, setting
-from .algorithm import Algorithm, Part
+from .algorithm import Algorithm, Part, Share
 from .local import ASAM, SAM, Local
 from .server import Average, Server
 
@@ -39,7 +39,7 @@ class FedBABU(Algorithm):
 
     kind: Literal["FedBABU"] = "FedBABU"
     train: Part = setting("body", "the part that clients train")
-    share: Literal["all", "body", "head", "none"] = setting("body", "the part that is sent and averaged")
+    share: Share = setting("body", "the part that is sent and averaged")
 
 
 class FedSAM(Algorithm):
@@ -75,14 +75,14 @@ class FedPer(Algorithm):
     """Train everything, share the body; each client keeps its head (Arivazhagan et al., 1912.00818)."""
 
     kind: Literal["FedPer"] = "FedPer"
-    share: Literal["all", "body", "head", "none"] = setting("body", "the part that is sent and averaged")
+    share: Share = setting("body", "the part that is sent and averaged")
 
 
 class LocalOnly(Algorithm):
     """No server: every client trains its own model. One end of federated learning."""
 
     kind: Literal["LocalOnly"] = "LocalOnly"
-    share: Literal["all", "body", "head", "none"] = setting("none", "nothing is sent")
+    share: Share = setting("none", "nothing is sent")
     keep_momentum: bool = setting(True, "whether a client keeps its momentum from round to round")
 
 

@@ -1,6 +1,7 @@
 """What the server does with the clients' mean update D: add it, with momentum, or as an adaptive optimiser's gradient.
 
-An update is a pure function: `(params, mean update, slots) -> (params, slots)`; slots hold momentum and the like.
+An update is a pure function: `(params, mean update, slots) -> (params, slots)`; slots hold momentum and the like. Slots
+that it does not know (a control variate that an algorithm keeps there) go through it as they are.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ from typing import Literal
 import torch
 
 from ..declare import Family, setting
-from .local import Params
-
-Slots = dict[str, Params]
+from .local import Params, Slots
 
 
 class Server(Family):
@@ -36,7 +35,7 @@ class Average(Server):
         if self.momentum:
             old = slots.get("momentum", {})
             mean_update = {k: self.momentum * old[k] + d if k in old else d for k, d in mean_update.items()}
-            slots = {"momentum": mean_update}
+            slots = {**slots, "momentum": mean_update}
         return {k: value + self.lr * mean_update[k] for k, value in params.items()}, slots
 
 
@@ -65,4 +64,4 @@ class Adaptive(Server):
             else:
                 second[k] = v + square
         moved = {k: value + self.lr * first[k] / (second[k].sqrt() + self.tau) for k, value in params.items()}
-        return moved, {"first": first, "second": second}
+        return moved, {**slots, "first": first, "second": second}

@@ -255,7 +255,7 @@ def _epochs(
     """Positions in `wanted`, the epochs that these clients have done, and their scores."""
     state, cohort = run.state(round), run.cohort
     bn_eval = run.experiment.evaluation.bn_eval
-    own = {name: value[wanted] for name, value in state.personal.items()}
+    own = run.own(state, wanted)
 
     def scored(rows: list[int], mine: dict[str, Any]) -> Score:
         ids = [wanted[row] for row in rows]
@@ -281,7 +281,7 @@ def _tuning(run: Run, tuner: FedAvg, state: State, wanted: list[int], every_epoc
         [("fine-tuning", client) for client in wanted],
         seed=run.experiment.seed,
         lr=tuner.lr,
-        own={name: value[wanted] for name, value in state.personal.items()},
+        own=run.own(state, wanted),
         every_epoch=every_epoch,
     ):
         for row, loss in zip(chunk.clients, chunk.loss.tolist(), strict=True):

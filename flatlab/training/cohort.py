@@ -9,6 +9,7 @@ import contextlib
 import copy
 import functools
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -17,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..algorithms import Algorithm, Carry, Params
+from ..algorithms import Algorithm, Carry, Message, Params, Slots
 from ..data import FederatedDataset
 from ..models import Model, names
 from .batches import Plan, plan
@@ -25,6 +26,7 @@ from .convolution import Convolution, as_chosen
 from .loop import Epochs, Work, loop
 from .stack import Recordings, eager, stacked_step
 from .threads import side_by_side
+from .trees import mapped
 
 log = logging.getLogger("flatlab")
 
@@ -40,8 +42,7 @@ class Trained:
     clients: list[int]  # positions in the list that was handed in
     epoch: int  # epochs done, from 1
     params: Params  # the trained part
-    velocity: Params
-    message: Params  # how far the trained part moved
+    message: Message
     loss: Tensor  # [clients] mean training loss over the epochs so far, each step counted by its samples
 
 
@@ -119,7 +120,7 @@ class Cohort:
     def train(
         self,
         algorithm: Algorithm,
-        received: Params,
+        params: Params,
         indices: Sequence[Tensor],
         streams: Sequence[Name],
         *,
@@ -127,7 +128,8 @@ class Cohort:
         lr: float | Sequence[float],
         part: str | None = None,
         own: Params | None = None,
-        velocity: Params | None = None,
+        memory: Slots | None = None,
+        received: Slots | None = None,
         every_epoch: bool = False,
         varied: Mapping[str, Sequence[float]] | None = None,
     ) -> Iterator[Trained]:
@@ -135,20 +137,23 @@ class Cohort:
 
         Args:
             algorithm: whose `init`, `step`, `finish`, `epochs` and `batch_size` apply.
-            received: all parameters, as the server sends them.
+            params: all parameters, as the server sends them.
             indices: per client, the positions of its samples in `data.images`.
             streams: per client, the name of its random stream.
             seed: seed of the streams, or one for each client.
             lr: learning rate, or one for each client.
             part: part to train; the algorithm's unless given.
             own: parameters that each client has for itself, [clients, ...]; they replace those received.
-            velocity: momentum kept from before, [clients, ...].
+            memory: what each client kept from before, [clients, ...], where the algorithm has a memory.
+            received: what the server sends besides the model, [clients, ...].
             every_epoch: yield after each epoch, not only after the last.
             varied: settings of the algorithm that differ between clients, with each one's value; see
                 `Algorithm.varied`.
         """
         trained = set(names(self.model, part or algorithm.train))
-        settings = self._settings({"lr": lr, **(varied or {})}, len(indices), received)
+        settings = self._settings({"lr": lr, **(varied or {})}, len(indices), params)
+
+        steps = self._steps(algorithm, indices)
 
         def chunk(start: int, stop: int) -> Work:
             rows = slice(start, min(stop, len(indices)))
@@ -159,21 +164,23 @@ class Cohort:
             full = {
                 name: own[name][rows]
                 if own and name in own
-                else received[name].unsqueeze(0).expand(count, *received[name].shape)
+                else params[name].unsqueeze(0).expand(count, *params[name].shape)
                 for name in names(self.model)
             }
             return Work(
                 {name: value for name, value in full.items() if name in trained},
                 {name: value for name, value in full.items() if name not in trained},
-                {name: value[rows] for name, value in (velocity or {}).items()},
+                mapped(lambda value: value[rows], memory or {}),
+                mapped(lambda value: value[rows], received or {}),
+                steps[rows],
                 drawn,
                 {name: value[rows] for name, value in settings.items()},
             )
 
         if self.batched:
-            largest = min(algorithm.batch_size, max(len(index) for index in indices))
+            largest = min(_samples_a_step(algorithm), max(len(index) for index in indices))
             if self.chunk is None and largest not in self.fitting:
-                self.fitting[largest] = self._fitting(largest, received)
+                self.fitting[largest] = self._fitting(largest, params)
             yield from self._stacked(algorithm, chunk, len(indices), largest, every_epoch)
         elif self.workers > 1 and len(indices) > 1:
             yield from self._side_by_side(algorithm, chunk, len(indices), every_epoch)
@@ -183,7 +190,7 @@ class Cohort:
                 epochs = loop(self.model, self.data, algorithm, work, self.channels_last)
                 while (done := self._next(epochs)) is not None:
                     if every_epoch or done[0] == algorithm.epochs:
-                        yield _trained(algorithm, [client], done)
+                        yield _trained(algorithm, [client], done, work)
 
     def _stacked(
         self, algorithm: Algorithm, chunk: Callable[[int, int], Work], clients: int, largest: int, every_epoch: bool
@@ -197,7 +204,7 @@ class Cohort:
                 work = chunk(start, start + size)
                 count = len(work.drawn.index)
                 with self.paced():
-                    carry = torch.func.vmap(algorithm.init)(work.trained, work.velocity)
+                    carry = torch.func.vmap(algorithm.init)(work.trained, work.memory, work.received, work.steps)
                     step = stacked_step(self.model, algorithm)
                     modes = (self.precision, self.convolution)
                     epochs = (
@@ -208,7 +215,7 @@ class Cohort:
                 while (found := self._next(epochs)) is not None:
                     done = found[0]
                     if every_epoch or done == algorithm.epochs:
-                        yield _trained(algorithm, list(range(start, start + count)), found)
+                        yield _trained(algorithm, list(range(start, start + count)), found, work)
             except torch.OutOfMemoryError:
                 if min(size, clients) == 1 or (done and every_epoch):
                     raise
@@ -226,9 +233,12 @@ class Cohort:
 
         def train(model: Model, client: int) -> list[Trained]:
             with self.precise():
-                epochs = loop(model, self.data, algorithm, chunk(client, client + 1), self.channels_last)
+                work = chunk(client, client + 1)
+                epochs = loop(model, self.data, algorithm, work, self.channels_last)
                 return [
-                    _trained(algorithm, [client], done) for done in epochs if every_epoch or done[0] == algorithm.epochs
+                    _trained(algorithm, [client], done, work)
+                    for done in epochs
+                    if every_epoch or done[0] == algorithm.epochs
                 ]
 
         for found in side_by_side(train, self._networks, self.workers, range(clients), "client"):
@@ -252,12 +262,18 @@ class Cohort:
     ) -> Plan:
         """The batches of these clients; made ahead of time, it is only handed out."""
         found = self.planned.pop(_key(algorithm, streams, seed), None)
-        return found or plan(self.data, indices, streams, seed, algorithm.epochs, algorithm.batch_size)
+        return found or plan(self.data, indices, streams, seed, algorithm.epochs, _samples_a_step(algorithm))
+
+    def _steps(self, algorithm: Algorithm, indices: Sequence[Tensor]) -> Tensor:
+        """[clients] how many steps each takes."""
+        size = _samples_a_step(algorithm)
+        counts = [algorithm.epochs * math.ceil(len(index) / size) for index in indices]
+        return torch.tensor(counts).to(self.data.images.device)
 
     def foresee(self, algorithm: Algorithm, indices: Sequence[Tensor], streams: Sequence[Name], seed: int) -> None:
         """Make the plan of clients that are trained next, all at once, while the device is busy with others."""
         self.planned.clear()
-        largest = min(algorithm.batch_size, max(len(index) for index in indices))
+        largest = min(_samples_a_step(algorithm), max(len(index) for index in indices))
         if self.way == "graph" and (self.chunk or self.fitting.get(largest, 0)) >= len(indices):
             self.planned[_key(algorithm, streams, seed)] = self.plan(algorithm, indices, streams, seed)
 
@@ -284,14 +300,20 @@ class Cohort:
         return max(1, int(budget // each))
 
 
+def _samples_a_step(algorithm: Algorithm) -> int:
+    return algorithm.batch_size * algorithm.batches_per_step
+
+
 def _key(algorithm: Algorithm, streams: Sequence[Name], seed: int | Sequence[int]) -> Any:
     """What a plan depends on, on the same data."""
-    return tuple(streams), seed if isinstance(seed, int) else tuple(seed), algorithm.epochs, algorithm.batch_size
+    seeds = seed if isinstance(seed, int) else tuple(seed)
+    return tuple(streams), seeds, algorithm.epochs, _samples_a_step(algorithm)
 
 
-def _trained(algorithm: Algorithm, clients: list[int], done: tuple[int, Carry, Tensor]) -> Trained:
+def _trained(algorithm: Algorithm, clients: list[int], done: tuple[int, Carry, Tensor], work: Work) -> Trained:
     epoch, carry, losses = done
-    return Trained(clients, epoch, carry.params, carry.velocity, algorithm.finish(carry), losses)
+    message = torch.func.vmap(algorithm.finish)(carry, work.settings["lr"])
+    return Trained(clients, epoch, carry.params, message, losses)
 
 
 def activations(model: nn.Module, shape: tuple[int, ...]) -> int:

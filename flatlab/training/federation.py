@@ -9,12 +9,13 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..algorithms import Params
+from ..algorithms import Algorithm, FedAvg, Params, Slots
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..models import Model, names
@@ -23,7 +24,9 @@ from .cohort import Cohort, Trained
 from .evaluate import Score, score_clients, score_holdout
 from .experiment import Experiment
 from .fold import Fold
+from .hooks import WholeGradient, checked_slots, same_slots, shapes
 from .ranks import Ranks
+from .trees import mapped
 
 SERVER = -1  # stands for the server where a client's id is expected
 
@@ -38,29 +41,31 @@ class State:
 
     round: int  # rounds done
     params: Params  # the global model
-    slots: dict[str, Params] = field(default_factory=dict)  # the server optimiser's
+    slots: Slots = field(default_factory=dict)  # the server's: its optimiser's, and what an algorithm keeps there
     swa: Params = field(default_factory=dict)  # the average, empty before it starts
     swa_count: int = 0
     personal: Params = field(default_factory=dict)  # parts that each client keeps, [population, ...]
-    velocity: Params = field(default_factory=dict)  # momentum that each client keeps, [population, ...]
+    memory: Slots = field(default_factory=dict)  # what else the algorithm lets clients remember, [population, ...]
 
     def flat(self) -> dict[str, Tensor]:
         """One dictionary of tensors, for a file."""
-        groups = {"params": self.params, "swa": self.swa, "personal": self.personal, "velocity": self.velocity}
+        groups = {"params": self.params, "swa": self.swa, "personal": self.personal}
         groups |= {f"slots/{slot}": values for slot, values in self.slots.items()}
+        groups |= {f"memory/{slot}": values for slot, values in self.memory.items()}
         return {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
 
     @classmethod
     def from_flat(cls, tensors: dict[str, Tensor], round: int, swa_count: int, device: torch.device) -> State:
         """The inverse of `flat`."""
-        groups: dict[str, Params] = {}
+        parts: dict[str, Params] = {"params": {}}
+        nested: dict[str, Slots] = {"slots": {}, "memory": {}}
         for key, value in tensors.items():
-            group, name = key.rsplit("/", 1)
-            groups.setdefault(group, {})[name] = value.to(device)
-        slots = {
-            group.removeprefix("slots/"): groups.pop(group) for group in list(groups) if group.startswith("slots/")
-        }
-        return cls(round=round, swa_count=swa_count, slots=slots, **{"params": {}, **groups})
+            group, *inner, name = key.split("/")
+            if group == "velocity":  # as files had it when momentum was all that a client could remember
+                group, inner = "memory", ["momentum"]
+            place = nested[group].setdefault(inner[0], {}) if inner else parts.setdefault(group, {})
+            place[name] = value.to(device)
+        return cls(round, swa_count=swa_count, **parts, slots=nested["slots"], memory=nested["memory"])
 
     def plain(self) -> State:
         """The same with plain strides, as if read from a file: kernels round differently for other strides."""
@@ -83,6 +88,7 @@ class Round:
     samples: int  # sample passes: samples held x epochs
     loss: tuple[float, ...]  # per sampled client: mean training loss
     drift: tuple[float, ...]  # per sampled client: Euclidean distance moved by the trained part
+    heard: tuple[float, ...] = ()  # per sampled client: its weight in the aggregate, where the rule decides it
     holdout: Score | None = None
     initial: Score | None = None  # per client of the federation, on its own test set
     seconds: float = 0.0  # training
@@ -93,6 +99,7 @@ class Round:
         found: list[tuple[str, str, float, int]] = [("train", "lr", self.lr, SERVER)]
         for client, loss, drift in zip(self.clients, self.loss, self.drift, strict=True):
             found += [("train", "loss", loss, client), ("train", "drift", drift, client)]
+        found += [("train", "weight", value, client) for client, value in zip(self.clients, self.heard, strict=False)]
         if self.holdout is not None:
             found += [("holdout", "loss", float(self.holdout.loss), SERVER)]
             found += [("holdout", "accuracy", float(self.holdout.accuracy), SERVER)]
@@ -112,7 +119,8 @@ class Orders:
     seed: int
     lr: float
     own: Params
-    velocity: Params
+    memory: Slots
+    received: Slots
 
 
 class Federation:
@@ -143,6 +151,12 @@ class Federation:
                 f"algorithm.share = {algorithm.share!r}: with pooled = True there is one client, and its model is the"
                 " global one; set share = 'all'"
             )
+        self.shapes = shapes(algorithm, self._trained(dict(model.named_parameters())))
+        if algorithm.batches_per_step > 1 and data.augmentation.mixup:
+            raise SettingError(
+                f"augment.mixup = {data.augmentation.mixup}: {algorithm.kind} halves its batches; set it to 0"
+            )
+        algorithm.aggregation.check(experiment.cohort_size(1 if algorithm.pooled else data.clients))
         held = tuple(part.cpu() for part in data.train)  # batches are drawn there; asking a busy GPU would wait for it
         self.holders = (torch.cat(held),) if algorithm.pooled else held
 
@@ -166,12 +180,36 @@ class Federation:
         for name in sorted(self.kept):
             found = old(state.personal, name)
             personal[name] = each(state.params[name]) if found is None else found
-        velocity: Params = {}
-        if algorithm.keep_momentum and algorithm.momentum:
-            for name in sorted(self.sent | self.kept):
-                found = old(state.velocity, name)
-                velocity[name] = each(torch.zeros_like(state.params[name])) if found is None else found
-        return dataclasses.replace(state, personal=personal, velocity=velocity)
+        memory: Slots = {}
+        for slot, values in algorithm.memory(self._trained(state.params)).items():
+            before = state.memory.get(slot, {})
+            memory[slot] = {
+                name: each(value) if (kept := old(before, name)) is None else kept for name, value in values.items()
+            }
+        return dataclasses.replace(state, personal=personal, memory=memory)
+
+    def _trained(self, params: Params) -> Params:
+        """The part that clients train, in the model's order."""
+        return {name: params[name].detach() for name in names(self.model, self.experiment.algorithm.train)}
+
+    def own(self, state: State, clients: list[int], which: Params | None = None) -> Params:
+        """The parameters [clients, ...] in which these clients' own models differ from the global one.
+
+        Args:
+            state: after some round.
+            clients: their ids.
+            which: the global model; the one that is evaluated by default.
+        """
+        algorithm, shared = self.experiment.algorithm, which or state.served
+        kept = {name: value[clients] for name, value in state.personal.items()}
+        if type(algorithm).personal is Algorithm.personal:
+            return kept
+        rows = []
+        for row, client in enumerate(clients):
+            memory = mapped(lambda value, client=client: value[client], state.memory)
+            rows.append(algorithm.personal(shared | {name: value[row] for name, value in kept.items()}, memory))
+        changed = [name for name in rows[0] if any(mine[name] is not shared.get(name) for mine in rows)]
+        return {name: torch.stack([mine[name] for mine in rows]) for name in changed}
 
     def sample(self, round: int) -> list[int]:
         """The clients of `round` (from 0), ascending; without replacement."""
@@ -187,12 +225,29 @@ class Federation:
     def orders(self, state: State, clients: list[int]) -> Orders:
         """What `clients` are to do in the round after `state`."""
         experiment, algorithm = self.experiment, self.experiment.algorithm
+        indices, streams = self._batches(state.round, clients)
+        own = {name: value[clients] for name, value in state.personal.items()}
+        where = f"{algorithm.kind}.broadcast"
+        words = checked_slots(where, algorithm.broadcast(state.slots, self._trained(state.params)))
+        same_slots(where, words, self.shapes.received)
+        # In the algorithm's order, whatever order a file has: joint norms add up in it.
+        memory = mapped(lambda _, value: value[clients], self.shapes.message.memory, state.memory)
+        received = mapped(lambda _, value: value.expand(len(clients), *value.shape), self.shapes.received, words)
+        if algorithm.whole_gradient and clients:
+            every = WholeGradient(algorithm.batch_size, algorithm.train)
+            sums = self.cohort.train(
+                cast(Algorithm, every), state.params, indices, streams, seed=experiment.seed, lr=0.0, own=own
+            )
+            whole = [chunk.message.update for chunk in sums]
+            received["gradient"] = {name: torch.cat([chunk[name] for chunk in whole]) for name in whole[0]}
         return Orders(
-            *self._batches(state.round, clients),
+            indices,
+            streams,
             experiment.seed,
             algorithm.rate(state.round, experiment.rounds),
-            {name: value[clients] for name, value in state.personal.items()},
-            {name: value[clients] for name, value in state.velocity.items()},
+            own,
+            memory,
+            received,
         )
 
     def local(self, state: State, clients: list[int]) -> Iterator[Trained]:
@@ -218,12 +273,9 @@ class Federation:
             swa, count = algorithm.swa.before(round, rounds, state.params, swa, count)
 
         sizes = [len(self.holders[client]) for client in clients]
-        weights = sizes if algorithm.aggregation == "weighted" else [1] * len(clients)
         order = names(self.model)  # the model's, whatever order a file has: processes add up by place
-        sent, personal, velocity = (
-            [name for name in order if name in group] for group in (self.sent, state.personal, state.velocity)
-        )
-        fold = Fold(weights, sent, personal, velocity, state.params)
+        sent, personal = ([name for name in order if name in group] for group in (self.sent, state.personal))
+        fold = Fold(algorithm.aggregation, sizes, sent, personal, self.shapes.message, state.params)
         mine = list(range(len(clients))) if self.ranks is None else self.ranks.share(sizes)
         chosen = [clients[place] for place in mine]
         for chunk in self.local(state, chosen) if trained is None else trained:
@@ -236,13 +288,16 @@ class Federation:
         self._check(round, clients, losses, drifts)
 
         where = torch.tensor(clients, device=fold.loss.device)
-        own, fast = (
-            {name: value.index_copy(0, where, new[name]) for name, value in old.items()}
-            for old, new in ((state.personal, fold.personal), (state.velocity, fold.velocity))
-        )
-        params, slots = dict(state.params), state.slots
+
+        def put(old: Tensor, new: Tensor) -> Tensor:
+            return old.index_copy(0, where, new)
+
+        own, memory = mapped(put, state.personal, fold.personal), mapped(put, state.memory, fold.memory)
+        slots = algorithm.receive(state.slots, fold.extra, len(clients), len(self.holders))
+        slots, params, heard = checked_slots(f"{algorithm.kind}.receive", slots), dict(state.params), None
         if sent:
-            moved, slots = algorithm.server.update({name: params[name] for name in sent}, fold.mean(), slots)
+            combined, heard = fold.combined()
+            moved, slots = algorithm.serve({name: params[name] for name in sent}, combined, slots)
             params |= moved
         if algorithm.server_data is not None:
             tuned = self._server_epoch(round, params)
@@ -252,8 +307,8 @@ class Federation:
             swa, count = algorithm.swa.after(round, rounds, params, swa, count)
         samples = algorithm.epochs * sum(sizes)
         lr = algorithm.rate(round, rounds)
-        report = Round(round + 1, lr, tuple(clients), samples, tuple(losses), tuple(drifts))
-        return State(round + 1, params, slots, swa, count, own, fast).plain(), report
+        report = Round(round + 1, lr, tuple(clients), samples, tuple(losses), tuple(drifts), tuple(heard or ()))
+        return State(round + 1, params, slots, swa, count, own, memory).plain(), report
 
     def evaluate(self, state: State, report: Round) -> Round:
         """Add the scores that are due after this round."""
@@ -271,7 +326,7 @@ class Federation:
                 self.data,
                 range(self.data.clients),
                 evaluation.bn_eval,
-                state.personal,
+                self.own(state, list(range(self.data.clients))),
                 fast,
                 self.cohort.batched,
             )
@@ -296,7 +351,9 @@ class Federation:
         size = max(1, int(held.share * len(pool)))
         chosen = stream(seed, "server data").choice(len(pool), size, replace=False)
         index = pool[torch.from_numpy(chosen)]
-        plain = algorithm.replace(epochs=1, mu=0.0)
+        # Only what the server's own steps need: a client's memory and the server's words are not for it.
+        settings = {name: getattr(algorithm, name) for name in Algorithm.model_fields if name != "kind"}
+        plain = FedAvg.from_dict(settings | {"epochs": 1, "mu": 0.0, "keep_momentum": False})
         lr = algorithm.rate(round, self.experiment.rounds)
         trained = next(
             self.cohort.train(plain, params, [index], [("train", round, "server")], seed=seed, lr=lr, part=held.train)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..algorithms import Algorithm, Carry, Params
+from ..algorithms import Algorithm, Carry, Params, Slots
 from ..data import FederatedDataset
 from ..models import Model
 from .batches import Batch, Plan, batches
-from .objective import loss
+from .objective import OneBatch
+from .trees import mapped
 
 Epochs = Iterator[tuple[int, Carry, Tensor]]  # epochs done, the carry, mean losses so far; a leading client axis
 
@@ -22,7 +23,9 @@ class Work(NamedTuple):
 
     trained: Params
     frozen: Params
-    velocity: Params
+    memory: Slots
+    received: Slots
+    steps: Tensor  # [clients] how many steps each takes
     drawn: Plan
     settings: Params  # "lr", and settings of the algorithm that differ between clients
 
@@ -38,36 +41,41 @@ def loop(model: Model, data: FederatedDataset, algorithm: Algorithm, work: Work,
         channels_last: memory format of images and convolutions.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    first = {
-        key: {name: _laid_out(value[0], layout) for name, value in part.items()}
-        for key, part in (("trained", work.trained), ("frozen", work.frozen), ("velocity", work.velocity))
-    }
+
+    def alone(value: Tensor) -> Tensor:
+        return value[0].contiguous(memory_format=layout) if value.dim() == 5 else value[0]
+
+    trained, frozen, memory, received, steps = (mapped(alone, part) for part in work[:5])
     settings = {name: float(value) for name, value in work.settings.items()}
     lr = settings.pop("lr")
     if settings:
         algorithm = algorithm.varied(settings)
-    carry = algorithm.init(first["trained"], first["velocity"])
+    carry = algorithm.init(trained, memory, received, steps)
     total: Tensor | float = 0.0
     seen: Tensor | float = 0.0
     for epoch in range(work.drawn.epochs):
-        for alone in batches(data, work.drawn, epoch):
-            parts: Any = (None if value is None else value[0] for value in alone)
+        for stacked_batch in batches(data, work.drawn, epoch):
+            parts: Any = (None if value is None else value[0] for value in stacked_batch)
             batch = Batch(*parts)
             batch = batch._replace(images=batch.images.contiguous(memory_format=layout))
-
-            def gradient(params: Params, batch: Batch = batch) -> tuple[Params, Tensor]:
-                leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-                with torch.enable_grad():
-                    value = loss(model, {**first["frozen"], **leaves}, batch)
-                grads = torch.autograd.grad(value, tuple(leaves.values()))
-                return dict(zip(leaves, grads, strict=True)), value.detach()
-
             with torch.no_grad():
-                carry, value = algorithm.step(carry, gradient, lr)
+                moved, value = algorithm.step(carry, OneBatch(model, frozen, batch, _gradient), lr)
+            carry = counted(carry, moved)
             total, seen = total + value * len(batch.labels), seen + len(batch.labels)
-        stacked_carry = Carry(*({name: value.unsqueeze(0) for name, value in part.items()} for part in carry))
-        yield epoch + 1, stacked_carry, torch.as_tensor(total / seen).reshape(1)
+        yield epoch + 1, mapped(lambda value: value.unsqueeze(0), carry), torch.as_tensor(total / seen).reshape(1)
 
 
-def _laid_out(value: Tensor, layout: torch.memory_format) -> Tensor:
-    return value.contiguous(memory_format=layout) if value.dim() == 4 else value
+def counted(before: Carry, after: Carry) -> Carry:
+    """The carry after a step; what the client received stays as it was."""
+    return Carry(
+        after.params, after.velocity, before.anchor, after.memory, before.received, before.steps, before.step + 1
+    )
+
+
+def _gradient(objective: Callable[[Params], Tensor], params: Params) -> tuple[Params, Tensor]:
+    """By plain autograd."""
+    trained = {name: value.detach().requires_grad_() for name, value in params.items()}
+    with torch.enable_grad():
+        value = objective(trained)
+    grads = torch.autograd.grad(value, tuple(trained.values()))
+    return dict(zip(trained, grads, strict=True)), value.detach()

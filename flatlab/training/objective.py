@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +15,8 @@ from ..algorithms import Params
 from ..models import sample_weight
 from .batches import Batch
 
+PerSample = Callable[[Tensor], Tensor]  # outputs [batch, ...] -> losses [batch]
+
 
 def logits(model: nn.Module, params: Params, images: Tensor, weight: Tensor | None = None) -> Tensor:
     """The network's outputs [batch, classes] at `params`; samples of weight 0 do not enter batch statistics."""
@@ -18,18 +24,78 @@ def logits(model: nn.Module, params: Params, images: Tensor, weight: Tensor | No
         return functional_call(model, params, (images,))
 
 
-def loss(model: nn.Module, params: Params, batch: Batch) -> Tensor:
-    """Mean cross-entropy over the samples of a batch; 0 for a batch without any."""
+def batch_loss(model: nn.Module, params: Params, batch: Batch, each: PerSample | None = None) -> Tensor:
+    """Mean loss over the samples of a batch; 0 for a batch without any.
+
+    Args:
+        model: the architecture.
+        params: all its parameters.
+        batch: of one client.
+        each: a loss of one's own, outputs [batch, ...] -> [batch]; cross-entropy with the labels by default.
+    """
+    outputs = mixed_logits(model, params, batch)
+    if each is not None:
+        losses = each(outputs)
+    else:
+        losses = F.cross_entropy(outputs, batch.labels, reduction="none")
+        if batch.partner is not None and batch.share is not None:
+            partners = F.cross_entropy(outputs, batch.labels[batch.partner], reduction="none")
+            losses = batch.share * losses + (1 - batch.share) * partners
+    if batch.weight is None:
+        return losses.mean()
+    # where, not only times: an overflow on a padded sample must not become 0 * inf
+    kept = torch.where(batch.weight > 0, losses, torch.zeros_like(losses))
+    return kept.sum() / batch.weight.sum().clamp(min=1)
+
+
+def mixed_logits(model: nn.Module, params: Params, batch: Batch) -> Tensor:
+    """The network's outputs on a batch, mixed where Mixup asks for it."""
     images, partner, share = batch.images, batch.partner, batch.share
     if partner is not None and share is not None:
         images = share * images + (1 - share) * images[partner]
-    outputs = logits(model, params, images, batch.weight)
-    each = F.cross_entropy(outputs, batch.labels, reduction="none")
-    if partner is not None and share is not None:
-        mixed = F.cross_entropy(outputs, batch.labels[partner], reduction="none")
-        each = share * each + (1 - share) * mixed
-    if batch.weight is None:
-        return each.mean()
-    # where, not only times: an overflow on a padded sample must not become 0 * inf
-    kept = torch.where(batch.weight > 0, each, torch.zeros_like(each))
-    return kept.sum() / batch.weight.sum().clamp(min=1)
+    return logits(model, params, images, batch.weight)
+
+
+@dataclass(frozen=True)
+class OneBatch:
+    """One client's batch as an algorithm's step sees it: see `flatlab.algorithms.LocalBatch`.
+
+    Args:
+        model: the architecture.
+        frozen: parameters that are not trained.
+        samples: the batch, without a client axis.
+        differentiate: gradients and value of a function of the trained parameters.
+    """
+
+    model: nn.Module
+    frozen: Params
+    samples: Batch
+    differentiate: Callable[[Callable[[Params], Tensor], Params], tuple[Params, Tensor]]
+
+    @property
+    def size(self) -> Tensor:
+        """Samples in it, []."""
+        labels, weight = self.samples.labels, self.samples.weight
+        return torch.as_tensor(len(labels), device=labels.device) if weight is None else weight.sum()
+
+    def gradient(self, params: Params, loss: PerSample | None = None) -> tuple[Params, Tensor]:
+        """Gradients and mean loss at `params`; `loss` maps outputs to a loss a sample."""
+        return self.differentiate(lambda at: batch_loss(self.model, {**self.frozen, **at}, self.samples, loss), params)
+
+    def outputs(self, params: Params) -> Tensor:
+        """The network's outputs at `params`."""
+        return mixed_logits(self.model, {**self.frozen, **params}, self.samples)
+
+    def halves(self) -> tuple[OneBatch, OneBatch]:
+        """Every second sample, and the others; a batch of a single sample is both."""
+        first, second = (self._every_second(start) for start in (0, 1))
+        return dataclasses.replace(self, samples=first), dataclasses.replace(self, samples=second)
+
+    def _every_second(self, start: int) -> Batch:
+        images, labels, weight, *_ = self.samples
+        where = torch.arange(min(start, len(labels) - 1), len(labels), 2, device=labels.device)
+        if weight is not None:
+            if start:  # padding stands at the end: this half is empty only where the other has a single sample
+                where = torch.where(weight[where].sum() == 0, where - 1, where).clamp(min=0)
+            weight = weight[where]
+        return Batch(images[where], labels[where], weight, None, None)

@@ -11,9 +11,13 @@ import dataclasses
 import os
 import threading
 import time
+<<<<<<< HEAD
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral
+=======
+from collections.abc import Callable, Iterable, Iterator, Sequence
+>>>>>>> 1990b4e (Seams: client memory, server words, whole gradients, aggregation rules; the papers' rivals in the zoo)
 from pathlib import Path
 from typing import Any, get_args
 
@@ -309,8 +313,11 @@ class Run:
         state = self.state(round)
         experiment = self.experiment.replace(parent=Parent(run=self.id, round=round), **changes)
         old, new = self.experiment, experiment
-        if new.algorithm.server.kind != old.algorithm.server.kind:
-            state = dataclasses.replace(state, slots={})
+        own = self._federation.shapes.own_slots
+        keeps_server = new.algorithm.server.kind == old.algorithm.server.kind
+        keeps_own = new.algorithm.kind == old.algorithm.kind
+        slots = {slot: kept for slot, kept in state.slots.items() if (keeps_own if slot in own else keeps_server)}
+        state = dataclasses.replace(state, slots=slots)
         # An average goes along only where it is the same average.
         if (new.algorithm.swa, new.rounds) != (old.algorithm.swa, old.rounds):
             state = dataclasses.replace(state, swa={}, swa_count=0)
@@ -393,8 +400,12 @@ class Run:
         if client is not None:
             if isinstance(client, bool) or not isinstance(client, Integral) or client not in range(self.data.clients):
                 raise SettingError(f"client = {client!r}: must be one of 0 to {self.data.clients - 1}")
-            params = params | {name: value[client] for name, value in state.personal.items()}
+            params = params | {name: value[0] for name, value in self._federation.own(state, [client], params).items()}
         return self._with(params)
+
+    def own(self, state: State, clients: Sequence[int]) -> Params:
+        """The parameters [clients, ...] in which these clients' own models differ from the global one after a state."""
+        return self._federation.own(state, list(clients))
 
     def clients(self, round: int) -> dict[int, Model]:
         """The models of the clients sampled in `round` (from 1) after their local training, trained again."""

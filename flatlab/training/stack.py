@@ -18,8 +18,9 @@ from ..algorithms import Algorithm, Carry, Params
 from ..data import FederatedDataset
 from ..models import Model
 from .batches import Batch, Plan, batches
-from .loop import Epochs, Work
-from .objective import loss
+from .loop import Epochs, Work, counted
+from .objective import OneBatch
+from .trees import leaves, mapped, pairs
 
 log = logging.getLogger("flatlab")
 
@@ -35,26 +36,26 @@ def stacked_step(model: Model, algorithm: Algorithm) -> Step:
     """
 
     def one(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
-        def objective(params: Params) -> Tensor:
-            return loss(model, {**frozen, **params}, batch)
-
         others = {name: value for name, value in settings.items() if name != "lr"}
         mine = algorithm.varied(others) if others else algorithm
-        moved, value = mine.step(carry, torch.func.grad_and_value(objective), settings["lr"])
+        moved, value = mine.step(carry, OneBatch(model, frozen, batch, _gradient), settings["lr"])
+        moved = counted(carry, moved)
         if batch.weight is None:
             return moved, value
         # A client whose samples are used up waits for the others.
         active = batch.weight.sum() > 0
-        params, speed = (
-            {name: torch.where(active, new[name], value) for name, value in old.items()}
-            for old, new in ((carry.params, moved.params), (carry.velocity, moved.velocity))
-        )
-        return Carry(params, speed, carry.anchor), value
+        return mapped(lambda old, new: torch.where(active, new, old), carry, moved), value
 
     def step(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
         return torch.func.vmap(one, in_dims=(0, 0, 0, stacked(batch)))(carry, frozen, settings, batch)
 
     return step
+
+
+def _gradient(objective: Callable[[Params], Tensor], params: Params) -> tuple[Params, Tensor]:
+    """Inside `torch.func.vmap`."""
+    grads, value = torch.func.grad_and_value(objective)(params)
+    return grads, value
 
 
 def eager(step: Step, data: FederatedDataset, carry: Carry, work: Work) -> Epochs:
@@ -85,9 +86,9 @@ class Recorded:
         clients, _, steps, self.size = work.drawn.index.shape
         self.capacity = max(steps, capacity)
         self.tail = tail(work.drawn)
-        self.carry = Carry(*({name: value.clone() for name, value in part.items()} for part in carry))
-        self.frozen = {name: value.clone() for name, value in work.frozen.items()}
-        self.settings = {name: value.clone() for name, value in work.settings.items()}
+        self.carry, self.frozen, self.settings = (
+            mapped(torch.clone, tree) for tree in (carry, work.frozen, work.settings)
+        )
         self.plan = {
             name: torch.zeros((clients, self.capacity, *value.shape[3:]), dtype=kind, device=self.device)
             for name, (value, kind) in _arrays(work.drawn).items()
@@ -98,9 +99,8 @@ class Recorded:
 
     def epochs(self, carry: Carry, work: Work) -> Epochs:
         """As `eager`."""
-        fixed, given = (*self.carry, self.frozen, self.settings), (*carry, work.frozen, work.settings)
-        for mine, new in zip(fixed, given, strict=True):
-            _refill(mine, new)
+        for fixed, given in ((self.carry, carry), (self.frozen, work.frozen), (self.settings, work.settings)):
+            _refill(fixed, given)
         self.total.zero_()
         self.seen.zero_()
         arrays, steps = _arrays(work.drawn), work.drawn.index.shape[2]
@@ -110,8 +110,7 @@ class Recorded:
                 self._run(self.size)
             if self.tail:
                 self._run(self.tail)
-            params, velocity = ({k: v.clone() for k, v in part.items()} for part in self.carry[:2])
-            yield epoch + 1, Carry(params, velocity, self.carry.anchor), self.total / self.seen
+            yield epoch + 1, mapped(torch.clone, self.carry), self.total / self.seen
 
     def _load(self, arrays: Arrays, epoch: int, steps: int) -> None:
         self.at.zero_()
@@ -133,7 +132,7 @@ class Recorded:
 
         if self.device.type != "cuda":
             return whole
-        changed = [*self.carry.params.values(), *self.carry.velocity.values(), self.at, self.total, self.seen]
+        changed = [*leaves(_changing(self.carry)), self.at, self.total, self.seen]
         before = [value.clone() for value in changed]
         side = torch.cuda.Stream(self.device)
         side.wait_stream(torch.cuda.current_stream(self.device))
@@ -169,8 +168,7 @@ class Recorded:
         )
         carry, value = self.step(self.carry, self.frozen, self.settings, batch)
         samples = kept if weight is None else weight.sum(-1)
-        for mine, new in ((self.carry.params, carry.params), (self.carry.velocity, carry.velocity)):
-            _refill(mine, {name: value.detach() for name, value in new.items()})
+        _refill(_changing(self.carry), mapped(torch.detach, _changing(carry)))
         self.total += value.detach() * samples
         self.seen += samples
         self.at += 1
@@ -197,7 +195,9 @@ class Recordings:
         drawn = work.drawn
         capacity = -(-max(len(index) for index in data.train) // drawn.index.shape[3])
         shape = tuple((name, value[:, :, 0].shape[2:]) for name, (value, _) in _arrays(drawn).items())
-        key = (algorithm, tuple(carry.params), len(drawn.index), shape, tail(drawn), tuple(work.settings), modes)
+        kept = [(slot, *values) for part in (carry.memory, carry.received) for slot, values in part.items()]
+        names = (*carry.params, *kept)
+        key = (algorithm, names, len(drawn.index), shape, tail(drawn), tuple(work.settings), modes)
         found = self._known.pop(key, None)
         if found is None or found.capacity < drawn.index.shape[2]:
             found = Recorded(step, data, carry, work, capacity)
@@ -214,9 +214,16 @@ class Recordings:
         self._known.clear()
 
 
-def _refill(mine: Params, given: Params) -> None:
-    if mine:
-        torch._foreach_copy_(list(mine.values()), [given[name] for name in mine])
+def _changing(carry: Carry) -> tuple[Any, ...]:
+    """What a step may change; the rest stays as the client received it."""
+    return carry.params, carry.velocity, carry.memory, carry.step
+
+
+def _refill(fixed: Any, given: Any) -> None:
+    """Copy the leaves of one tree into another of the same shape."""
+    both = list(pairs(fixed, given))
+    if both:
+        torch._foreach_copy_([place for place, _ in both], [value for _, value in both])
 
 
 def tail(drawn: Plan) -> int:

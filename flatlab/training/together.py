@@ -21,6 +21,7 @@ from .experiment import Experiment
 from .federation import Diverged, Federation, Orders, State
 from .interrupt import soft_interrupt
 from .run import Run
+from .trees import mapped
 
 # Settings that clients of one batch may have different values of, where all of them use it.
 NUMBERS = ("momentum", "weight_decay", "clip", "mu")
@@ -91,7 +92,11 @@ def _trained(federations: list[Federation], states: list[State]) -> list[list[Tr
         name: torch.cat([_rows(one, state, name) for one, state in zip(orders, states, strict=True)])
         for name in names(first.model)
     }
-    velocity = {name: torch.cat([one.velocity[name] for one in orders]) for name in orders[0].velocity}
+
+    def joined(*values: torch.Tensor) -> torch.Tensor:
+        return torch.cat(values)
+
+    memory, received = (mapped(joined, *(getattr(one, part) for one in orders)) for part in ("memory", "received"))
     ends = torch.tensor(counts).cumsum(0).tolist()
     found: list[list[Trained]] = [[] for _ in federations]
     for chunk in first.cohort.train(
@@ -102,7 +107,8 @@ def _trained(federations: list[Federation], states: list[State]) -> list[list[Tr
         seed=each([one.seed for one in orders]),
         lr=each([one.lr for one in orders]),
         own=own,
-        velocity=velocity,
+        memory=memory,
+        received=received,
         varied={name: each(values) for name, values in _different(algorithms).items()},
     ):
         for which, (end, count) in enumerate(zip(ends, counts, strict=True)):
@@ -121,11 +127,8 @@ def _rows(orders: Orders, state: State, name: str) -> torch.Tensor:
 def _part(chunk: Trained, rows: list[int], first: int) -> Trained:
     """Some clients of a chunk, numbered from the first of their run."""
     where = slice(rows[0], rows[-1] + 1)  # a run's clients stand together
-    params, velocity, message = (
-        {name: value[where] for name, value in part.items()} for part in (chunk.params, chunk.velocity, chunk.message)
-    )
-    places = [chunk.clients[row] - first for row in rows]
-    return Trained(places, chunk.epoch, params, velocity, message, chunk.loss[where])
+    params, message = (mapped(lambda value: value[where], part) for part in (chunk.params, chunk.message))
+    return Trained([chunk.clients[row] - first for row in rows], chunk.epoch, params, message, chunk.loss[where])
 
 
 def _different(algorithms: list[Algorithm]) -> dict[str, list[float]]:
@@ -140,4 +143,5 @@ def _different(algorithms: list[Algorithm]) -> dict[str, list[float]]:
 
 def _own_step(kind: type[Algorithm]) -> bool:
     """Whether a user's class changes what a client does; it may then look at its settings."""
-    return any(getattr(kind, name) is not getattr(Algorithm, name) for name in ("init", "step", "finish"))
+    hooks = ("memory", "init", "step", "descend", "finish")
+    return any(getattr(kind, name) is not getattr(Algorithm, name) for name in hooks)

@@ -1,5 +1,7 @@
 """Local steps against hand-written formulas in float64, and against torch.optim."""
 
+from types import SimpleNamespace
+
 import math
 
 import pytest
@@ -85,27 +87,27 @@ def test_a_zero_gradient_does_not_become_nan():
 def test_steps_equal_torch_sgd_with_momentum_decay_and_clipping(problem, clip):
     params, at = problem
     algorithm = FedAvg(momentum=0.9, weight_decay=0.01, clip=clip)
-    carry = algorithm.init(params, {})
+    carry = algorithm.init(params, {}, {}, torch.tensor(4))
     weights = {k: v.clone().requires_grad_() for k, v in params.items()}
     optimiser = torch.optim.SGD(weights.values(), lr=0.1, momentum=0.9, weight_decay=0.01)
     for _ in range(4):
-        carry, _ = algorithm.step(carry, at, 0.1)
+        carry, _ = algorithm.step(carry, SimpleNamespace(gradient=at), 0.1)
         for name, grad in at(weights)[0].items():
             weights[name].grad = grad
         if clip:
             torch.nn.utils.clip_grad_norm_(weights.values(), clip)
         optimiser.step()
     close(carry.params, {k: v.detach() for k, v in weights.items()})
-    close(algorithm.finish(carry), {k: v.detach() - params[k] for k, v in weights.items()})
+    close(algorithm.finish(carry, 0.1).update, {k: v.detach() - params[k] for k, v in weights.items()})
 
 
 def test_fedprox_descends_the_loss_with_its_penalty(problem):
     params, at = problem
     algorithm = FedProx(mu=0.7)
-    carry = algorithm.init(params, {})
+    carry = algorithm.init(params, {}, {}, torch.tensor(4))
     weights = {k: v.clone() for k, v in params.items()}
     for _ in range(3):
-        carry, _ = algorithm.step(carry, at, 0.1)
+        carry, _ = algorithm.step(carry, SimpleNamespace(gradient=at), 0.1)
         leaves = {k: v.clone().requires_grad_() for k, v in weights.items()}
         penalty = 0.35 * sum(((leaves[k] - params[k]) ** 2).sum() for k in leaves)
         pull = torch.autograd.grad(penalty, tuple(leaves.values()))

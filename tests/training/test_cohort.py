@@ -15,6 +15,7 @@ from flatlab.training import Cohort
 from flatlab.training.batches import batches, plan
 from flatlab.training.convolution import as_chosen, convolved
 from flatlab.training.stack import stacked_step
+from flatlab.training.trees import pairs
 
 SWEEP = {
     "FedAvg": fl.FedAvg(batch_size=16, epochs=2),
@@ -193,7 +194,7 @@ def test_a_recorded_step_serves_other_clients_rates_weights_and_momentum(partiti
     data = data.to(device)
     model = doubled(build(fl.ModelSpec(name="cnn4", width=0.25), data.shape, data.classes, 0)).to(device)
     graph, loop = (Cohort(model, data, engine) for engine in ("graph", "loop"))
-    algorithm = fl.FedASAM(batch_size=16, momentum=0.9, epochs=2)
+    algorithm = fl.FedASAM(batch_size=16, momentum=0.9, keep_momentum=True, epochs=2)
     random = torch.Generator().manual_seed(0)
     for round, (clients, lr) in enumerate([((0, 1, 2), 0.1), ((7, 3, 9), 0.02), ((5, 1, 8), 0.05)]):
         params = {
@@ -208,14 +209,16 @@ def test_a_recorded_step_serves_other_clients_rates_weights_and_momentum(partiti
             "streams": [("train", round, c) for c in clients],
             "seed": [4, 5, 6],
             "lr": lr,
-            "velocity": velocity,
+            "memory": {"momentum": velocity},
         }
         (found,) = graph.train(algorithm, params, **asked)
         wanted = list(loop.train(algorithm, params, **asked))
         for key, value in joined(wanted).items():
             torch.testing.assert_close(found.params[key], value, **CLOSE)
-            torch.testing.assert_close(found.message[key], torch.cat([one.message[key] for one in wanted]), **CLOSE)
-            torch.testing.assert_close(found.velocity[key], torch.cat([one.velocity[key] for one in wanted]), **CLOSE)
+            updates = torch.cat([one.message.update[key] for one in wanted])
+            torch.testing.assert_close(found.message.update[key], updates, **CLOSE)
+            momenta = torch.cat([one.message.memory["momentum"][key] for one in wanted])
+            torch.testing.assert_close(found.message.memory["momentum"][key], momenta, **CLOSE)
         torch.testing.assert_close(found.loss, torch.cat([one.loss for one in wanted]), **CLOSE)
     assert len(graph.recordings) == 1
 
@@ -263,7 +266,7 @@ def test_clients_side_by_side_are_bit_equal_to_one_after_another(every_epoch):
         "lr": 0.05,
         "every_epoch": every_epoch,
     }
-    algorithm = fl.FedASAM(batch_size=16, momentum=0.9, epochs=2)
+    algorithm = fl.FedASAM(batch_size=16, momentum=0.9, keep_momentum=True, epochs=2)
     wanted = list(Cohort(model, data, "loop", threads=1).train(algorithm, params, **asked))
     threads = torch.get_num_threads()
     found = []
@@ -274,9 +277,8 @@ def test_clients_side_by_side_are_bit_equal_to_one_after_another(every_epoch):
     assert [(one.clients, one.epoch) for one in found] == [(one.clients, one.epoch) for one in wanted]
     for one, other in zip(found, wanted, strict=True):
         assert torch.equal(one.loss, other.loss)
-        for group in ("params", "velocity", "message"):
-            for key, value in getattr(other, group).items():
-                assert torch.equal(getattr(one, group)[key], value)
+        for mine, value in pairs((one.params, one.message), (other.params, other.message)):
+            assert torch.equal(mine, value)
 
 
 def test_what_a_client_raises_ends_all_that_are_trained_beside_it():
@@ -348,7 +350,7 @@ def test_bfloat16_is_float32_up_to_its_rounding(engine, norm, device):
         asked = {"indices": [data.train[0][:16]], "streams": [("a",)], "seed": 0, "lr": 0.1}
         (found,) = cohort.train(fl.FedAvg(batch_size=16), params, **asked)
         assert all(value.dtype == torch.float32 for value in [*found.params.values(), found.loss])
-        moved[precision] = found.message
+        moved[precision] = found.message.update
 
     def off(name):
         exact = moved["float32"][name]

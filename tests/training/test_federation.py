@@ -228,6 +228,7 @@ def test_swa_that_cannot_work_is_refused(digits, tmp_path):
 @pytest.mark.parametrize("places", [[1, 2], [2, 0]], ids=["in a row", "apart"])
 def test_the_drift_is_the_euclidean_distance_of_all_that_moved(places):
     moved = {"a": torch.tensor([[3.0, 0.0], [1.0, 2.0]]), "b": torch.tensor([[4.0], [2.0]])}
-    fold = Fold([1, 1, 2], ["a", "b"], [], [], {"a": torch.zeros(2), "b": torch.zeros(1)})
-    fold.add(Trained([0, 1], 1, moved, {}, moved, torch.zeros(2)), places)
+    one = {"a": torch.zeros(2), "b": torch.zeros(1)}
+    fold = Fold(fl.Weighted(), [1, 1, 2], ["a", "b"], [], fl.Message(one, {}, {}), one)
+    fold.add(Trained([0, 1], 1, moved, fl.Message(moved, {}, {}), torch.zeros(2)), places)
     assert fold.drift[places].tolist() == [5.0, 3.0]

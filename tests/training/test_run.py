@@ -418,7 +418,7 @@ def test_a_fork_between_populations_gives_everyone_a_fresh_start(digits, tmp_pat
     options = {"model": MODEL, "rounds": 2, "store": tmp_path, "progress": False}
     alone = fl.train(fl.LocalOnly(momentum=0.9), digits, **options)
     pooled = alone.fork(round=1, algorithm=fl.Centralized(momentum=0.9)).to()
-    assert {len(value) for value in pooled.state().velocity.values()} == {1}
+    assert {len(value) for value in pooled.state().memory["momentum"].values()} == {1}
     back = pooled.fork(round=1, algorithm=fl.LocalOnly(momentum=0.9), rounds=3).to(2)
     assert {len(value) for value in back.state().personal.values()} == {10}
 

@@ -1,0 +1,121 @@
+"""What an algorithm's hooks return, looked at before work starts: a name that nobody uses is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..algorithms import Algorithm, Carry, LocalBatch, Message, Params, Slots
+from ..declare import SettingError
+
+
+def checked_slots(hook: str, given: Any) -> Slots:
+    """`given`, if it is {slot: {name: tensor}}.
+
+    Raises:
+        SettingError: naming the hook and what it returned.
+    """
+    nested = isinstance(given, dict) and all(
+        isinstance(values, dict) and all(isinstance(value, Tensor) for value in values.values())
+        for values in given.values()
+    )
+    if not nested:
+        what = {k: type(v).__name__ for k, v in given.items()} if isinstance(given, dict) else type(given).__name__
+        raise SettingError(f"{hook} returned {what}: needs {{slot: {{name: tensor}}}}")
+    strange = [name for slot, values in given.items() for name in (slot, *values) if "/" in str(name)]
+    if strange:
+        raise SettingError(f"{hook} returned the name {strange[0]!r}: a name may not hold '/'")
+    return given
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What one client's message and the server's slots look like: found by a training of no steps."""
+
+    message: Message
+    received: Slots  # without the whole gradient
+    own_slots: frozenset[str]  # the server's slots that the algorithm keeps itself
+
+
+def shapes(algorithm: Algorithm, trained: Params) -> Shapes:
+    """A dry run of all hooks on one client that takes no step.
+
+    Args:
+        algorithm: whose hooks.
+        trained: the part that clients train.
+
+    Raises:
+        SettingError: naming the hook, what it returned, and what was expected.
+    """
+    kind = algorithm.kind
+    memory = checked_slots(f"{kind}.memory", algorithm.memory(trained))
+    words = checked_slots(f"{kind}.broadcast", algorithm.broadcast({}, trained))
+    received = {**words, "gradient": trained} if algorithm.whole_gradient else words
+    one = torch.ones((), dtype=torch.int64, device=next(iter(trained.values())).device)
+    with torch.no_grad():
+        message = algorithm.finish(algorithm.init(trained, memory, received, one), algorithm.lr)
+    if not isinstance(message, Message):
+        raise SettingError(
+            f"{kind}.finish returned {type(message).__name__}: needs Message(update, memory, extra), as"
+            " super().finish(carry, lr) gives it"
+        )
+    _same(f"{kind}.finish: update", message.update, trained)
+    same_slots(f"{kind}.finish: memory", checked_slots(f"{kind}.finish: memory", message.memory), memory)
+    extra = checked_slots(f"{kind}.finish: extra", message.extra)
+    if extra and type(algorithm).receive is Algorithm.receive:
+        raise SettingError(f"{kind}.finish: extra holds {', '.join(extra)}, but there is no {kind}.receive to use it")
+    slots = checked_slots(f"{kind}.receive", algorithm.receive({}, extra, 1, 1))
+    return Shapes(message, words, frozenset(slots))
+
+
+def same_slots(where: str, given: Slots, wanted: Slots) -> None:
+    """Refuse slots whose slots, names or shapes differ from those wanted."""
+    _names(where, given, wanted)
+    for slot, values in given.items():
+        _same(f"{where}[{slot!r}]", values, wanted[slot])
+
+
+def _same(where: str, given: Params, wanted: Params) -> None:
+    _names(where, given, wanted)
+    for name, value in given.items():
+        if value.shape != wanted[name].shape:
+            raise SettingError(f"{where}[{name!r}] has shape {tuple(value.shape)}: needs {tuple(wanted[name].shape)}")
+
+
+def _names(where: str, given: Iterable[str], wanted: Iterable[str]) -> None:
+    extra, missing = sorted(set(given) - set(wanted)), sorted(set(wanted) - set(given))
+    if extra or missing:
+        told = [f"{word} {', '.join(names[:5])}" for word, names in (("has", extra), ("lacks", missing)) if names]
+        raise SettingError(f"{where} {' and '.join(told)}: needs {', '.join(sorted(wanted)[:10]) or 'nothing'}")
+
+
+@dataclass(frozen=True)
+class WholeGradient:
+    """In an algorithm's place: the gradient over all of a client's samples at the received model, batch by batch."""
+
+    batch_size: int
+    train: str
+    epochs: int = 1
+    batches_per_step: int = 1
+
+    def init(self, trained: Params, memory: Slots, received: Slots, steps: Tensor) -> Carry:
+        """Sums start at 0."""
+        sums = {name: torch.zeros_like(value) for name, value in trained.items()}
+        seen = {"samples": torch.zeros_like(next(iter(trained.values())).sum())}
+        return Carry(trained, sums, trained, {"seen": seen}, {}, steps, torch.zeros_like(steps))
+
+    def step(self, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
+        """Add a batch's."""
+        grads, loss = batch.gradient(carry.params)
+        sums = {name: value + grads[name] * batch.size for name, value in carry.velocity.items()}
+        seen = {"samples": carry.memory["seen"]["samples"] + batch.size}
+        return carry._replace(velocity=sums, memory={"seen": seen}), loss
+
+    def finish(self, carry: Carry, lr: float | Tensor) -> Message:
+        """The mean gradient, as an update."""
+        samples = carry.memory["seen"]["samples"]
+        return Message({name: value / samples for name, value in carry.velocity.items()}, {}, {})

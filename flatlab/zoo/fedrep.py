@@ -1,0 +1,48 @@
+"""FedRep: the head first, then the body; heads stay with their clients (Collins et al., 2102.07078, Algorithm 1)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..algorithms import Algorithm, Carry, LocalBatch, Params, Share
+from ..declare import SettingError, setting
+
+
+class FedRep(Algorithm):
+    """The first `head_epochs` of the `epochs` train the head alone, the rest the body alone; the body is shared.
+
+    FedBABU's tables use as many head epochs as the others have epochs, then one of the body.
+    """
+
+    kind: Literal["FedRep"] = "FedRep"
+    epochs: int = setting(2, "local epochs in a round, of the head and of the body together", ge=1, unit="epochs")
+    head_epochs: int = setting(1, "the first so many epochs train the head alone", ge=0, unit="epochs")
+    share: Share = setting("body", "the part that is sent and averaged")
+
+    def check(self, rounds: int) -> None:
+        """Both parts must be trained."""
+        super().check(rounds)
+        if self.head_epochs > self.epochs:
+            raise SettingError(f"head_epochs = {self.head_epochs}: at most epochs = {self.epochs}")
+        if self.train != "all":
+            raise SettingError(f"train = {self.train!r}: FedRep trains head and body in turn; set it to 'all'")
+
+    def step(self, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
+        """A step in which one part does not move."""
+        head = carry.step * self.epochs < self.head_epochs * carry.steps
+        turn = {name: head if name.startswith("head.") else ~head for name in carry.params}
+
+        def at(params: Params) -> tuple[Params, Tensor]:  # an ascent step leaves the resting part alone, too
+            grads, loss = batch.gradient(params)
+            return {name: torch.where(turn[name], g, 0) for name, g in grads.items()}, loss
+
+        grads, loss = self.local.gradient(at, carry.params)
+        moved = self.descend(carry, grads, lr)
+        params, velocity = (
+            {name: torch.where(turn[name], value, old[name]) for name, value in new.items()}
+            for new, old in ((moved.params, carry.params), (moved.velocity, carry.velocity))
+        )
+        return moved._replace(params=params, velocity=velocity), loss
