@@ -11,13 +11,9 @@ import dataclasses
 import os
 import threading
 import time
-<<<<<<< HEAD
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from numbers import Integral
-=======
 from collections.abc import Callable, Iterable, Iterator, Sequence
->>>>>>> 1990b4e (Seams: client memory, server words, whole gradients, aggregation rules; the papers' rivals in the zoo)
+from numbers import Integral
 from pathlib import Path
 from typing import Any, get_args
 

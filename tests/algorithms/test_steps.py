@@ -1,8 +1,7 @@
 """Local steps against hand-written formulas in float64, and against torch.optim."""
 
-from types import SimpleNamespace
-
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
