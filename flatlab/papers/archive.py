@@ -206,12 +206,11 @@ def condensed(history: pd.DataFrame) -> pd.DataFrame:
     return whole.sort_values(["round", "split", "metric", "client"], ignore_index=True)
 
 
-def gradients(experiment: Experiment) -> int:
-    """Gradients that a local step takes: 2 with SAM and ASAM, else 1 (or what the algorithm itself says)."""
-    told = getattr(experiment.algorithm, "gradients", None)
-    if isinstance(told, int):
-        return told
-    return 2 if experiment.algorithm.local.kind in ("sam", "asam") else 1
+def gradients(experiment: Experiment) -> float:
+    """Gradients that each sample of an epoch takes: 2 with SAM and ASAM, else 1, or what the algorithm says."""
+    algorithm = experiment.algorithm
+    told = getattr(algorithm, "gradients_per_step", 2 if algorithm.local.kind in ("sam", "asam") else 1)
+    return told / getattr(algorithm, "batches_per_step", 1)
 
 
 def machine(versions: Mapping[str, Any]) -> dict[str, Any]:

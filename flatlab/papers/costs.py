@@ -126,41 +126,49 @@ def sizes(experiment: Experiment) -> tuple[int, int, tuple[int, int, int], int]:
 
 def training_flops(experiment: Experiment) -> float:
     """Arithmetic of a gradient on one sample: three forward passes, about."""
-    _, _, shape, classes = sizes(experiment)
-    return 3.0 * _network(experiment.model.to_json(), shape, classes)[0]
+    return 3.0 * _network(*_network_of(experiment))[0]
 
 
 def checkpoint_every(experiment: Experiment) -> int:
-    """Rounds between states that are kept for good: eight, or none where every client keeps parts of its own."""
-    return experiment.rounds if _kept(experiment) else max(1, experiment.rounds // 8)
+    """Rounds between states that are kept for good: eight of a run, or none where clients keep something."""
+    return experiment.rounds if _numbers_kept(experiment) else max(1, experiment.rounds // 8)
 
 
 def state_bytes(experiment: Experiment) -> float:
     """Of one stored state: the model, its average, and what clients keep."""
+    shapes = _network(*_network_of(experiment))[1]
+    whole, averages = sum(map(math.prod, shapes.values())), experiment.algorithm.swa is not None
+    return 4.0 * (whole * (1 + averages) + (experiment.data.clients or 1) * _numbers_kept(experiment))
+
+
+def _numbers_kept(experiment: Experiment) -> int:
+    """Numbers that each client keeps from round to round: parts that are not shared, and the algorithm's memory."""
+    algorithm, shapes = experiment.algorithm, _network(*_network_of(experiment))[1]
+    train = {name: shape for name, shape in shapes.items() if _in(name, algorithm.train)}
+    own = sum(math.prod(shape) for name, shape in train.items() if not _in(name, algorithm.share))
+    if algorithm.pooled or not hasattr(algorithm, "memory"):
+        return own
+    memory = algorithm.memory({name: torch.empty(shape, device="meta") for name, shape in train.items()})
+    return own + sum(value.numel() for slot in memory.values() for value in slot.values())
+
+
+def _in(name: str, part: str) -> bool:
+    return part == "all" or name.startswith(f"{part}.")
+
+
+def _network_of(experiment: Experiment) -> tuple[str, tuple[int, int, int], int]:
     _, _, shape, classes = sizes(experiment)
-    _, whole, head = _network(experiment.model.to_json(), shape, classes)
-    parts = {"": 0, "head": head, "body": whole - head, "all": whole}
-    clients = experiment.data.clients or 1
-    return 4.0 * (whole * (1 + (experiment.algorithm.swa is not None)) + clients * parts[_kept(experiment)])
-
-
-def _kept(experiment: Experiment) -> str:
-    """The part that each client keeps for itself."""
-    train, share = experiment.algorithm.train, experiment.algorithm.share
-    if share in ("all", train):
-        return ""
-    return {"none": train, "body": "head", "head": "body"}[share] if train == "all" or share == "none" else train
+    return experiment.model.to_json(), shape, classes
 
 
 @lru_cache(maxsize=64)
-def _network(spec: str, shape: tuple[int, int, int], classes: int) -> tuple[float, int, int]:
-    """FLOP of a forward pass of one image, and the numbers of parameters of all and of the head."""
+def _network(spec: str, shape: tuple[int, int, int], classes: int) -> tuple[float, dict[str, tuple[int, ...]]]:
+    """FLOP of a forward pass of one image, and the shapes of the parameters by name."""
     model = build(ModelSpec.from_json(spec), shape, classes)
     batch = 2  # batch statistics need more than one
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(batch, *shape))
-    whole, head = (sum(value.numel() for value in part.parameters()) for part in (model, model.head))
-    return counter.get_total_flops() / batch, whole, head
+    return counter.get_total_flops() / batch, {name: tuple(value.shape) for name, value in model.named_parameters()}
 
 
 def hours(seconds: float) -> str:

@@ -75,7 +75,8 @@ SIZES: dict[ScaleName, Size] = {
 _OWN: dict[str, dict[str, Any]] = {
     "FedProx": {"mu": 0.01},
     "FedProx+BABU": {"mu": 0.01, "train": "body", "share": "body"},
-    "Ditto": {"strength": 0.75, "lam": 0.75, "schedule": Constant()},
+    "Ditto": {"lam": 0.75, "schedule": Constant()},
+    "PerFedAvg": {"schedule": Constant()},
     "LGFedAvg": {"lr": 0.001, "schedule": Constant()},
 }
 
@@ -120,7 +121,9 @@ def experiment(
     share = (size.participation or {}).get(participation, participation)
     if kind == "LocalOnly":
         rounds, share, settings["epochs"] = size.local_epochs, 1.0, 1
-    algorithm = method(kind, settings | _OWN.get(method_name, {}))
+    if kind == "FedRep":  # as many epochs of the head as the others have, then one of the body
+        settings |= {"epochs": epochs + 1, "head_epochs": epochs}
+    algorithm = method(kind, settings | {"alpha": size.lr} | _OWN.get(method_name, {}))
     if changes:
         algorithm = algorithm.replace(**changes)
     parent = None

@@ -221,7 +221,8 @@ def _unstated(items: Iterable[Item]) -> dict[str, list[str]]:
     for item in items:
         for cell in item.cells if isinstance(item, Table) else ():
             if cell.why_none:
-                rows = found.setdefault(f"{item.id}: {cell.why_none.splitlines()[0]}", [])
+                why = cell.why_none.splitlines()[0].partition(";")[0]
+                rows = found.setdefault(f"{item.id}: {why}", [])
                 rows += [] if cell.row in rows else [cell.row]
     return found
 
