@@ -9,12 +9,11 @@ batches of 50, K rounds of tau epochs with K tau = 320, the rate divided by 10 a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..algorithms import Constant, Steps
+from ..algorithms import Constant, Schedule, Steps
 from ..data import IID, DataSpec, Partition, Shards
 from ..declare import SettingError
 from ..models import ModelSpec
@@ -24,7 +23,7 @@ from .measurements import Measurement
 from .quantities import personalization
 from .tables import SCALES, ScaleName, method
 
-SCORED = 32  # rounds in which clients are scored, at most: for curves, and for the best round
+STEPS, CONSTANT = Steps(), Constant()
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,9 @@ class Size:
     centralized_epochs: int
     seeds: tuple[int, ...]
     leaves_out: str
+    scored: int = 32  # rounds in which clients are scored, at most: for curves, and for the best round
     lr: float = 0.1
+    schedule: Schedule = STEPS
     tuning_lr: float = 0.001
     clients: int = 100
     dataset: str | None = None  # None: the paper's
@@ -48,22 +49,27 @@ class Size:
 SIZES: dict[ScaleName, Size] = {
     "paper": Size(320, 160, 160, (0, 1, 2), "nothing of the protocol; the paper has one seed, here are three"),
     "short": Size(
-        100,
+        80,
         10,
         15,
         (0, 1, 2),
-        "K tau = 100 instead of 320, 10 epochs instead of 160 for LocalOnly, 15 instead of 160 centralized;"
-        " cnn4 of half width in the place of MobileNet and 4convNet; f = 0.1 only; fewer tau",
+        "K tau = 80 instead of 320, 10 epochs instead of 160 for LocalOnly, 15 instead of 160 centralized;"
+        " cnn4 of half width in the place of MobileNet and 4convNet; f = 0.1 only; fewer tau; clients scored in 8"
+        " rounds",
+        scored=8,
         model=ModelSpec(name="cnn4", width=0.5),
     ),
     "quick": Size(
-        80,
-        16,
+        150,
+        30,
         20,
         (0, 1, 2),
-        "the data set (digits, 8x8 pixels, 50 clients), the network (lenet of half width), K tau = 80 instead of 320,"
-        " rate 0.05 and tuning rate 0.01, s = 100, 50, 10 become 10, 5, 2; f = 0.1 becomes 0.2; one tau",
+        "the data set (digits, 8x8 pixels, 50 clients), the network (lenet of half width), K tau = 150 instead of 320,"
+        " constant rate 0.05, tuning rate 0.01, s = 100, 50, 10 become 10, 5, 2; f = 0.1 becomes 0.2; one tau; clients"
+        " scored in 8 rounds",
+        scored=8,
         lr=0.05,
+        schedule=CONSTANT,
         tuning_lr=0.01,
         clients=50,
         dataset="digits",
@@ -116,7 +122,7 @@ def experiment(
     """
     size = size_of(scale)
     kind = method_name.partition("+")[0]
-    settings = {"lr": size.lr, "momentum": 0.9, "batch_size": 50, "epochs": epochs, "schedule": Steps()}
+    settings = {"lr": size.lr, "momentum": 0.9, "batch_size": 50, "epochs": epochs, "schedule": size.schedule}
     rounds = max(1, size.passes // epochs)
     share = (size.participation or {}).get(participation, participation)
     if kind == "LocalOnly":
@@ -132,7 +138,7 @@ def experiment(
         before = experiment("FedAvg", epochs=epochs, seed=seed, scale=scale, partition=partition, **same)
         parent = Parent(run=before.id, round=rounds)
         rounds += max(1, rounds // 4)
-    every = max(1, rounds // SCORED)
+    every = max(1, rounds // size.scored)
     return Experiment(
         data=data_of(dataset, scale, seed, partition or Shards(per_client=(size.shards or {}).get(shards, shards))),
         model=ModelSpec.from_dict(model) if model is not None else size.model or _model(dataset),
@@ -208,10 +214,11 @@ def _model(dataset: str) -> ModelSpec:
 def protocol(scale: ScaleName) -> str:
     """What was done, in words."""
     size = size_of(scale)
-    where = size.dataset or "the data set named"
-    return (
-        f"{where}, {size.clients} clients, shards dealt once a seed (shared by all methods), SGD {size.lr:g}, momentum"
-        f" 0.9, batches of 50, K tau = {size.passes}, rate / 10 after K/2 and 3K/4; tuning: SGD {size.tuning_lr:g},"
-        f" momentum 0.9; last round; seeds {', '.join(map(str, size.seeds))}; accuracy on clients' own test sets"
-        + ("" if math.isclose(size.clients, 100) else "; not the paper's setting")
-    )
+    said = [
+        f"{size.dataset or 'the data set named'}, {size.clients} clients, partition dealt once a seed for all methods",
+        f"SGD {size.lr:g}, momentum 0.9, batches of 50, K tau = {size.passes}",
+        "rate / 10 after K/2 and 3K/4" if size.schedule == STEPS else "constant rate",
+        f"tuning: SGD {size.tuning_lr:g}, momentum 0.9; last round; seeds {', '.join(map(str, size.seeds))}",
+        "accuracy on clients' own test sets",
+    ]
+    return "; ".join(said)

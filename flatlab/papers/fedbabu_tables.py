@@ -26,7 +26,7 @@ def grid(scale: ScaleName, dataset: str = "cifar100") -> list[tuple[float, int]]
         return [(share, epochs) for share in (1.0, 0.1) for epochs in (1, 4, 10)]
     if scale == "short":
         return [(0.1, 1), (0.1, 10)] if dataset == "cifar10" else [(0.1, 10)]
-    return [(0.1, 4)]
+    return [(0.1, 5)]
 
 
 def shards_of(scale: ScaleName, dataset: str) -> tuple[int, ...]:
