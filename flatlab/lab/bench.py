@@ -256,7 +256,7 @@ class Bench(Panel):
         self._next_frame = now + max(FRAME, (now - begun) / SHARE)
 
     def _opened(self, directory: Path) -> Run:
-        experiment = Experiment.from_json((directory / "experiment.json").read_text())
+        experiment = Experiment.recorded((directory / "experiment.json").read_text())
         data = self.setup.dataset(bare(experiment).data)
         known = data if experiment.data in (data.spec, data.spec.replace(fingerprint=None)) else None
         return self._trained(experiment, known)

@@ -109,7 +109,7 @@ class _Script:
             file = one.like.directory.parent / parent.run / "experiment.json"
             if not file.exists():
                 return False
-            experiment = Experiment.from_json(file.read_text())
+            experiment = Experiment.recorded(file.read_text())
             self.wanted[parent.run] = _Wanted(f"parent_of_{one.name}", experiment, one.like, parent.round)
         origin = self.wanted[parent.run]
         origin.reach = max(origin.reach, parent.round)

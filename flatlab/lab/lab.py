@@ -55,7 +55,7 @@ class Lab(Bench):
         root: str | Path = "data",
         **settings: Any,
     ) -> None:
-        known = set(Experiment.model_fields) - {"data", "parent"}
+        known = set(Experiment.model_fields) - {"data", "parent", "initial", "code"}
         wrong = sorted(settings.keys() - known - OPTIONS)
         if wrong:
             raise SettingError(f"{', '.join(wrong)}: no such setting; known: {', '.join(sorted(known | OPTIONS))}")

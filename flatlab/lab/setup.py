@@ -34,6 +34,7 @@ STYLE = (
     "<style>.flatlab-more .jupyter-widget-Collapse-header{padding:0 6px;border:none;background:none;font-weight:normal}"
     ".flatlab-more .jupyter-widget-Collapse-contents{padding:0 0 0 6px;border:none}</style>"
 )
+NOTED = ("parent", "fingerprint", "digest", "initial", "code")  # what nobody sets by hand
 NETWORKS = ("cnn4", "lenet", "mobilenet", "resnet18", "resnet20")  # a user's own comes with its run
 
 
@@ -80,7 +81,7 @@ class Setup(Panel):
         self.controls = Controls(
             experiment,
             first=FIRST,
-            hide=("parent", "fingerprint", "digest", *(["model"] if experiment.model.name == "custom" else [])),
+            hide=NOTED + (("model",) if experiment.model.name == "custom" else ()),
             choices={"data.name": names, "model.name": networks},
         )
         self.picture = Picture(WIDTH - 24, 236)
@@ -199,8 +200,8 @@ def same(one: Experiment, other: Experiment) -> bool:
 
 
 def bare(experiment: Experiment) -> Experiment:
-    """An experiment as a person sets it: without its parent, and without what was noted when its data were met."""
+    """An experiment as a person sets it: without where it began, and without what was noted when its data were met."""
     data = experiment.data.replace(fingerprint=None)
     if isinstance(data.partition, Fixed):
         data = data.replace(partition=data.partition.replace(digest=None))
-    return experiment.replace(parent=None, data=data)
+    return experiment.replace(parent=None, initial=None, data=data)

@@ -24,6 +24,7 @@ class ModelSpec(Declared):
         "default", "the head's first weights; default: PyTorch's, uniform with a bias; the others: zero bias"
     )
     fingerprint: str | None = setting(None, "custom only: tells the user's networks apart")
+    code: str | None = setting(None, "custom only: digest of what the user's own modules compute", new=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -33,8 +34,9 @@ class ModelSpec(Declared):
     @model_validator(mode="after")
     def _fits_custom(self) -> Self:
         if self.name != "custom":
-            if self.fingerprint is not None:
-                raise ValueError(f"fingerprint = {self.fingerprint!r}: only for name = 'custom', leave it None")
+            for field in ("fingerprint", "code"):
+                if (given := getattr(self, field)) is not None:
+                    raise ValueError(f"{field} = {given!r}: only for name = 'custom', leave it None")
             return self
         if self.fingerprint is None:
             raise ValueError("fingerprint = None: name = 'custom' needs a text that tells the network apart")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
 from ..algorithms import Algorithm
 from ..data import DataSpec
 from ..declare import Declared, SettingError, setting
+from ..digest import digest, own
 from ..files import user_path
 from ..models import ModelSpec
 from .evaluate import Evaluation
@@ -40,6 +43,13 @@ class Experiment(Declared):
     evaluation: Evaluation = setting(Evaluation(), "what is scored, and when")
     seed: int = setting(0, "seed of all random streams but the partition's", ge=0)
     parent: Parent | None = setting(None, "where a forked run begins")
+    initial: str | None = setting(None, "digest of the state that it begins with, if one was given", new=True)
+    code: str | None = setting(None, "digest of the classes of one's own in it; noted by itself", new=True)
+
+    @model_validator(mode="after")
+    def _knows_its_code(self) -> Experiment:
+        self.__dict__["code"] = own_code(self)
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> Experiment:
@@ -58,6 +68,28 @@ class Experiment(Declared):
     def cohort_size(self, population: int) -> int:
         """Clients sampled in a round: max(floor(participation x clients), 1), as in FedBABU's official code."""
         return max(math.floor(self.participation * population + 1e-9), 1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            SettingError: if the classes of one's own in it are not here those that it was described with.
+        """
+        found = cls.recorded(text)
+        if found.code not in (None, own_code(found)):
+            raise SettingError(
+                f"Experiment.code = {found.code!r}: the classes of its own ({found.algorithm.kind}, ...) are defined"
+                f" otherwise here ({own_code(found)}); import the same code, under the same Python version"
+            )
+        return found if found.code else found.replace()
+
+    @classmethod
+    def recorded(cls, text: str) -> Self:
+        """An experiment as it was written, with the code that its classes had then, whatever they are by now."""
+        found = super().from_json(text)
+        found.__dict__["code"] = json.loads(text).get("code")
+        return found
 
     @classmethod
     def from_toml(cls, path: str | Path, changes: dict[str, Any] | None = None) -> Experiment:
@@ -86,3 +118,22 @@ class Experiment(Declared):
                 place = inner
             place[last] = value
         return cls.from_dict(values)
+
+
+def own_code(experiment: Experiment) -> str | None:
+    """What stands for the classes of the user's own that decide how weights move; None if all are flatlab's.
+
+    A partition does not count: the fingerprint of the data tells what it came to. A network has a digest of its own.
+    """
+    parts = [experiment.algorithm, experiment.evaluation, experiment.data.augmentation]
+    classes = [cls for part in parts for cls in _classes(part) if own(cls)]
+    return digest(*classes, strict=False) if classes else None
+
+
+def _classes(settings: Declared) -> Iterator[type[Declared]]:
+    yield type(settings)
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        for inner in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(inner, Declared):
+                yield from _classes(inner)

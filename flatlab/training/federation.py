@@ -18,6 +18,7 @@ from torch import Tensor
 from ..algorithms import Algorithm, FedAvg, Params, Slots
 from ..data import FederatedDataset
 from ..declare import SettingError
+from ..digest import digest
 from ..models import Model, names
 from ..streams import stream
 from .cohort import Cohort, Trained
@@ -46,6 +47,11 @@ class State:
     swa_count: int = 0
     personal: Params = field(default_factory=dict)  # parts that each client keeps, [population, ...]
     memory: Slots = field(default_factory=dict)  # what else the algorithm lets clients remember, [population, ...]
+
+    @property
+    def digest(self) -> str:
+        """What stands for its tensors and numbers."""
+        return digest(self.round, self.swa_count, sorted(self.flat().items()))
 
     def flat(self) -> dict[str, Tensor]:
         """One dictionary of tensors, for a file."""
@@ -165,6 +171,25 @@ class Federation:
         device = self.data.images.device
         params = params or {name: value.detach().to(device) for name, value in self.model.named_parameters()}
         return self.with_client_state(State(0, params).plain())
+
+    def adopt(self, start: State) -> State:
+        """A state that was given, as one to train from.
+
+        Raises:
+            SettingError: if it is another network's, or leaves no round to do.
+        """
+        wanted = {name: tuple(value.shape) for name, value in self.model.named_parameters()}
+        given = {name: tuple(value.shape) for name, value in start.params.items()}
+        if given != wanted:
+            name = next(name for name in (wanted | given) if wanted.get(name) != given.get(name))
+            raise SettingError(
+                f"start: its {name} is {given.get(name, 'missing')}, that of {self.experiment.model.name} is"
+                f" {wanted.get(name, 'missing')}; give a state of the same network"
+            )
+        if not 0 <= start.round < self.experiment.rounds:
+            raise SettingError(f"start: after round {start.round}; rounds = {self.experiment.rounds} must exceed that")
+        device = self.data.images.device
+        return self.with_client_state(State.from_flat(start.flat(), start.round, start.swa_count, device).plain())
 
     def with_client_state(self, state: State) -> State:
         """Give each client the parts it keeps, where the state has none yet (also when forking changes them)."""

@@ -12,7 +12,7 @@ from .run import Run
 MOST = 3  # settings in a label; a hash says the rest
 FORKED = ("parent", "round")
 _BARE = {"kind", "name"}  # their value says what they are
-_SILENT = {"fingerprint", "run"}  # hashes
+_SILENT = {"fingerprint", "run", "initial", "code"}  # hashes
 
 
 def labels(runs: Sequence[Run]) -> list[str]:

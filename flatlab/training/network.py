@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 
 import torch
 from torch import nn
 
 from ..declare import SettingError
+from ..digest import digest, own
 from ..models import Model, ModelSpec, build
 
 
@@ -18,7 +20,7 @@ def describe(model: str | ModelSpec | Model) -> tuple[Model | None, ModelSpec]:
         SettingError: if it is another kind of module, or an unknown name.
     """
     if isinstance(model, Model):
-        return model, ModelSpec(name="custom", fingerprint=fingerprint(model))
+        return model, ModelSpec(name="custom", fingerprint=fingerprint(model), code=code(model))
     if isinstance(model, nn.Module):
         raise SettingError(
             f"model = {type(model).__name__}(...): cut it into body and head first, with"
@@ -34,6 +36,23 @@ def fingerprint(model: Model) -> str:
         digest.update(f"{name} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def code(model: Model) -> str | None:
+    """Digest of what the fingerprint does not see: code, settings and buffers of modules; None if there are none.
+
+    Torch's own modules show their settings in their text, which the fingerprint has.
+    """
+    usual = set(vars(nn.Module()))
+    seen = []
+    for name, module in model.named_modules():
+        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        if own(type(module)):
+            settings = {key: value for key, value in vars(module).items() if key not in usual}
+            seen.append((name, type(module), settings))
+        if hooks or module._buffers:
+            seen.append((name, hooks, module._buffers))
+    return digest(seen, strict=False) if seen else None
 
 
 def network(
@@ -53,6 +72,13 @@ def network(
         raise SettingError(
             f"model: its fingerprint is {fingerprint(given)}, the experiment's is {spec.fingerprint}; pass the network"
             " with the weights that the experiment was described with"
+        )
+    if spec.code not in (None, code(given)):
+        said = "model: its modules' code, settings or buffers are not those that the experiment was described with"
+        if not resumed:
+            raise SettingError(f"{said}; pass the network as it was, or describe another experiment with it")
+        warnings.warn(
+            f"{said} (edited since, or another Python); what is computed follows the present ones", stacklevel=3
         )
     _check(given, shape, classes)
     return given

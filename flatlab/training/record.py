@@ -80,7 +80,12 @@ class Record:
                     f"parent.run = {parent.run!r}: {self.store.directory} holds no record of this fork; open the parent"
                     f" and fork it again, run.fork(round={parent.round}, ...)"
                 )
-            return self.federation.start() if start is None else self.federation.with_client_state(start)
+            if start is None and self.experiment.initial is not None:
+                raise SettingError(
+                    f"initial = {self.experiment.initial!r}: {self.store.directory} holds no record yet, so it needs the"
+                    " state that this is the digest of: Run(experiment, start=state)"
+                )
+            return self.federation.start() if start is None else self.federation.adopt(start)
         found = self.store.latest_state()
         if found is None:
             raise BadCheckpoint(f"{self.store.directory}: no state in it is whole; remove the directory to start anew")
@@ -138,8 +143,7 @@ class Record:
             kept.add(self._best)
         if self.experiment.algorithm.swa is not None:
             kept.add(self.experiment.algorithm.swa.first(self.experiment.rounds))
-        if self.experiment.parent is not None:
-            kept.add(self.experiment.parent.round)
+        kept.add(min(self.store.checkpoints(), default=0))  # where it began, perhaps not at round 0
         self._save(state, kept)
         self._saved = time.monotonic()
 

@@ -25,9 +25,10 @@ from ..algorithms import Params
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..models import Model, names
+from .beginning import beginning_with
 from .cohort import Cohort, Engine, Precision, Trained
 from .engine import Pace, keep_freed_memory, pick_device, remembered_pace
-from .experiment import Experiment, Parent
+from .experiment import Experiment, Parent, own_code
 from .federation import Federation, Round, State
 from .interrupt import soft_interrupt
 from .lone import tell_lone
@@ -57,7 +58,8 @@ class Run:
         precision: "float32", "tf32" or "bfloat16", see `Cohort`; None: what the run began with, else "float32".
         checkpoint_every: rounds between states that are kept for good; None: about fifty over the run.
         root: folder of the data sets.
-        start: state to begin from if nothing is on record; a fork has its parent's.
+        start: state to begin from, instead of the network's first weights; its digest is part of the id. A fork has its
+            parent's, see `fork`.
 
     Raises:
         SettingError: if data or model are not those of the experiment, or a setting is out of range.
@@ -79,6 +81,7 @@ class Run:
         checkpoint_every: int | None = None,
         root: str | Path = "data",
         start: State | None = None,
+        _parents: State | None = None,
     ) -> None:
         self.device = pick_device(device)
         for name, chosen, allowed in (("engine", engine, Engine), ("precision", precision or "float32", Precision)):
@@ -94,7 +97,10 @@ class Run:
                 f"data: made by {data.spec.to_json()}, the experiment asks for {experiment.data.to_json()}"
             )
         # A specification without fingerprint has now met its data: the id must not depend on which of them came first.
-        self.experiment = experiment.replace(data=data.spec)
+        self.experiment = experiment if experiment.data == data.spec else experiment.replace(data=data.spec)
+        if start is not None:
+            self.experiment = beginning_with(start, self.experiment)
+        start = _parents or start
         self.data = data.to(self.device)
         self.root = Path(root)
         self._stop = threading.Event()
@@ -126,6 +132,12 @@ class Run:
         if channels_last is not None and not cohort.batched:
             pace = pace._replace(channels_last=channels_last)
         cohort = dataclasses.replace(cohort, **pace._asdict())
+        if self.experiment.code not in (None, own_code(self.experiment)):
+            warnings.warn(
+                f"{self.id}: the classes of its own are not what they were when it began (edited since, or another"
+                " Python); rounds that are trained from now on, or again, follow the present ones",
+                stacklevel=2,
+            )
         if self.device.type == "cpu":
             keep_freed_memory()
         self._federation = Federation(self.experiment, self.data, net, cohort)
@@ -148,7 +160,7 @@ class Run:
         """
         directory = Path(directory)
         try:
-            experiment = Experiment.from_json((directory / "experiment.json").read_text())
+            experiment = Experiment.recorded((directory / "experiment.json").read_text())
         except FileNotFoundError:
             raise FileNotFoundError(f"{directory}: holds no run (no experiment.json)") from None
         if experiment.id != directory.resolve().name:
@@ -329,7 +341,7 @@ class Run:
             precision=self._federation.cohort.precision,
             checkpoint_every=self._record.checkpoint_every,
             root=self.root,
-            start=state,
+            _parents=state,
         )
         if set(self.kept) & child._federation.sent:
             warnings.warn(
@@ -357,7 +369,8 @@ class Run:
             return self._state
         if not 0 <= round <= self._known:
             raise SettingError(f"round = {round}: must be between 0 and {self._known}, the rounds on record")
-        state = self._federation.start() if self.experiment.parent is None else None
+        begins_here = self.experiment.parent is None and self.experiment.initial is None
+        state = self._federation.start() if begins_here else None
         for stored in reversed([stored for stored in self.checkpoints if stored <= round]):
             try:
                 state = self._record.load(stored)
@@ -365,7 +378,8 @@ class Run:
             except BadCheckpoint:
                 continue
         if state is None or state.round > round:
-            raise SettingError(f"round = {round}: this fork begins at round {self.checkpoints[0]}")
+            begin = min(self.checkpoints, default=self.round)
+            raise SettingError(f"round = {round}: this run begins at round {begin}")
         while state.round < round:
             state, _ = self._federation.advance(state)
         return state

@@ -97,7 +97,7 @@ class Standing:
         for file in sorted(self.store.glob("*/experiment.json")):
             run = file.parent.name
             with contextlib.suppress(OSError, ValueError):  # half removed, half copied, or not for this process
-                found[run] = self._experiments.get(run) or Experiment.from_json(file.read_text(encoding="utf-8"))
+                found[run] = self._experiments.get(run) or Experiment.recorded(file.read_text(encoding="utf-8"))
         return dict(sorted(found.items(), key=lambda item: (item[1].algorithm.name, item[1].seed)))
 
     def _look(self, run: str) -> _Seen:

@@ -40,7 +40,7 @@ def shape(experiment: Experiment) -> str:
         fields = type(local).model_fields
         settings["local"] = {name: getattr(local, name) for name in fields if name not in varying}
     steps = (type(algorithm).__qualname__ if _own_step(type(algorithm)) else "", settings)
-    return f"{data.name} {data.augmentation} {data.normalise} {experiment.model} {steps}"
+    return f"{data.name} {data.augmentation} {data.normalise} {experiment.model} {experiment.code} {steps}"
 
 
 def train_together(runs: Sequence[Run], wait: float = 0.0) -> dict[str, BaseException]:

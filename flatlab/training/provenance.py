@@ -1,0 +1,77 @@
+"""Which code, on which machine, made a run."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import flatlab
+
+PACKAGES = ("torch", "torchvision", "numpy", "pandas")
+GIT_SECONDS = 10.0
+
+
+@functools.cache
+def made_by() -> dict[str, Any]:
+    """Versions of flatlab (with commit and dirty flag in a checkout), of what it computes with, and the processor."""
+    home = Path(flatlab.__file__).resolve().parent
+    return {
+        "flatlab": package_version("flatlab") or _written_version(home),
+        **checkout(home),
+        **{name: package_version(name) for name in PACKAGES},
+        "torch": torch.__version__,  # with the build, as 2.14.1+cu126
+        "python": platform.python_version(),
+        "processor": processor(),
+    }
+
+
+def checkout(package: Path) -> dict[str, Any]:
+    """The commit of the git checkout that `package` lies in, and whether its files differ; {} if it is in none."""
+    if not (package.parent / ".git").exists():  # a package installed inside somebody's project is not that project
+        return {}
+    try:
+        commit = _git(package, "rev-parse", "HEAD")
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        return {"commit": commit, "dirty": bool(_git(package, "status", "--porcelain", "--", "."))}
+    except (OSError, subprocess.SubprocessError):  # no git, not one's own folder, or a copy without history
+        return {}
+
+
+def package_version(name: str) -> str | None:
+    """The version of an installed package; None if there is no record of one."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = [value.strip() for key, _, value in (line.partition(":") for line in lines) if key.strip() == "model name"]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _written_version(package: Path) -> str | None:
+    """The version that a source tree says it is."""
+    try:
+        return str(tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _git(folder: Path, *command: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *command], capture_output=True, text=True, check=True, timeout=GIT_SECONDS
+    )
+    return done.stdout.strip()
