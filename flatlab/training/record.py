@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import math
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import torch
 from ..declare import SettingError
 from .experiment import Experiment
 from .federation import Federation, Round, State
+from .provenance import made_by
 from .store import BadCheckpoint, Store, empty_history, json_lines
 
 LAZY_SECONDS = 0.5  # work that a killed process may lose beside the round in flight, where rounds are faster
@@ -50,10 +49,8 @@ class Record:
         """Write the first files; `experiment.json` comes last and says that the others are there."""
         cohort, device = self.federation.cohort, self.federation.data.images.device
         versions = {
-            "flatlab": importlib.metadata.version("flatlab"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+            **made_by(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "engine": cohort.way,
             "precision": cohort.precision,
             "channels_last": cohort.channels_last,
@@ -82,7 +79,7 @@ class Record:
                 )
             if start is None and self.experiment.initial is not None:
                 raise SettingError(
-                    f"initial = {self.experiment.initial!r}: {self.store.directory} holds no record yet, so it needs the"
+                    f"initial = {self.experiment.initial!r}: {self.store.directory} holds no record yet, and needs the"
                     " state that this is the digest of: Run(experiment, start=state)"
                 )
             return self.federation.start() if start is None else self.federation.adopt(start)

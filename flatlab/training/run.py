@@ -314,7 +314,7 @@ class Run:
         `changes` are fields of `Experiment`, e.g. `run.fork(round=50, algorithm=FedASAM(rho=0.5))`. Momentum of the
         server and parts kept by clients go along where the new algorithm has them.
         """
-        fixed = {"data", "model", "parent"} & changes.keys()
+        fixed = {"data", "model", "parent", "initial", "code"} & changes.keys()
         if fixed:
             raise SettingError(f"{', '.join(sorted(fixed))}: a fork keeps its parent's; start a run of its own instead")
         round = self.round if round is None else round

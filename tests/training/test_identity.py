@@ -113,8 +113,8 @@ def algorithm(sign, kind="Mine", base="fl.Algorithm"):
     text = f"""
         class Mine({base}):
             kind: Literal["{kind}"] = "{kind}"
-            def step(self, carry, gradient, lr):
-                return super().step(carry, gradient, {sign} * lr)
+            def step(self, carry, batch, lr):
+                return super().step(carry, batch, {sign} * lr)
     """
     exec(textwrap.dedent(text), space)
     return space["Mine"]

@@ -417,7 +417,8 @@ def test_a_fork_does_not_serve_its_parents_average(whole):
 def test_a_fork_between_populations_gives_everyone_a_fresh_start(digits, tmp_path):
     options = {"model": MODEL, "rounds": 2, "store": tmp_path, "progress": False}
     alone = fl.train(fl.LocalOnly(momentum=0.9), digits, **options)
-    pooled = alone.fork(round=1, algorithm=fl.Centralized(momentum=0.9)).to()
+    with pytest.warns(UserWarning, match="shares all, which the clients of LocalOnly kept"):
+        pooled = alone.fork(round=1, algorithm=fl.Centralized(momentum=0.9)).to()
     assert {len(value) for value in pooled.state().memory["momentum"].values()} == {1}
     back = pooled.fork(round=1, algorithm=fl.LocalOnly(momentum=0.9), rounds=3).to(2)
     assert {len(value) for value in back.state().personal.values()} == {10}
