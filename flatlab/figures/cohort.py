@@ -157,7 +157,8 @@ def _one_client(
         axis.scatter(places, mine["value"], s=14, color=[colour if who == client else "0.6" for who in mine["client"]])
         axis.set_xticks(places, mine["client"])
         axis.set(xlabel="client", xlim=(-0.6, len(mine) - 0.4))
-        low, high = min(0, mine["value"].min()), max(0, mine["value"].max())
+        finite = mine.loc[np.isfinite(mine["value"]), "value"]
+        low, high = min([0, *finite]), max([0, *finite])
         axis.set_ylim(1.2 * low, 1.2 * high or 1)
         axis.set_title(LABELS[measure], fontsize=7)
 

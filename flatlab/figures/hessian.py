@@ -25,6 +25,9 @@ def draw_top(results: Eigenvalues | Mapping[str, Eigenvalues]) -> Drawing:
         frame, colour = result.frame, style["color"]
         ranks = frame["rank"] + 0.16 * (place - (len(several) - 1) / 2)
         axis.errorbar(ranks, frame["eigenvalue"], frame["error"], fmt="none", ecolor=colour, capsize=2, lw=0.8)
+        if "sampling_error" in frame:
+            errors = frame["sampling_error"]
+            axis.errorbar(ranks, frame["eigenvalue"], errors, fmt="none", ecolor=colour, lw=3, alpha=0.3)
         filled = [colour if done else "white" for done in frame["converged"]]
         axis.scatter(ranks, frame["eigenvalue"], s=18, c=filled, edgecolors=colour, zorder=3)
         axis.plot([], [], "o", ms=4, color=colour, label=name)
@@ -45,6 +48,8 @@ def draw_trace(results: Trace | Mapping[str, Trace]) -> Drawing:
         reach = [[row["trace"] - row["low"]], [row["high"] - row["trace"]]]
         filled = colour if row["converged"] else "white"
         axis.errorbar([place], [row["trace"]], reach, fmt="o", color=colour, mfc=filled, capsize=3, lw=1)
+        if "sampling_error" in row:
+            axis.errorbar([place], [row["trace"]], [row["sampling_error"]], fmt="none", ecolor=colour, lw=4, alpha=0.3)
     confidence = next(iter(several.values())).about["confidence"]
     axis.set(ylabel=f"trace, {100 * confidence:g} % interval", xlim=(-0.6, len(several) - 0.4))
     axis.set_xticks(range(len(several)), list(several))
@@ -144,4 +149,18 @@ def _measured(about: dict[str, Any]) -> str:
     return (
         f"{about['samples']} samples ({about['data']}), {about['loss'].replace('_', '-')}, {about['part']} parameters; "
         f"normalisation: {about['normalisation']}{batches}; method {about['method']}, seed {about['seed']}."
+        f"{bars(about)}"
+    )
+
+
+def bars(about: dict[str, Any]) -> str:
+    """What error bars cover, as the result says; nothing for a result without them, or of an earlier version."""
+    errors = about.get("errors", {})
+    said = f" Bars: {errors['error']}." if "error" in errors else ""
+    return said + (
+        f" Pale: {errors['sampling_error']}."
+        if "groups" in errors.get("sampling_error", "")
+        else " Sampling not included."
+        if said
+        else ""
     )

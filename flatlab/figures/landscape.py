@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from ..geometry.landscape import Landscape
+from ..geometry.landscape import Landscape, overflown
 from .style import PAGE, Drawing, figure, line_style
 
 SHAPES = {"models": "*", "trajectory": "o", "clients": "^", "markers": "D"}
@@ -58,14 +58,16 @@ def draw_landscape(
     if result.about["dimensions"] == 1:
         fig = _lines(result, log, top)
     else:
-        surfaces = result.frame[result.frame["series"] == "surface"]
+        surfaces = result.surfaces
         several = {name: surfaces.loc[surfaces["panel"] == name, value] for name in result.about["panels"]}
         if scale == "own":
             scales = {name: _scale(values, log, top, cut=True) for name, values in several.items()}
         else:
             scales = dict.fromkeys(several, _scale(surfaces[value], log, top))
         fig = _planes(result, value, scales, levels, view, columns)
-    note(fig, caption(result.about))
+    lost = int(overflown(result.surfaces).sum())
+    told = f" × {lost} of {len(result.surfaces)} points are not finite." if lost else ""
+    note(fig, caption(result.about) + told)
     return fig
 
 
@@ -94,7 +96,8 @@ def note(fig: Figure, text: str) -> None:
 
 def _scale(values: pd.Series, log: bool, top: float | None, cut: bool = False) -> Normalize:
     """From the lowest value to the highest, or to `top`; with `cut`, only if some are higher."""
-    low, high = float(values.min()), float(values.max())
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     if top is not None and not (cut and high < top):
         high = top
     high = max(high, low + 1e-9)
@@ -121,21 +124,32 @@ def _planes(
         xs, ys, values = result.surface(panel, value)
         scale = scales[panel]
         if flat:
-            _contours(axis, xs, ys, values.clip(*_ends(scale)), _steps(scale, levels), scale)
+            _contours(axis, xs, ys, _kept(values, scale), _steps(scale, levels), scale)
+            lost = result.surfaces[overflown(result.surfaces) & (result.surfaces["panel"] == panel)]
+            axis.plot(lost["x"], lost["y"], "x", color="0.4", markersize=3, markeredgewidth=0.6)
             _marks(axis, result.marks(panel), value, scale)
         else:
-            _surface(axis, xs, ys, values.clip(*_ends(scale)), scale)
+            _surface(axis, xs, ys, _kept(values, scale), scale)
         axis.set(xlabel=axis_name(result.about, panel, 0), ylabel=axis_name(result.about, panel, 1))
         axis.set_title(panel)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     if len({id(scale) for scale in scales.values()}) == 1:
-        _bar(fig, list(axes[: len(panels)]), scales[panels[0]], value, levels, result.frame[value].max())
+        _bar(fig, list(axes[: len(panels)]), scales[panels[0]], value, levels, _highest(result.frame[value]))
     else:
         for axis, panel in zip(axes, panels, strict=False):
-            highest = result.frame.loc[result.frame["panel"] == panel, value].max()
+            highest = _highest(result.frame.loc[result.frame["panel"] == panel, value])
             _bar(fig, axis, scales[panel], value, levels, highest)
     return fig
+
+
+def _kept(values: Values, scale: Normalize) -> Values:
+    """Values cut to a scale; what is not finite stays a hole."""
+    return np.where(np.isfinite(values), values, np.nan).clip(*_ends(scale))
+
+
+def _highest(values: pd.Series) -> float:
+    return float(values[np.isfinite(values)].max())
 
 
 def _ends(scale: Normalize) -> tuple[float, float]:
@@ -225,14 +239,18 @@ def axis_name(about: dict[str, Any], panel: str, axis: int) -> str:
 def _lines(result: Landscape, log: bool, top: float | None) -> Drawing:
     fig = figure(PAGE, 2.7)
     losses, hits = fig.subplots(1, 2)
-    points = result.frame[result.frame["series"] == "surface"]
+    points = result.surfaces
+    lost = overflown(points)
     repeats = result.about["repeats"]
     taken: list[str] = []
     for panel in result.about["panels"]:
         style = line_style(panel, taken)
         taken.append(panel)
         for axis, value, factor in ((losses, "loss", 1), (hits, "accuracy", 100)):
-            lines = factor * points[points["panel"] == panel].groupby("x")[value].agg(["mean", "std"])
+            # A mean over the directions that stay finite would hide those that do not: a gap, and a mark below.
+            mine = points[(points["panel"] == panel) & (lost | points[value].notna())]
+            values = mine.groupby("x")[value]
+            lines = factor * values.agg(["mean", "std"]).where(values.agg(lambda ys: bool(np.isfinite(ys).all())))
             axis.plot(lines.index, lines["mean"], label=panel, **style)
             if repeats > 1:
                 band = lines["mean"] - lines["std"], lines["mean"] + lines["std"]
@@ -244,8 +262,14 @@ def _lines(result: Landscape, log: bool, top: float | None) -> Drawing:
             height = points.loc[(points["panel"] == panel) & (points["x"] == 0), "loss"].iloc[0]
             label = f"λ t²/2, λ = {curvature:.3g}"
             losses.plot(xs, height + curvature * xs**2 / 2, ":", color=style["color"], lw=0.9, label=label)
-    low, high = points["loss"].min(), points["loss"].max() if top is None else top
-    losses.set(ylabel="loss", ylim=(low - 0.05 * (high - low), high + 0.05 * (high - low)))
+    finite = points.loc[np.isfinite(points["loss"]), "loss"]
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+    high = high if top is None else top
+    room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    losses.plot(
+        points.loc[lost, "x"], [0.98] * int(lost.sum()), "x", color="0.4", ms=3, transform=losses.get_xaxis_transform()
+    )
+    losses.set(ylabel="loss", ylim=(low - room, high + room))
     if log:
         losses.set(yscale="log", ylim=(0.95 * max(low, 1e-6), 1.05 * high))
     hits.set(ylabel="accuracy (%)")

@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from ..geometry.flatness import FlatnessVsGain
 from ..geometry.path import Path
 from ..geometry.sharpness import MEASURES, Sharpness
+from ..results import spread
+from .hessian import bars
 from .landscape import note
 from .style import PAGE, Drawing, figure, line_style
 
@@ -27,7 +29,8 @@ def draw_path(result: Path) -> Drawing:
     """Loss and accuracy along the straight line, and along the trained curve if there is one."""
     fig = figure(PAGE, 2.6)
     losses, hits = fig.subplots(1, 2)
-    for curve, barrier in result.summary().set_index("curve")["barrier"].items():
+    table = result.summary().set_index("curve")
+    for curve, barrier in table["barrier"].items():
         points = result.frame[result.frame["curve"] == curve]
         name, style = CURVES[str(curve)]
         losses.plot(points["t"], points["loss"], label=f"{name}: barrier {barrier:.3g}", **style)
@@ -39,7 +42,9 @@ def draw_path(result: Path) -> Drawing:
     losses.legend()
     about = result.about
     measured = f"{about['samples']} samples ({about['data']}); normalisation: {about['normalisation']}"
-    note(fig, f"{measured}. Band: standard error over the samples.")
+    lost = int(table["not finite"].sum())
+    told = f" {lost} points are not finite: gaps, left out of the barrier." if lost else ""
+    note(fig, f"{measured}. Band: standard error over the samples.{told}")
     return fig
 
 
@@ -63,7 +68,7 @@ def draw_sharpness(result: Sharpness) -> Drawing:
         f"† changes when a layer is rescaled. {about['samples']} samples ({about['data']}), "
         f"{about['part']} parameters, {about['normalisation']}; "
         f"SAM rho {about['rho']:g}, ASAM rho {about['adaptive_rho']:g}, {about['steps']} steps; "
-        f"noise {about['sigma']:g}, adaptive {about['adaptive_sigma']:g}; bars: error.",
+        f"noise {about['sigma']:g}, adaptive {about['adaptive_sigma']:g}.{bars(about)}",
     )
     return fig
 
@@ -79,9 +84,17 @@ def _strips(axis: Axes, mine: pd.DataFrame) -> None:
         axis.errorbar(
             shift, own["value"], errors, fmt="o", color=colour, ms=size, alpha=alpha, lw=0.8, label=str(model)
         )
+        if "sampling_error" in own:
+            axis.errorbar(shift, own["value"], own["sampling_error"], fmt="none", ecolor=colour, lw=3, alpha=0.3)
+        over = spread(own["value"])
         if many:
-            axis.plot([place - 0.3, place + 0.3], [own["value"].mean()] * 2, color=colour)
-    low, high = min(0.0, mine["value"].min()), max(0.0, mine["value"].max())
+            axis.plot([place - 0.3, place + 0.3], [over.mean] * 2, color=colour)
+        if over.left_out:
+            text = f"{over.left_out} not finite"
+            axis.annotate(text, (place, 0), fontsize=6, color=colour, ha="center", va="bottom", rotation=90)
+    finite = mine.loc[np.isfinite(mine["value"]), "value"]
+    low, high = finite.min() if len(finite) else 0.0, finite.max() if len(finite) else 1.0
+    low, high = min(0.0, low), max(0.0, high)
     axis.set(xlim=(-0.6, len(taken) - 0.4), xticks=[], ylim=(1.15 * low, 1.15 * high))
 
 
@@ -96,6 +109,10 @@ def draw_flatness(result: FlatnessVsGain) -> Drawing:
         axis.set_xlabel(f"{LABELS[about['measure']]} of the global model on the client's samples")
         axis.set_ylabel({"gain": "gain from fine-tuning (points)", "initial": "initial accuracy (%)"}[other])
         interval = f"95 % [{found['low']:.2f}, {found['high']:.2f}]"
-        axis.set_title(f"Spearman {found['correlation']:.2f}, {interval}, {found['clients']} clients", fontsize=7)
-    note(fig, f"{about['run']}; normalisation: {about['normalisation']}; interval: bootstrap over clients.")
+        told = f" ({left} left out)" if (left := found.get("left_out", 0)) else ""
+        title = f"Spearman {found['correlation']:.2f}, {interval}, {found['clients']} clients{told}"
+        axis.set_title(title, fontsize=7)
+    note(
+        fig, f"{about['run']}; normalisation: {about['normalisation']}; interval: bootstrap over clients.{bars(about)}"
+    )
     return fig

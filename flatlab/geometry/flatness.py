@@ -70,8 +70,12 @@ def flatness_vs_gain(
     if len(wanted) < 5:
         raise ValueError(f"clients = {len(wanted)}: a rank correlation needs at least 5")
     gains = gains if gains is not None else personalize(run, clients=wanted, **(tuning or {}))
-    curves = gains.frame[gains.frame["run"] == run.id].sort_values("epoch").groupby("client")["accuracy"]
-    initial, tuned = curves.first(), curves.last()
+    curves = gains.frame[gains.frame["run"] == run.id]
+    at = settings.get("round") or run.round
+    if (curves["round"] == at).any():  # personalized at several rounds
+        curves = curves[curves["round"] == at]
+    ends = (0, curves["epoch"].max())  # not pandas' first and last, which skip NaN
+    initial, tuned = (curves[curves["epoch"] == epoch].set_index("client")["accuracy"] for epoch in ends)
     missing = [client for client in wanted if client not in initial.index]
     if missing:
         raise ValueError(f"gains: nothing of the clients {missing} of {run.id}; personalize them too")
@@ -91,7 +95,6 @@ def flatness_vs_gain(
         {
             "of": measure,
             "with": other,
-            "clients": len(frame),
             **rank_correlation(frame["sharpness"], frame[other], resamples, seed),
         }
         for other in ("gain", "initial")
@@ -110,16 +113,19 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, resamples: int = 2000, seed: in
         seed: names the draws.
 
     Returns:
-        `correlation`, and `low` and `high`, between which 95 % of the resamples' correlations lie (NaN if one side is
-        constant).
+        `clients`, the pairs of finite values, and `left_out`, the others; `correlation`; and `low` and `high`, between
+        which 95 % of the resamples' correlations lie (NaN if one side is constant, or no pair is left).
     """
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    draws = stream(seed, "rank correlation").integers(0, len(x), (resamples, len(x)))
-    many = np.array([_spearman(x[draw], y[draw]) for draw in draws])
+    pairs = np.stack([np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)])
+    whole = np.isfinite(pairs).all(0)
+    xs, ys = pairs[:, whole]
+    draws = stream(seed, "rank correlation").integers(0, max(len(xs), 1), (resamples, len(xs)))
+    many = np.array([_spearman(xs[draw], ys[draw]) for draw in draws])
     many = many[~np.isnan(many)]
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(many, [tail, 1 - tail]) if len(many) else (np.nan, np.nan)
-    return {"correlation": _spearman(x, y), "low": float(low), "high": float(high)}
+    found = {"correlation": _spearman(xs, ys), "low": float(low), "high": float(high)}
+    return {"clients": len(xs), "left_out": int((~whole).sum()), **found}
 
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> float:

@@ -10,7 +10,7 @@ turn until a whole batch of them is predicted well.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Grid:
         xs: column coordinates; 0 is among them.
         ys: row coordinates; 0 is among them.
         scores: an array for each of `VALUES`.
+        measured: which points are measured, not predicted; a score there may be NaN, if the loss is no number.
         error: the spline's measured error, if it was good enough: the worst of loss and accuracy, as shares of their
             ranges, and the number of points checked.
     """
@@ -39,6 +40,7 @@ class Grid:
     def __init__(self, xs: NDArray[Any], ys: NDArray[Any]) -> None:
         self.xs, self.ys = xs, ys
         self.scores = {name: np.full((len(ys), len(xs)), np.nan) for name in VALUES}
+        self.measured = np.zeros((len(ys), len(xs)), dtype=bool)
         self.error: dict[str, float] | None = None
         axes = [axis for axis in (xs, ys) if len(axis) > 1]
         coarse = [2**power for power in range(10, 0, -1)]
@@ -49,10 +51,11 @@ class Grid:
         """Row and column of (0, 0)."""
         return int(np.flatnonzero(self.ys == 0)[0]), int(np.flatnonzero(self.xs == 0)[0])
 
-    @property
-    def measured(self) -> NDArray[Any]:
-        """Which points are measured, not predicted."""
-        return ~np.isnan(self.scores["loss_error"])
+    def put(self, spot: Spot, scores: Mapping[str, float]) -> None:
+        """Enter what was measured at a point."""
+        for name in VALUES:
+            self.scores[name][spot] = scores[name]
+        self.measured[spot] = True
 
     @property
     def refinable(self) -> bool:
@@ -60,10 +63,10 @@ class Grid:
         return len(self._steps) >= 3
 
     def schedule(self, tolerance: float | None, random: np.random.Generator) -> Iterator[list[Spot]]:
-        """The points to measure next, as lists; the caller fills `scores` in between, and may stop at any time.
+        """The points to measure next, as lists; the caller `put`s their scores in between, and may stop at any time.
 
         Points already measured are left out, so a grid that was begun is finished. With a tolerance a spline may take
-        the place of the finer levels; None measures all.
+        the place of the finer levels, if all values that it goes through are finite; None measures all.
         """
         yield self._missing([self.origin])
         coarser = None
@@ -77,9 +80,11 @@ class Grid:
         self, coarser: int, step: int, tolerance: float, random: np.random.Generator
     ) -> Generator[list[Spot], None, bool]:
         """Measure where the spline of a level is in doubt; true, and the grid filled, once it may stand."""
-        predicted = {name: self._spline(name, step) for name in ("loss", "accuracy")}
         knots = np.zeros(self.measured.shape, dtype=bool)
         knots[tuple(np.array(self._level(step)).T)] = True
+        if not np.isfinite(self.scores["loss"][knots]).all():
+            return False
+        predicted = {name: self._spline(name, step) for name in ("loss", "accuracy")}
         doubt = np.where(knots, -1.0, np.abs(predicted["loss"] - self._spline("loss", coarser)))
         remaining = np.argsort(-doubt, axis=None)[: int((~knots).sum())]
         while len(remaining):
@@ -93,7 +98,7 @@ class Grid:
                 name: float(np.abs(values[where] - self.scores[name][where]).max() / max(np.ptp(values[knots]), 1e-12))
                 for name, values in predicted.items()
             }
-            if error["loss"] <= tolerance:
+            if error["loss"] <= tolerance:  # never with a NaN among them
                 self.error = {**error, "checked": len(spots)}
                 for name, values in predicted.items():
                     self.scores[name] = np.where(self.measured, self.scores[name], values)

@@ -8,6 +8,7 @@ hessian(run).along(every=50), hessian(run).per_client()
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from flatlab.geometry.lanczos import Eigenpairs, Lanczos, lanczos
 from flatlab.geometry.power import power_iteration
 from flatlab.geometry.products import HessianProducts
 from flatlab.geometry.pyhessian_adapter import PyHessian
+from flatlab.geometry.sampling import jackknifed, leave_out, told
 from flatlab.geometry.several import Progress, watched
 from flatlab.geometry.spectrum import Spectrum, quadrature
 from flatlab.geometry.subject import aim, client_models, model_of, need_run
@@ -38,7 +40,8 @@ COLUMNS = ["quantity", "value", "error", "converged", "products"]
 class Eigenvalues(Result):
     """Extreme eigenvalues: `frame` has `rank` from 1, `eigenvalue`, `error` and `converged`.
 
-    An eigenvalue of the Hessian lies within `error` of each value (a bound from its residual, rounding included).
+    An eigenvalue of the Hessian on these samples lies within `error` of each value (a bound from its residual, rounding
+    included). With `subsets`, `sampling_error` and `sampling_bias` say what other samples would change: see `sampling`.
 
     Attributes:
         vectors: the eigenvectors, of length 1, each a mapping from parameter names to tensors; not saved.
@@ -49,7 +52,10 @@ class Eigenvalues(Result):
 
 @dataclass(frozen=True)
 class Trace(Result):
-    """The trace: `frame` has one row, `trace`, `standard_error`, `low` and `high` (99 % interval), `converged`."""
+    """The trace: `frame` has one row, `trace`, `standard_error`, `low` and `high` (99 % interval), `converged`.
+
+    They are of the probes, on these samples. With `subsets`, `sampling_error` and `sampling_bias` are of the samples.
+    """
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class Hessian:
         self._like = target.flat(target.weights)
         self._space = lanczos(self._products, self._like, seed)
 
-    def top(self, k: int = 1, start: Eigenvalues | None = None) -> Eigenvalues:
+    def top(self, k: int = 1, start: Eigenvalues | None = None, subsets: int | None = None) -> Eigenvalues:
         """The `k` largest eigenvalues, with sign, and their vectors.
 
         "pyhessian" and "power" look for the largest in size instead and may return negative ones.
@@ -111,6 +117,8 @@ class Hessian:
         Args:
             k: how many.
             start: those of a similar model, or of the same on other samples, for Lanczos to begin from.
+            subsets: measure the sampling error too, without one of so many groups of the samples in turn: about so many
+                times the work.
 
         Raises:
             ValueError: if `k` is not between 1 and the number of selected parameters.
@@ -123,22 +131,29 @@ class Hessian:
                 found = power_iteration(self._products, self._like, k, tolerance=self._tolerance, seed=self._seed)
             else:
                 found = PyHessian(self._products, self._seed).eigenpairs(k, self._tolerance, self._budget)
-        return self._eigenvalues(found, "top")
+        return self._eigenvalues(found, "top", subsets)
 
-    def bottom(self, k: int = 1) -> Eigenvalues:
-        """The `k` smallest eigenvalues, with sign, the smallest first, and their vectors (method "lanczos")."""
+    def bottom(self, k: int = 1, subsets: int | None = None) -> Eigenvalues:
+        """The `k` smallest eigenvalues, with sign, the smallest first, and their vectors (method "lanczos").
+
+        Args:
+            k: how many.
+            subsets: as for `top`.
+        """
         if self._method != "lanczos":
             raise ValueError(f"method = {self._method!r} finds eigenvalues of the largest size only; use 'lanczos'")
         with self._released():
-            return self._eigenvalues(self._space.extreme(k, "bottom", self._tolerance, self._budget), "bottom")
+            found = self._space.extreme(k, "bottom", self._tolerance, self._budget)
+        return self._eigenvalues(found, "bottom", subsets)
 
-    def trace(self, tolerance: float = 0.03) -> Trace:
+    def trace(self, tolerance: float = 0.03, subsets: int | None = None) -> Trace:
         """The sum of all eigenvalues (methods "lanczos" and "pyhessian").
 
         The first is Hutchinson's estimator beside 15 Lanczos vectors counted exactly; the second is not deflated.
 
         Args:
             tolerance: wanted standard error as a share of the trace.
+            subsets: measure the sampling error too, as for `top`; the groups share their probes.
         """
         if self._method == "power":
             raise ValueError("method = 'power' has no trace; use 'lanczos' or 'pyhessian'")
@@ -165,9 +180,11 @@ class Hessian:
                 "low": [found.low],
                 "high": [found.high],
                 "converged": [found.converged],
+                **self._sampling(subsets, [found.value], lambda part: part.trace(tolerance).frame["trace"].tolist()),
             }
         )
-        about = {"tolerance": tolerance, "confidence": CONFIDENCE, "probes": found.probes, "deflated": deflated}
+        about: dict[str, Any] = {"errors": told(f"{100 * CONFIDENCE:g} % interval over probes", subsets)}
+        about |= {"tolerance": tolerance, "confidence": CONFIDENCE, "probes": found.probes, "deflated": deflated}
         return Trace(frame, self._about(**about, products=found.probes + deflated))
 
     def spectrum(self, steps: int = 50, probes: int = 1, method: str = "pyhessian") -> Spectrum:
@@ -218,7 +235,8 @@ class Hessian:
 
         rows, complete = _gather(each(), len(rounds), "Hessian along the run", progress)
         frame = pd.DataFrame(rows, columns=["round", *COLUMNS])
-        return HessianAlong(frame, self._about(every=every, complete=complete))
+        errors = told("bound of an eigenvalue, half the interval of a trace", None)
+        return HessianAlong(frame, self._about(every=every, complete=complete, errors=errors))
 
     def per_client(
         self,
@@ -258,7 +276,12 @@ class Hessian:
                 yield [{"client": client, "samples": len(target.labels), **row} for row in found]
 
         rows, complete = _gather(each(), len(found_models), "Hessian per client", progress)
-        about = {"data": f"{data} of each client", "models": models, "round": run.round if round is None else round}
+        about: dict[str, Any] = {
+            "data": f"{data} of each client",
+            "models": models,
+            "round": run.round if round is None else round,
+        }
+        about["errors"] = told("bound of an eigenvalue, half the interval of a trace", None)
         about["samples"] = int(sum({row["client"]: row["samples"] for row in rows}.values()))
         frame = pd.DataFrame(rows, columns=["client", "samples", *COLUMNS])
         return ClientHessians(frame, self._about(**about, complete=complete))
@@ -298,7 +321,7 @@ class Hessian:
             )
         return rows, top
 
-    def _eigenvalues(self, found: Eigenpairs, end: str) -> Eigenvalues:
+    def _eigenvalues(self, found: Eigenpairs, end: str, subsets: int | None = None) -> Eigenvalues:
         count, missing = len(found.errors), int((~found.converged).sum())
         if missing:
             _warn(f"{missing} of {count} eigenvalues have not converged after {found.products} products")
@@ -310,8 +333,24 @@ class Hessian:
                 "converged": found.converged,
             }
         )
-        about = self._about(end=end, tolerance=self._tolerance, products=found.products)
-        return Eigenvalues(frame, about, tuple(self.target.shaped(vector) for vector in found.vectors))
+        errors = told("bound from the residual", subsets)
+        about = self._about(end=end, tolerance=self._tolerance, products=found.products, errors=errors)
+        result = Eigenvalues(frame, about, tuple(self.target.shaped(vector) for vector in found.vectors))
+
+        def again(part: Hessian) -> list[float]:
+            return (part.top(count, result) if end == "top" else part.bottom(count)).frame["eigenvalue"].tolist()
+
+        sampling = self._sampling(subsets, frame["eigenvalue"].tolist(), again)
+        return dataclasses.replace(result, frame=frame.assign(**sampling))
+
+    def _sampling(
+        self, subsets: int | None, full: list[float], measure: Callable[[Hessian], list[float]]
+    ) -> dict[str, Any]:
+        """Columns with the sampling error and bias of some values, if they are asked for."""
+        if subsets is None:
+            return {}
+        found = jackknifed([measure(self._sibling(part)) for part in leave_out(self.target, subsets, self._seed)], full)
+        return {"sampling_error": found.error, "sampling_bias": found.bias}
 
     def _about(self, **more: Any) -> dict[str, Any]:
         return {**self.target.about, "method": self._method, "seed": self._seed, **more}

@@ -43,9 +43,10 @@ class Landscape(Result):
 
     `frame`, one row a point: `panel`; `series` ("surface", or what a mark belongs to: "models", "trajectory",
     "clients", "markers") and `name`; `direction` (which of the repeated lines); `x`, `y` (a mark's are those of the
-    nearest point of the plane); `loss` (mean), `accuracy` (0..1), `loss_error` (standard error over the samples),
-    `rise_error` (of the difference to the loss at (0, 0), sample by sample), `measured` (false: a spline's value);
-    `residual` (how far a mark lies off the plane; its loss is that of its own weights).
+    nearest point of the plane); `loss` (mean), `accuracy` (0..1; NaN where the loss is not finite), `loss_error`
+    (standard error over the samples), `rise_error` (of the difference to the loss at (0, 0), sample by sample),
+    `measured` (false: a spline's value); `residual` (how far a mark lies off the plane; its loss is that of its own
+    weights).
     """
 
     def surface(
@@ -63,19 +64,41 @@ class Landscape(Result):
         return rows[rows["panel"] == (panel or self.about["panels"][0])].reset_index(drop=True)
 
     def summary(self) -> pd.DataFrame:
-        """Per panel: loss and accuracy at (0, 0), mean and largest loss over the grid, and how many were measured."""
-        points = self.frame[self.frame["series"] == "surface"]
-        centre = points[(points["x"] == 0) & (points["y"] == 0)].groupby("panel", sort=False)
-        groups = points.groupby("panel", sort=False)
-        table = {
-            "loss": centre["loss"].first(),
-            "accuracy": centre["accuracy"].first(),
-            "mean rise": groups["loss"].mean() - centre["loss"].first(),
-            "largest loss": groups["loss"].max(),
-            "measured": groups["measured"].sum(),
-            "points": groups.size(),
-        }
-        return pd.DataFrame(table).reset_index()
+        """Per panel: loss and accuracy at (0, 0), mean rise and largest loss over the grid, how many points were
+        measured, and at how many the loss was not finite: the mean and the largest leave those out.
+
+        `sampling error` is of the mean rise, the standard error over the samples: the mean of the points' own, which it
+        does not exceed, and reaches where the same samples make all points rise.
+        """
+        rows = []
+        for panel, points in self.surfaces.groupby("panel", sort=False):
+            centre = points[(points["x"] == 0) & (points["y"] == 0)].iloc[0]
+            finite = points.loc[np.isfinite(points["loss"]), "loss"]
+            rise = finite.mean() - centre["loss"] if np.isfinite(centre["loss"]) else np.nan
+            rows.append(
+                {
+                    "panel": panel,
+                    "loss": centre["loss"],
+                    "accuracy": centre["accuracy"],
+                    "mean rise": rise,
+                    "sampling error": points.loc[np.isfinite(points["rise_error"]), "rise_error"].mean(),
+                    "largest loss": finite.max(),
+                    "measured": int(points["measured"].sum()),
+                    "not finite": int(overflown(points).sum()),
+                    "points": len(points),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    @property
+    def surfaces(self) -> pd.DataFrame:
+        """The rows of the grids, without the marks."""
+        return self.frame[self.frame["series"] == "surface"]
+
+
+def overflown(points: pd.DataFrame) -> pd.Series:
+    """Which points were measured and have no finite loss (NaN elsewhere means that nothing was measured)."""
+    return points["measured"].astype(bool) & ~np.isfinite(points["loss"])
 
 
 def landscape(
@@ -144,7 +167,7 @@ def landscape(
     shown = marks(subjects, found, clients, trajectory or directions == "pca", markers or {}, selection.get("client"))
     fingerprint = _fingerprint(settings, directions, found, shown)
     path, begun = _begun(_place(store, subjects, fingerprint), fingerprint)
-    if begun is not None and begun.about["complete"]:
+    if begun is not None and begun.about["complete"] and not _holes(begun):
         return begun
 
     surfaces = panels(found, shown, layout)
@@ -201,8 +224,7 @@ def _measure(surfaces: list[Panel], meters: Mapping[str, Points], tolerance: flo
                 some = spots[start : start + meter.at_once]
                 vectors = [plane.at(grid.xs[column], grid.ys[row]) for row, column in some]
                 for spot, scores in zip(some, _scores(meter, vectors, origin), strict=True):
-                    for value in VALUES:
-                        grid.scores[value][spot] = scores[value]
+                    grid.put(spot, scores)
                 done += len(some)
                 yield done
 
@@ -210,7 +232,10 @@ def _measure(surfaces: list[Panel], meters: Mapping[str, Points], tolerance: flo
 def _scores(meter: Points, vectors: list[Tensor], origin: Tensor) -> list[dict[str, float]]:
     losses, hits = (part.double() for part in meter.measure(vectors))
     errors = [part.std(1, correction=0) / len(origin) ** 0.5 for part in (losses, losses - origin.double())]
-    table = torch.stack([losses.mean(1), hits.mean(1), *errors], 1)
+    mean = losses.mean(1)
+    # Outputs that are no numbers would be scored as the first class.
+    shares = torch.where(mean.isfinite(), hits.sum(1) / hits.shape[1], torch.nan)
+    table = torch.stack([mean, shares, *errors], 1)
     return [dict(zip(VALUES, row, strict=True)) for row in table.tolist()]
 
 
@@ -288,11 +313,18 @@ def _begun(path: Path | None, fingerprint: str | None) -> tuple[Path | None, Lan
     return path, begun
 
 
+def _holes(begun: Landscape) -> bool:
+    """Whether points count as not measured whose loss was not finite, as in files of earlier versions."""
+    points = begun.surfaces
+    return bool((~points["measured"].astype(bool) & ~np.isfinite(points["loss"])).any())
+
+
 def _restore(surfaces: list[Panel], begun: Landscape) -> None:
     for panel in surfaces:
         mine = begun.frame[(begun.frame["panel"] == panel.name) & (begun.frame["direction"] == panel.direction)]
         surface = mine["series"] == "surface"
         for value in VALUES:
             panel.grid.scores[value][:] = mine.loc[surface, value].to_numpy().reshape(panel.grid.measured.shape)
+        panel.grid.measured[:] = mine.loc[surface, "measured"].to_numpy(bool).reshape(panel.grid.measured.shape)
         rows = mine[~surface].drop(columns=["panel", "direction", "measured"])
         panel.rows = [{str(key): cell for key, cell in row.items()} for row in rows.to_dict("records")]

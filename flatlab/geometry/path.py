@@ -6,6 +6,7 @@ path(run_a, run_b, curve=True).summary()
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
 
@@ -28,8 +30,8 @@ class Path(Result):
     """Loss and accuracy along curves in weight space.
 
     `frame`, one row a point: `curve` ("line" or "bezier"), `t` (0 at the first model, 1 at the second), `loss`,
-    `accuracy` (0..1), `loss_error` (standard error over the samples), `distance` (from the first model, along the
-    curve).
+    `accuracy` (0..1; NaN where the loss is not finite), `loss_error` (standard error over the samples), `distance`
+    (from the first model, along the curve).
     """
 
     def summary(self) -> pd.DataFrame:
@@ -37,16 +39,27 @@ class Path(Result):
 
         The barrier is max_t L(w_t) - ((1 - t) L(a) + t L(b)) (Entezari et al., 2022, arXiv 2110.06296; after Frankle et
         al., 2020, arXiv 1912.05671), 0 at least; that of the accuracy is the largest drop below its interpolation.
+        Points whose loss is not finite are counted and left out of both.
         """
         rows = []
         for curve, points in self.frame.groupby("curve", sort=False):
             t, loss, accuracy = (points[name].to_numpy() for name in ("t", "loss", "accuracy"))
-            rise = loss - ((1 - t) * loss[0] + t * loss[-1])
-            drop = (1 - t) * accuracy[0] + t * accuracy[-1] - accuracy
-            row = {"curve": curve, "loss a": loss[0], "loss b": loss[-1], "barrier": rise.max(), "at": t[rise.argmax()]}
-            row |= {"accuracy a": accuracy[0], "accuracy b": accuracy[-1], "accuracy barrier": drop.max()}
+            with np.errstate(invalid="ignore"):
+                rise = loss - ((1 - t) * loss[0] + t * loss[-1])
+                drop = (1 - t) * accuracy[0] + t * accuracy[-1] - accuracy
+            barrier, at = _largest(rise, t)
+            row = {"curve": curve, "loss a": loss[0], "loss b": loss[-1], "barrier": barrier, "at": at}
+            row |= {"accuracy a": accuracy[0], "accuracy b": accuracy[-1], "accuracy barrier": _largest(drop, t)[0]}
+            row |= {"not finite": int((~np.isfinite(loss)).sum())}
             rows.append({**row, "length": points["distance"].iloc[-1]})
         return pd.DataFrame(rows)
+
+
+def _largest(values: NDArray[Any], t: NDArray[Any]) -> tuple[float, float]:
+    """The largest finite value and where it is; NaN if none is finite."""
+    finite = np.flatnonzero(np.isfinite(values))
+    top = finite[values[finite].argmax()] if len(finite) else None
+    return (np.nan, np.nan) if top is None else (values[top], t[top])
 
 
 def path(
@@ -106,7 +119,8 @@ def path(
                 losses, hits = (part[0].double() for part in meter.measure([point]))
                 distance += torch.linalg.vector_norm(point - before).item()
                 before = point
-                scores = {"loss": losses.mean().item(), "accuracy": hits.mean().item()}
+                scores = {"loss": losses.mean().item(), "accuracy": hits.sum().item() / len(hits)}
+                scores["accuracy"] = scores["accuracy"] if math.isfinite(scores["loss"]) else math.nan
                 scores["loss_error"] = losses.std(correction=0).item() / len(losses) ** 0.5
                 rows.append({"curve": name, "t": t, **scores, "distance": distance})
                 if not proceed(spent + len(rows)):

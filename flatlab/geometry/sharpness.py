@@ -12,6 +12,7 @@ generalisation (Andriushchenko et al., 2023, arXiv 2302.07011).
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
 from flatlab.geometry.hessian import Eigenvalues, Hessian
+from flatlab.geometry.sampling import jackknifed, leave_out, told
 from flatlab.geometry.several import Progress, named, targets, watched
 from flatlab.geometry.subject import need_run
 from flatlab.geometry.target import Target, cross_entropy
@@ -43,13 +45,16 @@ class Sharpness(Result):
     """A table of measures.
 
     `frame`, one row a measure: `model`, `client` (-1: the samples are not a client's), `measure`, `value`, `error` (of
-    the estimate on these samples, NaN if it is exact), `invariant` (under rescaling of layers).
+    the estimate on these samples, NaN if it is exact), `invariant` (under rescaling of layers). With `subsets` also
+    `sampling_error` and `sampling_bias`: what other samples would change, see `sampling`.
     """
 
     def summary(self) -> pd.DataFrame:
-        """A row for each model and client, a column for each measure."""
-        wide = self.frame.pivot_table(index=["model", "client"], columns="measure", values="value", sort=False)
-        wide = wide[[name for name in MEASURES if name in wide]].reset_index()
+        """A row for each model and client, a column for each measure; NaN where a value could not be had."""
+        # Not pivot_table: it drops models all of whose values are NaN.
+        rows = pd.MultiIndex.from_frame(self.frame[["model", "client"]].drop_duplicates())
+        wide = self.frame.set_index(["model", "client", "measure"])["value"].unstack().reindex(rows)  # noqa: PD010
+        wide = wide[[name for name in MEASURES if name in wide]].reset_index().rename_axis(columns=None)
         return wide.drop(columns="client") if (wide["client"] == -1).all() else wide
 
 
@@ -58,7 +63,8 @@ def ascent(target: Target, rho: float, steps: int = 1, scale: Tensor | None = No
 
     T = 1 is SAM's sharpness (Foret et al., 2021, arXiv 2010.01412), T = |w| element by element the adaptive one (Kwon
     et al., ASAM, 2021, arXiv 2102.11600), which stays the same under rescaling. One step is e = rho T^2 g / |T g|; more
-    are as long, each brought back into the ball, and the best point counts.
+    are as long, each brought back into the ball, and the best point counts. A point whose loss is not finite ends the
+    search: the rise is then infinite or NaN.
 
     Args:
         target: loss, samples and weights.
@@ -77,7 +83,10 @@ def ascent(target: Target, rho: float, steps: int = 1, scale: Tensor | None = No
             break
         shift = shift + uphill * (rho / length)
         shift = shift * min(1.0, rho / torch.linalg.vector_norm(shift).item())
-        best = max(best, target.loss(target.shaped(weights + scale * shift)) - start)
+        rise = target.loss(target.shaped(weights + scale * shift)) - start
+        if not math.isfinite(rise):
+            return Value(rise)
+        best = max(best, rise)
     return Value(best)
 
 
@@ -180,6 +189,8 @@ class _Subject:
 
     def ratio(self) -> Value:
         first, fifth = self.eigenvalue(0), self.eigenvalue(4)
+        if not fifth.value:
+            return Value(float("nan"))
         ratio = first.value / fifth.value
         return Value(ratio, abs(ratio) * (first.error / abs(first.value) + fifth.error / abs(fifth.value)))
 
@@ -217,6 +228,7 @@ def sharpness(
     adaptive_sigma: float = 0.1,
     draws: int = 10,
     tolerance: float = 0.05,
+    subsets: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     **selection: Any,
@@ -239,6 +251,8 @@ def sharpness(
         adaptive_sigma: noise of `average_adaptive`, relative to each weight.
         draws: pairs of random points of both.
         tolerance: standard error of `trace`, as a share of it.
+        subsets: measure the sampling error too, without one of so many groups of the samples in turn: about so many
+            times the work.
         seed: of samples, noise and start vectors.
         progress: called with the number of values measured and wanted; False stops.
         **selection: as in `targets`: round, which, limit (1000 samples), part, batch, loss.
@@ -267,27 +281,34 @@ def sharpness(
     wanted = _wanted(measures, [target for _, _, target in every])
     rows: list[dict[str, Any]] = []
     with watched(progress, len(every) * len(wanted), "sharpness") as proceed:
-        for row in _rows(every, wanted, settings):
+        for row in _rows(every, wanted, settings, subsets):
             rows.append(row)
             if not proceed(len(rows)):
                 break
-    about = {**every[0][2].about, **settings, "complete": len(rows) == len(every) * len(wanted)}
+    errors = told("bound of an eigenvalue, standard error over probes or draws", subsets)
+    about = {**every[0][2].about, **settings, "errors": errors, "complete": len(rows) == len(every) * len(wanted)}
     if clients is not None:
         about["data"] = "each client's own samples"
     return Sharpness(pd.DataFrame(rows), about)
 
 
 def _rows(
-    every: list[tuple[int, str, Target]], wanted: list[str], settings: dict[str, Any]
+    every: list[tuple[int, str, Target]], wanted: list[str], settings: dict[str, Any], subsets: int | None
 ) -> Iterator[dict[str, Any]]:
     known: dict[str, Eigenvalues] = {}
     for client, name, target in every:
         # The trace counts the space of a random start exactly, so with it a nearer start would save nothing.
         start = None if "trace" in wanted else known.get(name)
-        subject = _Subject(target, 5 if "ratio" in wanted else 1, start, settings)
+        count = 5 if "ratio" in wanted else 1
+        subject = _Subject(target, count, start, settings)
+        parts = leave_out(target, subsets, settings["seed"]) if subsets is not None else []
+        fewer = [_Subject(part, count, None, settings) for part in parts]
         for measure in wanted:
             found = MEASURES[measure](subject)
             row = {"model": name, "client": client, "measure": measure, "value": found.value, "error": found.error}
+            if subsets is not None:
+                sampling = jackknifed([[MEASURES[measure](part).value] for part in fewer], [found.value])
+                row |= {"sampling_error": sampling.error[0], "sampling_bias": sampling.bias[0]}
             yield {**row, "invariant": measure in INVARIANT}
         if not {"top", "ratio"}.isdisjoint(wanted):
             known[name] = subject.eigenvalues

@@ -178,6 +178,6 @@ def best_round(history: pd.DataFrame) -> int | None:
     A client without a finite accuracy does not count, and rounds that lack more of them than others do not compete.
     """
     scores = history[(history["split"] == "test") & (history["metric"] == "accuracy")]
-    rounds = scores[np.isfinite(scores["value"])].groupby("round")["value"].agg(["mean", "size"])
+    rounds = scores[np.isfinite(scores["value"].astype(float))].groupby("round")["value"].agg(["mean", "size"])
     whole = rounds[rounds["size"] == rounds["size"].max()]
     return None if whole.empty else int(whole["mean"].idxmax())

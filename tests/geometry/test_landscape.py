@@ -319,8 +319,7 @@ def test_refinement_measures_everything_where_no_spline_fits():
     noise = random.normal(size=(21, 21))
     for spots in grid.schedule(0.002, random):
         for spot in spots:
-            grid.scores["loss"][spot] = grid.scores["accuracy"][spot] = noise[spot]
-            grid.scores["loss_error"][spot] = 0
+            grid.put(spot, {"loss": noise[spot], "accuracy": noise[spot], "loss_error": 0, "rise_error": 0})
     assert grid.measured.all()
     np.testing.assert_array_equal(grid.scores["loss"], noise)
 
@@ -331,7 +330,7 @@ def test_refinement_goes_where_the_surface_bends():
     grid = Grid(xs, xs)
     for spots in grid.schedule(0.002, np.random.default_rng(0)):
         for spot in spots:
-            grid.scores["loss"][spot], grid.scores["accuracy"][spot], grid.scores["loss_error"][spot] = bump[spot], 0, 0
+            grid.put(spot, {"loss": bump[spot], "accuracy": 0, "loss_error": 0, "rise_error": 0})
     assert np.abs(grid.scores["loss"] - bump).max() <= 1.5 * 0.002 * np.ptp(bump)
     near = (xs[:, None] > 0) & (xs[None, :] > 0)
     assert grid.measured[near].mean() > 1.5 * grid.measured[~near].mean()
