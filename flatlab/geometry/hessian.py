@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from flatlab.geometry.lanczos import Eigenpairs, Lanczos, lanczos
+from flatlab.geometry.lanczos import Eigenpairs, Lanczos, Overflow, lanczos
 from flatlab.geometry.power import power_iteration
 from flatlab.geometry.products import HessianProducts
 from flatlab.geometry.pyhessian_adapter import PyHessian
@@ -171,6 +172,8 @@ class Hessian:
                     budget=self._budget,
                     seed=self._seed,
                 )
+        if not np.isfinite(found.value):
+            raise Overflow
         if not found.converged:
             _warn(f"trace: standard error {found.standard_error:.2g} of {found.value:.3g} after {found.probes} probes")
         frame = pd.DataFrame(
@@ -322,6 +325,8 @@ class Hessian:
         return rows, top
 
     def _eigenvalues(self, found: Eigenpairs, end: str, subsets: int | None = None) -> Eigenvalues:
+        if not np.isfinite(found.values).all():
+            raise Overflow
         count, missing = len(found.errors), int((~found.converged).sum())
         if missing:
             _warn(f"{missing} of {count} eigenvalues have not converged after {found.products} products")
@@ -359,6 +364,8 @@ class Hessian:
     def _released(self) -> Iterator[None]:
         try:
             yield
+        except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # of a matrix with NaN
+            raise Overflow from error
         finally:
             self._products.release()
 

@@ -7,6 +7,7 @@ starts from one vector it can take two eigenvalues that agree to the tolerance f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,16 @@ from torch import Tensor
 from flatlab.streams import key
 
 Product = Callable[[Tensor], Tensor]
+
+
+class Overflow(ValueError):
+    """The derivatives of a loss are infinite or no numbers at the weights in question."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the Hessian is not finite here: the loss or its derivatives overflow at these weights; take other weights,"
+            " or dtype=torch.float64"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +136,8 @@ class Lanczos:
         again = basis @ vector
         vector = vector - again @ basis
         length = vector.norm().item()
+        if not math.isfinite(length):
+            raise Overflow
         # Without rounding a product has no component along the basis but these two: the rest is an error of the values.
         stray = along[:-1].double()
         if count:

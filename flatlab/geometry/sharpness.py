@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
 from flatlab.geometry.hessian import Eigenvalues, Hessian
+from flatlab.geometry.lanczos import Overflow
 from flatlab.geometry.sampling import jackknifed, leave_out, told
 from flatlab.geometry.several import Progress, named, targets, watched
 from flatlab.geometry.subject import need_run
@@ -304,14 +305,22 @@ def _rows(
         parts = leave_out(target, subsets, settings["seed"]) if subsets is not None else []
         fewer = [_Subject(part, count, None, settings) for part in parts]
         for measure in wanted:
-            found = MEASURES[measure](subject)
+            found = _value(measure, subject)
             row = {"model": name, "client": client, "measure": measure, "value": found.value, "error": found.error}
             if subsets is not None:
-                sampling = jackknifed([[MEASURES[measure](part).value] for part in fewer], [found.value])
+                sampling = jackknifed([[_value(measure, part).value] for part in fewer], [found.value])
                 row |= {"sampling_error": sampling.error[0], "sampling_bias": sampling.bias[0]}
             yield {**row, "invariant": measure in INVARIANT}
-        if not {"top", "ratio"}.isdisjoint(wanted):
+        if "eigenvalues" in vars(subject):  # found, and finite
             known[name] = subject.eigenvalues
+
+
+def _value(measure: str, subject: _Subject) -> Value:
+    """A measure; NaN where derivatives overflow, which does not keep the others from being stated."""
+    try:
+        return MEASURES[measure](subject)
+    except Overflow:
+        return Value(float("nan"))
 
 
 def _wanted(measures: Iterable[str] | None, found: Sequence[Target]) -> list[str]:

@@ -140,3 +140,15 @@ def test_a_spread_of_nothing_is_no_number():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert np.isnan(spread([]).mean)
+
+
+def test_a_hessian_that_overflows_is_refused_in_words_and_leaves_the_other_measures(scene):
+    model, (images, labels) = scene
+    steep = (1e4 * images, labels)
+    for ask in (lambda h: h.top(), lambda h: h.trace(), lambda h: h.spectrum(steps=3), lambda h: h.top(subsets=2)):
+        for method in ("lanczos", "pyhessian"):
+            with pytest.raises(ValueError, match="the Hessian is not finite here"):
+                ask(fl.hessian(model, steep, method=method))
+    found = fl.sharpness(model, steep, measures=["top", "ratio", "trace", "sam"])
+    assert found.frame["value"].isna().all() and len(found.summary()) == 1
+    found.plot()
