@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import errno
 import json
 import shlex
 import sys
@@ -12,14 +13,15 @@ import time
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 
 from . import figures
 from .algorithms import SWA, Algorithm, FedASAM, FedAvg, FedBABU, Local, Schedule, Server
 from .data import Dirichlet, Partition, load
-from .declare import Family, SettingError, catalogue
+from .declare import Family, SettingError, catalogue, shown
+from .files import printable
 from .geometry import hessian, landscape
 from .models import ModelSpec
 from .papers import command as papers
@@ -30,6 +32,8 @@ from .training.progress import reporter
 from .training.standing import readable, summary
 from .training.terminal import Lines
 
+WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+LONGEST = 1500  # signs of a message
 DAY = 86400  # seconds
 DEMO_ROUNDS, DEMO_EPOCHS, DEMO_FINE_TUNING_LR = 40, 10, 0.01
 
@@ -40,16 +44,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
         options.command(options)
-    except (SettingError, FileNotFoundError) as error:
-        print(f"flatlab: {error}", file=sys.stderr)
-        return 2
-    except (RunBusy, Diverged, BadCheckpoint, RankLost, OSError) as error:
-        print(f"flatlab: {error}", file=sys.stderr)
-        return 1
+    except (RunBusy, Diverged, BadCheckpoint, RankLost) as error:
+        return _told(error, 1)
+    except ValueError as error:
+        return _told(error, 2)
+    except OSError as error:
+        return _told(error, 2 if error.errno in WRONG_PATH or type(error) is FileNotFoundError else 1)
     except KeyboardInterrupt as error:
-        print(f"flatlab: {error or 'interrupted'}", file=sys.stderr)
-        return 130
+        return _told(str(error) or "interrupted", 130)
     return 0
+
+
+def _told(error: object, status: int) -> int:
+    """Say what was wrong in one line without what a terminal would obey; returns the status."""
+    line = "; ".join(str(error).splitlines())
+    print("flatlab:", printable(line if len(line) <= LONGEST else f"{line[:LONGEST]}…"), file=sys.stderr)
+    return status
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -201,6 +211,8 @@ def lab(options: argparse.Namespace) -> None:
     from jupyterlab.labapp import LabApp
 
     quiet = ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
+    if not Path(options.place).exists():
+        raise FileNotFoundError(f"{options.place}: no such notebook or folder")
     LabApp.launch_instance(argv=[options.place, *quiet])
 
 
@@ -237,17 +249,22 @@ def _table(frame: pd.DataFrame) -> str:
 def _change(text: str) -> tuple[str, Any]:
     name, sign, value = text.partition("=")
     if not sign:
-        raise argparse.ArgumentTypeError(f"{text!r}: write it as name=value, e.g. algorithm.lr=0.05")
+        raise argparse.ArgumentTypeError(f"{shown(text)}: write it as name=value, e.g. algorithm.lr=0.05")
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:  # a bare word
+    except (tomllib.TOMLDecodeError, RecursionError):  # a bare word
         return name, value
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(_told(f"{message} (see {self.prog} --help)", 2))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="flatlab", description="Flat minima and personalization in federated learning."
-    )
+    parser = _Parser(prog="flatlab", description="Flat minima and personalization in federated learning.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(function: Any, *, trains: bool = False) -> argparse.ArgumentParser:

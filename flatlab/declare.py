@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import reprlib
 from collections.abc import Iterator
 from types import UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
@@ -30,6 +31,19 @@ from pydantic_core import PydanticUndefined
 
 class SettingError(ValueError):
     """A value that cannot be used: the message names the field, the value given and what is allowed."""
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: `repr`, but never longer than a line."""
+    try:
+        return _SHORT.repr(value)
+    except Exception:  # a number of more digits than Python prints, a broken `__repr__`
+        return f"<{type(value).__name__}>"
+
+
+SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
 def setting(
@@ -158,7 +172,7 @@ class Family(Declared):
             members = cls.members()
             chosen = members.get(str(value["kind"]))
             if chosen is None:
-                raise ValueError(f"unknown kind {value['kind']!r}; known: {', '.join(sorted(members))}")
+                raise ValueError(f"unknown kind {shown(value['kind'])}; known: {', '.join(sorted(members))}")
             if chosen is not cls:
                 return chosen(**value)
         if cls.abstract and not isinstance(value, cls):
@@ -233,11 +247,10 @@ def _type_name(annotation: Any) -> str:
 
 
 def _allowed(field: FieldInfo) -> str:
-    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     found = [
         f"{sign} {getattr(rule, name)}"
         for rule in field.metadata
-        for name, sign in signs.items()
+        for name, sign in SIGNS.items()
         if hasattr(rule, name)
     ]
     return ", ".join(found)
@@ -251,8 +264,7 @@ def _explain(cls: type[BaseModel], error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             message = f"no such setting; known: {', '.join(sorted(cls.model_fields))}"
         value = problem["input"]
-        given = (
-            "" if problem["type"] == "missing" or not where or isinstance(value, (dict, BaseModel)) else f" = {value!r}"
-        )
+        untold = problem["type"] == "missing" or not where or isinstance(value, (dict, BaseModel))
+        given = "" if untold else f" = {shown(value)}"
         lines.append(f"{cls.__name__}{'.' if where else ''}{where}{given}: {message}")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from .arguments import checked
 from .files import (
     FORMAT,
     Damaged,
@@ -69,6 +70,7 @@ class Result:
         """A small table for a person; the whole frame unless a kind of result knows better."""
         return self.frame
 
+    @checked
     def save(self, path: str | Path) -> Path:
         """Write frame and `about` to one parquet file, whole or not at all."""
         path = user_path(path)
@@ -77,6 +79,7 @@ class Result:
         return path
 
     @classmethod
+    @checked
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote.
 

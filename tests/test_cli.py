@@ -1,5 +1,7 @@
 """The command line as a person uses it."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -7,8 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from planted import experiments, plant
 
 import flatlab as fl
@@ -182,3 +187,85 @@ def test_watch_refuses_what_it_cannot_do(tmp_path, capsys, arguments, parts):
     assert run("watch", "--store", tmp_path, *arguments) == 2
     message = capsys.readouterr().err
     assert all(part in message for part in parts)
+
+
+JUNK = [
+    "",
+    "-1",
+    "0",
+    "1.5",
+    "nan",
+    "inf",
+    "1e400",
+    "true",
+    "null",
+    "[]",
+    "{}",
+    "[1, 2]",
+    "{a = 1}",
+    "'",
+    '"',
+    "[" * 3000,
+]
+JUNK += [
+    "9" * 5000,
+    "x" * 100_000,
+    "\x1b[31mred",
+    "\0",
+    "../..",
+    "~nobody/x",
+    "1\nrounds = 2",
+    "\u7f8e$\\frac",
+    "2**64",
+    "0x10",
+]
+NAMES = ["rounds", "seed", "participation", "algorithm", "algorithm.lr", "algorithm.kind", "algorithm.local", "model"]
+NAMES += ["algorithm.swa", "algorithm.schedule.at", "data", "data.name", "data.clients", "data.partition", "evaluation"]
+NAMES += [
+    "data.partition.alpha",
+    "model.width",
+    "model.fingerprint",
+    "parent",
+    "",
+    ".",
+    "a.b.c",
+    "rounds.x",
+    "data.seed",
+]
+SETTINGS = st.tuples(st.sampled_from(NAMES), st.sampled_from(JUNK)).map("=".join)
+OPTIONS = [
+    "--store",
+    "--root",
+    "--device",
+    "--wait",
+    "--every",
+    "--client",
+    "--set",
+    "--json",
+    "--hessian",
+    "--nothing",
+]
+WORDS = st.one_of(SETTINGS, st.sampled_from(JUNK), st.sampled_from(OPTIONS))
+COMMANDS = st.sampled_from(["run", "show", "watch", "schema", "lab", "reproduce", "demon", ""])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(command=COMMANDS, words=st.lists(WORDS, max_size=4), sets=st.lists(SETTINGS, max_size=2), data=st.data())
+def test_whatever_is_typed_is_done_or_refused_in_one_line(toml, tmp_path, monkeypatch, command, words, sets, data):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fl.Run, "to", lambda self, **options: self)  # what is right need not be trained here
+    monkeypatch.setattr(time, "sleep", mock.Mock(side_effect=KeyboardInterrupt))  # `watch --every` goes on until then
+    monkeypatch.setattr("jupyterlab.labapp.LabApp.launch_instance", lambda **options: None)
+    arguments = [command, *words]
+    if command == "run" and data.draw(st.booleans()):
+        arguments = ["run", str(toml), *(word for one in sets for word in ("--set", one))]
+    out, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+        try:
+            status = main(arguments)
+        except SystemExit as ended:  # argparse
+            status = ended.code
+    lines = [line for line in said.getvalue().splitlines() if not line.startswith("run: ")]
+    assert status in (0, 2)
+    if status:
+        assert len(lines) == 1 and lines[0].startswith("flatlab: ") and len(lines[0]) < 2000 and "\x1b" not in lines[0]

@@ -144,6 +144,25 @@ class Algorithm(Family):
         base = self.schedule.lr(self.lr, round, rounds)
         return base if self.swa is None else self.swa.lr(base, round, rounds)
 
+    def suspect(self) -> str:
+        """What is likely to blame if training diverges, as "name = value": the setting furthest above its usual span.
+
+        Looked at are the learning rates of clients and server, what the local step adds, and pulls of the weights
+        (`mu`, `weight_decay`) where a step of the learning rate overshoots their target (lr x pull > 1).
+        """
+        places = {"": self, "local.": self.local, "server.": self.server}
+        excess: dict[str, tuple[float, float]] = {}
+        for prefix, settings in places.items():
+            for name, field in type(settings).model_fields.items():
+                extra, value = field.json_schema_extra, getattr(settings, name)
+                if field.annotation is float and isinstance(extra, dict) and "span" in extra:
+                    pull = prefix == "" and name in ("mu", "weight_decay")
+                    if not pull or self.lr * value > 1:
+                        excess[prefix + name] = (value / extra["span"][1], value)  # type: ignore[index, operator]
+        name = max(excess, key=lambda name: excess[name][0])
+        name = name if excess[name][0] > 1 else "lr"
+        return f"{name} = {excess[name][1]:g}"
+
     def varied(self, values: Mapping[str, Any]) -> Self:
         """A copy with other values, by name ("mu", "local.rho"), unchecked: they may be tensors that vmap batches.
 

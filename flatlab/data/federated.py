@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from pydantic import ValidationInfo, field_validator
 from torch import Tensor
 
 from flatlab import results
+from flatlab.arguments import Count, Whole, checked
 from flatlab.data.augment import Augmentation, prepare
 from flatlab.data.given import Fixed, Groups, by_group, check_indices, indices_digest, labels_digest, write_partition
 from flatlab.data.partitions import Labels, Partition
@@ -57,6 +58,7 @@ class DataSpec(Declared):
             raise ValueError(f"the paper has constants for {' and '.join(_FEDBABU)} only; others allow 'default'")
         return value
 
+    @checked
     def load(self, root: str | Path = "data") -> FederatedDataset:
         """Make the data again.
 
@@ -81,6 +83,8 @@ class FederatedDataset:
     Raises:
         SettingError: if a label is not a class, an index does not exist or is held twice, or a client has no images.
     """
+
+    made_by: ClassVar[str] = "load(name).federate(partition, clients=...)"  # for messages to who gives another thing
 
     images: Tensor = field(repr=False)  # uint8 [N, C, H, W], train then test
     labels: Tensor = field(repr=False)  # int64 [N]
@@ -170,12 +174,13 @@ class FederatedDataset:
         flat = prepare(chosen, *self.scale, flat_draws, self.augmentation)
         return flat.reshape(*index.shape, *flat.shape[1:])
 
+    @checked
     def samples(
         self,
         which: Literal["holdout", "train", "test"] = "holdout",
-        client: int | None = None,
-        limit: int | None = None,
-        seed: int = 0,
+        client: Whole | None = None,
+        limit: Count | None = None,
+        seed: Whole = 0,
     ) -> tuple[Tensor, Tensor]:
         """Normalised images, float32 [M, C, H, W], without augmentation, and labels, int64 [M].
 
@@ -184,10 +189,8 @@ class FederatedDataset:
             client: whose; None pools all clients, each image once.
             limit: at most so many, drawn at random with `seed`.
         """
-        if which not in ("holdout", "train", "test") or (client is not None and client not in range(self.clients)):
-            raise SettingError(
-                f"samples({which!r}, client={client}): which is holdout, train or test; client 0..{self.clients - 1}"
-            )
+        if client is not None and client >= self.clients:
+            raise SettingError(f"client = {client}: must be one of 0 to {self.clients - 1}")
         if which == "holdout":
             index = self.holdout
         else:
@@ -198,6 +201,7 @@ class FederatedDataset:
             index = index[torch.from_numpy(np.sort(chosen)).to(index.device)]
         return self.prepared(index), self.labels[index]
 
+    @checked
     def class_counts(self, which: Literal["train", "test"] = "train") -> np.ndarray:
         """Images of each class that each client holds, int [clients, classes]."""
         labels = self.labels.cpu().numpy()
@@ -231,6 +235,7 @@ class FederatedDataset:
         """Who holds which classes, as a matplotlib figure."""
         return results.plot(self, **options)
 
+    @checked
     def save_partition(self, path: str | Path) -> Path:
         """Write who holds what as JSON, for `Fixed` to read; indices count within the train and within the test set."""
         first = int(self.holdout[0])

@@ -22,11 +22,12 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from flatlab.arguments import Count, Whole, checked
 from flatlab.data.archive import read_arrays
 from flatlab.data.augment import Augmentation
 from flatlab.data.federated import DataSpec, FederatedDataset, federate
 from flatlab.data.partitions import Partition
-from flatlab.declare import SettingError
+from flatlab.declare import SettingError, shown
 from flatlab.files import acquire, user_path, write_atomically
 from flatlab.streams import stream
 
@@ -93,11 +94,12 @@ class Source:
                 digest.update(zlib.crc32(flat[start : start + 2**20].data).to_bytes(4, "little"))
         return digest.hexdigest()
 
+    @checked
     def federate(
         self,
         partition: Partition | str = "iid",
-        clients: int | None = None,
-        seed: int = 0,
+        clients: Count | None = None,
+        seed: Whole = 0,
         *,
         augment: Augmentation | None = None,
         normalise: Literal["default", "fedbabu"] = "default",
@@ -178,6 +180,7 @@ class Source:
         belongs = (groups[0], groups[1]) if groups else None
         return cls(name, both, everything, count, names, centre, spread, belongs)
 
+    @checked
     def save(self, path: str | Path) -> Path:
         """Write the npz file that `load` reads, whole or not at all."""
         path = user_path(path)
@@ -198,6 +201,7 @@ class Source:
         return path
 
 
+@checked
 def load(name: str, root: str | Path = "data") -> Source:
     """The data set `name`.
 
@@ -214,12 +218,12 @@ def load(name: str, root: str | Path = "data") -> Source:
     path = root / f"{name}.npz"
     if name == "digits":
         return _digits()
-    if not path.exists():
+    if not _is_there(path):
         if name not in TORCHVISION:
             own = sorted({file.stem for file in root.glob("*.npz")} - set(TORCHVISION))
             raise SettingError(
-                f"DataSpec.name = {name!r}: known are digits, {', '.join(TORCHVISION)}; in {root.resolve()}: "
-                f"{', '.join(own) or 'no others'}; your own goes to {path} (layout: data/README.md)"
+                f"DataSpec.name = {shown(name)}: known are digits, {', '.join(TORCHVISION)}; in {root.resolve()}: "
+                f"{', '.join(own) or 'no others'}; your own goes to {shown(str(path))[1:-1]} (layout: data/README.md)"
             )
         root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(root / f".{name}.lock")
@@ -231,6 +235,14 @@ def load(name: str, root: str | Path = "data") -> Source:
     return read(path)
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # no file can have such a name
+        return False
+
+
+@checked
 def read(path: str | Path) -> Source:
     """Read an npz file of the layout in data/README.md; its stem is the data set's name.
 

@@ -11,16 +11,18 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
+from ..arguments import Count, Whole, checked
 from ..geometry import Sharpness
 from ..personalization import Personalization
 from ..training import Run
 from .paths import LABELS
-from .style import PAGE, Drawing, figure, line_style, paper_style
+from .style import PAGE, Drawing, class_labels, figure, line_style, paper_style
 
 NAMED = 12  # more classes than so many are not named in the legend
 
 
-def cohort_table(run: Run, round: int | None = None) -> pd.DataFrame:
+@checked
+def cohort_table(run: Run, round: Count | None = None) -> pd.DataFrame:
     """The clients sampled in a round, as the history has them; a row each.
 
     Args:
@@ -53,10 +55,11 @@ def _counts(run: Run, clients: pd.Series | pd.Index) -> np.ndarray:
 
 
 @paper_style()
+@checked
 def draw_cohort(
     run: Run,
-    round: int | None = None,
-    client: int | None = None,
+    round: Count | None = None,
+    client: Whole | None = None,
     scored: Personalization | None = None,
     tuned: Personalization | None = None,
     sharp: Sequence[Sharpness] = (),
@@ -122,9 +125,9 @@ def _classes(axis: Axes, run: Run, table: pd.DataFrame) -> None:
     data, counts = run.data, _counts(run, table["client"])
     few = data.classes <= NAMED
     colours = sns.color_palette("tab20", data.classes) if few else colormaps["turbo"](np.linspace(0, 1, data.classes))
-    left = 0 * counts[:, 0]
+    left, names = 0 * counts[:, 0], class_labels(data.class_names)
     for label in range(data.classes):
-        name = data.class_names[label] if few else None
+        name = names[label] if few else None
         axis.barh(range(len(table)), counts[:, label], left=left, color=colours[label], label=name, lw=0)
         left = left + counts[:, label]
     axis.set_xlabel("train images by class")

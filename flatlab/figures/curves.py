@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+from pydantic import Field
 
+from ..arguments import Whole, checked
+from ..declare import shown
 from ..personalization import Comparison, Headless, Personalization
 from ..personalization.finetune import as_runs
 from ..results import spread
@@ -37,17 +40,19 @@ METRICS = {
     "training loss": Metric("train", "loss", "mean training loss of the cohort"),
     "drift": Metric("train", "drift", "mean drift of the cohort"),
 }
-XS = {"round": "round", "samples": "samples trained on", "seconds": "seconds of training"}
+X = Literal["round", "samples", "seconds"]
+XS: dict[str, str] = {"round": "round", "samples": "samples trained on", "seconds": "seconds of training"}
 
 
+@checked
 def draw_runs(
     runs: Run | Sequence[Run],
     metrics: Sequence[str] = ("accuracy", "loss"),
-    x: str = "round",
-    smooth: float = 0.0,
+    x: X = "round",
+    smooth: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     bands: bool = False,
     final: bool = False,
-    until: int | None = None,
+    until: Whole | None = None,
     onto: Drawing | None = None,
 ) -> Drawing:
     """Holdout accuracy and loss, or other metrics, against rounds, samples or seconds.
@@ -68,11 +73,7 @@ def draw_runs(
     runs = as_runs(runs)
     strange = [name for name in metrics if name not in METRICS]
     if strange or not metrics:
-        raise ValueError(f"metrics = {list(metrics)}: some of {', '.join(METRICS)}")
-    if x not in XS:
-        raise ValueError(f"x = {x!r}: one of {', '.join(XS)}")
-    if not 0 <= smooth < 1:
-        raise ValueError(f"smooth = {smooth}: from 0 to below 1")
+        raise ValueError(f"metrics = {shown(list(metrics))}: some of {', '.join(METRICS)}")
     passed = [_passed(run, x) for run in runs]
     if onto is None:
         across, down = min(2, len(metrics)), -(-len(metrics) // 2)
@@ -82,11 +83,11 @@ def draw_runs(
             axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     else:
         fig = _emptied(onto)
-    shown = _Shown(runs, [_until(run.history, until) for run in runs], passed, smooth, bands, final)
+    curves = _Shown(runs, [_until(run.history, until) for run in runs], passed, smooth, bands, final)
     end = max(_expected(run, so_far) for run, so_far in zip(runs, passed, strict=True))
     forked = " (a fork's: its own)" if x != "round" and any(run.experiment.parent for run in runs) else ""
     for axes, name in zip(fig.axes, metrics, strict=True):
-        shown.draw(axes, METRICS[name])
+        curves.draw(axes, METRICS[name])
         axes.set(xlabel=XS[x] + forked, xlim=(0, end))
         _from_tick_to_tick(axes)
     for axes in fig.axes[: None if final else 1]:
@@ -94,7 +95,10 @@ def draw_runs(
     return fig
 
 
-def draw_personalization(result: Personalization, view: str = "curves") -> Drawing:
+@checked
+def draw_personalization(
+    result: Personalization, view: Literal["curves", "gains", "histogram", "scatter"] = "curves"
+) -> Drawing:
     """Mean accuracy over clients after each epoch, with a band of one standard deviation over clients.
 
     Args:

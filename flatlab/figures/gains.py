@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from ..arguments import checked
 from ..personalization import Personalization
 from .landscape import note
 from .style import COLUMN, PAGE, Drawing, figure, line_style, paper_style
 
-VIEWS = ("gains", "histogram", "scatter")
-
 
 @paper_style()
-def draw_gains(result: Personalization, view: str = "gains") -> Drawing:
+@checked
+def draw_gains(result: Personalization, view: Literal["gains", "histogram", "scatter"] = "gains") -> Drawing:
     """Each client's accuracy before and after fine-tuning, coloured by run.
 
     Args:
@@ -26,8 +27,6 @@ def draw_gains(result: Personalization, view: str = "gains") -> Drawing:
     Raises:
         ValueError: if the view is unknown.
     """
-    if view not in VIEWS:
-        raise ValueError(f"view = {view!r}: one of {', '.join(VIEWS)}")
     both = view == "gains"
     fig = figure(PAGE if both else COLUMN + 0.5, 2.6)
     axes = list(fig.subplots(1, 2 if both else 1, squeeze=False)[0])

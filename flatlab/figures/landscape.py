@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,9 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
+from pydantic import Field
 
+from ..arguments import Count, checked
 from ..geometry.landscape import Landscape, overflown
 from .style import PAGE, Drawing, figure, line_style
 
@@ -24,17 +26,19 @@ NAMED = 6  # more marks than so many of one series are not named one by one
 CLOSE = 0.05  # of an axis: a mark closer to a named one than this is not named
 
 Values = NDArray[Any]
+Levels = Annotated[int, Field(ge=2, le=1000)]
 
 
+@checked
 def draw_landscape(
     result: Landscape,
-    value: str = "loss",
+    value: Literal["loss", "accuracy"] = "loss",
     log: bool = False,
-    levels: int | Sequence[float] = 20,
+    levels: Levels | Sequence[float] = 20,
     top: float | None = None,
-    view: str = "contour",
-    columns: int = 3,
-    scale: str = "shared",
+    view: Literal["contour", "surface"] = "contour",
+    columns: Count = 3,
+    scale: Literal["shared", "own"] = "shared",
 ) -> Drawing:
     """The panels of a landscape; a marked model's fill is its own loss, on the colours of the surface.
 
@@ -51,10 +55,6 @@ def draw_landscape(
     Raises:
         ValueError: if value, view or scale is unknown.
     """
-    if value not in ("loss", "accuracy") or view not in ("contour", "surface"):
-        raise ValueError(f"value = {value!r}, view = {view!r}: 'loss' or 'accuracy'; 'contour' or 'surface'")
-    if scale not in ("shared", "own"):
-        raise ValueError(f"scale = {scale!r}: 'shared' or 'own'")
     if result.about["dimensions"] == 1:
         fig = _lines(result, log, top)
     else:
@@ -106,7 +106,7 @@ def _scale(values: pd.Series, log: bool, top: float | None, cut: bool = False) -
 
 def _planes(
     result: Landscape,
-    value: str,
+    value: Literal["loss", "accuracy"],
     scales: dict[str, Normalize],
     levels: int | Sequence[float],
     view: str,

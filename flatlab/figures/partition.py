@@ -9,13 +9,15 @@ import seaborn as sns
 from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from flatlab.arguments import checked
 from flatlab.data import FederatedDataset
-from flatlab.figures.style import PAGE, Drawing, figure
+from flatlab.figures.style import PAGE, Drawing, class_labels, figure, plain
 
 COMPACT = (4.4, 3.2)  # inches
 _NUMBERS = 200  # cells up to which each shows how many images it stands for
 
 
+@checked
 def draw_partition(
     data: FederatedDataset,
     which: Literal["train", "test"] = "train",
@@ -59,9 +61,7 @@ def draw_partition(
     every = -(-clients // (10 if compact else 20))
     below.set_xticks(np.arange(0, clients, every) + 0.5, [str(client) for client in shown[::every]])
     every, most = -(-classes // (10 if compact else 25)), 9 if compact else 14
-    names = [name if len(name) <= most else f"{name[: most - 1]}…" for name in data.class_names]
-    if len(set(names)) < classes:  # what tells them apart was cut off
-        names = [str(label) for label in range(classes)]
+    names = class_labels(data.class_names, most)
     below.set_yticks(np.arange(0, classes, every) + 0.5, names[::every])
     below.tick_params(length=0)
     above.bar(
@@ -82,7 +82,7 @@ def draw_partition(
     settings = ", ".join(f"{name} {value:g}" for name, value in made.items())
     met = data.heterogeneity()
     fig.suptitle(
-        f"{data.spec.name}: {data.spec.partition.kind}{' ' + settings if settings else ''}, {clients} clients\n"
+        f"{plain(data.spec.name)}: {data.spec.partition.kind}{' ' + settings if settings else ''}, {clients} clients\n"
         f"on average {met['classes']:.3g} of {classes} classes, top-class share {met['top_share']:.2f}, "
         f"distance to the pool {met['tv']:.2f}",
         fontsize=8,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from PIL import Image
 
+from ..arguments import checked
 from ..files import user_path
 
 COLUMN, PAGE = 3.25, 6.75  # inches
@@ -27,6 +30,11 @@ _ALGORITHMS = (
 _COLOURS = dict(zip(_ALGORITHMS, _PALETTE, strict=False))
 # For names without a colour of their own: the commonest algorithms' colours late, pale yellow last.
 _SPARE = [_PALETTE[place] for place in (9, 7, 6, 5, 4, 3, 2, 1, 0, 8)]
+# For names of classes in any script, where they are installed.
+_WIDE_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "Hiragino Sans", "PingFang SC", "Yu Gothic",
+    "Microsoft YaHei", "Malgun Gothic", "SimHei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Arial Unicode MS",
+)  # fmt: skip
 # Matplotlib's settings belong to the whole process: two threads that change them in turn must not interleave.
 _LOCK = threading.RLock()
 
@@ -37,6 +45,7 @@ def paper_style() -> Iterator[None]:
     with _LOCK, mpl.rc_context():
         sns.set_theme(context="paper", style="ticks", palette="colorblind")
         mpl.rcParams |= {
+            "font.family": _families(),
             "font.size": 8,
             "axes.titlesize": 9,
             "axes.labelsize": 8,
@@ -78,6 +87,30 @@ def figure(width: float = PAGE, height: float = 2.6) -> Drawing:
     return fig
 
 
+@functools.cache
+def _families() -> list[str]:
+    installed = {font.name for font in fontManager.ttflist}
+    return ["sans-serif", *(name for name in _WIDE_FONTS if name in installed)]
+
+
+def plain(text: str) -> str:
+    """A user's text as it is: what stands between dollars is no formula, and one from "_" on is not left out."""
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def class_labels(names: Sequence[str], most: int | None = None) -> list[str]:
+    """Names of classes as labels of at most so many signs; the classes' numbers, where names cannot be told apart.
+
+    That is so if what tells them apart was cut off, or no installed font has their signs.
+    """
+    labels = [name if most is None or len(name) <= most else f"{name[: most - 1]}…" for name in names]
+    fonts = [get_font(findfont(FontProperties(family=[family]))) for family in _families()]
+    known = all(any(font.get_char_index(ord(sign)) for font in fonts) for sign in set("".join(labels)))
+    if len(set(labels)) < len(labels) or not known:
+        return [str(number) for number in range(len(labels))]
+    return [plain(label) for label in labels]
+
+
 def line_style(name: str, taken: list[str]) -> dict[str, Any]:
     """Colour of the algorithm in a run's name; one alike in `taken`, the names so far, gets a free one and dashes."""
     colours: list[Any] = []
@@ -95,6 +128,7 @@ def _base(name: str) -> str | None:
     return next((known for known in sorted(_ALGORITHMS, key=len, reverse=True) if name.startswith(known)), None)
 
 
+@checked
 def save(fig: Figure, path: str | Path) -> list[Path]:
     """Write PNG and PDF beside each other, without dates, so that equal figures are equal files."""
     path = user_path(path)

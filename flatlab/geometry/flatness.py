@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from flatlab.geometry.several import Progress
-from flatlab.geometry.sharpness import sharpness
-from flatlab.geometry.subject import need_run
+from flatlab.arguments import Count, Whole, check_arguments, checked
+from flatlab.declare import shown
+from flatlab.geometry.several import Progress, targets
+from flatlab.geometry.sharpness import MEASURES, sharpness
+from flatlab.geometry.subject import aim, need_run
 from flatlab.personalization import Personalization, personalize
 from flatlab.results import Result
 from flatlab.streams import stream
@@ -37,14 +39,15 @@ class FlatnessVsGain(Result):
         return pd.DataFrame(self.about["correlations"])
 
 
+@checked
 def flatness_vs_gain(
     run: Any,
     measure: str = "top",
     *,
-    clients: Iterable[int] | None = None,
+    clients: Iterable[Whole] | None = None,
     gains: Personalization | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
+    resamples: Count = 2000,
+    seed: Whole = 0,
     tuning: dict[str, Any] | None = None,
     progress: Progress | None = None,
     **settings: Any,
@@ -66,6 +69,10 @@ def flatness_vs_gain(
         ValueError: naming what cannot be measured, and why.
     """
     run = need_run(run)
+    for function, given in ((sharpness, settings), (targets, settings), (aim, settings), (personalize, tuning or {})):
+        check_arguments(function, given)  # before any client is tuned
+    if measure not in MEASURES:
+        raise ValueError(f"measure = {shown(measure)}: one of {', '.join(MEASURES)}")
     wanted = list(range(run.data.clients) if clients is None else clients)
     if len(wanted) < 5:
         raise ValueError(f"clients = {len(wanted)}: a rank correlation needs at least 5")

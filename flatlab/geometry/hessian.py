@@ -12,25 +12,27 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from flatlab.arguments import Count, Positive, Several, Share, Whole, checked
 from flatlab.geometry.lanczos import Eigenpairs, Lanczos, Overflow, lanczos
 from flatlab.geometry.power import power_iteration
 from flatlab.geometry.products import HessianProducts
 from flatlab.geometry.pyhessian_adapter import PyHessian
 from flatlab.geometry.sampling import jackknifed, leave_out, told
 from flatlab.geometry.several import Progress, watched
-from flatlab.geometry.spectrum import Spectrum, quadrature
+from flatlab.geometry.spectrum import Source, Spectrum, quadrature
 from flatlab.geometry.subject import aim, client_models, model_of, need_run
 from flatlab.geometry.target import Target
 from flatlab.geometry.trace import CONFIDENCE, hutchinson
 from flatlab.results import Result
 
+Method = Literal["lanczos", "pyhessian", "power"]
 # The default tolerance of each: of residuals for the first, of the change of a value for the others.
 METHODS = {"lanczos": 1e-3, "pyhessian": 1e-3, "power": 1e-4}
 DEFLATED = 15
@@ -85,22 +87,19 @@ class Hessian:
         selection: how `aim` chose the target, for `along` and `per_client`.
     """
 
+    @checked
     def __init__(
         self,
         target: Target,
-        method: str = "lanczos",
-        tolerance: float | None = None,
-        budget: int = 200,
-        memory: int | None = None,
-        seed: int = 0,
+        method: Method = "lanczos",
+        tolerance: Share | None = None,
+        budget: Count = 200,
+        memory: Whole | None = None,
+        seed: Whole = 0,
         run: Any = None,
         selection: dict[str, Any] | None = None,
         watch: Callable[[int], object] | None = None,
     ) -> None:
-        if method not in METHODS:
-            raise ValueError(f"method = {method!r}: known are {', '.join(METHODS)}")
-        if tolerance is not None and not 0 < tolerance < 1:
-            raise ValueError(f"tolerance = {tolerance}: between 0 and 1")
         self.target = target
         self._method, self._tolerance = method, METHODS[method] if tolerance is None else tolerance
         self._budget, self._memory, self._seed = budget, memory, seed
@@ -110,7 +109,8 @@ class Hessian:
         self._like = target.flat(target.weights)
         self._space = lanczos(self._products, self._like, seed)
 
-    def top(self, k: int = 1, start: Eigenvalues | None = None, subsets: int | None = None) -> Eigenvalues:
+    @checked
+    def top(self, k: Count = 1, start: Eigenvalues | None = None, subsets: Several | None = None) -> Eigenvalues:
         """The `k` largest eigenvalues, with sign, and their vectors.
 
         "pyhessian" and "power" look for the largest in size instead and may return negative ones.
@@ -134,7 +134,8 @@ class Hessian:
                 found = PyHessian(self._products, self._seed).eigenpairs(k, self._tolerance, self._budget)
         return self._eigenvalues(found, "top", subsets)
 
-    def bottom(self, k: int = 1, subsets: int | None = None) -> Eigenvalues:
+    @checked
+    def bottom(self, k: Count = 1, subsets: Several | None = None) -> Eigenvalues:
         """The `k` smallest eigenvalues, with sign, the smallest first, and their vectors (method "lanczos").
 
         Args:
@@ -147,7 +148,8 @@ class Hessian:
             found = self._space.extreme(k, "bottom", self._tolerance, self._budget)
         return self._eigenvalues(found, "bottom", subsets)
 
-    def trace(self, tolerance: float = 0.03, subsets: int | None = None) -> Trace:
+    @checked
+    def trace(self, tolerance: Positive = 0.03, subsets: Several | None = None) -> Trace:
         """The sum of all eigenvalues (methods "lanczos" and "pyhessian").
 
         The first is Hutchinson's estimator beside 15 Lanczos vectors counted exactly; the second is not deflated.
@@ -190,7 +192,8 @@ class Hessian:
         about |= {"tolerance": tolerance, "confidence": CONFIDENCE, "probes": found.probes, "deflated": deflated}
         return Trace(frame, self._about(**about, products=found.probes + deflated))
 
-    def spectrum(self, steps: int = 50, probes: int = 1, method: str = "pyhessian") -> Spectrum:
+    @checked
+    def spectrum(self, steps: Count = 50, probes: Count = 1, method: Source = "pyhessian") -> Spectrum:
         """The density of all eigenvalues.
 
         Args:
@@ -202,8 +205,9 @@ class Hessian:
             frame = quadrature(self._products, steps, probes, method, self._seed)
         return Spectrum(frame, self._about(method=method, steps=steps, probes=probes, products=steps * probes))
 
+    @checked
     def along(
-        self, every: int | None = None, k: int = 1, trace: bool = False, progress: Progress | None = None
+        self, every: Count | None = None, k: Count = 1, trace: bool = False, progress: Progress | None = None
     ) -> HessianAlong:
         """The `k` largest eigenvalues (and the trace) at a run's checkpoints, on the same samples.
 
@@ -219,8 +223,6 @@ class Hessian:
         Raises:
             ValueError: if this is no run's Hessian, or the run has no checkpoints.
         """
-        if every is not None and every < 1:
-            raise ValueError(f"every = {every}: at least 1 round")
         run = need_run(self._run)
         rounds = sorted(run.checkpoints)
         if not rounds:
@@ -241,12 +243,13 @@ class Hessian:
         errors = told("bound of an eigenvalue, half the interval of a trace", None)
         return HessianAlong(frame, self._about(every=every, complete=complete, errors=errors))
 
+    @checked
     def per_client(
         self,
-        round: int | None = None,
-        data: str = "train",
-        models: str = "clients",
-        k: int = 1,
+        round: Whole | None = None,
+        data: Literal["train", "test"] = "train",
+        models: Literal["clients", "global"] = "clients",
+        k: Count = 1,
         trace: bool = False,
         progress: Progress | None = None,
     ) -> ClientHessians:
@@ -370,15 +373,16 @@ class Hessian:
             self._products.release()
 
 
+@checked
 def hessian(
     subject: Any,
     data: Any = "holdout",
     *,
-    method: str = "lanczos",
-    tolerance: float | None = None,
-    budget: int = 200,
-    memory: int | None = None,
-    seed: int = 0,
+    method: Method = "lanczos",
+    tolerance: Share | None = None,
+    budget: Count = 200,
+    memory: Whole | None = None,
+    seed: Whole = 0,
     watch: Callable[[int], object] | None = None,
     **selection: Any,
 ) -> Hessian:

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,17 +23,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from flatlab.arguments import Axis, Count, Positive, Whole, checked
+from flatlab.declare import shown
 from flatlab.digest import Opaque, digest
 from flatlab.files import printable, user_path
 from flatlab.geometry.directions import Plane
 from flatlab.geometry.grid import VALUES
-from flatlab.geometry.panels import Layout, Mark, Panel, marks, panels
+from flatlab.geometry.panels import Kind, Layout, Mark, Panel, marks, panels
 from flatlab.geometry.points import Points
 from flatlab.geometry.several import Progress, named, targets, watched
 from flatlab.geometry.target import Target
 from flatlab.results import Result
 from flatlab.streams import stream
 
+Value = Literal["loss", "accuracy", "loss_error", "rise_error"]
 SAVE_SECONDS = 15.0
 
 
@@ -49,19 +52,29 @@ class Landscape(Result):
     weights).
     """
 
+    @checked
     def surface(
-        self, panel: str | None = None, value: str = "loss", direction: int = 0
+        self, panel: str | None = None, value: Value = "loss", direction: Whole = 0
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Coordinates `[nx]`, `[ny]` and values `[ny, nx]` (NaN where an interruption left none) of one panel."""
-        rows = self.frame[(self.frame["series"] == "surface") & (self.frame["direction"] == direction)]
-        rows = rows[rows["panel"] == (panel or self.about["panels"][0])]
+        rows = self.frame[(self.frame["series"] == "surface") & (self.frame["panel"] == self._panel(panel))]
+        if direction not in set(rows["direction"]):
+            raise ValueError(f"direction = {direction}: {rows['direction'].nunique()} were measured, from 0 on")
+        rows = rows[rows["direction"] == direction]
         xs, ys = rows["x"].unique(), rows["y"].unique()
         return xs, ys, rows[value].to_numpy().reshape(len(ys), len(xs))
 
+    @checked
     def marks(self, panel: str | None = None) -> pd.DataFrame:
         """The rows of the models shown on a panel: coordinates, true loss and accuracy, distance off the plane."""
         rows = self.frame[self.frame["series"] != "surface"]
-        return rows[rows["panel"] == (panel or self.about["panels"][0])].reset_index(drop=True)
+        return rows[rows["panel"] == self._panel(panel)].reset_index(drop=True)
+
+    def _panel(self, name: str | None) -> str:
+        panels = self.about["panels"]
+        if name is not None and name not in panels:
+            raise ValueError(f"panel = {shown(name)}: must be one of {', '.join(panels)}")
+        return str(panels[0] if name is None else name)
 
     def summary(self) -> pd.DataFrame:
         """Per panel: loss and accuracy at (0, 0), mean rise and largest loss over the grid, how many points were
@@ -101,21 +114,22 @@ def overflown(points: pd.DataFrame) -> pd.Series:
     return points["measured"].astype(bool) & ~np.isfinite(points["loss"])
 
 
+@checked
 def landscape(
     models: Any,
     data: Any = "holdout",
     *,
-    dimensions: int = 2,
-    directions: str | Plane = "random",
-    points: int | None = None,
-    span: float | None = None,
-    repeats: int = 1,
+    dimensions: Literal[1, 2] = 2,
+    directions: Kind | Plane = "random",
+    points: Axis | None = None,
+    span: Positive | None = None,
+    repeats: Count = 1,
     refine: bool = False,
-    tolerance: float = 0.002,
+    tolerance: Positive = 0.002,
     markers: Mapping[str, nn.Module] | None = None,
-    clients: int | None = None,
+    clients: Count | None = None,
     trajectory: bool = False,
-    seed: int = 0,
+    seed: Whole = 0,
     store: str | Path | bool = True,
     progress: Progress | None = None,
     **selection: Any,
@@ -155,8 +169,6 @@ def landscape(
         ValueError: naming what cannot be measured, and why.
     """
     layout = Layout(directions, dimensions, points or (21 if dimensions == 2 else 41), span, repeats, seed)
-    if not tolerance > 0:
-        raise ValueError(f"tolerance = {tolerance}: must be positive")
     settings = {
         **{name: getattr(layout, name) for name in ("dimensions", "points", "span", "repeats", "seed")},
         "directions": layout.kind,

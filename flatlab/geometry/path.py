@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
 
+from flatlab.arguments import Axis, Count, Positive, Whole, checked
 from flatlab.geometry.points import Points
 from flatlab.geometry.several import Progress, named, targets, vector_of, watched
 from flatlab.geometry.target import Target
@@ -62,17 +63,18 @@ def _largest(values: NDArray[Any], t: NDArray[Any]) -> tuple[float, float]:
     return (np.nan, np.nan) if top is None else (values[top], t[top])
 
 
+@checked
 def path(
     a: Any,
     b: Any,
     data: Any = "holdout",
     *,
-    points: int = 21,
+    points: Axis = 21,
     curve: bool = False,
     train: Any = None,
-    steps: int = 500,
-    lr: float = 0.05,
-    seed: int = 0,
+    steps: Count = 500,
+    lr: Positive = 0.05,
+    seed: Whole = 0,
     progress: Progress | None = None,
     **selection: Any,
 ) -> Path:
@@ -96,8 +98,6 @@ def path(
     Raises:
         ValueError: naming what cannot be measured, and why.
     """
-    if points < 3:
-        raise ValueError(f"points = {points}: at least 3")
     subjects = named({"a": a, "b": b})
     found = targets(subjects, data, seed=seed, **selection)
     target = found["a"]

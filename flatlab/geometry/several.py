@@ -9,9 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from flatlab.arguments import Count, Whole, checked
 from flatlab.geometry.subject import aim, client_of_samples, model_of, need_run
 from flatlab.geometry.target import Loss, Target, cross_entropy
 from flatlab.training import Run, labels
+from flatlab.training.run import Which
 
 Progress = Callable[[int, int], object]
 
@@ -42,14 +44,15 @@ def _is_one(subject: Any) -> bool:
     return isinstance(subject, nn.Module) or hasattr(subject, "checkpoints")
 
 
+@checked
 def targets(
     subjects: Mapping[str, Any],
     data: Any = "holdout",
     *,
-    round: int | None = None,
-    which: str = "auto",
+    round: Whole | None = None,
+    which: Which = "auto",
     part: str = "all",
-    batch: int = 64,
+    batch: Count = 64,
     loss: Loss = cross_entropy,
     **samples: Any,
 ) -> dict[str, Target]:

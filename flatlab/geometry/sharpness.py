@@ -24,6 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
+from flatlab.arguments import Count, Positive, Several, Whole, checked
+from flatlab.declare import shown
 from flatlab.geometry.hessian import Eigenvalues, Hessian
 from flatlab.geometry.lanczos import Overflow
 from flatlab.geometry.sampling import jackknifed, leave_out, told
@@ -216,21 +218,22 @@ MEASURES: dict[str, Callable[[_Subject], Value]] = {
 INVARIANT = frozenset({"asam", "asam_steps", "average_adaptive", "fisher_rao", "relative_flatness"})
 
 
+@checked
 def sharpness(
     models: Any,
     data: Any = None,
     *,
     measures: Iterable[str] | None = None,
-    clients: Iterable[int] | None = None,
-    rho: float = 0.05,
-    adaptive_rho: float = 0.5,
-    steps: int = 10,
-    sigma: float = 0.01,
-    adaptive_sigma: float = 0.1,
-    draws: int = 10,
-    tolerance: float = 0.05,
-    subsets: int | None = None,
-    seed: int = 0,
+    clients: Iterable[Whole] | None = None,
+    rho: Positive = 0.05,
+    adaptive_rho: Positive = 0.5,
+    steps: Count = 10,
+    sigma: Positive = 0.01,
+    adaptive_sigma: Positive = 0.1,
+    draws: Count = 10,
+    tolerance: Positive = 0.05,
+    subsets: Several | None = None,
+    seed: Whole = 0,
     progress: Progress | None = None,
     **selection: Any,
 ) -> Sharpness:
@@ -263,11 +266,6 @@ def sharpness(
     """
     positive = {"rho": rho, "adaptive_rho": adaptive_rho, "sigma": sigma, "adaptive_sigma": adaptive_sigma}
     settings = {**positive, "steps": steps, "draws": draws, "tolerance": tolerance, "seed": seed}
-    for name, value in positive.items():
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{name} = {value}: must be positive")
-    if steps < 1 or draws < 1:
-        raise ValueError(f"steps = {steps}, draws = {draws}: at least 1 each")
     subjects = named(models)
     if clients is None:
         every = [(-1, name, one) for name, one in targets(subjects, data or "holdout", seed=seed, **selection).items()]
@@ -333,5 +331,5 @@ def _wanted(measures: Iterable[str] | None, found: Sequence[Target]) -> list[str
         return [measure for measure in MEASURES if measure not in impossible]
     wanted = list(measures)
     if not wanted or not set(wanted) <= set(MEASURES):
-        raise ValueError(f"measures = {wanted}: some of {', '.join(MEASURES)}")
+        raise ValueError(f"measures = {shown(wanted)}: some of {', '.join(MEASURES)}")
     return wanted

@@ -8,23 +8,26 @@ Steps improve the density faster than probes do.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from flatlab.arguments import Axis, Positive, checked
 from flatlab.geometry.lanczos import Lanczos, generator, random_signs
 from flatlab.geometry.products import HessianProducts
 from flatlab.geometry.pyhessian_adapter import PyHessian
 from flatlab.results import Result
 
-METHODS = ("pyhessian", "lanczos")
+Source = Literal["pyhessian", "lanczos"]
 
 
 @dataclass(frozen=True)
 class Spectrum(Result):
     """Quadrature of the eigenvalues' density: `frame` has `probe`, `node`, `weight` (of sum 1 for each probe)."""
 
-    def density(self, points: int = 512, width: float = 0.01) -> pd.DataFrame:
+    @checked
+    def density(self, points: Axis = 512, width: Positive = 0.01) -> pd.DataFrame:
         """The density as a curve, each node widened to a Gaussian.
 
         Args:
@@ -56,7 +59,7 @@ class Spectrum(Result):
 
 
 def quadrature(
-    products: HessianProducts, steps: int = 50, probes: int = 1, method: str = "pyhessian", seed: int = 0
+    products: HessianProducts, steps: int = 50, probes: int = 1, method: Source = "pyhessian", seed: int = 0
 ) -> pd.DataFrame:
     """Nodes and weights as a frame `probe`, `node`, `weight`.
 
@@ -70,17 +73,13 @@ def quadrature(
     like = products.target.flat(products.target.weights)
     if not 1 <= steps <= like.numel():
         raise ValueError(f"steps = {steps}: between 1 and the {like.numel()} selected parameters")
-    if probes < 1:
-        raise ValueError(f"probes = {probes}: at least 1 is needed")
     if method == "pyhessian":
         pairs = PyHessian(products, seed).quadrature(steps, probes)
-    elif method == "lanczos":
+    else:
         pairs = []
         for probe in range(probes):
             random = generator(seed, "spectrum", probe)
             values, _, rows = Lanczos(products, random_signs(like, random), random).ritz(steps)
             pairs.append((values, rows[:, 0] ** 2))
-    else:
-        raise ValueError(f"method = {method!r}: a spectrum is made by {' or '.join(METHODS)}")
     frames = [pd.DataFrame({"probe": i, "node": nodes, "weight": weights}) for i, (nodes, weights) in enumerate(pairs)]
     return pd.concat(frames, ignore_index=True)

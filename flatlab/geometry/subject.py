@@ -5,28 +5,32 @@ The one place of this package that knows what a `Run` and a `FederatedDataset` o
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from flatlab.arguments import Count, Whole, checked
+from flatlab.declare import shown
 from flatlab.geometry.target import Loss, Target, cross_entropy
 from flatlab.streams import key
+from flatlab.training.run import Which
 
 
+@checked
 def aim(
     subject: Any,
     data: Any = "holdout",
     *,
     source: Any = None,
-    round: int | None = None,
-    which: str = "auto",
-    client: int | None = None,
-    limit: int | None = 1000,
+    round: Whole | None = None,
+    which: Which = "auto",
+    client: Whole | None = None,
+    limit: Count | None = 1000,
     part: str = "all",
-    batch: int = 64,
+    batch: Count = 64,
     loss: Loss = cross_entropy,
-    seed: int = 0,
+    seed: Whole = 0,
     dtype: torch.dtype | None = None,
     one_class: bool = False,
 ) -> Target:
@@ -75,11 +79,11 @@ def need_run(subject: Any) -> Any:
         ValueError: if it is not.
     """
     if isinstance(subject, nn.Module) or not all(hasattr(subject, name) for name in ("model", "data", "checkpoints")):
-        raise ValueError(f"{subject!r:.80}: a run is needed, as fl.train returns it")
+        raise ValueError(f"{shown(subject)}: a run is needed, as fl.train returns it")
     return subject
 
 
-def model_of(run: Any, round: int | None = None, which: str = "auto", client: int | None = None) -> nn.Module:
+def model_of(run: Any, round: int | None = None, which: Which = "auto", client: int | None = None) -> nn.Module:
     """A run's model as `aim` says: the global one, or where clients keep parts of it that of `client`.
 
     Raises:
@@ -95,8 +99,9 @@ def client_of_samples(data: Any, client: int | None, *subjects: Any) -> int | No
     return None if own_models and not (isinstance(data, str) and data in ("train", "test")) else client
 
 
+@checked
 def client_models(
-    run: Any, round: int | None = None, models: str = "clients", which: str = "auto"
+    run: Any, round: Whole | None = None, models: Literal["clients", "global"] = "clients", which: Which = "auto"
 ) -> dict[int, nn.Module]:
     """Models by client: with "clients", each participant's after its local training in `round`; with "global", the
     global model (or its average, see `aim`) for every client, with the parts that this client keeps.
@@ -105,8 +110,6 @@ def client_models(
         if getattr(run, "kept", False):
             return {client: model_of(run, round, which, client) for client in range(run.data.clients)}
         return dict.fromkeys(range(run.data.clients), run.model(round, which=which))
-    if models != "clients":
-        raise ValueError(f"models = {models!r}: 'clients' or 'global'")
     return run.clients(run.round if round is None else round)
 
 
@@ -133,9 +136,7 @@ def choose_samples(
 
 def _named(data: str, source: Any, client: int | None, limit: int | None, seed: int) -> tuple[Tensor, Tensor, str]:
     if data not in ("holdout", "train", "test"):
-        raise ValueError(f"data = {data!r}: known are 'holdout', 'train', 'test', or give (images, labels)")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit = {limit}: at least 1 sample is needed")
+        raise ValueError(f"data = {shown(data)}: known are 'holdout', 'train', 'test', or give (images, labels)")
     if source is None:
         raise ValueError(f"data = {data!r}: a name needs a run; give a model's samples as (images, labels)")
     if client is not None and data == "holdout":

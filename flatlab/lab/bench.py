@@ -50,6 +50,7 @@ class Bench(Panel):
         settings: dict[str, Any],
     ) -> None:
         own, spec = describe(settings.pop("model", "cnn4"))
+        setup = Setup(data, root, model=spec, **settings)  # first: what it refuses leaves no widgets behind
         super().__init__()
         self._own = own
         self._store, self._root, self._options = Path(store), root, options
@@ -65,7 +66,7 @@ class Bench(Panel):
         self._blamed: BaseException | None = None  # the session's error that is shown
         self._trouble: Exception | None = None  # what a view raised when it was last drawn
 
-        self.setup = Setup(data, root, model=spec, **settings)
+        self.setup = setup
         self.transport = Transport()
         self.shelf = Shelf(store)
         self.tabs = Views(HEIGHT)

@@ -44,9 +44,10 @@ class Clients(Panel):
     name = "Clients"
 
     def __init__(self, run: Run | Iterable[Run]) -> None:
+        runs = as_runs(run)  # what is refused leaves no widgets behind
         super().__init__()
         self._lock = threading.RLock()
-        self.run = as_runs(run)[0]
+        self.run = runs[0]
         self._tuned: dict[tuple[str, int, int], Personalization] = {}
         self._sharp: dict[tuple[str, int, int], Sharpness] = {}
         self._scored: dict[tuple[str, int], Personalization] = {}

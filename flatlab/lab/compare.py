@@ -44,9 +44,10 @@ class Compare(Panel):
     name = "Compare"
 
     def __init__(self, runs: Run | Iterable[Run]) -> None:
+        runs = as_runs(runs)  # what is refused leaves no widgets behind
         super().__init__()
         self._panels: dict[str, Panel] = {}
-        self.runs = as_runs(runs)
+        self.runs = runs
         self.view = ipywidgets.ToggleButtons(
             options=list(VIEWS), description="view", tooltips=[f"{name} of all runs" for name in VIEWS]
         )

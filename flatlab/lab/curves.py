@@ -35,13 +35,14 @@ class Curves(Panel):
     name = "Curves"
 
     def __init__(self, runs: Run | Iterable[Run]) -> None:
+        runs = as_runs(runs)  # what is refused leaves no widgets behind
         super().__init__()
         self._lock = threading.RLock()
         self._frames: figures.Frames | None = None
         self._framed: Any = None  # what the layout of the frames depends on
         self._known: dict[str, str] = {}
         self._opened: dict[str, Run] = {}
-        self.runs = as_runs(runs)
+        self.runs = runs
         self.x = ipywidgets.ToggleButtons(
             options=list(figures.XS), description="against", tooltips=list(figures.XS.values())
         )

@@ -15,9 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..arguments import Count, Whole, check_arguments, checked
 from ..data import FederatedDataset, Source
 from ..declare import SettingError
-from ..training import Experiment, Run
+from ..training import Experiment, Run, pick_device
 from .bench import Bench
 from .code import FORKED
 from .compute import Cancelled, Job, enqueue, on_compute_thread
@@ -47,6 +48,7 @@ class Lab(Bench):
 
     name = "Lab"
 
+    @checked
     def __init__(
         self,
         data: FederatedDataset | Source | None = None,
@@ -60,6 +62,8 @@ class Lab(Bench):
         if wrong:
             raise SettingError(f"{', '.join(wrong)}: no such setting; known: {', '.join(sorted(known | OPTIONS))}")
         options = {name: settings.pop(name) for name in OPTIONS & settings.keys()}
+        check_arguments(Run.__init__, options)
+        pick_device(options.get("device", "auto"))
         super().__init__(data, store, root, options, settings)
         self._rewinding: Job | None = None
         self._waiting: tuple[Experiment, list[Callable[[Session], None]]] | None = None
@@ -80,7 +84,8 @@ class Lab(Bench):
         """Train to the end: the present run, or a new one if the settings have changed."""
         self._with_session(Session.start)
 
-    def step(self, n: int = 1) -> None:
+    @checked
+    def step(self, n: Count = 1) -> None:
         """Train `n` rounds."""
         self._with_session(lambda session: session.step(n))
 
@@ -94,7 +99,8 @@ class Lab(Bench):
         if self.session is not None:
             self.session.stop()
 
-    def rewind(self, round: int | None = None) -> None:
+    @checked
+    def rewind(self, round: Whole | None = None) -> None:
         """Take the run back to a round (default: the slider's); rounds on record are replayed from there.
 
         Nothing happens while it is being taken back already. A round that is not on record is `settle`'s to raise.
@@ -110,7 +116,8 @@ class Lab(Bench):
         job = session.rewind(at)
         self._rewinding = enqueue(Job(lambda _: self._rewound(job, at)))
 
-    def fork(self, round: int | None = None, **changes: Any) -> None:
+    @checked
+    def fork(self, round: Whole | None = None, **changes: Any) -> None:
         """Begin a new run at a round (default: the slider's) with the settings on the left, and `changes`.
 
         Raises:
@@ -131,6 +138,7 @@ class Lab(Bench):
             raise SettingError(message)
         self.compute(lambda _: session.fork(at, **changed), self._adopt, f"forking at round {at}")
 
+    @checked
     def take_up(self, run: str | None = None) -> None:
         """Take up a run of the store: the one of this id (default: the one selected in the list)."""
         chosen = self.shelf.list.value[0] if run is None and self.shelf.list.value else run
@@ -139,7 +147,8 @@ class Lab(Bench):
         directory = self.shelf.directory(chosen)
         self.compute(lambda _: Session(self._opened(directory)), self._adopt, f"taking up {chosen}")
 
-    def ensure(self, rounds: int | None = None) -> Run:
+    @checked
+    def ensure(self, rounds: Whole | None = None) -> Run:
         """The run that the settings on the left ask for, trained until it has `rounds` rounds (all if None).
 
         It is made as Run makes it if they were changed since; at once returned if it has its rounds. A run that is

@@ -60,6 +60,7 @@ class Landscape(Panel):
     name = "Landscape"
 
     def __init__(self, runs: Run | Iterable[Run], markers: Mapping[str, nn.Module] | None = None) -> None:
+        runs = as_runs(runs)  # what is refused leaves no widgets behind
         super().__init__()
         self.markers = dict(markers or {})
         self.view = LandscapeView()

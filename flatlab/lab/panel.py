@@ -67,6 +67,10 @@ class Panel(ipywidgets.VBox):
         self.job: Job | None = None
         self._shown = 0.0  # when progress was shown last
 
+    def __del__(self) -> None:
+        if self.comm is not None:  # one that was refused has nothing to close
+            super().__del__()
+
     def fill(self, *parts: ipywidgets.Widget) -> None:
         """Put the panel's parts above its progress and its note."""
         self.children = (*parts, ipywidgets.HBox([self.meter, self.cancel_button]), self.note)

@@ -43,9 +43,10 @@ class Personalization(Panel):
     name = "Personalization"
 
     def __init__(self, runs: Run | Iterable[Run]) -> None:
+        runs = as_runs(runs)  # what is refused leaves no widgets behind
         super().__init__()
         self._lock = threading.RLock()
-        self.runs = as_runs(runs)
+        self.runs = runs
         self._tuned: dict[Key, measures.Personalization] = {}
         self._flat: dict[Key, FlatnessVsGain] = {}
         self._drawn: Key | None = None

@@ -35,8 +35,9 @@ class Progress(Panel):
     name = "Progress"
 
     def __init__(self, store: str | Path = "runs", experiments: Sequence[Experiment] | None = None) -> None:
+        standing = Standing(store, experiments)  # what is refused leaves no widgets behind
         super().__init__()
-        self.standing = Standing(store, experiments)
+        self.standing = standing
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._watcher: threading.Thread | None = None

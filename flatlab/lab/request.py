@@ -79,7 +79,9 @@ class Place(NamedTuple):
         run = runs[corner.run]
         if corner.kind == "own":
             return run.model(round, client=corner.client)
-        return run.clients(round)[corner.client] if corner.kind == "client" else run.model(round, which=corner.kind)
+        if corner.kind == "client":
+            return run.clients(round)[corner.client]
+        return run.model(round, which="swa" if corner.kind == "swa" else "global")
 
     def code(self) -> str:
         """The Python for `model`."""

@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Literal
 
+from ..arguments import Count, Whole, checked
 from ..declare import SettingError
 from ..training import Experiment, Run, RunDone
 from ..training.progress import Meter
@@ -44,6 +45,7 @@ class Session:
         meter: speed and time left, over the rounds of this session.
     """
 
+    @checked
     def __init__(self, run: Run | Experiment, data: Any = None, model: Any = None, **options: Any) -> None:
         if isinstance(run, Experiment):
             experiment = run
@@ -86,10 +88,9 @@ class Session:
         """Train to the end. Nothing happens if the session is done or stopped."""
         self._allow(goal=math.inf)
 
-    def step(self, n: int = 1) -> None:
+    @checked
+    def step(self, n: Count = 1) -> None:
         """Train `n` rounds more than are asked for already."""
-        if not isinstance(n, int) or n < 1:
-            raise SettingError(f"n = {n!r}: must be a whole number of at least 1")
         self._allow(steps=n)
 
     def pause(self) -> None:
@@ -108,7 +109,8 @@ class Session:
                 self._become("stopping" if self._in_round else "stopped")
         self._tell()
 
-    def rewind(self, round: int) -> Job:
+    @checked
+    def rewind(self, round: Whole) -> Job:
         """Pause, and go back to the state after `round` once the round in flight has ended.
 
         Returns at once; wait for the job that it returns where the run is needed.
@@ -122,7 +124,8 @@ class Session:
             self._rewinds += 1
         return submit(lambda _: self._rewind(round))
 
-    def fork(self, round: int | None = None, **changes: Any) -> Session:
+    @checked
+    def fork(self, round: Whole | None = None, **changes: Any) -> Session:
         """Pause, and make a session of a new run that begins here after `round` (default: now) under `changes`.
 
         Raises:
@@ -133,7 +136,8 @@ class Session:
 
     # What cells do
 
-    def ensure(self, rounds: int | None = None) -> Run:
+    @checked
+    def ensure(self, rounds: Whole | None = None) -> Run:
         """The run, trained until it has `rounds` rounds (all if None); at once if it has them.
 
         An interrupt pauses the training after the round in flight. Where buttons work meanwhile, Pause makes this wait.

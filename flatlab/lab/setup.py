@@ -60,19 +60,13 @@ class Setup(Panel):
         root: str | Path = "data",
         **settings: Any,
     ) -> None:
+        experiment = first_experiment(data, settings)  # what is refused leaves no widgets behind
         super().__init__()
         self._root = Path(root)
         self._source = data if isinstance(data, Source) else None
         self._made: dict[str, FederatedDataset] = {}
         self._refused: dict[str, str] = {}
         self._drawn: FederatedDataset | None = None
-        spec = DataSpec(
-            name=self._source.name if self._source else "digits", partition=Dirichlet(alpha=0.3), clients=20
-        )
-        if isinstance(data, FederatedDataset):
-            spec = data.spec
-        start: dict[str, Any] = {"algorithm": FedAvg(), "rounds": 40, "participation": 0.5} | settings
-        experiment = bare(Experiment(data=spec, **start))
         if isinstance(data, FederatedDataset):
             self._made[experiment.data.to_json()] = data
         own = {file.stem for file in self._root.glob("*.npz")}
@@ -192,6 +186,21 @@ class Setup(Panel):
 
 def _small(text: str) -> str:
     return f'<div style="line-height:1.35;white-space:normal">{html.escape(text)}</div>'
+
+
+def first_experiment(data: FederatedDataset | Source | None, settings: dict[str, Any]) -> Experiment:
+    """What the controls start with.
+
+    Raises:
+        SettingError: if a setting is wrong.
+    """
+    spec = DataSpec(
+        name=data.name if isinstance(data, Source) else "digits", partition=Dirichlet(alpha=0.3), clients=20
+    )
+    if isinstance(data, FederatedDataset):
+        spec = data.spec
+    start: dict[str, Any] = {"algorithm": FedAvg(), "rounds": 40, "participation": 0.5} | settings
+    return bare(Experiment(data=spec, **start))
 
 
 def same(one: Experiment, other: Experiment) -> bool:

@@ -50,6 +50,7 @@ class Spectrum(Panel):
     name = "Hessian"
 
     def __init__(self, runs: Run | Iterable[Run]) -> None:
+        runs = as_runs(runs)  # what is refused leaves no widgets behind
         super().__init__()
         self.results: dict[str, Result] = {}
         self._known: dict[str, dict[str, Result]] = {}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
-from flatlab.declare import SettingError
+from flatlab.arguments import Count, Whole, checked
+from flatlab.declare import SettingError, shown
 from flatlab.models.cnn import cnn4, lenet
 from flatlab.models.mobilenet import mobilenet
 from flatlab.models.net import Model
@@ -16,7 +19,8 @@ from flatlab.streams import torch_stream
 _BODIES = {"cnn4": cnn4, "lenet": lenet, "mobilenet": mobilenet, "resnet18": resnet18, "resnet20": resnet20}
 
 
-def build(spec: ModelSpec | str, shape: tuple[int, int, int], classes: int, seed: int = 0) -> Model:
+@checked
+def build(spec: ModelSpec | str, shape: Sequence[Count], classes: Count, seed: Whole = 0) -> Model:
     """The network of `spec`, float32 on the CPU, its weights a function of the arguments alone.
 
     Bodies start with PyTorch's default initialisation. Specs that differ only in `head_init` share their body's first
@@ -34,15 +38,14 @@ def build(spec: ModelSpec | str, shape: tuple[int, int, int], classes: int, seed
     spec = ModelSpec.from_dict(spec)
     if spec.name == "custom":
         raise SettingError("ModelSpec.name = 'custom': cannot be built from its name, give the model itself")
-    if len(shape) != 3 or min(shape) < 1:
-        raise SettingError(f"shape = {tuple(shape)}: needs (channels, height, width), each at least 1")
-    if classes < 1:
-        raise SettingError(f"classes = {classes}: needs at least 1")
+    if len(shape) != 3:
+        raise SettingError(f"shape = {shown(tuple(shape))}: needs (channels, height, width)")
+    channels, height, width = shape
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)  # another default draws other numbers
     try:
         with torch_stream(seed, "init"), torch.device("cpu"):
-            body, features = _BODIES[spec.name](spec, shape)
+            body, features = _BODIES[spec.name](spec, (channels, height, width))
             head = nn.Linear(features, classes)
             _initialise(head, spec.head_init)
     finally:

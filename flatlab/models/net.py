@@ -19,6 +19,8 @@ class Model(nn.Module):
     [batch, classes]; so the parts are the prefixes "body." and "head." of the parameters' names.
     """
 
+    made_by = "flatlab.models.split(module, head=...)"  # for messages to who gives another thing
+
     def __init__(self, body: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.body = body

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
+from flatlab.arguments import Count, checked
 from flatlab.declare import SettingError
 from flatlab.models.net import Model
 from flatlab.models.norm import BatchStatNorm
@@ -27,7 +29,8 @@ from flatlab.streams import torch_stream
 _DROPS = ("StochasticDepth", "DropPath")  # torchvision's and timm's, told by name to import neither
 
 
-def split(module: nn.Module, head: str = "classifier", example: Sequence[int] | None = None) -> Model:
+@checked
+def split(module: nn.Module, head: str = "classifier", example: Sequence[Count] | None = None) -> Model:
     """A copy of `module` as a `Model`: `head` is the submodule of that name, the body everything before it.
 
     Batch norms without running statistics become `BatchStatNorm`, same parameter names. Buffers that a forward pass
@@ -70,7 +73,8 @@ def split(module: nn.Module, head: str = "classifier", example: Sequence[int] | 
     return model.train()
 
 
-def stateless(module: nn.Module, norm: str = "batch", groups: int = 2) -> nn.Module:
+@checked
+def stateless(module: nn.Module, norm: Literal["batch", "group"] = "batch", groups: Count = 2) -> nn.Module:
     """A copy of `module` in which every batch norm lost its running statistics and kept its weight and bias.
 
     Args:
@@ -82,12 +86,10 @@ def stateless(module: nn.Module, norm: str = "batch", groups: int = 2) -> nn.Mod
     Raises:
         SettingError: for another norm, or groups that do not fit some layer's channels.
     """
-    if norm not in ("batch", "group"):
-        raise SettingError(f"norm = {norm!r}: needs 'batch' or 'group'")
 
     def group_norm(part: _BatchNorm) -> nn.Module:
         channels = part.num_features
-        if groups < 1 or channels % groups or channels < 2 * groups:
+        if channels % groups or channels < 2 * groups:
             raise SettingError(
                 f"groups = {groups}: a layer of {channels} channels needs a divisor, up to {channels // 2}"
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..arguments import checked
 from ..declare import SettingError
 from ..results import Result
 from ..training import Run
@@ -37,6 +38,7 @@ class Comparison(Result):
         return table.assign(**{"clients": frame["clients"], "left out": left_out, "run": frame["run"]})
 
 
+@checked
 def compare(runs: Run | Iterable[Run], personalization: Personalization) -> Comparison:
     """Put the holdout accuracy of each run beside what fine-tuning gives its clients, at the round that was tuned.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +16,8 @@ import pandas as pd
 import torch
 
 from ..algorithms import FedAvg, Local, Part
-from ..declare import SettingError
+from ..arguments import Count, Whole, checked
+from ..declare import SettingError, shown
 from ..models import Model
 from ..results import Result, spread
 from ..training import Diverged, Run, Score, State, Trained, labels, score_clients
@@ -66,6 +66,7 @@ class Personalization(Result):
         return table.reset_index()
 
 
+@checked
 def as_runs(runs: Run | Iterable[Run]) -> list[Run]:
     """One run or several, as a list.
 
@@ -78,9 +79,10 @@ def as_runs(runs: Run | Iterable[Run]) -> list[Run]:
     return found
 
 
+@checked
 def personalize(
     runs: Run | Iterable[Run],
-    epochs: int = 5,
+    epochs: Whole = 5,
     *,
     part: Part = "all",
     lr: float = 0.001,
@@ -88,8 +90,8 @@ def personalize(
     weight_decay: float = 0.0,
     batch_size: int = 50,
     local: Local | str = "sgd",
-    round: int | Literal["best"] | None = None,
-    clients: Sequence[int] | None = None,
+    round: Whole | Literal["best"] | None = None,
+    clients: Sequence[Whole] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Personalization:
     """Fine-tune a copy of the model for every client and score it on the client's test set after each epoch.
@@ -120,8 +122,6 @@ def personalize(
         Diverged: if a client's loss is no longer a number.
     """
     runs = as_runs(runs)
-    if epochs < 0:
-        raise SettingError(f"epochs = {epochs}: must be at least 0")
     tuner = _tuner(max(epochs, 1), part, lr, momentum, weight_decay, batch_size, local)
     wanted = [client_ids(run, clients) for run in runs]
     lone = {
@@ -149,8 +149,14 @@ def personalize(
     return Personalization(frame.loc[curves > epochs, columns].reset_index(drop=True), about)
 
 
+@checked
 def fine_tuned(
-    run: Run, clients: Sequence[int], epochs: int = 5, *, round: int | Literal["best"] | None = None, **tuning: Any
+    run: Run,
+    clients: Sequence[Whole],
+    epochs: Count = 5,
+    *,
+    round: Whole | Literal["best"] | None = None,
+    **tuning: Any,
 ) -> dict[int, Model]:
     """The fine-tuned models of some clients: those whose accuracy `personalize` states after the last epoch.
 
@@ -164,8 +170,6 @@ def fine_tuned(
     Raises:
         SettingError, Diverged: as `personalize`.
     """
-    if epochs < 1:
-        raise SettingError(f"epochs = {epochs}: must be at least 1")
     at, wanted = run_round(run, round), client_ids(run, clients)
     found: dict[int, Model] = {}
     for chunk in _tuning(run, _tuner(epochs, **tuning), run.state(at), wanted, every_epoch=False):
@@ -178,6 +182,7 @@ def fine_tuned(
     return {client: found[client] for client in wanted}
 
 
+@checked
 def _tuner(
     epochs: int,
     part: Part = "all",
@@ -191,7 +196,8 @@ def _tuner(
     return FedAvg(epochs=epochs, **settings | {"local": local, "train": part})
 
 
-def run_round(run: Run, round: int | Literal["best"] | None) -> int:
+@checked
+def run_round(run: Run, round: Whole | Literal["best"] | None) -> int:
     """The round that "best" or None stands for; a number as it is.
 
     Raises:
@@ -199,10 +205,8 @@ def run_round(run: Run, round: int | Literal["best"] | None) -> int:
     """
     if round is None:
         return run.round
-    if isinstance(round, Integral):
-        return int(round)
-    if round != "best":
-        raise SettingError(f"round = {round!r}: must be a round, 'best' or None")
+    if isinstance(round, int):
+        return round
     best = run.best_round
     if best is None:
         raise SettingError(
@@ -211,17 +215,18 @@ def run_round(run: Run, round: int | Literal["best"] | None) -> int:
     return best
 
 
-def client_ids(run: Run, clients: Sequence[int] | None) -> list[int]:
+@checked
+def client_ids(run: Run, clients: Sequence[Whole] | None) -> list[int]:
     """All clients of a run, or those asked for.
 
     Raises:
         SettingError: if one of them does not exist.
     """
     known = range(run.data.clients)
-    wanted = [int(client) for client in (known if clients is None else clients)]
+    wanted = list(known if clients is None else clients)
     strange = [client for client in wanted if client not in known]
     if strange or not wanted:
-        raise SettingError(f"clients = {wanted}: must be some of 0 to {len(known) - 1}")
+        raise SettingError(f"clients = {shown(wanted)}: must be some of 0 to {len(known) - 1}")
     return wanted
 
 
@@ -288,6 +293,6 @@ def _tuning(run: Run, tuner: FedAvg, state: State, wanted: list[int], every_epoc
             if not math.isfinite(loss):
                 raise Diverged(
                     f"{run.id}, fine-tuning epoch {chunk.epoch}, client {wanted[row]}: the training loss became"
-                    f" {loss}; lower lr = {tuner.lr:g}"
+                    f" {loss}; lower {tuner.suspect()}"
                 )
         yield chunk

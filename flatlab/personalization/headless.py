@@ -19,7 +19,7 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pad_sequence
 
 from ..algorithms import Params
-from ..declare import SettingError
+from ..arguments import Count, Whole, checked
 from ..models import sample_weight
 from ..results import Result, spread
 from ..streams import stream
@@ -43,14 +43,15 @@ class Headless(Result):
         return pd.DataFrame(rows, columns=[*keys, "mean", "std", "clients", "left_out"])
 
 
+@checked
 def headless(
     runs: Run | Iterable[Run],
     *,
     classes: Literal["own", "all"] = "own",
     metric: Literal["euclidean", "cosine"] = "euclidean",
     templates: Literal["clean", "official"] = "clean",
-    batch_size: int = 128,
-    round: int | Literal["best"] | None = None,
+    batch_size: Count = 128,
+    round: Whole | Literal["best"] | None = None,
 ) -> Headless:
     """Score every client's test set by nearest template.
 
@@ -67,15 +68,6 @@ def headless(
     Raises:
         SettingError: if a setting is not one of those named.
     """
-    for name, value, allowed in (
-        ("classes", classes, ("own", "all")),
-        ("metric", metric, ("euclidean", "cosine")),
-        ("templates", templates, ("clean", "official")),
-    ):
-        if value not in allowed:
-            raise SettingError(f"{name} = {value!r}: must be {' or '.join(allowed)}")
-    if batch_size < 1:
-        raise SettingError(f"batch_size = {batch_size}: must be at least 1")
     rows = []
     lone: dict[str, list[int]] = {}
     for run in as_runs(runs):

@@ -399,7 +399,7 @@ class Federation:
                 who = "the server's own data" if client == SERVER else f"client {client}"
                 raise Diverged(
                     f"round {round + 1}, {who}: the training loss became {loss}, the step {drift}; lower"
-                    f" algorithm.lr = {self.experiment.algorithm.lr:g}, or set algorithm.clip"
+                    f" algorithm.{self.experiment.algorithm.suspect()}, or set algorithm.clip"
                 )
 
 

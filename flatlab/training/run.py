@@ -13,15 +13,15 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from numbers import Integral
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal
 
 import pandas as pd
 import torch
 
 from .. import results
 from ..algorithms import Params
+from ..arguments import Count, Seconds, Whole, checked
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..models import Model, names
@@ -36,6 +36,7 @@ from .network import network
 from .record import Record, best_round
 from .store import BadCheckpoint, Store
 
+Which = Literal["auto", "global", "swa"]  # model of a run
 Listener = Callable[["Run", Round], None]
 
 
@@ -66,6 +67,9 @@ class Run:
         BadCheckpoint: if the directory holds states of another model.
     """
 
+    made_by = "train(...)"  # for messages to who gives another thing
+
+    @checked
     def __init__(
         self,
         experiment: Experiment,
@@ -75,21 +79,15 @@ class Run:
         store: str | Path = "runs",
         device: str | torch.device = "auto",
         engine: Engine = "auto",
-        chunk: int | None = None,
+        chunk: Count | None = None,
         channels_last: bool | None = None,
         precision: Precision | None = None,
-        checkpoint_every: int | None = None,
+        checkpoint_every: Count | None = None,
         root: str | Path = "data",
         start: State | None = None,
         _parents: State | None = None,
     ) -> None:
         self.device = pick_device(device)
-        for name, chosen, allowed in (("engine", engine, Engine), ("precision", precision or "float32", Precision)):
-            if chosen not in get_args(allowed):
-                raise SettingError(f"{name} = {chosen!r}: must be {', '.join(get_args(allowed))}")
-        for name, value in (("chunk", chunk), ("checkpoint_every", checkpoint_every)):
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise SettingError(f"{name} = {value!r}: must be a whole number of at least 1")
         if data is None:
             data = experiment.data.load(root)
         elif experiment.data not in (data.spec, data.spec.replace(fingerprint=None)):
@@ -151,6 +149,7 @@ class Run:
             tell_lone(net, self.data, experiment.evaluation, experiment.algorithm.batch_size, held, holdout=True)
 
     @classmethod
+    @checked
     def open(cls, directory: str | Path, data: FederatedDataset | None = None, **options: Any) -> Run:
         """The run in a directory, as far as it has come; `options` as for `Run`.
 
@@ -263,7 +262,8 @@ class Run:
                 return
             yield report
 
-    def to(self, round: int | None = None, listener: Listener | None = None, wait: float = 0.0) -> Run:
+    @checked
+    def to(self, round: Whole | None = None, listener: Listener | None = None, wait: Seconds = 0.0) -> Run:
         """Train until `round` rounds are done (all if None); `listener(run, round)` hears of each.
 
         An interrupt (Ctrl-C, a notebook's stop button) lets the round in flight end; a second one does not.
@@ -279,10 +279,8 @@ class Run:
             KeyboardInterrupt: after the round in flight; the message says how to go on.
         """
         target = self.rounds if round is None else round
-        if not isinstance(target, int) or not 0 <= target <= self.rounds:
+        if target > self.rounds:
             raise SettingError(f"round = {target!r}: must be between 0 and the experiment's {self.rounds} rounds")
-        if wait < 0:
-            raise SettingError(f"wait = {wait}: must be at least 0 seconds")
         self._stop.clear()
         if self.round >= target:
             return self
@@ -303,12 +301,14 @@ class Run:
         """Ask the loop in `to` or `for round in run` to end after the round in flight; safe from any thread."""
         self._stop.set()
 
-    def rewind(self, round: int) -> Run:
+    @checked
+    def rewind(self, round: Whole) -> Run:
         """Go back to the state after `round`. Nothing on disk changes; rounds on record are replayed from there."""
         self._state = self.state(round)
         return self
 
-    def fork(self, round: int | None = None, **changes: Any) -> Run:
+    @checked
+    def fork(self, round: Whole | None = None, **changes: Any) -> Run:
         """A new run that begins with this one's state after `round` and goes on under changed settings.
 
         `changes` are fields of `Experiment`, e.g. `run.fork(round=50, algorithm=FedASAM(rho=0.5))`. Momentum of the
@@ -358,7 +358,8 @@ class Run:
 
     # Looking at it
 
-    def state(self, round: int | None = None) -> State:
+    @checked
+    def state(self, round: Whole | None = None) -> State:
         """The full state after `round` (default: now). Rounds without a checkpoint are replayed from the one before.
 
         Raises:
@@ -367,7 +368,7 @@ class Run:
         round = self.round if round is None else round
         if round == self.round:
             return self._state
-        if not 0 <= round <= self._known:
+        if round > self._known:
             raise SettingError(f"round = {round}: must be between 0 and {self._known}, the rounds on record")
         begins_here = self.experiment.parent is None and self.experiment.initial is None
         state = self._federation.start() if begins_here else None
@@ -384,7 +385,8 @@ class Run:
             state, _ = self._federation.advance(state)
         return state
 
-    def model(self, round: int | None = None, which: str = "auto", client: int | None = None) -> Model:
+    @checked
+    def model(self, round: Whole | None = None, which: Which = "auto", client: Whole | None = None) -> Model:
         """A copy of the network with the weights after `round` (default: now).
 
         Args:
@@ -402,24 +404,24 @@ class Run:
                 f" give client = 0 to {self.data.clients - 1} for that client's own model"
             )
         state = self.state(round)
-        if which not in ("auto", "global", "swa"):
-            raise SettingError(f"which = {which!r}: must be auto, global or swa")
         if which == "swa" and not state.swa:
             raise SettingError(f"which = 'swa': there is no average after round {state.round}")
         params = {"auto": state.served, "global": state.params, "swa": state.swa}[which]
         if client is not None:
-            if isinstance(client, bool) or not isinstance(client, Integral) or client not in range(self.data.clients):
+            if client >= self.data.clients:
                 raise SettingError(f"client = {client!r}: must be one of 0 to {self.data.clients - 1}")
             params = params | {name: value[0] for name, value in self._federation.own(state, [client], params).items()}
         return self._with(params)
 
-    def own(self, state: State, clients: Sequence[int]) -> Params:
+    @checked
+    def own(self, state: State, clients: Sequence[Whole]) -> Params:
         """The parameters [clients, ...] in which these clients' own models differ from the global one after a state."""
         return self._federation.own(state, list(clients))
 
-    def clients(self, round: int) -> dict[int, Model]:
+    @checked
+    def clients(self, round: Count) -> dict[int, Model]:
         """The models of the clients sampled in `round` (from 1) after their local training, trained again."""
-        if not 1 <= round <= self._known:
+        if round > self._known:
             raise SettingError(f"round = {round}: must be between 1 and {self._known}, the rounds on record")
         state = self.state(round - 1)
         found = {}

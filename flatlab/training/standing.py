@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from ..arguments import checked
 from ..declare import SettingError
 from .experiment import Experiment
 from .labels import experiment_labels
@@ -46,6 +47,7 @@ class Standing:
         SettingError: if an experiment does not say which data it was federated from, so that its run has no name yet.
     """
 
+    @checked
     def __init__(self, store: str | Path, experiments: Sequence[Experiment] | None = None) -> None:
         self.store = Path(store)
         self._all = experiments is None

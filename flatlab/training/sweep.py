@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..arguments import Count, checked
 from ..data import FederatedDataset
 from ..declare import SettingError
 from .engine import pick_device
@@ -52,13 +53,14 @@ class SweepFailed(RuntimeError):
         self.errors = errors
 
 
+@checked
 def sweep(
     experiments: Sequence[Experiment],
     executor: Executor | None = None,
     *,
     store: str | Path = "runs",
     root: str | Path = "data",
-    workers: int | None = None,
+    workers: Count | None = None,
     together: bool | None = None,
     progress: bool | Callable[[int, int], object] = True,
     **options: Any,
@@ -85,8 +87,6 @@ def sweep(
         SweepFailed: after all others are done, naming the runs that failed, and why.
         KeyboardInterrupt: after the rounds in flight; the same call goes on.
     """
-    if workers is not None and workers < 1:
-        raise SettingError(f"workers = {workers}: must be at least 1")
     data = _data(experiments, root)
     wanted = [experiment.replace(data=one.spec) for experiment, one in zip(experiments, data, strict=True)]
     todo = {experiment.id: experiment for experiment in wanted}

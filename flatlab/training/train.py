@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ..algorithms import Algorithm
+from ..arguments import Seconds, checked
 from ..data import FederatedDataset
-from ..declare import SettingError
 from ..models import Model, ModelSpec
 from .evaluate import Evaluation
 from .experiment import Experiment
@@ -15,6 +15,7 @@ from .progress import reporter
 from .run import Run
 
 
+@checked
 def train(
     algorithm: Algorithm | str,
     data: FederatedDataset,
@@ -26,7 +27,7 @@ def train(
     sampling: Literal["stream", "round_seed"] = "stream",
     evaluation: Evaluation | None = None,
     progress: bool = True,
-    wait: float = 0.0,
+    wait: Seconds = 0.0,
     **options: Any,
 ) -> Run:
     """Train an algorithm on federated data and return the finished run; one already finished is loaded.
@@ -49,10 +50,6 @@ def train(
         SettingError: for each setting that is wrong, before any work starts.
         RunBusy, Diverged, KeyboardInterrupt: as `Run.to`.
     """
-    if not isinstance(data, FederatedDataset):
-        raise SettingError(
-            f"data = {type(data).__name__}: share it out first: load(name).federate(partition, clients=...)"
-        )
     own, spec = describe(model)
     settings: dict[str, Any] = {"rounds": rounds, "participation": participation, "seed": seed, "sampling": sampling}
     settings |= {"algorithm": algorithm, "model": spec, "evaluation": evaluation or Evaluation()}

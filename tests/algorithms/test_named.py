@@ -73,3 +73,22 @@ def test_an_algorithm_of_ones_own_is_found_by_its_kind():
     algorithm = fl.FedAvg(local="signed")
     assert isinstance(algorithm.local, Signed)
     assert fl.Algorithm.from_json(algorithm.to_json()) == algorithm
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "blamed"),
+    [
+        (fl.FedAvg(), "lr = 0.1"),
+        (fl.FedAvg(lr=1e30), "lr = 1e+30"),
+        (fl.FedAvg(lr=50, weight_decay=0.1), "lr = 50"),
+        (fl.FedAvg(weight_decay=1e6), "weight_decay = 1e+06"),
+        (fl.FedProx(mu=1e6), "mu = 1e+06"),
+        (fl.FedProx(mu=5), "lr = 0.1"),  # lr x mu = 0.5: the pull does not overshoot
+        (fl.FedSAM(rho=300), "local.rho = 300"),
+        (fl.FedASAM(rho=0.5, eta=1e4), "local.eta = 10000"),
+        (fl.FedAvg(server=fl.Average(lr=100)), "server.lr = 100"),
+        (fl.FedAvg(lr=2, server=fl.Adaptive(lr=40)), "server.lr = 40"),
+    ],
+)
+def test_the_setting_furthest_above_its_usual_span_is_blamed(algorithm, blamed):
+    assert algorithm.suspect() == blamed

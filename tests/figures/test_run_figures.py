@@ -11,6 +11,7 @@ from PIL import Image
 
 import flatlab as fl
 from flatlab import figures
+from flatlab.figures.style import plain
 
 SPEC = fl.ModelSpec(name="cnn4", width=0.25)
 
@@ -99,10 +100,10 @@ def test_a_drawing_onto_another_shows_only_the_new(runs):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"x": "bytes"}, "x = 'bytes': one of round"),
+        ({"x": "bytes"}, "x = 'bytes': must be 'round'"),
         ({"metrics": ["fun"]}, "metrics = .'fun'.: some of accuracy"),
         ({"metrics": []}, "metrics"),
-        ({"smooth": 1.0}, "smooth = 1.0: from 0 to below 1"),
+        ({"smooth": 1.0}, "smooth = 1.0: must be a number ≥ 0 and < 1"),
     ],
 )
 def test_impossible_options_are_named(runs, options, message):
@@ -210,6 +211,7 @@ def test_an_axis_goes_from_tick_to_tick_and_a_legend_is_kept(runs):
     assert fig.axes[0].get_legend() is not legend  # a dot instead of a line
 
 
+@pytest.mark.filterwarnings("ignore:.* one test image")
 def test_the_compact_partition_of_many_clients_and_classes_keeps_its_labels_apart():
     draw = np.random.default_rng(0)
     images, labels = draw.integers(0, 255, (3000, 8, 8), dtype=np.uint8), np.arange(3000) % 100
@@ -230,3 +232,25 @@ def test_the_compact_partition_of_many_clients_and_classes_keeps_its_labels_apar
     assert all(axes.yaxis.label.get_window_extent().y1 <= edge.y1 for axes in fig.axes)
     few = fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=6, seed=0)
     assert not any(axes.texts for axes in few.plot(compact=True).axes) and any(axes.texts for axes in few.plot().axes)
+
+
+SCRIPTS = {
+    "dollars": ("US$", "A$ and $x", r"$\frac{", "$$", "_^"),
+    "scripts": ("猫", "犬", "鳥", "魚", "naïve"),
+    "long": ("a very long name 1", "a very long name 2", "b", "c", "d"),
+}
+
+
+@pytest.mark.parametrize("names", SCRIPTS.values(), ids=SCRIPTS)
+def test_classes_of_any_name_are_drawn(names, tmp_path):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (90, 8, 8, 1), dtype=np.uint8), np.arange(90) % 5
+    own = fl.Source.from_arrays("own$", images[:60], labels[:60], images[60:], labels[60:], list(names))
+    data = own.federate(fl.IID(), clients=3)
+    run = fl.train(fl.FedAvg(), data, fl.ModelSpec(name="lenet", width=0.125), 1, store=tmp_path, progress=False)
+    for fig in (data.plot(), data.plot(compact=True), figures.draw_cohort(run), run.plot()):
+        assert len(fig.png()) > 2_000  # a glyph that no font has is a warning, and so an error
+    shown = {text.get_text() for text in figures.draw_cohort(run).findobj(Text)}
+    assert {plain(name) for name in names} <= shown or {"0", "1", "2", "3", "4"} <= shown
+    if "US$" in names:
+        assert r"US\$" in shown

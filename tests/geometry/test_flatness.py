@@ -68,7 +68,7 @@ def test_gains_are_made_if_they_are_not_given_and_the_result_can_be_kept(run, tm
 def test_impossible_requests_are_refused(run):
     with pytest.raises(ValueError, match="at least 5"):
         flatness_vs_gain(run, clients=[0, 1])
-    with pytest.raises(ValueError, match="some of top"):
+    with pytest.raises(ValueError, match="one of top"):
         flatness_vs_gain(run, "sharp", tuning={"epochs": 1})
     gains = fl.personalize(run, epochs=1, clients=[0, 1])
     with pytest.raises(ValueError, match=r"nothing of the clients \[2, 3, 4\]"):

@@ -165,7 +165,7 @@ def test_impossible_requests_get_clear_errors():
         "budget = 4: a trace": lambda: hessian(model, data, budget=4).trace(),
         "tolerance = 0": lambda: hessian(model, data).trace(0),
         "steps = 9999": lambda: hessian(model, data).spectrum(9999),
-        "a spectrum is made by": lambda: hessian(model, data).spectrum(5, method="magic"),
+        "method = 'magic': must be 'pyhessian' or 'lanczos'": lambda: hessian(model, data).spectrum(5, method="magic"),
         "largest size only": lambda: hessian(model, data, method="power").bottom(),
         "has no trace": lambda: hessian(model, data, method="power").trace(),
         "a run is needed": lambda: hessian(model, data).along(),

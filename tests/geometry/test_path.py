@@ -93,7 +93,7 @@ def test_a_runs_training_samples_train_the_curve_and_stopping_leaves_it_out():
 
 
 def test_impossible_requests_are_refused():
-    with pytest.raises(ValueError, match="at least 3"):
+    with pytest.raises(ValueError, match="whole number ≥ 3"):
         path(smooth(), smooth(1), DATA, points=2)
     with pytest.raises(ValueError, match="differ in name or shape"):
         path(smooth(), network(), DATA)

@@ -1,9 +1,11 @@
 """The bench: every button and transition as a front end sends it, without a browser."""
 
 import shutil
+import threading
 import time
 from typing import Literal
 
+import ipywidgets
 import pytest
 from by_hand import click, enabled, hold, until
 from ipywidgets.widgets import widget as widgets
@@ -376,6 +378,34 @@ def test_data_not_yet_shared_out_and_a_network_of_ones_own(make, data):
 def test_unknown_settings_are_refused_at_once(make):
     with pytest.raises(fl.SettingError, match="colour: no such setting"):
         make(colour="red")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"data": "x"}, {"store": 3}, {"root": None}, {"model": "alexnet"}, {"model": 3}, {"rounds": 1.5}, {"seed": -1},
+        {"algorithm": "FedFoo"}, {"participation": 2}, {"engine": "vmap"}, {"chunk": 0}, {"device": "tpu"},
+        {"channels_last": "1"}, {"checkpoint_every": True}, {"evaluation": 5}, {"colour": "red"}, {"sampling": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_refused_lab_leaves_nothing_behind(wrong, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    opened, threads = [], set(threading.enumerate())
+    monkeypatch.setattr(ipywidgets.Widget, "open", lambda self: opened.append(self))
+    with pytest.raises(fl.SettingError, match=f"(?i){next(iter(wrong))}"):
+        fl.lab.Lab(**wrong)
+    assert not opened and set(threading.enumerate()) == threads and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("panel", ["Clients", "Compare", "Curves", "Landscape", "Personalization", "Spectrum"])
+def test_a_refused_panel_leaves_no_widgets_behind(panel, monkeypatch):
+    opened = []
+    monkeypatch.setattr(ipywidgets.Widget, "open", lambda self: opened.append(self))
+    for wrong in ("x", 3, [], [None]):
+        with pytest.raises(fl.SettingError, match="runs = "):
+            getattr(fl.lab, panel)(wrong)
+    assert not opened
 
 
 def test_every_button_has_a_name_and_a_tooltip(make):

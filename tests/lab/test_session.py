@@ -98,7 +98,7 @@ def test_a_double_click_on_run_trains_once_and_on_step_trains_two_rounds(make):
 
 @pytest.mark.parametrize("steps", [0, -1, 1.5, "2"])
 def test_a_wrong_number_of_steps_is_refused(make, steps):
-    with pytest.raises(fl.SettingError, match="at least 1"):
+    with pytest.raises(fl.SettingError, match="whole number ≥ 1"):
         make().step(steps)
 
 

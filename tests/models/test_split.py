@@ -285,8 +285,10 @@ def test_probing_changes_neither_the_global_generator_nor_the_networks_mode():
 
 
 def test_stateless_refuses_norms_and_groups_that_do_not_fit():
-    with pytest.raises(SettingError, match="norm = 'layer': needs 'batch' or 'group'"):
+    with pytest.raises(SettingError, match="norm = 'layer': must be 'batch' or 'group'"):
         stateless(Tiny(), "layer")
-    for groups in (0, 3, 4):
+    with pytest.raises(SettingError, match="groups = 0: must be a whole number ≥ 1"):
+        stateless(Tiny(nn.BatchNorm2d(4)), "group", 0)
+    for groups in (3, 4):
         with pytest.raises(SettingError, match=f"groups = {groups}: a layer of 4 channels needs a divisor, up to 2"):
             stateless(Tiny(nn.BatchNorm2d(4)), "group", groups)

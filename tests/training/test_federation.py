@@ -196,6 +196,14 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_round_and_client(digit
         train(fl.FedAvg(lr=1e30), digits, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "blamed"), [(fl.FedProx(mu=1e20), r"mu = 1e\+20"), (fl.FedSAM(rho=1e30), r"local.rho = 1e\+30")]
+)
+def test_a_run_that_diverges_names_what_is_likely_to_blame(algorithm, blamed, digits, tmp_path):
+    with pytest.raises(fl.Diverged, match=rf"lower algorithm.{blamed}"):
+        train(algorithm, digits, tmp_path)
+
+
 def test_engines_agree_over_rounds(digits, tmp_path):
     # GroupNorm: batch statistics of a last batch of two or three samples amplify float32's rounding to percents.
     # Exactness with batch statistics is proved in float64 in test_cohort.py.

@@ -1,0 +1,170 @@
+"""Arguments of public functions, checked against their own annotations before any work starts.
+
+    @checked
+    def path(a: Any, b: Any, *, points: Axis = 21, curve: bool = False) -> Path: ...
+
+    path(a, b, points=2)    # SettingError: points = 2: must be a whole number ≥ 3 and ≤ 10001
+    path(a, b, curve="no")  # SettingError: curve = 'no': must be True or False
+
+A number with a range, such as `Count`, does as well for a field of `Declared`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import numbers
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+from .declare import SIGNS, SettingError, shown
+
+Whole = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
+Axis = Annotated[int, Field(ge=3, le=10_001)]  # on an axis or curve
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Seconds = Annotated[float, Field(ge=0)]
+
+_SPOKEN: dict[Any, str] = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
+_SPOKEN |= {NoneType: "None", Callable: "a function"}
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Misfit(Exception):
+    """A value is not what an annotation asks for."""
+
+
+def checked(function: Function) -> Function:
+    """A function that refuses arguments which do not fit its annotations, and is given plain numbers.
+
+    Checked are numbers, switches, texts, paths, choices, classes, lists of them and unions of all these, with their
+    ranges. `Any`, and what is within mappings, is the function's own to judge.
+
+    Raises:
+        SettingError: naming the argument, its value and what is allowed.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        bound.arguments |= check_arguments(function, bound.arguments)
+        return function(*bound.args, **bound.kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as the function's annotations want them, before it is called; names that it has not are left out.
+
+    Raises:
+        SettingError: naming the first that does not fit.
+    """
+    return {name: fitted(name, given[name], hint) for name, hint in _hints(function).items() if name in given}
+
+
+def fitted(name: str, value: Any, hint: Any) -> Any:
+    """A value as its annotation wants it: numpy's whole numbers as int, say.
+
+    Raises:
+        SettingError: if it does not fit.
+    """
+    try:
+        return _fit(value, hint)
+    except _Misfit:
+        raise SettingError(f"{name} = {shown(value)}: must be {_allowed(hint)}") from None
+
+
+@functools.cache
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    function = inspect.unwrap(function)
+    hints = get_type_hints(function, include_extras=True)
+    lists = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    named = [name for name, parameter in inspect.signature(function).parameters.items() if parameter.kind not in lists]
+    return {name: hints[name] for name in named if name in hints}
+
+
+def _fit(value: Any, hint: Any) -> Any:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        number = _fit(value, parts[0])
+        if not all(getattr(operator, sign)(number, limit) for sign, limit in _limits(hint)):
+            raise _Misfit
+        return number
+    if origin in (Union, UnionType):
+        for part in parts:
+            try:
+                return _fit(value, part)
+            except _Misfit:
+                continue
+        raise _Misfit
+    if origin is Literal:
+        if any(type(value) is type(choice) and value == choice for choice in parts):
+            return value
+        raise _Misfit
+    if origin in (Sequence, Iterable):
+        return _list(value, origin, parts[0])
+    if hint in (int, float, bool):
+        return _number(value, hint)
+    if hint is Any or isinstance(value, origin or hint):
+        return value
+    raise _Misfit
+
+
+def _number(value: Any, kind: type) -> Any:
+    truth = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
+    try:
+        if truth is (kind is bool):
+            if kind is int:
+                return operator.index(value)
+            if kind is bool:
+                return bool(value)
+            if isinstance(value, numbers.Real) and math.isfinite(value):
+                return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # of many numbers, or one beyond all floats
+        pass
+    raise _Misfit
+
+
+def _list(value: Any, kind: Any, hint: Any) -> Any:
+    """Numbers as a list; other things as they are, an iterator among them untouched."""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    number = (get_args(hint)[0] if get_origin(hint) is Annotated else hint) in (int, float)
+    if isinstance(plain, (str, bytes, Mapping)) or not isinstance(plain, kind):
+        raise _Misfit
+    if not number and not isinstance(plain, Sequence):
+        return value
+    items = [_fit(item, hint) for item in plain]
+    return items if number else value
+
+
+def _limits(hint: Any) -> Iterator[tuple[str, float]]:
+    for field in get_args(hint)[1:]:
+        for rule in field.metadata if isinstance(field, FieldInfo) else [field]:
+            yield from ((sign, getattr(rule, sign)) for sign in SIGNS if hasattr(rule, sign))
+
+
+def _allowed(hint: Any) -> str:
+    """What an annotation asks for, in words."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return f"{_allowed(parts[0])} " + " and ".join(f"{SIGNS[sign]} {limit:g}" for sign, limit in _limits(hint))
+    if origin in (Union, UnionType):
+        return " or ".join(_allowed(part) for part in parts if part is not Path or str not in parts)
+    if origin is Literal:
+        return " or ".join(map(repr, parts))
+    if origin in (Sequence, Iterable):
+        return f"several, each {_allowed(parts[0])}"
+    kind = origin or hint
+    made_by = getattr(kind, "made_by", "")
+    return _SPOKEN.get(kind) or f"a {kind.__name__}" + (f", as {made_by} gives it" if made_by else "")

@@ -1,0 +1,258 @@
+"""Wrong arguments of every public function: refused by name and value, before any work starts."""
+
+import dataclasses
+import inspect
+import math
+import typing
+from collections.abc import Iterable, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+
+import flatlab as fl
+from flatlab import figures
+from flatlab.arguments import Count, Share, Whole, check_arguments, checked, fitted
+from flatlab.declare import Declared, setting, shown
+from flatlab.geometry.hessian import Hessian
+from flatlab.geometry.landscape import Landscape
+from flatlab.geometry.spectrum import Spectrum
+from flatlab.models import build, split, stateless
+
+FUNCTIONS = [getattr(fl, name) for name in fl.__all__ if inspect.isfunction(getattr(fl, name))]
+FUNCTIONS += [build, split, stateless, figures.cohort_table, figures.draw_cohort, figures.draw_gains, figures.save]
+CLASSES = [
+    fl.Run,
+    fl.Source,
+    fl.FederatedDataset,
+    fl.DataSpec,
+    Hessian,
+    Landscape,
+    Spectrum,
+    fl.lab.Session,
+    fl.lab.Lab,
+]
+UNCHECKED = {
+    "plot": "a door: the drawings behind it are checked",
+    "setting": "declares, for who writes a class; pydantic checks it",
+    "Run.step": "takes nothing",
+    "to": "FederatedDataset.to: torch checks the device",
+    "prepared": "tensors only",
+    "listen": "any callable",
+    "compute": "for panels",
+    "fill": "for panels",
+    "from_arrays": "arrays, each with its own checks",
+    "aensure": "by what it calls",
+}
+JUNK = (object(), "nonsense", -1, 1.5, True, math.nan, math.inf, 10**400, b"x", {"a": 1}, [object()], "9" * 10**6)
+
+
+def methods():
+    for cls in CLASSES:
+        for name, member in vars(cls).items():
+            member = getattr(member, "__func__", member)
+            made = name == "__init__" and dataclasses.is_dataclass(cls)
+            if inspect.isfunction(member) and not made and (not name.startswith("_") or name == "__init__"):
+                yield cls, name, member
+
+
+CALLABLES = [(function.__name__, function) for function in FUNCTIONS]
+CALLABLES += [(f"{cls.__name__}.{name}", member) for cls, name, member in methods()]
+CHECKED = [(name, function) for name, function in CALLABLES if hasattr(function, "__wrapped__")]
+
+
+def hints(function):
+    function = inspect.unwrap(function)
+    found = typing.get_type_hints(function, include_extras=True)
+    kinds = {name: parameter.kind for name, parameter in inspect.signature(function).parameters.items()}
+    return {name: hint for name, hint in found.items() if kinds.get(name) in (1, 3)}  # no *rest, no **rest
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Plainly, and apart from the mechanism: whether a value is what an annotation says."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin is Annotated:
+        rules = [rule for part in parts[1:] for rule in part.metadata]
+        low = [rule.ge for rule in rules if hasattr(rule, "ge")] + [rule.gt for rule in rules if hasattr(rule, "gt")]
+        high = [rule.le for rule in rules if hasattr(rule, "le")] + [rule.lt for rule in rules if hasattr(rule, "lt")]
+        inside = fits(value, parts[0]) and all(value >= limit for limit in low) and all(value <= li for li in high)
+        return inside and not any(
+            value == getattr(rule, sign) for rule in rules for sign in ("gt", "lt") if hasattr(rule, sign)
+        )
+    if origin in (Union, UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is Literal:
+        return any(type(value) is type(part) and value == part for part in parts)
+    if origin in (Sequence, Iterable):
+        return isinstance(value, list) and all(fits(one, parts[0]) for one in value)
+    if hint is int:
+        return type(value) is int
+    if hint is float:
+        return type(value) in (int, float) and abs(value) < 1e300
+    if origin is dict or origin is typing.Mapping:
+        return isinstance(value, dict)
+    if origin is not None:
+        return isinstance(value, origin)
+    return type(value) is hint if hint is bool else isinstance(value, hint)
+
+
+def test_every_public_function_is_checked():
+    open_ones = [name for name, function in CALLABLES if not hasattr(function, "__wrapped__") and hints(function)]
+    assert not [name for name in open_ones if name.split(".")[-1] not in UNCHECKED and name not in UNCHECKED]
+
+
+@pytest.mark.parametrize(("name", "function"), CHECKED, ids=[name for name, _ in CHECKED])
+def test_what_does_not_fit_is_refused_by_name_and_value(name, function):
+    tried = 0
+    for argument, hint in hints(function).items():
+        for junk in JUNK:
+            if fits(junk, hint):
+                continue
+            with pytest.raises(fl.SettingError) as caught:
+                check_arguments(function, {argument: junk})
+            said = str(caught.value)
+            assert said.startswith(f"{argument} = {shown(junk)}: must be ") and len(said) < 600 and "\n" not in said
+            tried += 1
+    assert tried or all(hint is Any for hint in hints(function).values())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    data = fl.load("digits").federate(fl.IID(), clients=6, seed=0)
+    evaluation = fl.Evaluation(clients_every=1)
+    where = {"store": tmp_path_factory.mktemp("runs"), "progress": False, "evaluation": evaluation}
+    return fl.train(fl.FedAvg(lr=0.05), data, fl.ModelSpec(name="lenet", width=0.125), 2, **where)
+
+
+WRONG = {
+    "round = 1.5": lambda run: run.rewind(1.5),
+    "round = -1": lambda run: run.rewind(-1),
+    "round = True": lambda run: run.to(True),
+    "round = 3": lambda run: run.to(3),
+    "round = 7": lambda run: run.state(7),
+    "wait = nan": lambda run: run.to(wait=math.nan),
+    "round = '1'": lambda run: run.fork("1", rounds=9),
+    "round = 0": lambda run: run.clients(0),
+    "which = 'best'": lambda run: run.model(which="best"),
+    "client = 1.0": lambda run: run.model(client=1.0),
+    "client = 6": lambda run: run.model(client=6),
+    "channels_last = '1'": lambda run: fl.train("FedAvg", run.data, channels_last="1"),
+    "rounds = 2.0": lambda run: fl.train("FedAvg", run.data, rounds=2.0),
+    "progress = 'no'": lambda run: fl.train("FedAvg", run.data, progress="no"),
+    "data = Source": lambda run: fl.train("FedAvg", fl.load("digits")),
+    "data = 'x'": lambda run: fl.train("FedAvg", "x"),
+    "clients = [1.9]": lambda run: fl.personalize(run, clients=[1.9]),
+    "clients = [True]": lambda run: fl.personalize(run, clients=[True]),
+    "clients = [6]": lambda run: fl.personalize(run, clients=[6]),
+    "clients = '12'": lambda run: fl.personalize(run, clients="12"),
+    "round = 'last'": lambda run: fl.personalize(run, round="last"),
+    "lr = nan": lambda run: fl.personalize(run, lr=math.nan),
+    "runs = 'x'": lambda run: fl.personalize("x"),
+    "runs = []": lambda run: fl.personalize([]),
+    "epochs = 0": lambda run: fl.fine_tuned(run, [0], 0),
+    "batch_size = 2.5": lambda run: fl.headless(run, batch_size=2.5),
+    "limit = nan": lambda run: fl.sharpness(run, limit=math.nan),
+    "limit = 0": lambda run: fl.hessian(run, limit=0),
+    "rho = inf": lambda run: fl.sharpness(run, rho=math.inf),
+    "measures = ['tip']": lambda run: fl.sharpness(run, measures=["tip"]),
+    "client = 9": lambda run: fl.sharpness(run, clients=[9]),
+    "measure = 'tip'": lambda run: fl.flatness_vs_gain(run, "tip"),
+    "which = 3": lambda run: fl.flatness_vs_gain(run, which=3),
+    "epochs = -2": lambda run: fl.flatness_vs_gain(run, tuning={"epochs": -2}),
+    "curve = 1000": lambda run: fl.path(run, run, curve=10**400),
+    "points = 4": lambda run: fl.landscape(run, points=4),
+    "points = 1000000001": lambda run: fl.landscape(run, points=10**9 + 1),
+    "directions = 'up'": lambda run: fl.landscape(run, directions="up"),
+    "dimensions = 3": lambda run: fl.landscape(run, dimensions=3),
+    "span = 0": lambda run: fl.landscape(run, span=0),
+    "data = 'all'": lambda run: fl.landscape(run, "all"),
+    "batch = '8'": lambda run: fl.landscape(run, batch="8"),
+    "k = 0": lambda run: fl.hessian(run).top(0),
+    "k = 1.5": lambda run: fl.hessian(run).bottom(1.5),
+    "tolerance = 0": lambda run: fl.hessian(run).trace(0),
+    "probes = 0": lambda run: fl.hessian(run).spectrum(probes=0),
+    "every = 0": lambda run: fl.hessian(run).along(every=0),
+    "models = 'all'": lambda run: fl.hessian(run).per_client(models="all"),
+    "experiments = [1]": lambda run: fl.sweep([1]),
+    "experiments = []": lambda run: fl.sweep([]),
+    "workers = 0": lambda run: fl.sweep([run.experiment], workers=0),
+    "x = 'hour'": lambda run: run.plot(x="hour"),
+    "smooth = 1.0": lambda run: run.plot(smooth=1.0),
+    "metrics = ['speed']": lambda run: run.plot(metrics=["speed"]),
+    "which = 'all'": lambda run: run.data.plot(which="all"),
+    "client = 66": lambda run: run.data.samples("train", client=66),
+    "limit = -3": lambda run: run.data.samples(limit=-3),
+    "clients = 2.5": lambda run: fl.load("digits").federate(clients=2.5),
+    "seed = 0.5": lambda run: fl.load("digits").federate(clients=2, seed=0.5),
+    "root = 3": lambda run: fl.load("mnist", root=3),
+    "path = None": lambda run: run.data.save_partition(None),
+    "example = [0, 1, 1]": lambda run: split(torch.nn.Linear(2, 2), example=[0, 1, 1]),
+    "n = 0": lambda run: fl.lab.Session(run).step(0),
+    "rounds = 1.5": lambda run: fl.lab.Session(run).ensure(1.5),
+}
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_nothing_wrong_is_accepted_or_done(said, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=" = ") as caught:
+        WRONG[said](run)
+    assert str(caught.value).startswith(said), str(caught.value)
+    assert not list(tmp_path.iterdir())  # no store was begun
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(run):
+    tuned = fl.personalize(run, np.int64(1), clients=np.arange(2), round=torch.tensor(1), lr=np.float32(0.01))
+    assert tuned.frame["client"].unique().tolist() == [0, 1] and tuned.about["epochs"] == 1
+    assert fitted("share", np.float64(0.5), Share) == 0.5 and fitted("clients", range(3), Sequence[Whole]) == [0, 1, 2]
+
+
+@given(st.one_of(st.integers(), st.floats(), st.booleans(), st.text(), st.binary(), st.none()))
+def test_a_count_is_a_whole_number_from_one_on(value):
+    if type(value) is int and value >= 1:
+        assert fitted("k", value, Count) == value
+    else:
+        with pytest.raises(fl.SettingError, match=r"^k = (?s:.*): must be a whole number ≥ 1$"):
+            fitted("k", value, Count)
+
+
+def test_the_same_kinds_serve_declared_settings():
+    class Settings(Declared):
+        points: Count = setting(3, "how many")
+        share: Annotated[float, Field(gt=0, lt=1)] = setting(0.5, "of all")
+
+    for wrong in ({"points": 0}, {"points": True}, {"points": 1.5}, {"share": 1.0}, {"share": math.nan}):
+        (name,) = wrong
+        with pytest.raises(fl.SettingError, match=rf"Settings.{name} = "):
+            Settings(**wrong)
+
+
+def test_messages_are_short_whatever_was_given():
+    long = "x" * 10**6
+    for wrong in (
+        lambda: fl.FedAvg(lr=long),
+        lambda: fl.Experiment.from_dict({"algorithm": {"kind": long}}),
+        lambda: fl.load(long),
+    ):
+        with pytest.raises((fl.SettingError, OSError)) as caught:
+            wrong()
+        assert len(str(caught.value)) < 1000
+    assert len(shown([list(range(10**5))] * 10**5)) < 500 and shown(10**5000)
+
+
+def test_a_function_keeps_its_name_and_help():
+    @checked
+    def scaled(value: float, times: Count = 1) -> float:
+        """Its help."""
+        return value * times
+
+    assert scaled.__doc__ == "Its help." and scaled(2, 3) == 6
+    with pytest.raises(TypeError, match="unexpected"):
+        scaled(2, by=3)
