@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from ..geometry.hessian import ClientHessians, Eigenvalues, HessianAlong, Trace
@@ -92,7 +94,8 @@ def draw_along(results: HessianAlong | Mapping[str, HessianAlong]) -> Drawing:
         axis.set(xlabel="round", ylabel=kind)
         if kind == "λ" and quantities:
             axis.legend()
-    note(fig, _measured(next(iter(several.values())).about))
+    every = pd.concat([result.frame["value"] for result in several.values()])
+    note(fig, _measured(next(iter(several.values())).about) + _lacking(every))
     return fig
 
 
@@ -122,8 +125,13 @@ def draw_clients(result: ClientHessians) -> Drawing:
         axis.errorbar(range(len(mine)), mine["value"], mine["error"], fmt="o", ms=3, lw=0.8)
         axis.set(xlabel="client", ylabel=name.replace("lambda_", "λ"))
         axis.set_xticks(range(len(order)), order, rotation=90 if len(order) > 20 else 0)
-    note(fig, _measured(result.about))
+    note(fig, _measured(result.about) + _lacking(result.frame["value"]))
     return fig
+
+
+def _lacking(values: pd.Series) -> str:
+    lost = int((~np.isfinite(values)).sum())
+    return f" {lost} of {len(values)} values are not finite and not shown." if lost else ""
 
 
 def _named(results: Any) -> dict[str, Any]:

@@ -275,7 +275,10 @@ class Hessian:
         chosen = {**self._selection, "source": run.data, "round": None, "one_class": True}
 
         def each() -> Iterator[list[dict[str, Any]]]:
-            near = self.top(k) if self._method == "lanczos" else None
+            near = None
+            if self._method == "lanczos":
+                with contextlib.suppress(Overflow):
+                    near = self.top(k)
             for client, model in found_models.items():
                 target = aim(model, data, **{**chosen, "client": client})
                 found, _ = self._sibling(target)._measure(k, trace, near)
@@ -300,7 +303,18 @@ class Hessian:
         settings = (self._method, self._tolerance, self._budget, self._memory, self._seed)
         return Hessian(target, *settings, watch=self._watch)
 
-    def _measure(self, k: int, trace: bool, near: Eigenvalues | None) -> tuple[list[dict[str, Any]], Eigenvalues]:
+    def _measure(
+        self, k: int, trace: bool, near: Eigenvalues | None
+    ) -> tuple[list[dict[str, Any]], Eigenvalues | None]:
+        """Rows of one of several models, NaN where its Hessian overflows, and what the next may begin from."""
+        try:
+            return self._finite(k, trace, near)
+        except Overflow:
+            names = [f"lambda_{rank}" for rank in range(1, k + 1)] + ["trace"] * trace
+            nothing = {"value": np.nan, "error": np.nan, "converged": False, "products": self._products.count}
+            return [{"quantity": name, **nothing} for name in names], near
+
+    def _finite(self, k: int, trace: bool, near: Eigenvalues | None) -> tuple[list[dict[str, Any]], Eigenvalues]:
         # The trace counts the space of the random start exactly, so with it a nearer start would save nothing.
         top = self.top(k, None if trace else near)
         rows = [

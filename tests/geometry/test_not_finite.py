@@ -152,3 +152,17 @@ def test_a_hessian_that_overflows_is_refused_in_words_and_leaves_the_other_measu
     found = fl.sharpness(model, steep, measures=["top", "ratio", "trace", "sam"])
     assert found.frame["value"].isna().all() and len(found.summary()) == 1
     found.plot()
+
+
+def test_a_client_whose_hessian_overflows_does_not_take_the_others_with_it(digits, tmp_path):
+    spec = fl.ModelSpec(name="lenet", width=0.125)
+    run = fl.train(fl.FedPer(lr=0.01), digits, spec, 1, participation=0.3, store=tmp_path, progress=False)
+    models = run.clients(1)
+    first, *rest = models
+    with torch.no_grad():
+        models[first].head.weight.mul_(1e30)
+    run.clients = lambda round: models
+    found = fl.hessian(run, "train", client=first, limit=20).per_client()
+    values = found.frame.set_index("client")["value"]
+    assert np.isnan(values[first]) and values[rest].notna().all()
+    assert "1 of 3 values are not finite" in found.plot().get_supxlabel()

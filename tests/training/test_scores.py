@@ -34,3 +34,24 @@ def test_a_network_whose_outputs_are_no_numbers_has_no_accuracy(digits, model, b
     own["head.weight"][1] = math.nan
     found = score_clients(model, params, digits, [0, 1], own=own, batched=batched)
     assert found.accuracy[0] >= 0 and found.accuracy[1].isnan() and found.loss[1].isnan()
+
+
+@pytest.mark.parametrize(
+    ("final", "wanted"),
+    [("both", {"holdout", "test"}), ("holdout", {"holdout"}), ("clients", {"test"}), ("none", set())],
+)
+def test_the_scoring_that_ends_a_run_can_be_left_out(final, wanted, digits, tmp_path):
+    spec, scored = fl.ModelSpec(name="lenet", width=0.125), fl.Evaluation(every=2, clients_every=2, final=final)
+    run = fl.train(fl.FedAvg(), digits, spec, 3, evaluation=scored, store=tmp_path, progress=False)
+    at = run.history.groupby("round")["split"].agg(set)
+    assert at[2] == {"train", "holdout", "test"} and at[3] - {"train"} == wanted
+    table = fl.compare(run, fl.personalize(run, 0))
+    assert table.frame["scored"].item() == (3 if "holdout" in wanted else 2)
+    assert ("(round 2)" in table.summary()["holdout %"].item()) == ("holdout" not in wanted)
+
+
+def test_the_switch_came_later_and_does_not_rename_runs(digits):
+    plain = fl.Experiment(data=digits.spec, algorithm=fl.FedAvg())
+    assert "final" not in plain.to_json()
+    assert plain.replace(evaluation=fl.Evaluation(final="both")).id == plain.id
+    assert plain.replace(evaluation=fl.Evaluation(final="none")).id != plain.id
