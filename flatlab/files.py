@@ -134,15 +134,15 @@ def unsealed(value: Any, owner: str, where: object) -> dict[str, Any]:
         raise Damaged(f"{where}: holds no object")
     if "check" not in value and "format" not in value:
         return value
-    refuse_later(value.get("format"), where)
     plain = {key: inner for key, inner in value.items() if key != "check"}
     if value.get("check") != _seal(plain, owner):
         raise Damaged(f"{where}: checksum does not match; the file was altered, or is another run's")
+    refuse_later(plain["format"], where)
     return {key: inner for key, inner in plain.items() if key != "format"}
 
 
 def refuse_later(number: Any, where: object) -> None:
-    """Refuse a file of a format that a later version made.
+    """Refuse a whole file of a format that a later version made.
 
     Raises:
         SettingError: if `number` is larger than this version's.

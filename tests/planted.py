@@ -21,7 +21,7 @@ def plant(store, experiment, round, *, seconds=2.0, every=2.0, ago=0.0, accuracy
     for number in range(round + 1):
         if number:
             row = {"round": number, "split": "holdout", "metric": "accuracy", "value": accuracy, "client": -1}
-            run.append_history([{**row, "split": "train", "client": 3, "metric": "loss"}, row])
+            run.history.append([{**row, "split": "train", "client": 3, "metric": "loss"}, row])
             with open(run.directory / "timings.jsonl", "a") as file:
                 file.write("\n" + json.dumps({"round": number, "seconds": seconds - 0.5, "evaluation_seconds": 0.5}))
         state = run.checkpoint(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,9 @@ _FEDBABU = {
 }
 
 
+PARTITION = "partition.json"  # a run's copy of the file that its partition was read from
+
+
 class DataSpec(Declared):
     """What makes a `FederatedDataset`: the data set, its partition, and how images are normalised and augmented."""
 
@@ -59,15 +63,27 @@ class DataSpec(Declared):
         return value
 
     @checked
-    def load(self, root: str | Path = "data") -> FederatedDataset:
+    def load(self, root: str | Path = "data", record: Path | None = None) -> FederatedDataset:
         """Make the data again.
+
+        Args:
+            root: folder of the data sets.
+            record: directory of a run that may keep a copy of the partition's file: a path that the specification
+                names counts from wherever a person stood.
 
         Raises:
             SettingError: if what comes out is not what the fingerprint stands for.
         """
         from flatlab.data.sources import load  # sources make these specs
 
-        data = federate(load(self.name, root), self)
+        source, kept = load(self.name, root), None if record is None else record / PARTITION
+        data = None
+        if isinstance(self.partition, Fixed) and kept is not None and kept.exists():
+            with contextlib.suppress(SettingError):  # damaged: the file itself may be there
+                data = federate(source, self.replace(partition=self.partition.replace(path=str(kept))))
+                partition = data.spec.partition.replace(path=self.partition.path)
+                data = replace(data, spec=data.spec.replace(partition=partition))
+        data = data or federate(source, self)
         if self.fingerprint not in (None, data.fingerprint):
             raise SettingError(
                 f"DataSpec.fingerprint = {self.fingerprint!r}: {self.name} in {root} now gives {data.fingerprint}; "

@@ -236,6 +236,22 @@ class Federation:
         changed = [name for name in rows[0] if any(mine[name] is not shared.get(name) for mine in rows)]
         return {name: torch.stack([mine[name] for mine in rows]) for name in changed}
 
+    def differs(self, state: State) -> str:
+        """How a state differs from what this experiment's look like, in names and shapes; nothing if it does not."""
+        wanted = {name: (value.shape, value.dtype) for name, value in self.model.named_parameters()}
+        held = {name: (value.shape, value.dtype) for name, value in state.params.items()}
+        if held != wanted:
+            return f"holds the parameters of another model than {self.experiment.model.name}"
+        population, algorithm = len(self.holders), self.experiment.algorithm
+        moving = self.sent | self.kept if algorithm.keep_momentum and algorithm.momentum else set()
+        for what, values, names_ in (("parts", state.personal, self.kept), ("momentum", state.velocity, moving)):
+            shapes = {name: value.shape for name, value in values.items()}
+            if shapes != {name: (population, *wanted[name][0]) for name in names_}:
+                return f"holds other {what} of clients than this algorithm has them keep"
+        if state.swa.keys() not in (set(), wanted.keys()) or (state.swa_count and not state.swa):
+            return "holds another average than this algorithm makes"
+        return ""
+
     def sample(self, round: int) -> list[int]:
         """The clients of `round` (from 0), ascending; without replacement."""
         population = len(self.holders)

@@ -24,6 +24,7 @@ from ..algorithms import Params
 from ..arguments import Count, Seconds, Whole, checked
 from ..data import FederatedDataset
 from ..declare import SettingError
+from ..files import user_path
 from ..models import Model, names
 from .beginning import beginning_with
 from .cohort import Cohort, Engine, Precision, Trained
@@ -33,7 +34,7 @@ from .federation import Federation, Round, State
 from .interrupt import soft_interrupt
 from .lone import tell_lone
 from .network import network
-from .record import Record, best_round
+from .record import Record, began, best_round, read_experiment
 from .store import BadCheckpoint, Store
 
 Which = Literal["auto", "global", "swa"]  # model of a run
@@ -89,7 +90,7 @@ class Run:
     ) -> None:
         self.device = pick_device(device)
         if data is None:
-            data = experiment.data.load(root)
+            data = experiment.data.load(root, user_path(store, "store") / experiment.id)
         elif experiment.data not in (data.spec, data.spec.replace(fingerprint=None)):
             raise SettingError(
                 f"data: made by {data.spec.to_json()}, the experiment asks for {experiment.data.to_json()}"
@@ -100,31 +101,31 @@ class Run:
             self.experiment = beginning_with(start, self.experiment)
         start = _parents or start
         self.data = data.to(self.device)
-        self.root = Path(root)
+        self.root = user_path(root, "root")
         self._stop = threading.Event()
-        self.directory = Path(store) / self.experiment.id
+        self.directory = user_path(store, "store").absolute() / self.experiment.id
         self._store = Store(self.directory)
-        written = self._store.read_json("versions.json")
+        written = began(self._store)
         shape, classes = self.data.shape, self.data.classes
         net = network(
             self.experiment.model, model, shape, classes, experiment.seed, written is not None or start is not None
         )
         net = copy.deepcopy(net).to(self.device)
-        began = written or {}
-        if precision is not None and began.get("precision", precision) != precision:
+        then = (written or {}).get("precision", precision or "float32")
+        if precision not in (None, then):
             raise SettingError(
-                f"precision = {precision!r}: this run began in {began['precision']}; use another store for another one"
+                f"precision = {precision!r}: this run began in {then}; use another store for another one"
             )
-        cohort = Cohort(net, self.data, engine, chunk, precision=precision or began.get("precision", "float32"))
+        cohort = Cohort(net, self.data, engine, chunk, precision=then)
         # A run keeps the pace that it began with: another would round differently.
         pace = (
             Pace(
-                began["threads"] and min(began["threads"], os.cpu_count() or 1),
-                began.get("workers", 1),
-                began["channels_last"],
-                began.get("convolution", "grouped"),
+                written.get("threads") and min(written["threads"], os.cpu_count() or 1),
+                written.get("workers", 1),
+                written.get("channels_last", False),
+                written.get("convolution", "grouped"),
             )
-            if began
+            if written
             else remembered_pace(self.experiment, cohort)
         )
         if channels_last is not None and not cohort.batched:
@@ -157,14 +158,11 @@ class Run:
             FileNotFoundError: if the directory holds no run.
             SettingError: if the directory was renamed.
         """
-        directory = Path(directory)
-        try:
-            experiment = Experiment.recorded((directory / "experiment.json").read_text())
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{directory}: holds no run (no experiment.json)") from None
-        if experiment.id != directory.resolve().name:
-            raise SettingError(f"{directory}: a run's folder bears its id; rename it to {experiment.id}")
-        return cls(experiment, data, store=directory.resolve().parent, **options)
+        directory = user_path(directory, "directory").absolute()
+        experiment = read_experiment(directory)
+        if experiment.id != directory.name:  # a link to it that is called otherwise
+            directory = directory.resolve()
+        return cls(experiment, data, store=directory.parent, **options)
 
     # What it is, and how far it has come
 
@@ -282,7 +280,7 @@ class Run:
         if target > self.rounds:
             raise SettingError(f"round = {target!r}: must be between 0 and the experiment's {self.rounds} rounds")
         self._stop.clear()
-        if self.round >= target:
+        if self.round >= target and not self._record.missing:
             return self
         with self._store.held(wait), soft_interrupt(self._stop) as interrupted:
             self._catch_up()
@@ -292,7 +290,7 @@ class Run:
                     if listener is not None:
                         listener(self, report)
             finally:
-                self._record.flush()
+                self._record.rest()
         if interrupted.is_set():
             raise KeyboardInterrupt(f"stopped after round {self.round} of {self.rounds}; make the run again to go on")
         return self
@@ -352,7 +350,7 @@ class Run:
         if child._record.begun:  # forked in the same way before
             return child
         with child._store.held():
-            child._store.write_history(self._store.history(round))
+            child._store.history.write(self._record.history(round))
             child._record.begin(child._state)
         return child
 
@@ -470,9 +468,8 @@ class Run:
 
     def _catch_up(self) -> None:
         """Another process may have gone on since this object looked."""
-        stored = self.checkpoints
-        if stored and stored[-1] > self._known:
-            newest = self._record.restore()
+        newest = self._record.newer(self._known)
+        if newest is not None:
             if self.round == self._known:  # not rewound
                 self._state = newest
             self._known = newest.round

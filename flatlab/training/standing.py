@@ -9,7 +9,6 @@ holds; every view of several runs (terminal, notebook, panel, figure) shows thes
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -23,12 +22,15 @@ from tqdm import tqdm
 
 from ..arguments import checked
 from ..declare import SettingError
+from ..files import printable, user_path
 from .experiment import Experiment
+from .history import timings
 from .labels import experiment_labels
-from .store import Store, json_lines
+from .scan import scan
+from .store import Store
 
 COLUMNS = ("run", "name", "seed", "round", "rounds", "accuracy", "seconds", "left", "idle")
-KINDS = {"seed": "int64", "round": "int64", "rounds": "int64", "accuracy": "float64", "seconds": "float64"}
+KINDS = {"round": "int64", "rounds": "int64", "accuracy": "float64", "seconds": "float64"}
 TIMED = 20  # latest rounds, over which a round's seconds are averaged: not every round is evaluated
 SILENT_ROUNDS, SILENT_SECONDS = 5, 60.0  # a run is silent if it wrote nothing for both of these
 SILENT_AT_FIRST = 600.0  # seconds, while nobody knows how long a round takes
@@ -41,7 +43,8 @@ class Standing:
     Args:
         store: folder that holds the directories of runs.
         experiments: what to look for, begun or not; None: whatever runs the store holds at each look, but for those
-            that this process cannot read (another version's, or of classes of the user's that are not defined here).
+            that this process cannot read (damaged, or of classes of the user's that are not defined here), which
+            `unreadable` lists.
 
     Raises:
         SettingError: if an experiment does not say which data it was federated from, so that its run has no name yet.
@@ -49,8 +52,10 @@ class Standing:
 
     @checked
     def __init__(self, store: str | Path, experiments: Sequence[Experiment] | None = None) -> None:
-        self.store = Path(store)
+        self.store = user_path(store, "store").absolute()
+        self._scan = scan(self.store)
         self._all = experiments is None
+        self._places: dict[str, Path] = {}  # of runs whose directory is not called after them: a link leads there
         for experiment in experiments or ():
             if experiment.data.fingerprint is None:
                 raise SettingError(
@@ -59,6 +64,7 @@ class Standing:
                 )
         self._experiments = {experiment.id: experiment for experiment in experiments or ()}
         self._seen: dict[str, _Seen] = {}
+        self._troubles: dict[str, str] = {}
         self._names: dict[str, str] = {}
 
     def table(self) -> pd.DataFrame:
@@ -71,7 +77,9 @@ class Standing:
             written (nan: not begun, or done).
         """
         if self._all:
-            self._experiments = self._found()
+            held = sorted(self._scan.look().items(), key=lambda item: _place(item[1].experiment))
+            self._experiments = {run: one.experiment for run, one in held}
+            self._places = {run: one.directory for run, one in held}
         seen = {run: self._look(run) for run in self._experiments}
         if self._all:  # without a state it is half removed
             seen = {run: one for run, one in seen.items() if one.begun}
@@ -94,23 +102,29 @@ class Standing:
         table["idle"] = (time.time() - written).clip(lower=0).where(missing > 0)  # clocks of machines differ
         return table
 
-    def _found(self) -> dict[str, Experiment]:
-        found = {}
-        for file in sorted(self.store.glob("*/experiment.json")):
-            run = file.parent.name
-            with contextlib.suppress(OSError, ValueError):  # half removed, half copied, or not for this process
-                found[run] = self._experiments.get(run) or Experiment.recorded(file.read_text(encoding="utf-8"))
-        return dict(sorted(found.items(), key=lambda item: (item[1].algorithm.name, item[1].seed)))
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Directories of the store, by name, that look like runs and could not be read at the last look, and why."""
+        return {**(self._scan.problems if self._all else {}), **self._troubles}
 
     def _look(self, run: str) -> _Seen:
-        store = Store(self.store / run)
-        with contextlib.suppress(OSError, ValueError):  # files come and go; the next look sees them whole
+        store = Store(self._places.get(run, self.store / run))
+        self._troubles.pop(run, None)
+        try:
             stored = store.checkpoints()
             if not stored:
                 self._seen.pop(run, None)
             elif run not in self._seen or stored[-1] != self._seen[run].round:
                 self._seen[run] = _read(store, stored)
+        except FileNotFoundError:
+            pass  # files come and go; the next look sees them whole
+        except (OSError, ValueError) as error:
+            self._troubles[run] = printable(error)
         return self._seen.get(run, _Seen())
+
+
+def _place(experiment: Experiment) -> tuple[str, int]:
+    return experiment.algorithm.name, experiment.seed
 
 
 def silent(table: pd.DataFrame) -> pd.Series:
@@ -184,20 +198,7 @@ def _read(store: Store, stored: list[int]) -> _Seen:
     written, gap = store.checkpoint(newest).stat().st_mtime, math.nan
     if before >= 0:
         gap = (written - store.checkpoint(before).stat().st_mtime) / (newest - before)
-    lines = islice(json_lines(store.directory / "timings.jsonl", newest_first=True), TIMED)
-    times = [row["seconds"] + row["evaluation_seconds"] for row in lines]
+    rows = islice(timings(store.directory, store.run, newest_first=True), TIMED)
+    times = [row["seconds"] + row["evaluation_seconds"] for row in rows]
     seconds = float(np.mean(times)) if times else math.nan
-    return _Seen(newest, _accuracy(store, newest), seconds, gap, written)
-
-
-def _accuracy(store: Store, until: int) -> float:
-    # The log first: a fold between the two reads then shows rows twice, where the other order would miss them.
-    for rows in json_lines(store.directory / "history.log", newest_first=True):
-        for row in rows:
-            if (row["split"], row["metric"]) == ("holdout", "accuracy") and row["round"] <= until:
-                return row["value"]
-    wanted = [("split", "==", "holdout"), ("metric", "==", "accuracy"), ("round", "<=", until)]
-    with contextlib.suppress(OSError, ValueError):  # none yet, or damaged, which is for the run to complain about
-        values = pd.read_parquet(store.directory / "history.parquet", columns=["value"], filters=wanted)["value"]
-        return values.iloc[-1] if len(values) else math.nan
-    return math.nan
+    return _Seen(newest, store.history.latest("holdout", "accuracy", newest), seconds, gap, written)

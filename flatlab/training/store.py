@@ -1,4 +1,7 @@
-"""Files of a run: written whole or not at all, checked when read, held by one process at a time. No pickle."""
+"""Files of a run: written whole or not at all, checked when read, held by one process at a time. No pickle.
+
+What cannot be read is left alone; what was read and is wrong is set aside, by who holds the run.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,35 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
-import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
+from ..files import (
+    FORMAT,
+    Damaged,
+    acquire,
+    parse_json,
+    printable,
+    read_json,
+    refuse_later,
+    set_aside,
+    sync_files,
+    write_atomically,
+)
+from .history import History
+
 KEPT = 2  # latest states kept besides the checkpoints: if one is damaged, the one before takes over
-COLUMNS = {"round": "int64", "split": "str", "metric": "str", "value": "float64", "client": "int64"}
+T = TypeVar("T")
 
 
 class RunBusy(RuntimeError):
@@ -28,31 +45,22 @@ class RunBusy(RuntimeError):
 
 
 class BadCheckpoint(RuntimeError):
-    """A checkpoint is missing, truncated, altered, or of another model."""
+    """A checkpoint is missing, cannot be read, is damaged, or of another run."""
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, or leave what was there.
-
-    A killed process cannot tear a file. A power cut can, as nothing is flushed to the disk here (it would cost more
-    than a fast round); for states the checksum notices, and the state before takes over.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+class DamagedCheckpoint(BadCheckpoint):
+    """It was read, and is not the state that belongs there."""
 
 
 class Store:
-    """The directory of one run."""
+    """The directory of one run, which bears its id."""
 
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
+        self.run = self.directory.name
+        self.history = History(self.directory, self.run)
         self._lock = filelock.FileLock(self.directory / ".lock")
+        self._said: set[str] = set()
 
     @contextlib.contextmanager
     def held(self, wait: float = 0.0) -> Iterator[None]:
@@ -60,48 +68,62 @@ class Store:
 
         Raises:
             RunBusy: if another process (or thread) still holds it after `wait` seconds.
+            SettingError: if the file system cannot lock files.
         """
-        owner = self.directory / ".owner"
         self.directory.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(timeout=wait)
+            acquire(self._lock, wait)
         except filelock.Timeout:
-            who = owner.read_text() if owner.exists() else "another process"
             raise RunBusy(
-                f"run {self.directory.name} is being trained by {who}; wait for it (wait=seconds), or use another store"
+                f"run {self.run} is being trained by {self._owner()}; wait for it (wait=seconds), or use another store"
             ) from None
         try:
             with contextlib.suppress(OSError):  # only a hint for the message above
                 if self._lock.lock_counter == 1:
-                    owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+                    (self.directory / ".owner").write_text(f"process {os.getpid()} on {socket.gethostname()}")
             yield
         finally:
             self._lock.release()
+
+    def _owner(self) -> str:
+        with contextlib.suppress(OSError):
+            return printable((self.directory / ".owner").read_text(errors="replace")[:100]) or "another process"
+        return "another process"
+
+    def say(self, text: str) -> None:
+        """Warn of something, once."""
+        if text not in self._said:
+            self._said.add(text)
+            warnings.warn(printable(text), stacklevel=3)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a small readable file."""
         write_atomically(self.directory / name, json.dumps(value, indent=1, sort_keys=True).encode())
 
     def read_json(self, name: str) -> Any:
-        """Read it; None if it is not there."""
+        """Read it; None if it is not there.
+
+        Raises:
+            OSError, Damaged: if it cannot be read, or is no JSON.
+        """
         path = self.directory / name
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
     def checkpoint(self, round: int) -> Path:
         """Where the state after `round` lies."""
         return self.directory / "checkpoints" / f"round-{round:06d}.safetensors"
 
     def checkpoints(self) -> list[int]:
-        """Rounds whose state is stored, ascending."""
-        return sorted(
-            int(path.stem.removeprefix("round-")) for path in self.directory.glob("checkpoints/round-*.safetensors")
-        )
+        """Rounds whose state is stored, ascending; copies under other names are none."""
+        names = (path.name for path in self.directory.glob("checkpoints/round-*.safetensors"))
+        found = (re.fullmatch(r"round-(\d{6}|[1-9]\d{6,})\.safetensors", name, re.ASCII) for name in names)
+        return sorted(int(match[1]) for match in found if match)
 
     def save_state(self, round: int, tensors: dict[str, Tensor], about: dict[str, Any], keep: set[int]) -> None:
         """Write the state after `round`; older states go unless they are in `keep` or among the latest."""
         # Copies: an untrained head may be one tensor in the model and in its average, and safetensors takes no aliases.
         tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-        meta = {"about": json.dumps({**about, "round": round}, sort_keys=True)}
+        meta = {"about": json.dumps({**about, "format": FORMAT, "run": self.run, "round": round}, sort_keys=True)}
         meta["digest"] = _digest(tensors, meta["about"])
         write_atomically(self.checkpoint(round), save(tensors, meta))
         for old in self.checkpoints()[:-KEPT]:
@@ -112,78 +134,79 @@ class Store:
         """Read the state after `round` and check it.
 
         Raises:
-            BadCheckpoint: if it is missing, truncated or altered.
+            BadCheckpoint: if it is missing or cannot be read.
+            DamagedCheckpoint: if it is torn or altered, or the state after another round or of another run.
         """
         path = self.checkpoint(round)
         try:
-            with safe_open(path, "pt") as file:
-                meta = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            content = path.read_bytes()
         except FileNotFoundError:
             raise BadCheckpoint(f"{path}: no such checkpoint; stored: {self.checkpoints()}") from None
-        except (SafetensorError, OSError) as error:
-            raise BadCheckpoint(f"{path}: cannot be read ({error})") from None
-        if _digest(tensors, meta.get("about", "")) != meta.get("digest"):
-            raise BadCheckpoint(f"{path}: checksum does not match; the file was altered")
-        return tensors, json.loads(meta["about"])
+        except OSError as error:
+            raise BadCheckpoint(f"{path}: cannot be read ({error.strerror or error}), and was left as it is") from None
+        try:
+            meta, tensors = _header(content), load(content)
+            about = parse_json(meta.get("about", ""), "about")
+            run, stored, number = about.get("run", self.run), about.get("round"), about.get("format")
+            whole = _digest(tensors, meta["about"]) == meta.get("digest")
+        except (SafetensorError, Damaged, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise DamagedCheckpoint(f"{path}: cannot be understood ({error})") from None
+        if not whole:
+            raise DamagedCheckpoint(f"{path}: checksum does not match; the file was altered")
+        refuse_later(number, path)
+        if (run, stored) != (self.run, round):  # states from before the run was noted are judged by their contents
+            raise DamagedCheckpoint(f"{path}: is the state of {run} after round {stored}")
+        return tensors, about
 
-    def latest_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The newest state that is whole; a warning names each damaged one that is passed over."""
-        for round in reversed(self.checkpoints()):
-            try:
-                return self.load_state(round)
-            except BadCheckpoint as error:
-                warnings.warn(f"{error}; going on from the one before", stacklevel=2)
-                with contextlib.suppress(OSError):
-                    self.checkpoint(round).rename(self.checkpoint(round).with_suffix(".damaged"))
+    def latest_state(self, check: Callable[[dict[str, Tensor], dict[str, Any]], T], beyond: int = -1) -> T | None:
+        """The newest state after more than `beyond` rounds that is whole and passes `check`, as `check` gives it.
+
+        A warning names each one that is passed over; while the run is held, one that is damaged is set aside.
+        """
+        for _ in range(10):
+            rounds, vanished = [round for round in self.checkpoints() if round > beyond], False
+            for round in reversed(rounds):
+                try:
+                    return check(*self.load_state(round))
+                except BadCheckpoint as error:
+                    vanished |= not self.checkpoint(round).exists()  # a trainer went on, and tidied up
+                    if self.checkpoint(round).exists():
+                        self.say(f"{error}; going on from the one before")
+                    if isinstance(error, DamagedCheckpoint) and self._lock.is_locked:
+                        with contextlib.suppress(OSError):
+                            set_aside(self.checkpoint(round))
+            if not vanished:
+                break
         return None
 
-    def append_history(self, rows: list[dict[str, Any]]) -> None:
-        """Add a round's rows to the log that `history` folds into the table."""
-        with open(self.directory / "history.log", "a", encoding="utf-8") as file:
-            file.write("\n" + json.dumps(rows))  # the newline first: after half a line, a whole one can follow
+    def abouts(self) -> Iterator[dict[str, Any]]:
+        """What the states say of themselves, newest first, unchecked: for values that have a checksum of their own."""
+        for round in reversed(self.checkpoints()):
+            with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+                with open(self.checkpoint(round), "rb") as file:
+                    size = int.from_bytes(file.read(8), "little")
+                    head = size.to_bytes(8, "little") + file.read(min(size, 100_000_000))
+                about = parse_json(_header(head).get("about", ""), "about")
+                if isinstance(about, dict):
+                    yield about
 
-    def history(self, until: int | None = None) -> pd.DataFrame:
-        """All rows up to round `until`: the table, and what the log holds beyond it."""
-        path = self.directory / "history.parquet"
-        table = pd.read_parquet(path) if path.exists() else empty_history()
-        known = int(table["round"].max()) if len(table) else -1
-        rows = []
-        for line in json_lines(self.directory / "history.log"):
-            rows += [row for row in line if row["round"] > known]
-        if rows:
-            # A round trained again after a crash stands twice, with equal values: streams do not depend on the past.
-            fresh = pd.DataFrame(rows).drop_duplicates(["round", "split", "metric", "client"], keep="last")
-            table = pd.concat([table, fresh.astype(COLUMNS)], ignore_index=True)
-        return table if until is None else table[table["round"] <= until].reset_index(drop=True)
-
-    def fold_history(self, until: int) -> None:
-        """Write the table anew and start an empty log."""
-        table = self.history(until)
-        self.write_history(table)
-        write_atomically(self.directory / "history.log", b"")
+    def sync(self) -> None:
+        """Have the disk take the files that tell how far the run is."""
+        newest = [self.checkpoint(round) for round in self.checkpoints()[-KEPT:]]
+        names = ("experiment.json", "versions.json", "history.log", "timings.jsonl", "checkpoints", "")
+        sync_files([*newest, *(self.directory / name for name in names), self.directory.parent])
 
     def remove_parts(self) -> None:
         """Remove what processes killed while writing left behind; to be called while the run is held."""
-        for part in self.directory.rglob(".*.part"):
-            part.unlink(missing_ok=True)
-
-    def write_history(self, table: pd.DataFrame) -> None:
-        """Write the table, whole or not at all."""
-        write_atomically(self.directory / "history.parquet", table.to_parquet(index=False))
+        for folder in (self.directory, self.directory / "checkpoints"):
+            for part in folder.glob(".*.part"):
+                part.unlink(missing_ok=True)
 
 
-def json_lines(path: Path, newest_first: bool = False) -> Iterator[Any]:
-    """The values of a file of JSON lines; half a line, of a process killed while writing it, is passed over."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for line in reversed(lines) if newest_first else lines:
-        with contextlib.suppress(json.JSONDecodeError):
-            yield json.loads(line)
-
-
-def empty_history() -> pd.DataFrame:
-    """A history without rows."""
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
+def _header(content: bytes) -> dict[str, str]:
+    """The notes in a safetensors file: eight bytes of length, then JSON (github.com/huggingface/safetensors)."""
+    size = int.from_bytes(content[:8], "little")
+    return parse_json(content[8 : 8 + size], "header").get("__metadata__") or {}
 
 
 def _digest(tensors: dict[str, Tensor], about: str) -> str:

@@ -60,7 +60,7 @@ def train_together(runs: Sequence[Run], wait: float = 0.0) -> dict[str, BaseExce
         for run in runs:
             held.enter_context(run._store.held(wait))
             run._catch_up()
-            held.callback(run._record.flush)
+            held.callback(run._record.rest)
         interrupted = held.enter_context(soft_interrupt(stop))
         while active := [run for run in runs if not run.done and run.id not in errors]:
             start = time.perf_counter()

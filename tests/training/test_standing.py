@@ -11,14 +11,14 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-import pandas as pd
 import pytest
 from planted import experiments, plant
 
 import flatlab as fl
 from flatlab.training import Standing
+from flatlab.training.history import History, lines
 from flatlab.training.standing import notes, readable, silent, summary
-from flatlab.training.store import Store, json_lines
+from flatlab.training.store import Store
 
 SMALL = fl.ModelSpec(name="cnn4", width=0.25)
 
@@ -150,9 +150,9 @@ def test_rounds_on_record_beyond_the_last_state_do_not_count(tmp_path):
     (one,) = experiments()
     run = plant(tmp_path, one, 3)
     ahead = {"round": 4, "split": "holdout", "metric": "accuracy", "value": 0.9, "client": -1}
-    run.append_history([ahead])
+    run.history.append([ahead])
     assert row(Standing(tmp_path))["accuracy"] == 0.5
-    run.fold_history(4)
+    run.history.fold(4)
     assert row(Standing(tmp_path))["accuracy"] == 0.5
 
 
@@ -162,40 +162,54 @@ def test_the_last_accuracy_is_found_while_the_log_is_folded(tmp_path):
     run, folded = plant(tmp_path, one, 3), []
 
     def then_folds(read):
-        def reads(path, **options):
+        def reads(*args, **options):
             try:
-                return read(path, **options)
+                return read(*args, **options)
             finally:
-                if path.stem == "history" and not folded:
-                    folded.append(path)
-                    run.fold_history(3)
+                if not folded:
+                    folded.append(read)
+                    run.history.fold(3)
 
         return reads
 
-    lines = then_folds(lambda path, **options: list(json_lines(path, **options)))
+    def read_lines(path, *args, **options):
+        return list(lines(path, *args, **options)) if path.name == "history.log" else lines(path, *args, **options)
+
     with (
-        mock.patch("flatlab.training.standing.json_lines", lines),
-        mock.patch.object(pd, "read_parquet", then_folds(pd.read_parquet)),
+        mock.patch("flatlab.training.history.lines", then_folds(read_lines)),
+        mock.patch.object(History, "_table", then_folds(History._table)),
     ):
         assert row(Standing(tmp_path))["accuracy"] == 0.5
     assert folded and (run.directory / "history.log").read_text() == ""
     assert row(Standing(tmp_path))["accuracy"] == 0.5
 
 
+def test_a_fold_between_two_reads_loses_no_rows(tmp_path):
+    """A reader that has read the log; then the trainer folds, and appends; then the reader reads the table."""
+    (one,) = experiments()
+    run = plant(tmp_path, one, 3)
+    reader, table = History(run.directory, run.run), History._table
+
+    def folds_first(self):
+        if self is reader:
+            run.history.fold(3)
+        return table(self)
+
+    with mock.patch.object(History, "_table", folds_first):
+        assert reader.read()["round"].tolist() == [1, 1, 2, 2, 3, 3]
+    assert reader.read()["round"].tolist() == [1, 1, 2, 2, 3, 3]
+
+
 @contextlib.contextmanager
 def files_read():
     """The files whose contents are read inside the block."""
-    found, text, table = [], Path.read_text, pd.read_parquet
+    found, read = [], Path.read_bytes
 
-    def read_text(path, *args, **kwargs):
+    def read_bytes(path):
         found.append(path)
-        return text(path, *args, **kwargs)
+        return read(path)
 
-    def read_parquet(path, *args, **kwargs):
-        found.append(path)
-        return table(path, *args, **kwargs)
-
-    with mock.patch.object(Path, "read_text", read_text), mock.patch.object(pd, "read_parquet", read_parquet):
+    with mock.patch.object(Path, "read_bytes", read_bytes):
         yield found
 
 
@@ -214,7 +228,7 @@ def test_a_look_at_a_hundred_runs_reads_only_those_that_went_on(tmp_path, given)
     plant(tmp_path, wanted[42], 2)
     with files_read() as read:
         assert standing.table()["round"].sum() == 101
-    assert sorted(path.name for path in read) == ["history.log", "timings.jsonl"]
+    assert {"experiment.json"} ^ {path.name for path in read} >= {"history.log", "timings.jsonl"}  # it was planted anew
     assert {path.parent.name for path in read} == {wanted[42].id}
 
 

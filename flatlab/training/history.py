@@ -1,0 +1,179 @@
+"""The rows of a run: a table, and a log of what came since. Whoever reads needs no lock.
+
+Each line of the log has a checksum, as has the table, in which the run's id counts; lines and tables from before there
+were any are taken as they are. A line that was torn or altered is passed over: its round is missing then, which the
+rounds themselves tell, as each has rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from ..files import (
+    FORMAT,
+    Damaged,
+    parse_json,
+    read_table,
+    refuse_later,
+    sealed,
+    set_aside,
+    table_bytes,
+    unsealed,
+    write_atomically,
+)
+
+COLUMNS = {"round": "int64", "split": "str", "metric": "str", "value": "float64", "client": "int64"}
+TIMES = ("round", "seconds", "evaluation_seconds", "samples")
+
+
+class History:
+    """The rows of one run.
+
+    Args:
+        directory: of the run.
+        run: its id.
+    """
+
+    def __init__(self, directory: Path, run: str) -> None:
+        self.table, self.log, self.run = directory / "history.parquet", directory / "history.log", run
+        self._cached: tuple[Any, pd.DataFrame] | None = None  # the table, while its file stays the same
+
+    def read(self) -> pd.DataFrame:
+        """All rows, as far as they are whole, by round.
+
+        Raises:
+            OSError: if a file cannot be read.
+        """
+        # The log first: a fold between the two reads then shows rows twice, where the other order would miss them.
+        fresh = {rows[0]["round"]: rows for rows in self._lines()}  # of a round that was trained twice, the last
+        try:
+            table = self._table()
+        except Damaged:  # for who holds the run to mend
+            table = empty_history()
+        for round in table["round"].unique():
+            fresh.pop(int(round), None)
+        if fresh:
+            rows = pd.DataFrame([row for part in fresh.values() for row in part])[list(COLUMNS)].astype(COLUMNS)
+            table = pd.concat([table, rows], ignore_index=True) if len(table) else rows
+        if not table["round"].is_monotonic_increasing:  # rounds that were lost came later
+            table = table.sort_values("round", kind="stable", ignore_index=True)
+        return table
+
+    def missing(self, first: int, until: int) -> list[int]:
+        """The rounds after `first` and up to `until` that have no rows."""
+        return sorted(set(range(first + 1, until + 1)) - set(self.read()["round"].unique().tolist()))
+
+    def latest(self, split: str, metric: str, until: int) -> float:
+        """The newest value up to a round; nan if there is none that can be read."""
+        for rows in self._lines(newest_first=True):
+            for row in rows:
+                if (row["split"], row["metric"]) == (split, metric) and row["round"] <= until:
+                    return row["value"]
+        with contextlib.suppress(OSError, Damaged):
+            table = self._table()
+            values = table["value"][(table["split"] == split) & (table["metric"] == metric) & (table["round"] <= until)]
+            return float(values.iloc[-1]) if len(values) else math.nan
+        return math.nan
+
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        """Add a round's rows to the log."""
+        append_line(self.log, {"rows": rows}, self.run)
+
+    def fold(self, until: int) -> None:
+        """Write the rows up to a round into the table, and start an empty log."""
+        frame = self.read()
+        kept = frame[frame["round"] <= until].reset_index(drop=True)
+        if len(kept) < len(frame) or not self.table.exists() or (self.log.exists() and self.log.stat().st_size):
+            self.write(kept)
+            write_atomically(self.log, b"")
+
+    def write(self, table: pd.DataFrame) -> None:
+        """Write the table, whole or not at all: not even a power cut tears it, as the log is emptied after it."""
+        about = {"format": FORMAT, "run": self.run}
+        write_atomically(self.table, table_bytes(pa.Table.from_pandas(table, preserve_index=False), about), sync=True)
+        self._cached = self._signature(), table
+
+    def mend(self) -> str:
+        """Set a damaged table aside, while the run is held; what was wrong with it, or nothing."""
+        try:
+            self._table()
+        except Damaged as error:
+            return f"{error}; kept as {set_aside(self.table).name}"
+        return ""
+
+    def _table(self) -> pd.DataFrame:
+        if not self.table.exists():
+            return empty_history()
+        signature = self._signature()
+        if self._cached is None or self._cached[0] != signature:
+            table, about = read_table(self.table.read_bytes(), self.table)
+            refuse_later(about.get("format"), self.table)
+            if about.get("run", self.run) != self.run:
+                raise Damaged(f"{self.table}: belongs to the run {about['run']}")
+            try:
+                frame = table.to_pandas()[list(COLUMNS)].astype(COLUMNS)
+            except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
+                raise Damaged(f"{self.table}: holds no history ({error})") from None
+            self._cached = signature, frame
+        return self._cached[1]
+
+    def _signature(self) -> tuple[int, ...]:
+        stat = self.table.stat()
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+    def _lines(self, newest_first: bool = False) -> Iterator[list[dict[str, Any]]]:
+        for line in lines(self.log, self.run, newest_first):
+            rows = line.get("rows") if isinstance(line, dict) else line
+            if isinstance(rows, list) and rows and all(_fits(row) for row in rows):
+                yield rows
+
+
+def _fits(row: Any) -> bool:
+    """Whether this is a row of a history."""
+    return (
+        isinstance(row, dict)
+        and row.keys() == COLUMNS.keys()
+        and all(type(row[name]) is int and abs(row[name]) < 2**62 for name in ("round", "client"))
+        and all(isinstance(row[name], str) for name in ("split", "metric"))
+        and type(row["value"]) in (int, float)
+    )
+
+
+def empty_history() -> pd.DataFrame:
+    """A history without rows."""
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
+
+
+def timings(directory: Path, run: str, newest_first: bool = False) -> Iterator[dict[str, float]]:
+    """What rounds took: round, seconds, evaluation_seconds and, but for old ones, samples."""
+    for row in lines(directory / "timings.jsonl", run, newest_first):
+        known = isinstance(row, dict) and {*TIMES[:3]} <= row.keys() <= {*TIMES}
+        if known and all(type(value) in (int, float) and 0 <= value < math.inf for value in row.values()):
+            yield row
+
+
+def append_line(path: Path, value: dict[str, Any], run: str) -> None:
+    """Add a line of JSON with a checksum to a file."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("\n" + json.dumps(sealed(value, run)))  # the newline first: after half a line, a whole one follows
+
+
+def lines(path: Path, run: str, newest_first: bool = False) -> Iterator[Any]:
+    """The values of a file of JSON lines; torn and altered ones are passed over.
+
+    Raises:
+        OSError: if the file is there and cannot be read.
+    """
+    found = path.read_bytes().split(b"\n") if path.exists() else []
+    for line in reversed(found) if newest_first else found:
+        with contextlib.suppress(Damaged):
+            value = parse_json(line, path)
+            yield unsealed(value, run, path) if isinstance(value, dict) else value
