@@ -11,9 +11,10 @@ import shlex
 import sys
 import time
 import tomllib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import pandas as pd
 
@@ -21,7 +22,7 @@ from . import figures
 from .algorithms import SWA, Algorithm, FedASAM, FedAvg, FedBABU, Local, Schedule, Server
 from .data import Dirichlet, Partition, load
 from .declare import Family, SettingError, catalogue, shown
-from .files import printable
+from .files import printable, user_path
 from .geometry import hessian, landscape
 from .models import ModelSpec
 from .papers import command as papers
@@ -42,8 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 2 for a wrong setting, 1 for a failed run, 130 after an interrupt."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal of few letters gets the others spelled out
+            stream.reconfigure(errors="backslashreplace")
     try:
-        options.command(options)
+        with _plain_warnings():
+            options.command(options)
     except (RunBusy, Diverged, BadCheckpoint, RankLost) as error:
         return _told(error, 1)
     except ValueError as error:
@@ -62,6 +67,19 @@ def _told(error: object, status: int) -> int:
     return status
 
 
+def _say(*lines: object, to: TextIO | None = None) -> None:
+    """Print lines; names of folders, runs and settings may hold anything, and nothing of it commands the terminal."""
+    print(*map(printable, lines), sep="\n", file=to or sys.stdout, flush=True)
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Inside the block a warning is one line, without the line of code that gave it."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: _say(f"flatlab: {message}", to=sys.stderr)
+        yield
+
+
 def demo(options: argparse.Namespace) -> None:
     """Train three methods on digits, personalize, print one table and write one figure."""
     data = load("digits").federate(Dirichlet(alpha=0.3), clients=20, seed=0)
@@ -75,20 +93,20 @@ def demo(options: argparse.Namespace) -> None:
     where = {"store": options.store, "device": options.device}
     model = ModelSpec(name="cnn4", width=0.5)  # enough for 8x8 images
     runs = [train(algorithm, data, model, DEMO_ROUNDS, **where) for algorithm in algorithms]
-    known = Path(options.store) / f"demo-{'-'.join(run.id[-10:] for run in runs)}.parquet"
-    if known.exists():
-        tuned = Personalization.load(known)
-    else:
+    store = user_path(options.store, "store")
+    known = store / f"demo-{'-'.join(run.id[-10:] for run in runs)}.parquet"
+    tuned = Personalization.kept(known)
+    if tuned is None:
         tuned = personalize(runs, epochs=DEMO_EPOCHS, lr=DEMO_FINE_TUNING_LR)
-        tuned.save(known)
+        tuned.keep(known)
     print(_table(compare(runs, tuned).summary().drop(columns="run")))
     print(
         f"\ninitial and personalized: mean ± std over 20 clients on their own test sets, one seed; fine-tuning: all"
         f" layers, {DEMO_EPOCHS} epochs, lr {DEMO_FINE_TUNING_LR:g}"
     )
     with figures.paper_style():
-        written = figures.save(figures.draw_comparison(runs, tuned), Path(options.store) / "demo.png")
-    print(f"figure: {written[0].resolve()}")
+        written = figures.save(figures.draw_comparison(runs, tuned), store / "demo.png")
+    _say(f"figure: {written[0].resolve()}")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -98,7 +116,7 @@ def run(options: argparse.Namespace) -> None:
         _run_shared(experiment, options)
         return
     chosen = Run(experiment, store=options.store, device=options.device, root=options.root)
-    print(f"run: {chosen.directory}", file=sys.stderr)
+    _say(f"run: {chosen.directory}", to=sys.stderr)
     try:
         with reporter(chosen) as listener:
             chosen.to(listener=listener, wait=options.wait)
@@ -114,7 +132,7 @@ def _run_shared(experiment: Experiment, options: argparse.Namespace) -> None:
         device = ranks.device if options.device == "auto" else options.device
         chosen = Run(experiment, store=options.store, device=device, root=options.root)
         if ranks.rank == 0:
-            print(f"run: {chosen.directory}, {ranks.size} processes", file=sys.stderr)
+            _say(f"run: {chosen.directory}, {ranks.size} processes", to=sys.stderr)
         with reporter(chosen, show=ranks.rank == 0) as listener:
             train_shared(chosen, ranks, listener, options.wait)
         if ranks.rank == 0:
@@ -147,7 +165,7 @@ def show(options: argparse.Namespace) -> None:
         drawn["landscape"] = landscape(chosen, refine=True, **own)
     for name, result in drawn.items():
         written = figures.save(figures.draw(result), chosen.directory / f"{name}.png")
-        print(f"figure: {written[0].resolve()}")
+        _say(f"figure: {written[0].resolve()}")
 
 
 def watch(options: argparse.Namespace) -> None:
@@ -160,12 +178,14 @@ def watch(options: argparse.Namespace) -> None:
         while True:
             table = store.table()
             lines = [f"{options.store}: no runs yet"]
+            problems = [f"{name}: cannot be read here: {why}" for name, why in store.unreadable.items()]
             if len(table):
-                lines = [*_table(readable(table).assign(run=table["run"])).splitlines(), summary(table)]
+                lines = [*_table(readable(table).assign(run=table["run"])).splitlines(), summary(table), *problems]
             elif options.every is None:
-                raise FileNotFoundError(f"{options.store}: holds no run that can be read here")
+                problem = "".join(f"; {line}" for line in problems)
+                raise FileNotFoundError(f"{options.store}: holds no run that can be read here{problem}")
             if screen is None:
-                print(*lines, sep="\n", flush=True)
+                _say(*lines)
             else:
                 screen.write(lines)
             if options.every is None or (len(table) and (table["round"] == table["rounds"]).all()):
@@ -234,7 +254,7 @@ def _summary(chosen: Run) -> None:
                 "left out": over.left_out,
             }
         )
-    print(f"{chosen.id}: {chosen.name}, {chosen.round} of {chosen.rounds} rounds")
+    _say(f"{chosen.id}: {chosen.name}, {chosen.round} of {chosen.rounds} rounds")
     print(_table(pd.DataFrame(rows)) if rows else "nothing evaluated yet")
     times = chosen.timings
     if len(times):
@@ -243,7 +263,7 @@ def _summary(chosen: Run) -> None:
 
 
 def _table(frame: pd.DataFrame) -> str:
-    return frame.to_string(index=False)
+    return frame.map(lambda cell: printable(cell) if isinstance(cell, str) else cell).to_string(index=False)
 
 
 def _change(text: str) -> tuple[str, Any]:

@@ -14,9 +14,11 @@ from typing import Any
 import ipywidgets
 
 from .. import figures
-from ..data import FederatedDataset, Source
+from ..data import FederatedDataset, Fixed, Source
+from ..files import user_path
 from ..training import Experiment, Run
 from ..training.network import describe
+from ..training.record import read_experiment
 from .compute import Job, enqueue, on_compute_thread, submit
 from .panel import Panel
 from .session import Session
@@ -53,7 +55,7 @@ class Bench(Panel):
         setup = Setup(data, root, model=spec, **settings)  # first: what it refuses leaves no widgets behind
         super().__init__()
         self._own = own
-        self._store, self._root, self._options = Path(store), root, options
+        self._store, self._root, self._options = user_path(store, "store"), user_path(root, "root"), options
         self.session: Session | None = None
         self._round: int | None = None  # the round that is looked at; None: the run's latest
         self._view: Run | None = None
@@ -257,7 +259,9 @@ class Bench(Panel):
         self._next_frame = now + max(FRAME, (now - begun) / SHARE)
 
     def _opened(self, directory: Path) -> Run:
-        experiment = Experiment.recorded((directory / "experiment.json").read_text())
+        experiment = read_experiment(directory)
+        if isinstance(experiment.data.partition, Fixed):  # the run's own copy, wherever the file is now
+            return self._trained(experiment, None)
         data = self.setup.dataset(bare(experiment).data)
         known = data if experiment.data in (data.spec, data.spec.replace(fingerprint=None)) else None
         return self._trained(experiment, known)

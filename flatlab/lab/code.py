@@ -17,9 +17,11 @@ import flatlab as fl
 from ..data import DataSpec
 from ..data.sources import TORCHVISION
 from ..declare import Declared
+from ..files import user_path
 from ..personalization.finetune import as_runs
 from ..training import Experiment, Run, pick_device
 from ..training.engine import remembered_pace
+from ..training.record import read_experiment
 
 WIDTH = 100
 FORKED = ("algorithm", "rounds", "participation", "sampling", "evaluation", "seed")  # what a fork may change
@@ -106,10 +108,10 @@ class _Script:
         if parent is None:
             return True
         if parent.run not in self.wanted:
-            file = one.like.directory.parent / parent.run / "experiment.json"
-            if not file.exists():
+            try:
+                experiment = read_experiment(one.like.directory.parent / parent.run)
+            except FileNotFoundError:
                 return False
-            experiment = Experiment.recorded(file.read_text())
             self.wanted[parent.run] = _Wanted(f"parent_of_{one.name}", experiment, one.like, parent.round)
         origin = self.wanted[parent.run]
         origin.reach = max(origin.reach, parent.round)
@@ -194,7 +196,9 @@ class _Script:
 
     def _options(self, one: _Wanted) -> dict[str, Any]:
         cohort = one.like.cohort
-        options: dict[str, Any] = {"store": str(self.store or one.like.directory.parent)}
+        place = user_path(self.store or one.like.directory.parent, "store")
+        here = place.is_relative_to(Path.cwd())  # short, as a person would write it
+        options: dict[str, Any] = {"store": str(place.relative_to(Path.cwd()) if here else place)}
         if options["store"] == "runs":
             del options["store"]
         if one.like.device != pick_device("auto"):

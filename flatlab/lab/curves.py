@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import ipywidgets
 
 from .. import figures
+from ..files import printable
 from ..personalization.finetune import as_runs
-from ..training import Run
+from ..training import Experiment, Run
+from ..training.record import read_experiment
+from ..training.scan import scan
 from .clipboard import CopyCode
 from .code import call, code_for, run_names
 from .panel import Panel, Picture
@@ -40,7 +41,6 @@ class Curves(Panel):
         self._lock = threading.RLock()
         self._frames: figures.Frames | None = None
         self._framed: Any = None  # what the layout of the frames depends on
-        self._known: dict[str, str] = {}
         self._opened: dict[str, Run] = {}
         self.runs = runs
         self.x = ipywidgets.ToggleButtons(
@@ -151,11 +151,9 @@ class Curves(Panel):
 
     def _list_store(self) -> None:
         own = {run.id for run in self.runs}
-        store = self.runs[0].directory.parent
-        found = {file.parent.name: file for file in sorted(store.glob("*/experiment.json"))}
-        for id in found.keys() - self._known.keys():
-            self._known[id] = _describe(found[id])
-        options = [(self._known[id], id) for id in found if id not in own]
+        held = scan(self.runs[0].directory.parent)
+        options = [(_describe(id, one.experiment), id) for id, one in held.look().items() if id not in own]
+        options += [(f"⚠ {printable(name)}: cannot be read here", name) for name in held.problems]
         if options != list(self.overlay.options):
             chosen = tuple(id for _, id in options if id in self.overlay.value)
             with self.overlay.hold_trait_notifications():
@@ -164,7 +162,11 @@ class Curves(Panel):
 
     def _open(self) -> None:
         store, data = self.runs[0].directory.parent, {run.data.spec.to_json(): run.data for run in self.runs}
-        missing = [id for id in self.overlay.value if id not in self._opened]
+        problems = scan(store).problems
+        for id in self.overlay.value:
+            if id in problems:
+                self.say(f"{printable(id)}: {problems[id]}")
+        missing = [id for id in self.overlay.value if id not in self._opened and id not in problems]
         if not missing:
             self._safely()
             return
@@ -172,9 +174,7 @@ class Curves(Panel):
         def work(job: Any) -> list[Run]:
             found = []
             for done, id in enumerate(missing, 1):
-                experiment = json.loads((store / id / "experiment.json").read_text())
-                spec = self.runs[0].data.spec.from_dict(experiment["data"]).to_json()
-                found.append(Run.open(store / id, data.get(spec)))
+                found.append(Run.open(store / id, data.get(read_experiment(store / id).data.to_json())))
                 if not job.report(done, len(missing)):
                     break
             return found
@@ -186,11 +186,10 @@ class Curves(Panel):
         self.compute(work, then, "opening runs")
 
 
-def _describe(file: Path) -> str:
+def _describe(run: str, experiment: Experiment) -> str:
     """How the list of runs calls a run: enough to tell it from the others."""
-    about = json.loads(file.read_text())
-    algorithm, data = about["algorithm"], about["data"]
-    swa = " + SWA" if algorithm["swa"] else ""
-    fork = f", forked at {about['parent']['round']}" if about["parent"] else ""
-    id = file.parent.name.rsplit("-", 1)[-1][:4]
-    return f"{algorithm['kind']}{swa}, {data['name']}, seed {about['seed']}{fork} ({id})"
+    algorithm, parent = experiment.algorithm, experiment.parent
+    swa = " + SWA" if algorithm.swa else ""
+    fork = f", forked at {parent.round}" if parent else ""
+    hash = run.rsplit("-", 1)[-1][:4]
+    return printable(f"{algorithm.kind}{swa}, {experiment.data.name}, seed {experiment.seed}{fork} ({hash})")

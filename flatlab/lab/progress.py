@@ -11,6 +11,7 @@ import ipywidgets
 import pandas as pd
 
 from .. import figures
+from ..files import printable
 from ..training import Experiment, Standing
 from ..training.standing import readable, silent, summary
 from .panel import Panel
@@ -82,6 +83,8 @@ class Progress(Panel):
         """Show what there is; whether more is to come."""
         table = self.standing.table()
         shown = html_runs(table) if len(table) else f'<div style="{STYLE}">{html.escape(self._nothing())}</div>'
+        for name, why in self.standing.unreadable.items():
+            shown += f'<div style="{STYLE}">⚠ {html.escape(printable(f"{name}: cannot be read here: {why}"))}</div>'
         if shown != self.table.value:
             self.table.value = shown
         return table.empty or bool((table["round"] < table["rounds"]).any())

@@ -15,6 +15,7 @@ from ..data import DataSpec, Dirichlet, FederatedDataset, Fixed, Source, load
 from ..data.federated import federate
 from ..data.sources import TORCHVISION
 from ..declare import SettingError
+from ..files import user_path
 from ..models import ModelSpec
 from ..training import Experiment
 from .controls import Controls
@@ -62,7 +63,7 @@ class Setup(Panel):
     ) -> None:
         experiment = first_experiment(data, settings)  # what is refused leaves no widgets behind
         super().__init__()
-        self._root = Path(root)
+        self._root = user_path(root, "root")
         self._source = data if isinstance(data, Source) else None
         self._made: dict[str, FederatedDataset] = {}
         self._refused: dict[str, str] = {}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import ipywidgets
 
-from ..declare import SettingError
+from ..files import printable, user_path
 from ..training import Experiment
+from ..training.scan import scan
+
+TOOLTIP = "Runs in the store: those selected are shown beside the present one (Ctrl for several)"
 
 
 class Shelf(ipywidgets.VBox):
@@ -21,11 +23,12 @@ class Shelf(ipywidgets.VBox):
     """
 
     def __init__(self, store: str | Path) -> None:
-        self._store = Path(store)
+        self._store = user_path(store, "store")
+        self._scan = scan(self._store)
         self._labels: dict[str, str] = {}
         self.list = ipywidgets.SelectMultiple(
             description="runs",
-            tooltip="Runs in the store: those selected are shown beside the present one (Ctrl for several)",
+            tooltip=TOOLTIP,
             rows=3,
             layout=ipywidgets.Layout(width="auto", flex="1 1 420px", max_width="100%"),
         )
@@ -50,16 +53,13 @@ class Shelf(ipywidgets.VBox):
 
     def refresh(self) -> None:
         """Look into the store."""
-        found = sorted(self._store.glob("*/experiment.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        held = self._scan.look()
         options = []
-        for path in found:
-            run = path.parent.name
+        for run, one in sorted(held.items(), key=lambda item: _written(item[1].directory), reverse=True):
             if run not in self._labels:
-                try:
-                    self._labels[run] = _label(Experiment.from_dict(json.loads(path.read_text())))
-                except (OSError, ValueError, SettingError):
-                    continue  # another version's, or half removed: no run to offer
+                self._labels[run] = printable(_label(one.experiment))
             options.append((f"{self._labels[run]} · {run}", run))
+        self.list.tooltip = TOOLTIP + "".join(f"\n{name}: {why}" for name, why in self._scan.problems.items())
         if options != list(self.list.options):
             kept = [run for run in self.list.value if run in {run for _, run in options}]
             with self.list.hold_trait_notifications():
@@ -72,6 +72,13 @@ class Shelf(ipywidgets.VBox):
 
     def _selected(self) -> None:
         self.open_button.disabled = len(self.list.value) != 1
+
+
+def _written(directory: Path) -> float:
+    try:
+        return (directory / "experiment.json").stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _label(experiment: Experiment) -> str:

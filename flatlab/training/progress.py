@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 import pandas as pd
 from tqdm import tqdm
 
+from ..files import printable
 from .standing import Standing, notes
 from .terminal import Lines
 
@@ -54,7 +55,7 @@ def reporter(run: Run, show: bool = True) -> Iterator[Listener | None]:
     elif _in_notebook():
         yield _widget(run)
     elif sys.stderr.isatty():
-        with tqdm(total=run.rounds, initial=run.round, desc=run.name, unit="round") as bar:
+        with tqdm(total=run.rounds, initial=run.round, desc=printable(run.name), unit="round") as bar:
             yield _bar(bar)
     else:
         yield _log()
@@ -93,7 +94,7 @@ def _log() -> Listener:
         if time.monotonic() - last > LOG_SECONDS or report.number == run.rounds:
             last = time.monotonic()
             line = f"{run.name}: round {report.number} of {run.rounds}, {meter.text(run.rounds - report.number)}"
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
 
     return listen
 

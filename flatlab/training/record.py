@@ -41,12 +41,14 @@ class Record:
 
     Attributes:
         missing: rounds up to the state restored whose rows are lost; `tidy` makes them again.
+        spoiled: whether a small file is lost or damaged; `tidy` writes it anew.
     """
 
     def __init__(self, store: Store, experiment: Experiment, federation: Federation, checkpoint_every: int) -> None:
         self.store, self.experiment, self.federation = store, experiment, federation
         self.checkpoint_every = checkpoint_every
         self.missing: list[int] = []
+        self.spoiled = False
         self._versions: dict[str, Any] = {}
         self._first = 0  # rounds before the first one that has rows
         self._best: int | None = None
@@ -125,6 +127,7 @@ class Record:
                 )
             self.store.say(f"{self.store.directory}: no state in it is whole; it starts anew")
             state = self.federation.start()
+        self.spoiled = bool(self._spoiled())
         try:
             self.missing = self.store.history.missing(self._first, state.round)
         except OSError as error:
@@ -171,18 +174,31 @@ class Record:
     def _mend_notes(self) -> None:
         """Write the small files anew if one is lost or damaged; what is damaged is set aside."""
         self._versions = began(self.store) or self._versions or self._computed()
+        for path, problem in self._spoiled().items():
+            aside = f"; kept as {set_aside(path).name}" if path.exists() else ""
+            self.store.say(f"{problem}{aside}; written anew")
+            self._write_notes()
+        self.spoiled = False
+
+    def _spoiled(self) -> dict[Path, str]:
+        """The small files that are lost or damaged, and how."""
         versions, experiment = (self.store.directory / name for name in ("versions.json", "experiment.json"))
         checks: dict[Path, Callable[[Any], object]] = {
             versions: lambda value: unsealed(value, self.store.run, versions),
             experiment: lambda value: self._own(Experiment.from_dict(value)),
         }
+        problems = {}
         for path, check in checks.items():
             try:
                 check(read_json(path))
-            except (FileNotFoundError, Damaged, SettingError) as error:
-                if path.exists():
-                    self.store.say(f"{error}; kept as {set_aside(path).name}, and written anew")
-                self._write_notes()
+            except FileNotFoundError:
+                problems[path] = f"{path}: is missing"
+            except (Damaged, SettingError) as error:
+                first = str(error).splitlines()[0]
+                problems[path] = first if str(path) in first else f"{path}: {first}"
+            except OSError:
+                pass  # for `began`, or a reader, to complain about
+        return problems
 
     def _own(self, experiment: Experiment) -> None:
         if experiment.id != self.store.run:

@@ -280,7 +280,7 @@ class Run:
         if target > self.rounds:
             raise SettingError(f"round = {target!r}: must be between 0 and the experiment's {self.rounds} rounds")
         self._stop.clear()
-        if self.round >= target and not self._record.missing:
+        if self.round >= target and not (self._record.missing or self._record.spoiled):
             return self
         with self._store.held(wait), soft_interrupt(self._stop) as interrupted:
             self._catch_up()

@@ -120,7 +120,13 @@ class Store:
         return sorted(int(match[1]) for match in found if match)
 
     def save_state(self, round: int, tensors: dict[str, Tensor], about: dict[str, Any], keep: set[int]) -> None:
-        """Write the state after `round`; older states go unless they are in `keep` or among the latest."""
+        """Write the state after `round`; older states go unless they are in `keep` or among the latest.
+
+        Where a file stands that cannot be read, it stays: it may be whole.
+        """
+        if self.checkpoint(round).exists() and not _readable(self.checkpoint(round)):
+            self.say(f"{self.checkpoint(round)}: cannot be read, so nothing takes its place; this state is not kept")
+            return
         # Copies: an untrained head may be one tensor in the model and in its average, and safetensors takes no aliases.
         tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
         meta = {"about": json.dumps({**about, "format": FORMAT, "run": self.run, "round": round}, sort_keys=True)}
@@ -201,6 +207,14 @@ class Store:
         for folder in (self.directory, self.directory / "checkpoints"):
             for part in folder.glob(".*.part"):
                 part.unlink(missing_ok=True)
+
+
+def _readable(path: Path) -> bool:
+    try:
+        path.read_bytes()
+    except OSError:
+        return False
+    return True
 
 
 def _header(content: bytes) -> dict[str, str]:

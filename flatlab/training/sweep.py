@@ -28,6 +28,7 @@ import torch
 from ..arguments import Count, checked
 from ..data import FederatedDataset
 from ..declare import SettingError
+from ..files import user_path
 from .engine import pick_device
 from .experiment import Experiment
 from .progress import counter
@@ -90,7 +91,7 @@ def sweep(
     data = _data(experiments, root)
     wanted = [experiment.replace(data=one.spec) for experiment, one in zip(experiments, data, strict=True)]
     todo = {experiment.id: experiment for experiment in wanted}
-    store, root = Path(store).resolve(), Path(root).resolve()
+    store, root = user_path(store, "store").resolve(), user_path(root, "root").resolve()
     device = options.get("device", "auto")
     graphics = _graphics(device)
     pool = Pool(executor, workers or graphics or os.cpu_count() or 1, graphics)

@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Sequence
 from typing import TextIO
 
+from ..files import printable
+
 
 class Lines:
     """Some lines of a terminal.
@@ -26,7 +28,7 @@ class Lines:
     def write(self, lines: Sequence[str]) -> None:
         """Show these lines in place of the last ones; the last line stays where not all fit into the window."""
         high = max(self._size().lines, 4)
-        shown = list(lines)
+        shown = [printable(line) for line in lines]
         if len(shown) >= high:
             shown[high - 3 : -1] = [f"… {len(shown) - high + 2} more"]
         shown = [line[: self.width] for line in shown]  # a line that wraps would be two

@@ -50,7 +50,8 @@ def test_a_run_in_another_process_is_followed_and_not_disturbed(tmp_path):
     while process.poll() is None and time.monotonic() < deadline:
         heard += standing.table()["round"].tolist()
         time.sleep(0.01)
-    assert process.wait() == 0, process.stderr.read()
+    error = process.communicate()[1]
+    assert process.returncode == 0, error
     assert heard == sorted(heard) and len(set(heard)) > 3
     end, run = row(standing), fl.Run.open(next(tmp_path.glob("fedavg*")))
     assert (end["round"], end["rounds"], end["left"]) == (30, 30, 0) and math.isnan(end["idle"])
