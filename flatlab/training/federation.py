@@ -242,12 +242,12 @@ class Federation:
         held = {name: (value.shape, value.dtype) for name, value in state.params.items()}
         if held != wanted:
             return f"holds the parameters of another model than {self.experiment.model.name}"
-        population, algorithm = len(self.holders), self.experiment.algorithm
-        moving = self.sent | self.kept if algorithm.keep_momentum and algorithm.momentum else set()
-        for what, values, names_ in (("parts", state.personal, self.kept), ("momentum", state.velocity, moving)):
-            shapes = {name: value.shape for name, value in values.items()}
-            if shapes != {name: (population, *wanted[name][0]) for name in names_}:
-                return f"holds other {what} of clients than this algorithm has them keep"
+        population, memory = len(self.holders), self.experiment.algorithm.memory(self._trained(state.params))
+        kept = {"": {name: state.params[name] for name in self.kept}, **memory}
+        found = {"": state.personal, **state.memory}
+        shapes = {slot: {name: (population, *value.shape) for name, value in own.items()} for slot, own in kept.items()}
+        if {slot: {name: (*value.shape,) for name, value in own.items()} for slot, own in found.items()} != shapes:
+            return "holds something else of clients than this algorithm has them keep"
         if state.swa.keys() not in (set(), wanted.keys()) or (state.swa_count and not state.swa):
             return "holds another average than this algorithm makes"
         return ""

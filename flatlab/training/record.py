@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import time
 from collections.abc import Callable
@@ -183,14 +184,14 @@ class Record:
     def _spoiled(self) -> dict[Path, str]:
         """The small files that are lost or damaged, and how."""
         versions, experiment = (self.store.directory / name for name in ("versions.json", "experiment.json"))
-        checks: dict[Path, Callable[[Any], object]] = {
-            versions: lambda value: unsealed(value, self.store.run, versions),
-            experiment: lambda value: self._own(Experiment.from_dict(value)),
+        checks: dict[Path, Callable[[], object]] = {
+            versions: lambda: unsealed(read_json(versions), self.store.run, versions),
+            experiment: lambda: self._own(_recorded(experiment)),
         }
         problems = {}
         for path, check in checks.items():
             try:
-                check(read_json(path))
+                check()
             except FileNotFoundError:
                 problems[path] = f"{path}: is missing"
             except (Damaged, SettingError) as error:
@@ -389,6 +390,10 @@ def _possible(written: dict[str, Any], path: Path) -> dict[str, Any]:
     return written
 
 
+def _recorded(path: Path) -> Experiment:
+    return Experiment.recorded(json.dumps(read_json(path)))
+
+
 def read_experiment(directory: Path) -> Experiment:
     """The experiment whose run lies in a directory, which bears its id: by its file, else by its newest state.
 
@@ -401,7 +406,7 @@ def read_experiment(directory: Path) -> Experiment:
     store = Store(directory)
     problem: SettingError | None = None
     try:
-        experiment = Experiment.from_dict(read_json(path))
+        experiment = _recorded(path)
         if experiment.id in names:
             return experiment
         problem = SettingError(f"{directory}: a run's folder bears its id; rename it to {experiment.id}")
@@ -412,7 +417,7 @@ def read_experiment(directory: Path) -> Experiment:
         problem = SettingError(str(error) if str(path) in str(error) else f"{path}: {error}")
     for about in store.abouts():
         try:
-            experiment = Experiment.from_json(about["experiment"])
+            experiment = Experiment.recorded(about["experiment"])
         except (KeyError, TypeError, SettingError):
             continue
         if experiment.id in names:
