@@ -18,7 +18,7 @@ from typing import Any
 from ..arguments import Count, Whole, check_arguments, checked
 from ..data import FederatedDataset, Source
 from ..declare import SettingError
-from ..training import Experiment, Run, pick_device
+from ..training import Experiment, Run, met, pick_device
 from .bench import Bench
 from .code import FORKED
 from .compute import Cancelled, Job, enqueue, on_compute_thread
@@ -200,7 +200,7 @@ class Lab(Bench):
     def _new(self, experiment: Experiment, acts: list[Callable[[Session], None]]) -> Session:
         try:
             data = self.setup.dataset(experiment.data)
-            return Session(self._trained(experiment.replace(data=data.spec), data))
+            return Session(self._trained(met(experiment, data), data))
         except BaseException as error:
             if isinstance(error, SettingError):
                 self.setup.controls.complain(str(error))

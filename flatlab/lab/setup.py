@@ -16,7 +16,7 @@ from ..data.federated import federate
 from ..data.sources import TORCHVISION
 from ..declare import SettingError
 from ..files import user_path
-from ..models import ModelSpec
+from ..models import ModelSpec, registered
 from ..training import Experiment
 from .controls import Controls
 from .fields import described
@@ -36,7 +36,6 @@ STYLE = (
     ".flatlab-more .jupyter-widget-Collapse-contents{padding:0 0 0 6px;border:none}</style>"
 )
 NOTED = ("parent", "fingerprint", "digest", "initial", "code")  # what nobody sets by hand
-NETWORKS = ("cnn4", "lenet", "mobilenet", "resnet18", "resnet20")  # a user's own comes with its run
 
 
 class Setup(Panel):
@@ -72,7 +71,7 @@ class Setup(Panel):
             self._made[experiment.data.to_json()] = data
         own = {file.stem for file in self._root.glob("*.npz")}
         names = list(dict.fromkeys([experiment.data.name, "digits", *TORCHVISION, *sorted(own)]))
-        networks = list(dict.fromkeys([experiment.model.name, *NETWORKS]))
+        networks = list(dict.fromkeys([experiment.model.name, *registered()]))
         self.controls = Controls(
             experiment,
             first=FIRST,

@@ -1,9 +1,26 @@
 """Networks cut into body and head, without mutable buffers: the papers' own, torchvision's, or the user's."""
 
+from flatlab.models import cnn, mobilenet, resnet  # they register their networks
 from flatlab.models.build import build
 from flatlab.models.net import Model, macs, names
 from flatlab.models.norm import BatchStatNorm, sample_weight
+from flatlab.models.registry import network, registered
 from flatlab.models.spec import ModelSpec
 from flatlab.models.split import split, stateless
 
-__all__ = ["BatchStatNorm", "Model", "ModelSpec", "build", "macs", "names", "sample_weight", "split", "stateless"]
+__all__ = [
+    "BatchStatNorm",
+    "Model",
+    "ModelSpec",
+    "build",
+    "cnn",
+    "macs",
+    "mobilenet",
+    "names",
+    "network",
+    "registered",
+    "resnet",
+    "sample_weight",
+    "split",
+    "stateless",
+]

@@ -9,14 +9,10 @@ from torch import nn
 
 from flatlab.arguments import Count, Whole, checked
 from flatlab.declare import SettingError, shown
-from flatlab.models.cnn import cnn4, lenet
-from flatlab.models.mobilenet import mobilenet
 from flatlab.models.net import Model
-from flatlab.models.resnet import resnet18, resnet20
+from flatlab.models.registry import find
 from flatlab.models.spec import ModelSpec
 from flatlab.streams import torch_stream
-
-_BODIES = {"cnn4": cnn4, "lenet": lenet, "mobilenet": mobilenet, "resnet18": resnet18, "resnet20": resnet20}
 
 
 @checked
@@ -45,7 +41,7 @@ def build(spec: ModelSpec | str, shape: Sequence[Count], classes: Count, seed: W
     torch.set_default_dtype(torch.float32)  # another default draws other numbers
     try:
         with torch_stream(seed, "init"), torch.device("cpu"):
-            body, features = _BODIES[spec.name](spec, (channels, height, width))
+            body, features = find(spec.name).build(spec, (channels, height, width))
             head = nn.Linear(features, classes)
             _initialise(head, spec.head_init)
     finally:

@@ -11,9 +11,11 @@ from collections import OrderedDict
 from torch import nn
 
 from flatlab.models.layers import block
+from flatlab.models.registry import network
 from flatlab.models.spec import ModelSpec
 
 
+@network("cnn4")
 def cnn4(spec: ModelSpec, shape: tuple[int, int, int]) -> tuple[nn.Sequential, int]:
     """Four times conv 3x3 to 64 channels, norm, ReLU, max-pool 2 (Oh et al., FedBABU, ICLR 2022)."""
     before, height, width = shape
@@ -29,6 +31,7 @@ def cnn4(spec: ModelSpec, shape: tuple[int, int, int]) -> tuple[nn.Sequential, i
     return nn.Sequential(layers), channels * height * width
 
 
+@network("lenet", norm="none")
 def lenet(spec: ModelSpec, shape: tuple[int, int, int]) -> tuple[nn.Sequential, int]:
     """Twice conv 5x5 to 64 channels, ReLU, max-pool 2; then 384 and 192 units (Caldarola et al., ECCV 2022).
 

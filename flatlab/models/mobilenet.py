@@ -7,11 +7,13 @@ from collections import OrderedDict
 from torch import nn
 
 from flatlab.models.layers import block
+from flatlab.models.registry import network
 from flatlab.models.spec import ModelSpec
 
 _BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 
 
+@network("mobilenet")
 def mobilenet(spec: ModelSpec, shape: tuple[int, int, int]) -> tuple[nn.Sequential, int]:
     """Conv 3x3 to 32 channels, 13 depthwise separable blocks up to 1,024 channels, global average.
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flatlab.models.layers import block
+from flatlab.models.registry import network
 from flatlab.models.spec import ModelSpec
 
 
@@ -46,11 +47,13 @@ class Residual(nn.Module):
         return F.relu(self.block2(self.block1(x)) + self.shortcut(x))
 
 
+@network("resnet18")
 def resnet18(spec: ModelSpec, shape: tuple[int, int, int]) -> tuple[nn.Sequential, int]:
     """Four stages of two residual blocks, 64 to 512 channels; stem conv 3x3, no pool; 1x1 conv shortcuts."""
     return _resnet(spec, shape, stages=(64, 128, 256, 512), depth=2, project=True)
 
 
+@network("resnet20")
 def resnet20(spec: ModelSpec, shape: tuple[int, int, int]) -> tuple[nn.Sequential, int]:
     """Three stages of three residual blocks, 16 to 64 channels; shortcuts without parameters (option A)."""
     return _resnet(spec, shape, stages=(16, 32, 64), depth=3, project=False)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from flatlab.declare import Declared, SettingError, setting
+from flatlab.models.registry import find
 
 
 class ModelSpec(Declared):
     """Settings of a network; a field of this type takes a plain name, such as "cnn4", as well."""
 
-    name: Literal["cnn4", "lenet", "mobilenet", "resnet18", "resnet20", "custom"] = setting(
-        "cnn4", "network; custom: the user's own, cut by models.split"
+    name: str = setting(
+        "cnn4", "cnn4, lenet, mobilenet, resnet18, resnet20, module:function of your own; custom: cut by models.split"
     )
     norm: Literal["default", "batch", "group", "none"] = setting(
         "default", "normalisation; default: none for lenet, batch statistics for the others"
@@ -23,20 +24,27 @@ class ModelSpec(Declared):
     head_init: Literal["default", "orthogonal", "he", "xavier"] = setting(
         "default", "the head's first weights; default: PyTorch's, uniform with a bias; the others: zero bias"
     )
-    fingerprint: str | None = setting(None, "custom only: tells the user's networks apart")
-    code: str | None = setting(None, "custom only: digest of what the user's own modules compute", new=True)
+    code: str | None = setting(None, "digest of what your own modules compute; noted with the fingerprint", new=True)
+    fingerprint: str | None = setting(None, "tells your own networks apart; noted when a run is made")
 
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name != "custom":
+            find(name)
+        return name
+
     @model_validator(mode="after")
     def _fits_custom(self) -> Self:
         if self.name != "custom":
             for field in ("fingerprint", "code"):
-                if (given := getattr(self, field)) is not None:
-                    raise ValueError(f"{field} = {given!r}: only for name = 'custom', leave it None")
+                if (given := getattr(self, field)) is not None and ":" not in self.name:
+                    raise ValueError(f"{field} = {given!r}: only for networks of your own, leave it None")
             return self
         if self.fingerprint is None:
             raise ValueError("fingerprint = None: name = 'custom' needs a text that tells the network apart")
@@ -50,7 +58,7 @@ class ModelSpec(Declared):
     def normalisation(self) -> str:
         """The norm in use: "batch", "group" or "none"."""
         if self.norm == "default":
-            return "none" if self.name == "lenet" else "batch"
+            return "batch" if self.name == "custom" else find(self.name).norm
         return self.norm
 
     def channels(self, base: int) -> int:

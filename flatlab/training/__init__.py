@@ -6,6 +6,7 @@ from .evaluate import Evaluation, Score, score, score_clients, score_holdout
 from .experiment import Experiment, Parent
 from .federation import Diverged, Round, State
 from .labels import flattened, labels
+from .network import met
 from .ranks import RankLost, Ranks
 from .run import Run, RunDone
 from .shared import train_shared
@@ -34,6 +35,7 @@ __all__ = [
     "Trained",
     "flattened",
     "labels",
+    "met",
     "pick_device",
     "score",
     "score_clients",

@@ -8,9 +8,11 @@ import warnings
 import torch
 from torch import nn
 
+from ..data import FederatedDataset
 from ..declare import SettingError
 from ..digest import digest, own
 from ..models import Model, ModelSpec, build
+from .experiment import Experiment
 
 
 def describe(model: str | ModelSpec | Model) -> tuple[Model | None, ModelSpec]:
@@ -29,12 +31,13 @@ def describe(model: str | ModelSpec | Model) -> tuple[Model | None, ModelSpec]:
     return None, ModelSpec.from_dict(model)
 
 
-def fingerprint(model: Model) -> str:
+def fingerprint(model: Model, weights: bool = True) -> str:
     """Digest of architecture and weights: a run starts at the weights that the network is handed over with."""
     digest = hashlib.blake2b(str(model).encode(), digest_size=8)
     for name, value in model.named_parameters():
         digest.update(f"{name} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        if weights:
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -55,6 +58,17 @@ def code(model: Model) -> str | None:
     return digest(seen, strict=False) if seen else None
 
 
+def met(experiment: Experiment, data: FederatedDataset) -> Experiment:
+    """The experiment as it is once it has met its data and its network, so that the id tells which of them it met."""
+    model = experiment.model
+    if ":" in model.name and model.fingerprint is None:
+        made = build(model, data.shape, data.classes)
+        model = model.replace(fingerprint=fingerprint(made, weights=False), code=code(made))
+    if (experiment.data, experiment.model) == (data.spec, model):
+        return experiment
+    return experiment.replace(data=data.spec, model=model)
+
+
 def network(
     spec: ModelSpec, given: Model | None, shape: tuple[int, int, int], classes: int, seed: int, resumed: bool
 ) -> Model:
@@ -64,7 +78,15 @@ def network(
         SettingError: if a network of the user's own is missing, or is not the one that the experiment names.
     """
     if spec.name != "custom":
-        return build(spec, shape, classes, seed)
+        built = build(spec, shape, classes, seed)
+        if ":" in spec.name:
+            _check(built, shape, classes)
+            if spec.fingerprint and (spec.fingerprint, spec.code) != (fingerprint(built, False), code(built)):
+                raise SettingError(
+                    f"model = {spec.name!r}: the function now gives another network than the one of the experiment; give"
+                    " the changed network another name"
+                )
+        return built
     if given is None:
         raise SettingError("model: the experiment has a network of your own; pass it as model=")
     # A resumed run takes its weights from the checkpoint, so the network at hand need only have the same shapes.

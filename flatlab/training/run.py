@@ -33,7 +33,7 @@ from .experiment import Experiment, Parent, own_code
 from .federation import Federation, Round, State
 from .interrupt import soft_interrupt
 from .lone import tell_lone
-from .network import network
+from .network import met, network
 from .record import Record, began, best_round, read_experiment
 from .store import BadCheckpoint, Store
 
@@ -95,8 +95,7 @@ class Run:
             raise SettingError(
                 f"data: made by {data.spec.to_json()}, the experiment asks for {experiment.data.to_json()}"
             )
-        # A specification without fingerprint has now met its data: the id must not depend on which of them came first.
-        self.experiment = experiment if experiment.data == data.spec else experiment.replace(data=data.spec)
+        self.experiment = met(experiment, data)
         if start is not None:
             self.experiment = beginning_with(start, self.experiment)
         start = _parents or start

@@ -31,6 +31,7 @@ from ..declare import SettingError
 from ..files import user_path
 from .engine import pick_device
 from .experiment import Experiment
+from .network import met
 from .progress import counter
 from .run import Run
 from .standing import Standing
@@ -89,7 +90,7 @@ def sweep(
         KeyboardInterrupt: after the rounds in flight; the same call goes on.
     """
     data = _data(experiments, root)
-    wanted = [experiment.replace(data=one.spec) for experiment, one in zip(experiments, data, strict=True)]
+    wanted = [met(experiment, one) for experiment, one in zip(experiments, data, strict=True)]
     todo = {experiment.id: experiment for experiment in wanted}
     store, root = user_path(store, "store").resolve(), user_path(root, "root").resolve()
     device = options.get("device", "auto")
@@ -113,7 +114,10 @@ def _data(experiments: Sequence[Experiment], root: str | Path) -> list[Federated
     found = []
     for experiment in experiments:
         if experiment.model.name == "custom":
-            raise SettingError("model = custom: workers cannot make a network that only this process has; use `train`")
+            raise SettingError(
+                "model = custom: workers cannot make a network that only this process has; name a function that makes"
+                " it, 'module:function' (see models.network), or use `train`"
+            )
         key = experiment.data.to_json()
         if key not in known:
             known[key] = experiment.data.load(root)

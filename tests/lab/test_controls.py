@@ -57,7 +57,7 @@ def test_the_widget_fits_the_type():
     assert isinstance(epochs.slider, ipywidgets.IntSlider) and isinstance(epochs.box, ipywidgets.IntText)
     assert isinstance(momentum, Number) and momentum.slider is None
     assert isinstance(controls.control("keep_momentum").control, ipywidgets.Checkbox)
-    assert isinstance(controls.control("aggregation"), Menu)
+    assert isinstance(controls.control("share"), Menu)
     assert isinstance(controls.control("clip"), Maybe)
     assert isinstance(Controls(fl.Dirichlet(alpha=1)).control("sizes"), Words)
 

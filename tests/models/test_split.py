@@ -145,8 +145,8 @@ def test_stateless_keeps_every_weight_and_leaves_the_original_alone(norm):
 
 
 def test_stateless_batch_norm_equals_the_original_in_training_mode():
-    original = build_resnet()
-    images = torch.randn(4, *IMAGES)
+    original = build_resnet().double()  # in float32 eighteen layers amplify the rounding of few images
+    images = torch.randn(4, *IMAGES).double()
     torch.testing.assert_close(stateless(original).eval()(images), original.train()(images))
 
 

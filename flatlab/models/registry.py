@@ -1,0 +1,87 @@
+"""Networks by name: those that flatlab brings, and the user's own.
+
+    # nets.py, somewhere on Python's path
+    def tiny(spec, shape):
+        channels = spec.channels(16)  # at width 1
+        layers = [nn.Conv2d(shape[0], channels, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        return nn.Sequential(*layers), channels
+
+    fl.train(fl.FedBABU(), data, "nets:tiny")
+
+A name "module:function" is imported where it is needed: in a worker of a sweep, on the command line, when a run is
+opened again. `@network("tiny")` gives it a short name besides, which the lab and `flatlab schema` list; it holds where
+the module has been imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from flatlab.declare import SettingError
+
+# From a `ModelSpec` and the shape (C, H, W) of an image: the body, images to features [batch, n], and n.
+Builder = Callable[[Any, tuple[int, int, int]], tuple[nn.Module, int]]
+
+
+class Network(NamedTuple):
+    """A network that has a name."""
+
+    build: Builder
+    norm: str = "batch"  # what `norm = "default"` means for it: "batch", "group" or "none"
+
+
+_KNOWN: dict[str, Network] = {}
+
+
+def network(name: str, norm: str = "batch") -> Callable[[Builder], Builder]:
+    """Register the decorated function under a name.
+
+    Args:
+        name: short, without ":".
+        norm: what `norm = "default"` means for it: "batch", "group" or "none".
+
+    Raises:
+        SettingError: if the name is taken, or no name.
+    """
+    if ":" in name or name == "custom" or (name in _KNOWN and _KNOWN[name].build.__module__.startswith("flatlab.")):
+        raise SettingError(f"name = {name!r}: taken, or not a short name")
+
+    def keep(build: Builder) -> Builder:
+        _KNOWN[name] = Network(build, norm)
+        return build
+
+    return keep
+
+
+def registered() -> list[str]:
+    """The short names, in the order in which they came."""
+    return list(_KNOWN)
+
+
+def find(name: str) -> Network:
+    """The network of a short name or of "module:function".
+
+    Raises:
+        SettingError: if there is none.
+    """
+    if name in _KNOWN:
+        return _KNOWN[name]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        near = difflib.get_close_matches(name, _KNOWN, 1)
+        raise SettingError(
+            f"ModelSpec.name = {name!r}: known are {', '.join(_KNOWN)}, and functions of your own as 'module:function'"
+            + (f"; did you mean {near[0]!r}?" if near else "")
+        )
+    try:
+        build = getattr(importlib.import_module(module), attribute)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise SettingError(f"ModelSpec.name = {name!r}: cannot be imported ({error})") from None
+    if not callable(build):
+        raise SettingError(f"ModelSpec.name = {name!r}: {type(build).__name__}, not a function of (spec, shape)")
+    return next((known for known in _KNOWN.values() if known.build is build), Network(build))
