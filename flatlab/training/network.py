@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from typing import Any
 
 import torch
 from torch import nn
@@ -47,7 +48,7 @@ def code(model: Model) -> str | None:
     Torch's own modules show their settings in their text, which the fingerprint has.
     """
     usual = set(vars(nn.Module()))
-    seen = []
+    seen: list[tuple[Any, ...]] = []
     for name, module in model.named_modules():
         hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
         if own(type(module)):
@@ -83,8 +84,8 @@ def network(
             _check(built, shape, classes)
             if spec.fingerprint and (spec.fingerprint, spec.code) != (fingerprint(built, False), code(built)):
                 raise SettingError(
-                    f"model = {spec.name!r}: the function now gives another network than the one of the experiment; give"
-                    " the changed network another name"
+                    f"model = {spec.name!r}: the function now gives another network than the one of the experiment;"
+                    " give the changed network another name"
                 )
         return built
     if given is None:
