@@ -30,6 +30,7 @@ from flatlab.geometry.spectrum import Source, Spectrum, quadrature
 from flatlab.geometry.subject import aim, client_models, model_of, need_run
 from flatlab.geometry.target import Target
 from flatlab.geometry.trace import CONFIDENCE, hutchinson
+from flatlab.models import frame
 from flatlab.results import Result
 
 Method = Literal["lanczos", "pyhessian", "power"]
@@ -206,6 +207,7 @@ class Hessian:
         return Spectrum(frame, self._about(method=method, steps=steps, probes=probes, products=steps * probes))
 
     @checked
+    @frame()
     def along(
         self, every: Count | None = None, k: Count = 1, trace: bool = False, progress: Progress | None = None
     ) -> HessianAlong:
@@ -244,6 +246,7 @@ class Hessian:
         return HessianAlong(frame, self._about(every=every, complete=complete, errors=errors))
 
     @checked
+    @frame()
     def per_client(
         self,
         round: Whole | None = None,
@@ -379,15 +382,17 @@ class Hessian:
 
     @contextlib.contextmanager
     def _released(self) -> Iterator[None]:
-        try:
-            yield
-        except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # of a matrix with NaN
-            raise Overflow from error
-        finally:
-            self._products.release()
+        with frame():
+            try:
+                yield
+            except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # of a matrix with NaN
+                raise Overflow from error
+            finally:
+                self._products.release()
 
 
 @checked
+@frame()
 def hessian(
     subject: Any,
     data: Any = "holdout",
@@ -413,7 +418,8 @@ def hessian(
         seed: of the draw of samples, start vectors and probes.
         watch: called many times while it measures, with the Hessian-vector products done; False stops, by raising
             `geometry.Interrupted`.
-        **selection: as in `aim`: round, which, client, limit (1000 samples), part, batch, loss, dtype, one_class.
+        **selection: as in `aim`: round, which, client, limit (1000 samples), part, batch, loss, dtype, one_class,
+            statistics.
 
     Raises:
         ValueError: naming what cannot be measured, and why.

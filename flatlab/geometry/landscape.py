@@ -33,6 +33,7 @@ from flatlab.geometry.panels import Kind, Layout, Mark, Panel, marks, panels
 from flatlab.geometry.points import Points
 from flatlab.geometry.several import Progress, named, targets, watched
 from flatlab.geometry.target import Target
+from flatlab.models import frame
 from flatlab.results import Result
 from flatlab.streams import stream
 
@@ -115,6 +116,7 @@ def overflown(points: pd.DataFrame) -> pd.Series:
 
 
 @checked
+@frame()
 def landscape(
     models: Any,
     data: Any = "holdout",
@@ -136,8 +138,10 @@ def landscape(
 ) -> Landscape:
     """Measure loss and accuracy on a line or plane through models.
 
-    A point costs one forward pass over the samples. With batch statistics they are normalised in fixed batches; running
-    statistics are taken anew at every point and mark (a second pass), so there the stored ones do not count.
+    A point costs one forward pass over the samples, and is of the very function whose Hessian `hessian` measures. With
+    batch statistics the samples are normalised in fixed batches. Running statistics of your own network stay as stored
+    all over a surface, those of its model (of the first, where a plane joins several), and a mark has its own;
+    `statistics="batch"` has every batch re-estimate them at every point instead.
 
     Args:
         models: a model, a run (its latest model), several of them, or a mapping from names to them.
@@ -160,7 +164,7 @@ def landscape(
             once: True is with the first run (bare models have no place), False nowhere, or a file.
         progress: called with the points done and their number (more than needed, with `refine`); False stops. None: a
             bar in a terminal.
-        **selection: as in `targets`: round, which, source, client, limit (1000 samples), part, batch, loss.
+        **selection: as in `targets`: round, which, source, client, limit (1000 samples), part, batch, loss, statistics.
 
     Returns:
         What was measured. After Ctrl-C or a stop `about["complete"]` is False and missing values are NaN.
@@ -224,7 +228,7 @@ def _measure(surfaces: list[Panel], meters: Mapping[str, Points], tolerance: flo
         origin = meter.measure([plane.origin]).losses[0]
         for mark in panel.marks[len(panel.rows) :]:
             x, y, residual = plane.project(mark.weights)
-            scores = _scores(meter, [mark.weights], origin)[0]
+            scores = _scores(meter, [mark.weights], origin, mark.buffers)[0]
             panel.rows.append(
                 {"series": mark.series, "name": mark.name, "x": x, "y": y, "residual": residual, **scores}
             )
@@ -241,8 +245,10 @@ def _measure(surfaces: list[Panel], meters: Mapping[str, Points], tolerance: flo
                 yield done
 
 
-def _scores(meter: Points, vectors: list[Tensor], origin: Tensor) -> list[dict[str, float]]:
-    losses, hits = (part.double() for part in meter.measure(vectors))
+def _scores(
+    meter: Points, vectors: list[Tensor], origin: Tensor, buffers: Mapping[str, Tensor] | None = None
+) -> list[dict[str, float]]:
+    losses, hits = (part.double() for part in meter.measure(vectors, buffers))
     errors = [part.std(1, correction=0) / len(origin) ** 0.5 for part in (losses, losses - origin.double())]
     mean = losses.mean(1)
     # Outputs that are no numbers would be scored as the first class.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from flatlab.geometry.directions import Plane, eigen_plane, plane_through, random_plane, trajectory_plane, window
 from flatlab.geometry.grid import Grid
-from flatlab.geometry.several import vector_of
+from flatlab.geometry.several import buffers_of, vector_of
 from flatlab.geometry.subject import model_of, need_run
 from flatlab.geometry.target import Target
 
@@ -21,11 +21,14 @@ Kind = Literal["random", "eigen", "own-eigen", "pca", "plane"]
 
 
 class Mark(NamedTuple):
-    """A model to be shown on a plane: the series it belongs to, its name, its weights `[parameters]`."""
+    """A model to be shown on a plane: the series it belongs to, its name, its weights `[parameters]`, and what it keeps
+    besides them (running statistics).
+    """
 
     series: str
     name: str
     weights: Tensor
+    buffers: Mapping[str, Tensor] = {}
 
 
 @dataclass
@@ -117,7 +120,10 @@ def marks(
         if clients is not None:
             several += [("clients", f"client {who}", one) for who, one in need_run(subject).clients(clients).items()]
         several += [("markers", str(label), model) for label, model in more.items()]
-        found[name] = [Mark(series, label, vector_of(target, model, label)) for series, label, model in several]
+        found[name] = [
+            Mark(series, label, vector_of(target, model, label), buffers_of(target, model))
+            for series, label, model in several
+        ]
     return found
 
 
@@ -132,7 +138,9 @@ def panels(targets: Mapping[str, Target], shown: Mapping[str, list[Mark]], layou
         ]
     first = next(iter(targets.values()))
     centres = {name: vector_of(first, target.model, name) for name, target in targets.items()}
-    all_marks = [Mark("models", name, weights) for name, weights in centres.items()]
+    all_marks = [
+        Mark("models", name, weights, buffers_of(first, targets[name].model)) for name, weights in centres.items()
+    ]
     for name, several in shown.items():
         all_marks += [mark if len(shown) == 1 else mark._replace(name=f"{name}, {mark.name}") for mark in several]
     plane = _plane_for_all(first, centres, shown, layout)

@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.func import functional_call
 
 from flatlab.arguments import Axis, Count, Positive, Whole, checked
 from flatlab.geometry.points import Points
-from flatlab.geometry.several import Progress, named, targets, vector_of, watched
+from flatlab.geometry.several import Progress, buffers_of, named, targets, vector_of, watched
 from flatlab.geometry.target import Target
+from flatlab.models import frame
 from flatlab.results import Result
 from flatlab.streams import stream
 
@@ -64,6 +64,7 @@ def _largest(values: NDArray[Any], t: NDArray[Any]) -> tuple[float, float]:
 
 
 @checked
+@frame()
 def path(
     a: Any,
     b: Any,
@@ -80,6 +81,9 @@ def path(
 ) -> Path:
     """Measure loss and accuracy between two models of one network.
 
+    Running statistics of your own networks go the same way as the weights, from those of `a` to those of `b`, so that
+    both ends are the models that predict; `statistics="batch"` has every batch re-estimate them on the way.
+
     Args:
         a: the model, or run, at t = 0.
         b: the one at t = 1.
@@ -93,7 +97,8 @@ def path(
         seed: of samples and training.
         progress: called with the training steps and points done and their number; False stops (a curve still in
             training is left out).
-        **selection: as in `targets`: round, which, source, client, limit (1000 samples), batch, loss.
+        **selection: as in `targets`: round, which, source, client, limit (1000 samples), batch, loss,
+            statistics.
 
     Raises:
         ValueError: naming what cannot be measured, and why.
@@ -103,12 +108,13 @@ def path(
     target = found["a"]
     start, end = (vector_of(target, found[name].model, name) for name in "ab")
     ways: dict[str, Callable[[float], Tensor]] = {"line": lambda t: (1 - t) * start + t * end}
+    kept = Buffers(buffers_of(target, found["a"].model), buffers_of(target, found["b"].model))
     meter, rows = Points(target), []
     with watched(progress, points + curve * (points + steps), "path") as proceed:
         if curve:
             samples = _training_samples(train, data, subjects)
             trainer = Target.of(target.model, *samples, loss=target.losses, one_class=True)
-            bend = bezier_bend(trainer, start, end, steps=steps, lr=lr, seed=seed, proceed=proceed)
+            bend = bezier_bend(trainer, start, end, kept, steps=steps, lr=lr, seed=seed, proceed=proceed)
             if bend is not None:
                 ways["bezier"] = lambda t: bezier(start, bend, end, t)
         spent = curve * steps
@@ -116,7 +122,7 @@ def path(
             before, distance = start, 0.0
             for t in np.linspace(0, 1, points).tolist():
                 point = way(t)
-                losses, hits = (part[0].double() for part in meter.measure([point]))
+                losses, hits = (part[0].double() for part in meter.measure([point], kept.at(t)))
                 distance += torch.linalg.vector_norm(point - before).item()
                 before = point
                 scores = {"loss": losses.mean().item(), "accuracy": hits.sum().item() / len(hits)}
@@ -130,6 +136,21 @@ def path(
     return Path(pd.DataFrame(rows), {**target.about, **meter.about, **about, "complete": len(ways) == 1 + curve})
 
 
+class Buffers(NamedTuple):
+    """What two models keep besides their weights: running statistics, counts."""
+
+    start: dict[str, Tensor]
+    end: dict[str, Tensor]
+
+    def at(self, t: float) -> dict[str, Tensor]:
+        """Those on the way: numbers interpolated, counts those of the nearer end; exact at both."""
+        return {
+            name: torch.lerp(value, self.end[name], t) if value.is_floating_point() and t not in (0.0, 1.0) else nearer
+            for name, value in self.start.items()
+            for nearer in [value if t < 0.5 else self.end[name]]
+        }
+
+
 def bezier(start: Tensor, bend: Tensor, end: Tensor, t: float) -> Tensor:
     """The point t of a quadratic Bezier curve: (1 - t)^2 start + 2 t (1 - t) bend + t^2 end."""
     return (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end
@@ -139,6 +160,7 @@ def bezier_bend(
     target: Target,
     start: Tensor,
     end: Tensor,
+    kept: Buffers | None = None,
     *,
     steps: int = 500,
     lr: float = 0.05,
@@ -155,6 +177,7 @@ def bezier_bend(
         target: training loss and samples.
         start: weights `[parameters]` at t = 0.
         end: weights at t = 1.
+        kept: running statistics of both ends, if they differ.
         steps: gradient steps.
         lr: learning rate.
         batch: samples a step.
@@ -175,8 +198,8 @@ def bezier_bend(
         t = random.random()
         some = torch.from_numpy(random.choice(count, min(batch, count), replace=False)).to(target.device)
         images = target.images[some].contiguous(memory_format=layout)
-        logits = functional_call(target.model, target.shaped(bezier(start, bend, end, t)), (images,))
-        mean = target.losses(logits, target.labels[some]).mean()
+        point = {**target.shaped(bezier(start, bend, end, t)), **(kept.at(t) if kept else {})}
+        mean = target.losses_of(target.outputs(point, images), target.labels[some]).mean()
         if not bool(mean.isfinite()):
             raise ValueError(f"lr = {lr}: the curve's loss became {mean.item()} after {step} steps; take a smaller one")
         optimiser.zero_grad()

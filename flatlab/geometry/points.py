@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.func import vmap
 
+from flatlab.geometry.calls import call, logits_of, right, scripted
 from flatlab.geometry.fused import fuse, remember
 from flatlab.geometry.target import Target
+from flatlab.models import frame
 from flatlab.training.engine import keep_freed_memory
 from flatlab.training.threads import side_by_side
 
@@ -36,23 +37,32 @@ class Scores(NamedTuple):
 
 
 class _Copy:
-    """A network whose selected parameters are pieces of one vector."""
+    """A network whose selected parameters are pieces of one vector, and its buffers as they were."""
 
     def __init__(self, target: Target, model: nn.Module) -> None:
         self.model, self.vector = model, target.flat(target.weights).clone()
+        parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
         for name, piece in target.shaped(self.vector).items():
-            model.get_parameter(name).data = piece
+            parameters[name].data = piece
+        self.buffers = {name: (buffer, buffer.clone()) for name, buffer in buffers.items()}
+
+    def move(self, vector: Tensor, buffers: Mapping[str, Tensor]) -> None:
+        """Go to other weights, and to the buffers given; the others are as they were."""
+        self.vector.copy_(vector)
+        for name, (buffer, first) in self.buffers.items():
+            buffer.copy_(buffers.get(name, first))
 
 
 class Points:
     """Measures a target's loss at weight vectors; the target and its model stay as they are.
 
-    Running statistics of BatchNorm layers are taken anew at every point, over all samples in one extra forward pass
-    (the stored ones belong to other weights and distort the surface); batch statistics need nothing.
+    It is the target's own function, the one that is differentiated for the Hessian: where layers keep running
+    statistics these are constants on the way (or each batch's own, see `Target`).
 
     Args:
         target: the samples, the network, and the parameters that vary.
-        stack: how many points to measure as one batch; 16 on a GPU, 1 on a CPU and with running statistics.
+        stack: how many points to measure as one batch; 16 on a GPU, 1 on a CPU and for
+            scripted networks.
         layout: memory format of the images, as in `about`; None takes the one that a short measurement finds faster
             (they differ in rounding).
 
@@ -65,10 +75,7 @@ class Points:
             keep_freed_memory()
         self.target = target
         self.model = copy.deepcopy(target.model)
-        self.running = [
-            layer for layer in self.model.modules() if isinstance(layer, _BatchNorm) and layer.running_mean is not None
-        ]
-        self.stack = 1 if self.running else stack or (16 if target.device.type == "cuda" else 1)
+        self.stack = 1 if scripted(self.model) else stack or (16 if target.device.type == "cuda" else 1)
         spans = target.spans(CHUNK.get(target.device.type, 64))
         alone = self.stack == 1 and target.device.type == "cpu"
         if alone:
@@ -78,7 +85,7 @@ class Points:
         if alone:
             remember(self.model, self.batches, self.format)
         self.labels = [target.labels[span] for span in spans]
-        cores = torch.get_num_threads() if alone and not self.running else 1
+        cores = torch.get_num_threads() if alone else 1
         models = [self.model, *(copy.deepcopy(self.model) for _ in range(cores - 1))]
         self.copies = [_Copy(target, model) for model in models]
         self._free = SimpleQueue[_Copy]()
@@ -89,59 +96,50 @@ class Points:
     @property
     def about(self) -> dict[str, Any]:
         """How the points are measured, to be added to the target's own `about`."""
-        said = {"memory format": str(self.format).removeprefix("torch.")}
-        if self.running:
-            said["normalisation"] = "running statistics, taken anew at every point over the samples shown"
-        return said
+        return {"memory format": str(self.format).removeprefix("torch.")}
 
+    @frame()
     @torch.no_grad()
-    def measure(self, vectors: Sequence[Tensor]) -> Scores:
-        """The scores at weight vectors, each `[target.size]`."""
-        if self.stack > 1:
+    def measure(self, vectors: Sequence[Tensor], buffers: Mapping[str, Tensor] | None = None) -> Scores:
+        """The scores at weight vectors, each `[target.size]`, with other buffers than the target's where given."""
+        if self.stack > 1 and not buffers:
             groups = [
                 torch.stack(list(vectors[start : start + self.stack])) for start in range(0, len(vectors), self.stack)
             ]
             found = [self._together(group) for group in groups]
             return Scores(*(torch.cat(part) for part in zip(*found, strict=True)))
+
+        def alone(tool: _Copy, vector: Tensor) -> tuple[Tensor, Tensor]:
+            return self._alone(tool, vector, buffers or {})
+
         if min(len(vectors), len(self.copies)) > 1:
-            found = list(side_by_side(self._alone, self._free, len(self.copies), vectors, "point"))
+            found = list(side_by_side(alone, self._free, len(self.copies), vectors, "point"))
         else:
-            found = [self._alone(self.copies[0], vector) for vector in vectors]
+            found = [alone(self.copies[0], vector) for vector in vectors]
         return Scores(*(torch.stack(part) for part in zip(*found, strict=True)))
 
     @torch.no_grad()  # which holds for a thread, and this runs on several
-    def _alone(self, one: _Copy, vector: Tensor) -> tuple[Tensor, Tensor]:
-        one.vector.copy_(vector)
-        if self.running:
-            self._refresh()
+    def _alone(self, one: _Copy, vector: Tensor, buffers: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        one.move(vector, buffers)
         losses, hits = [], []
         for images, labels in zip(self.batches, self.labels, strict=True):
-            logits = one.model(images)
-            losses.append(self.target.losses(logits, labels))
-            hits.append(logits.argmax(1) == labels)
+            logits = logits_of(one.model(images))
+            losses.append(self.target.losses_of(logits, labels))
+            hits.append(right(logits, labels))
         return torch.cat(losses), torch.cat(hits)
 
     def _together(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         def logits_at(vector: Tensor, images: Tensor) -> Tensor:
-            return functional_call(self.model, self.target.shaped(vector), (images,))
+            return call(self.model, self.target.shaped(vector), images)
 
         losses, hits = [], []
         for images, labels in zip(self.batches, self.labels, strict=True):
             logits = vmap(logits_at, in_dims=(0, None))(vectors, images)
-            losses.append(torch.stack([self.target.losses(point, labels) for point in logits]))
-            hits.append(logits.argmax(2) == labels)
+            losses.append(torch.stack([self.target.losses_of(point, labels) for point in logits]))
+            hits.append(torch.stack([right(point, labels) for point in logits]))
         return torch.cat(losses, 1), torch.cat(hits, 1)
 
-    def _refresh(self) -> None:
-        for layer in self.running:
-            layer.reset_running_stats()
-            layer.momentum = None  # a plain mean over the batches
-            layer.train()
-        for images in self.batches:
-            self.model(images)
-        for layer in self.running:
-            layer.eval()
-
+    @frame()
     @torch.no_grad()
     def _faster_format(self, images: Tensor) -> torch.memory_format:
         def seconds(layout: torch.memory_format) -> float:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from flatlab.geometry.target import Target
+from flatlab.geometry.twice import explained, need_second
+from flatlab.models import frame
 
 
 class Interrupted(RuntimeError):
@@ -52,8 +54,23 @@ class HessianProducts:
         self._spans: list[slice] = []
         self._cached: list[dict[str, Tensor]] | None = None
 
+    @frame()
     def __call__(self, vector: Tensor) -> Tensor:
-        """H v, as a new vector."""
+        """H v, as a new vector; parameters that the loss does not depend on give zeros.
+
+        Raises:
+            NoDerivative: naming an operation that torch cannot differentiate twice, and the module that uses it.
+        """
+        try:
+            return self._product(vector)
+        except RuntimeError as error:
+            few = self.target.images[self.target.spans(2)[0]]
+            raised = explained(error, self.target.model, lambda: self.target.outputs(self._leaves, few))
+            if raised is error:
+                raise
+            raise raised from error
+
+    def _product(self, vector: Tensor) -> Tensor:
         self.count += 1
         if self._cached is None:
             self._cached = self._cache()
@@ -73,10 +90,8 @@ class HessianProducts:
 
     def _gradient(self, span: slice) -> dict[str, Tensor]:
         """One span's share of the gradient as a function of the leaves, without the parts that are constant."""
-        found = torch.autograd.grad(
-            self.target.share(self._leaves, span), list(self._leaves.values()), create_graph=True, allow_unused=True
-        )
-        named = zip(self._leaves, found, strict=True)
+        parts = self.target.slope(self._leaves, self._leaves, span, again=True)
+        named = zip(self._leaves, parts, strict=True)
         return {name: part for name, part in named if part is not None and part.requires_grad}
 
     def _add(self, total: Tensor, gradient: dict[str, Tensor], pieces: dict[str, Tensor], keep: bool) -> None:
@@ -97,7 +112,7 @@ class HessianProducts:
         device = self.target.device
         memory = _free(device) if self._memory is None else self._memory
         first = self.target.spans(self._chunk or 8)[0]
-        size = max(_graph_bytes(lambda: self._gradient(first)) // first.stop, 1)
+        size = max(_graph_bytes(lambda: need_second(self._gradient(first).values())) // first.stop, 1)
         wanted = 56 * 2**20 if device.type == "cpu" else 2**31
         self._spans = self.target.spans(self._chunk or max(wanted // size, 1))
         return [self._gradient(span) for span in self._spans[: memory // (size * self._spans[0].stop)]]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from flatlab.arguments import Count, Whole, checked
+from flatlab.geometry.calls import plain
 from flatlab.geometry.subject import aim, client_of_samples, model_of, need_run
 from flatlab.geometry.target import Loss, Target, cross_entropy
 from flatlab.training import Run, labels
@@ -54,6 +55,7 @@ def targets(
     part: str = "all",
     batch: Count = 64,
     loss: Loss = cross_entropy,
+    statistics: str = "stored",
     **samples: Any,
 ) -> dict[str, Target]:
     """A target for each model or run, all on the samples that the first run (else the first model) gives.
@@ -61,7 +63,7 @@ def targets(
     Arguments as of `aim`; `round` and `which` are those of every run, `samples` are source, client, limit, seed and
     one_class.
     """
-    settings: dict[str, Any] = {"part": part, "batch": batch, "loss": loss}
+    settings: dict[str, Any] = {"part": part, "batch": batch, "loss": loss, "statistics": statistics}
     client = samples.get("client")
     models = {
         name: subject if isinstance(subject, nn.Module) else model_of(need_run(subject), round, which, client)
@@ -87,7 +89,7 @@ def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:
     Raises:
         ValueError: if its parameters are not those of the target, not finite, or on another device.
     """
-    own = {key: weight.detach() for key, weight in model.named_parameters()}
+    own = {key: weight.detach() for key, weight in plain(model).named_parameters()}
     shapes = {key: weight.shape for key, weight in target.weights.items()}
     if {key: weight.shape for key, weight in own.items() if key in shapes} != shapes:
         raise ValueError(f"{name}: its parameters differ in name or shape; points of one plane need the same network")
@@ -98,6 +100,16 @@ def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:
     if not bool(vector.isfinite().all()):
         raise ValueError(f"{name}: weights are not finite (NaN or infinite values)")
     return vector
+
+
+def buffers_of(target: Target, model: nn.Module) -> dict[str, Tensor]:
+    """What a model keeps besides its weights, such as running statistics, as far as the target's function reads it."""
+    own = dict(plain(model).named_buffers())
+    return {
+        name: own[name].detach().to(buffer)
+        for name, buffer in target.model.named_buffers()
+        if name in own and own[name].shape == buffer.shape
+    }
 
 
 @contextlib.contextmanager

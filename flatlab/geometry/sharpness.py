@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
 
 from flatlab.arguments import Count, Positive, Several, Whole, checked
 from flatlab.declare import shown
@@ -32,6 +31,8 @@ from flatlab.geometry.sampling import jackknifed, leave_out, told
 from flatlab.geometry.several import Progress, named, targets, watched
 from flatlab.geometry.subject import need_run
 from flatlab.geometry.target import Target, cross_entropy
+from flatlab.geometry.twice import NoDerivative
+from flatlab.models import frame
 from flatlab.results import Result
 from flatlab.streams import stream
 
@@ -116,28 +117,23 @@ def average(target: Target, sigma: float, draws: int = 10, seed: int = 0, scale:
     return Value(float(np.mean(rises)), float(np.std(rises, ddof=1) / draws**0.5) if draws > 1 else float("nan"))
 
 
-@torch.no_grad()
 def fisher_rao(target: Target) -> Value:
     """The squared Fisher-Rao norm w^T F w (Liang et al., 2019, arXiv 1711.01530), F being the Fisher matrix.
 
     F takes labels from the model's own distribution, so w^T F w is the mean over samples of Var_{y ~ p} [dz_y], where
-    dz is the derivative of the logits along w. Exact; unchanged under rescaling.
+    dz = J w is the derivative of the logits along w. J w is the derivative of u -> J^T u along w, so it needs backward
+    passes only, which torch has for more operations than forward derivatives. Exact; unchanged under rescaling.
     """
     _needs_cross_entropy(target, "fisher_rao")
     total = 0.0
     for span in target.spans(64):
-
-        def logits_of(params: dict[str, Tensor], images: Tensor = target.images[span]) -> Tensor:
-            return functional_call(target.model, params, (images,))
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch's own jvp warns of what it uses itself
-            logits, change = jvp(logits_of, (target.weights,), (target.weights,))[:2]
+        logits, change = target.along(target.weights, span)
         p = logits.softmax(1)
         total += (p * (change - (p * change).sum(1, keepdim=True)).square()).sum().item()
     return Value(total / len(target.labels))
 
 
+@frame()
 @torch.no_grad()
 def relative_flatness(target: Target) -> Value:
     """Relative flatness of the head: sum_st <w_s, w_t> tr(H_st), s, t classes (Petzka et al., 2021, arXiv 2001.00939).
@@ -147,11 +143,11 @@ def relative_flatness(target: Target) -> Value:
     E |phi|^2 (sum_s p_s |w_s|^2 - |sum_s p_s w_s|^2). Exact; unchanged when a layer before is rescaled.
 
     Raises:
-        ValueError: if the model has no linear `head` after a `body`, or the loss is another.
+        ValueError: if the model is no body with a linear head, or the loss is another.
     """
     _needs_cross_entropy(target, "relative_flatness")
     model: Any = target.model
-    if not _has_linear_head(model):
+    if not _has_linear_head(target):
         raise ValueError("relative_flatness: it is defined at a linear layer; the model needs a body and a linear head")
     weight, total = model.head.weight, 0.0
     for span in target.spans(64):
@@ -162,8 +158,20 @@ def relative_flatness(target: Target) -> Value:
     return Value(total / len(target.labels))
 
 
-def _has_linear_head(model: Any) -> bool:
-    return hasattr(model, "body") and isinstance(getattr(model, "head", None), nn.Linear)
+@frame()
+@torch.no_grad()
+def _has_linear_head(target: Target) -> bool:
+    """Whether the model is `head(body(images))` with a linear head, and not only has parts of these names."""
+    model: Any = target.model
+    if not (hasattr(model, "body") and isinstance(getattr(model, "head", None), nn.Linear)):
+        return False
+    few = target.images[:2]
+    try:
+        logits = model.head(model.body(few))
+    except (RuntimeError, TypeError):
+        return False
+    whole = target.outputs({}, few)
+    return logits.shape == whole.shape and torch.allclose(logits, whole, rtol=1e-3, atol=1e-5)
 
 
 def _needs_cross_entropy(target: Target, measure: str) -> None:
@@ -219,6 +227,7 @@ INVARIANT = frozenset({"asam", "asam_steps", "average_adaptive", "fisher_rao", "
 
 
 @checked
+@frame()
 def sharpness(
     models: Any,
     data: Any = None,
@@ -259,10 +268,11 @@ def sharpness(
             times the work.
         seed: of samples, noise and start vectors.
         progress: called with the number of values measured and wanted; False stops.
-        **selection: as in `targets`: round, which, limit (1000 samples), part, batch, loss.
+        **selection: as in `targets`: round, which, limit (1000 samples), part, batch, loss, statistics.
 
     Raises:
-        ValueError: naming what cannot be measured, and why.
+        ValueError: naming what cannot be measured, and why. If only some measures lack a derivative, these are NaN, a
+            warning names the operation and its module, and so does `about["not measured"]`.
     """
     positive = {"rho": rho, "adaptive_rho": adaptive_rho, "sigma": sigma, "adaptive_sigma": adaptive_sigma}
     settings = {**positive, "steps": steps, "draws": draws, "tolerance": tolerance, "seed": seed}
@@ -279,21 +289,32 @@ def sharpness(
         ]
     wanted = _wanted(measures, [target for _, _, target in every])
     rows: list[dict[str, Any]] = []
+    impossible: dict[str, str] = {}
     with watched(progress, len(every) * len(wanted), "sharpness") as proceed:
-        for row in _rows(every, wanted, settings, subsets):
+        for row in _rows(every, wanted, settings, subsets, impossible):
             rows.append(row)
             if not proceed(len(rows)):
                 break
+    if impossible and set(impossible) == set(wanted):
+        raise NoDerivative(next(iter(impossible.values())))
     errors = told("bound of an eigenvalue, standard error over probes or draws", subsets)
     about = {**every[0][2].about, **settings, "errors": errors, "complete": len(rows) == len(every) * len(wanted)}
+    if impossible:
+        warnings.warn(f"{', '.join(impossible)} not measured: {next(iter(impossible.values()))}", stacklevel=2)
+        about["not measured"] = impossible
     if clients is not None:
         about["data"] = "each client's own samples"
     return Sharpness(pd.DataFrame(rows), about)
 
 
 def _rows(
-    every: list[tuple[int, str, Target]], wanted: list[str], settings: dict[str, Any], subsets: int | None
+    every: list[tuple[int, str, Target]],
+    wanted: list[str],
+    settings: dict[str, Any],
+    subsets: int | None,
+    impossible: dict[str, str],
 ) -> Iterator[dict[str, Any]]:
+    """A row a measure; what has no derivative is NaN, with the reason in `impossible`."""
     known: dict[str, Eigenvalues] = {}
     for client, name, target in every:
         # The trace counts the space of a random start exactly, so with it a nearer start would save nothing.
@@ -303,10 +324,16 @@ def _rows(
         parts = leave_out(target, subsets, settings["seed"]) if subsets is not None else []
         fewer = [_Subject(part, count, None, settings) for part in parts]
         for measure in wanted:
-            found = _value(measure, subject)
-            row = {"model": name, "client": client, "measure": measure, "value": found.value, "error": found.error}
+            row: dict[str, Any] = {"model": name, "client": client, "measure": measure}
+            nothing = Value(float("nan"))
+            try:
+                found = _value(measure, subject)
+                without = [_value(measure, part).value for part in fewer]
+            except NoDerivative as error:
+                impossible[measure], found, without = str(error), nothing, [nothing.value for _ in fewer]
+            row |= {"value": found.value, "error": found.error}
             if subsets is not None:
-                sampling = jackknifed([[_value(measure, part).value] for part in fewer], [found.value])
+                sampling = jackknifed([[value] for value in without], [found.value])
                 row |= {"sampling_error": sampling.error[0], "sampling_bias": sampling.bias[0]}
             yield {**row, "invariant": measure in INVARIANT}
         if "eigenvalues" in vars(subject):  # found, and finite
@@ -326,7 +353,7 @@ def _wanted(measures: Iterable[str] | None, found: Sequence[Target]) -> list[str
         impossible = set()
         if any(target.losses is not cross_entropy for target in found):
             impossible = {"fisher_rao", "relative_flatness"}
-        if not all(_has_linear_head(target.model) for target in found):
+        if not all(_has_linear_head(target) for target in found):
             impossible.add("relative_flatness")
         return [measure for measure in MEASURES if measure not in impossible]
     wanted = list(measures)

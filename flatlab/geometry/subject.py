@@ -33,6 +33,7 @@ def aim(
     seed: Whole = 0,
     dtype: torch.dtype | None = None,
     one_class: bool = False,
+    statistics: str = "stored",
 ) -> Target:
     """The target of a measurement of `subject`, a model or a run. Equal arguments give equal samples for every subject.
 
@@ -50,8 +51,10 @@ def aim(
         batch: size of the batches, only for networks that normalise with batch statistics.
         loss: per-sample loss, `(logits [n, classes], labels [n]) -> [n]`.
         seed: of the draw of samples from a data set, and of their order.
-        dtype: precision of the measurement; the model's by default.
+        dtype: precision of the measurement, float32 or float64; the model's by default (float32 for bfloat16).
         one_class: accept samples of one class only.
+        statistics: "stored" takes the running statistics of a network of your own as they are, the model that
+            predicts; "batch" has every batch re-estimate them (`batch` as large as `limit`: all samples do).
 
     Raises:
         ValueError: naming what cannot be measured, and why.
@@ -68,7 +71,16 @@ def aim(
         place = next(model.parameters()).device
         images, labels = images.to(place), labels.to(place)
     return Target.of(
-        model, images, labels, name=name, part=part, batch=batch, loss=loss, dtype=dtype, one_class=one_class
+        model,
+        images,
+        labels,
+        name=name,
+        part=part,
+        batch=batch,
+        loss=loss,
+        dtype=dtype,
+        one_class=one_class,
+        statistics=statistics,
     )
 
 

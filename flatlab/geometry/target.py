@@ -6,31 +6,26 @@ of a model speak of the same weights, the same samples and the same normalisatio
     L(w) = 1/n sum_i loss(f(w; batch of i)_i, y_i)
 
 Without batch statistics the batch does not matter and the samples are visited in chunks of any size. With them
-(`BatchStatNorm`, or torch's BatchNorm without running statistics) the batches are part of the function: the samples are
-cut, in their order, into batches of a stated size, the last one smaller.
+(`BatchStatNorm`, torch's BatchNorm without running statistics, whatever else lets an output depend on the batch) the
+batches are part of the function: the samples are cut, in their order, into batches of a stated size, the last smaller.
+Running statistics of a user's own network are constants as stored, since that is the model that predicts;
+`statistics="batch"` lets every batch re-estimate them. Either way all measurements take the same function.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from flatlab.models.norm import BatchStatNorm
-
-PARTS = ("all", "body", "head")
-Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each sample: `[n, classes]`, `[n]` -> `[n]`."""
-    return nn.functional.cross_entropy(logits, labels, reduction="none")
+from flatlab.geometry.calls import Loss, call, cross_entropy, own_copy, plain, precision, right
+from flatlab.geometry.checks import batch_matters, check_derivative, check_outputs, check_parameters, check_samples
+from flatlab.geometry.twice import TwiceDifferentiable, explained, need_second
+from flatlab.models import BatchStatNorm, copied, frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +37,14 @@ class Target:
 
     Attributes:
         model: its own copy, in evaluation mode, without gradients; never altered.
-        images: `[n, C, H, W]` in the model's precision.
+        images: `[n, C, H, W]` in the precision of the measurement.
         labels: int64 `[n]`.
         names: the selected parameters in the model's order.
         part: "all", "body" or "head".
         batch: the size of the batches whose statistics normalise; None if the batch does not matter.
         losses: per-sample loss, `(logits [n, classes], labels [n]) -> [n]`.
         data: what the samples are called.
+        statistics: "stored", or "batch" if each batch re-estimates the running ones.
     """
 
     model: nn.Module
@@ -59,6 +55,7 @@ class Target:
     batch: int | None = None
     losses: Loss = cross_entropy
     data: str = "given samples"
+    statistics: str = "stored"
     weights: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,6 +63,7 @@ class Target:
         object.__setattr__(self, "weights", {name: own[name].detach() for name in self.names})
 
     @classmethod
+    @frame()
     def of(
         cls,
         model: nn.Module,
@@ -78,45 +76,59 @@ class Target:
         loss: Loss = cross_entropy,
         dtype: torch.dtype | None = None,
         one_class: bool = False,
+        statistics: str = "stored",
     ) -> Self:
         """A target at `model`'s weights; the model itself stays as it is.
 
         Args:
-            model: any network with logits `[n, classes]`; its BatchNorm layers with running statistics use those.
+            model: any network with logits `[n, classes]`, alone, first of a tuple, or "logits" (else "out") of a dict;
+                one logit `[n]` or `[n, 1]` with a loss of your own. DataParallel, AveragedModel and compiled networks
+                are measured as the network inside.
             images: normalised, `[n, C, H, W]`, on the model's device.
             labels: class numbers, `[n]`, on the same device.
             name: what the samples are called in results.
             part: which parameters vary: "all", or those whose names begin with "body." or "head.".
-            batch: size of the batches, only for networks that normalise with batch statistics (64 as in FedASAM's code;
+            batch: size of the batches, only where a sample's output depends on its batch (64 as in FedASAM's code;
                 larger ones make Hessian products dearer on a CPU).
-            loss: per-sample loss.
-            dtype: precision of the measurement; the model's by default.
+            loss: per-sample loss, `(logits, labels) -> [n]`.
+            dtype: precision of the measurement, torch.float32 or torch.float64; by default the model's own, and float32
+                for bfloat16 and float16, which have too few digits for curvature.
             one_class: accept samples of one class only (a client may hold no other).
+            statistics: of layers that keep running statistics: "stored" takes those, "batch" each batch's own.
 
         Raises:
-            ValueError: naming what is empty, of one class, not finite, on another device or of the wrong shape.
+            ValueError: naming what is empty, of one class, not finite, on another device or of the wrong shape; a model
+                that is no function of weights and batch (dropout at work, state that changes); `inference_mode`.
         """
-        _check(model, images, labels, name, batch, one_class)
-        names = tuple(key for key, _ in model.named_parameters() if part == "all" or key.startswith(f"{part}."))
-        if part not in PARTS or not names:
-            raise ValueError(f"part = {part!r}: this model offers {', '.join(_parts(model))}")
-        own = copy.deepcopy(model).eval().requires_grad_(False)
-        dtype = dtype or next(own.parameters()).dtype
-        target = cls(
-            model=own.to(dtype),
-            images=images.detach().to(dtype),
-            labels=labels.long(),
-            names=names,
-            part=part,
-            batch=batch if uses_batch_statistics(own) else None,
-            losses=loss,
-            data=name,
+        model = plain(model)
+        check_parameters(model, part, dtype)
+        check_samples(model, images, labels, name, batch, one_class)
+        dtype = dtype or precision(model)
+        own = own_copy(model, dtype, statistics)
+        fixed, free = (  # images made under inference_mode cannot enter a gradient, their copies can
+            part.detach().clone() if part.is_inference() else part.detach() for part in (labels, images)
         )
-        _check_outputs(target)
+        target = cls(
+            model=own,
+            images=free.to(dtype),
+            labels=fixed.long(),
+            names=tuple(
+                key
+                for key, weight in own.named_parameters()
+                if weight.is_floating_point() and (part == "all" or key.startswith(f"{part}."))
+            ),
+            part=part,
+            losses=copied(loss).to(images.device, dtype) if isinstance(loss, nn.Module) else loss,
+            data=name,
+            statistics=statistics,
+        )
+        check_outputs(target)
+        if uses_batch_statistics(own) or batch_matters(target):
+            object.__setattr__(target, "batch", batch)
         return target
 
     def at(self, model: nn.Module) -> Target:
-        """The same samples, part, loss and precision at another model's weights."""
+        """The same samples, part, loss, precision and statistics at another model's weights."""
         return Target.of(
             model,
             self.images,
@@ -127,6 +139,7 @@ class Target:
             loss=self.losses,
             dtype=self.images.dtype,
             one_class=True,
+            statistics=self.statistics,
         )
 
     @property
@@ -148,11 +161,22 @@ class Target:
             "loss": getattr(self.losses, "__name__", type(self.losses).__name__),
             "part": self.part,
             "parameters": self.size,
-            "normalisation": normalisation(self.model),
+            "normalisation": self.normalisation,
             "batch": "free" if self.batch is None else f"fixed batches of {self.batch}, in order",
             "precision": str(self.images.dtype).removeprefix("torch."),
             "device": self.device.type,
         }
+
+    @property
+    def normalisation(self) -> str:
+        """How the network normalises, in words."""
+        if uses_batch_statistics(self.model):
+            retaken = ", re-estimated in place of the running ones" if self.statistics == "batch" else ""
+            return f"batch statistics{retaken}"
+        if keeps_statistics(self.model):
+            return "running statistics, as stored"
+        kinds = {type(layer).__name__ for layer in self.model.modules() if type(layer).__name__.endswith("Norm")}
+        return ", ".join(sorted(kinds)) or "none"
 
     def flat(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Parameter-shaped tensors as one vector `[size]`, in the order of `names`."""
@@ -170,39 +194,99 @@ class Target:
         step = self.batch or chunk
         return [slice(start, min(start + step, len(self.labels))) for start in range(0, len(self.labels), step)]
 
+    def outputs(self, params: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """The logits of a batch at other parameters (or buffers), differentiable as often as wanted."""
+        with frame(), TwiceDifferentiable():
+            return call(self.model, params, images)
+
+    def losses_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Each sample's loss `[n]`."""
+        if isinstance(self.losses, nn.BCEWithLogitsLoss):
+            labels = labels.to(logits.dtype).reshape(logits.shape)
+        with TwiceDifferentiable():
+            losses = self.losses(logits, labels)
+        return losses.reshape(-1) if losses.numel() == len(labels) else losses
+
     def share(self, params: Mapping[str, Tensor], span: slice) -> Tensor:
         """What the samples of one span add to the mean loss: a differentiable scalar."""
-        logits = functional_call(self.model, dict(params), (self.images[span],))
-        return self.losses(logits, self.labels[span]).sum() / len(self.labels)
+        logits = self.outputs(params, self.images[span])
+        with frame():
+            return self.losses_of(logits, self.labels[span]).sum() / len(self.labels)
 
+    @frame()
     @torch.no_grad()
     def losses_and_hits(self, params: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Each sample's loss `[n]` and whether it is classified rightly (bool `[n]`), without gradients."""
         # A forward pass is up to twice as fast channels-last on a CPU; a Hessian-vector product is not.
-        layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
+        last = self.device.type == "cpu" and self.images.dim() == 4
+        layout = torch.channels_last if last else torch.contiguous_format
         losses, hits = [], []
         for span in self.spans(64 if self.device.type == "cpu" else 512):
             images = self.images[span].contiguous(memory_format=layout)
-            logits = functional_call(self.model, dict(params or {}), (images,))
-            losses.append(self.losses(logits, self.labels[span]))
-            hits.append(logits.argmax(1) == self.labels[span])
+            logits = call(self.model, params or {}, images)
+            losses.append(self.losses_of(logits, self.labels[span]))
+            hits.append(right(logits, self.labels[span]))
         return torch.cat(losses), torch.cat(hits)
 
     def loss(self, params: Mapping[str, Tensor] | None = None) -> float:
         """The mean loss."""
         return self.losses_and_hits(params)[0].double().mean().item()
 
+    @frame()
     def gradient(self, params: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The gradient of the mean loss in the selected parameters."""
         point = {**self.weights, **(params or {})}
         leaves = {name: point[name].detach().requires_grad_() for name in self.names}
         total = [torch.zeros_like(leaf) for leaf in leaves.values()]
         for span in self.spans(32 if self.device.type == "cpu" else 512):
-            found = torch.autograd.grad(self.share({**point, **leaves}, span), list(leaves.values()), allow_unused=True)
-            for sum_, part in zip(total, found, strict=True):
+            for sum_, part in zip(total, self.slope({**point, **leaves}, leaves, span), strict=True):
                 if part is not None:
                     sum_ += part
         return dict(zip(self.names, total, strict=True))
+
+    def slope(
+        self, params: Mapping[str, Tensor], leaves: Mapping[str, Tensor], span: slice, again: bool = False
+    ) -> tuple[Tensor | None, ...]:
+        """What one span adds to the gradient in the leaves, None where it does not depend on one.
+
+        Args:
+            params: the point, the leaves among them.
+            leaves: tensors that require gradients.
+            span: which samples.
+            again: record it, to be differentiated again.
+
+        Raises:
+            ValueError: if the output depends on no parameter of the network in a way that torch can differentiate.
+        """
+        share = self.share(params, span)
+        if not share.requires_grad:
+            check_derivative(self)
+            return (None,) * len(leaves)
+        return torch.autograd.grad(share, list(leaves.values()), create_graph=again, allow_unused=True)
+
+    @frame()
+    def along(self, direction: Mapping[str, Tensor], span: slice) -> tuple[Tensor, Tensor]:
+        """The logits of one span, and their derivative along a direction of the selected parameters, both detached.
+
+        J v = d/du <J^T u, v>: two backward passes (the first is linear in u).
+
+        Raises:
+            NoDerivative: naming an operation that torch cannot differentiate so.
+        """
+        leaves = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
+        logits = self.outputs(leaves, self.images[span])
+        if not logits.requires_grad:
+            check_derivative(self)
+            return logits, torch.zeros_like(logits)
+        try:
+            u = torch.zeros_like(logits, requires_grad=True)
+            pulled = torch.autograd.grad(logits, list(leaves.values()), u, create_graph=True, allow_unused=True)
+            need_second(part for part in pulled if part is not None)
+            parts = [(part, direction[name]) for name, part in zip(leaves, pulled, strict=True) if part is not None]
+            (change,) = torch.autograd.grad([part for part, _ in parts], u, [weight for _, weight in parts])
+        except RuntimeError as error:
+            raise explained(error, self.model, lambda: self.outputs(leaves, self.images[span])) from error
+        return logits.detach(), change
 
 
 def uses_batch_statistics(model: nn.Module) -> bool:
@@ -213,60 +297,6 @@ def uses_batch_statistics(model: nn.Module) -> bool:
     )
 
 
-def normalisation(model: nn.Module) -> str:
-    """How the network normalises, in words."""
-    if uses_batch_statistics(model):
-        return "batch statistics"
-    if any(isinstance(layer, _BatchNorm) for layer in model.modules()):
-        return "running statistics"
-    kinds = {type(layer).__name__ for layer in model.modules() if type(layer).__name__.endswith("Norm")}
-    return ", ".join(sorted(kinds)) or "none"
-
-
-def _parts(model: nn.Module) -> list[str]:
-    children = {name for name, _ in model.named_children()}
-    return [repr(part) for part in PARTS if part == "all" or part in children]
-
-
-def _check(model: nn.Module, images: Tensor, labels: Tensor, name: str, batch: int, one_class: bool) -> None:
-    if len(images) == 0:
-        raise ValueError(f"data ({name}): no samples")
-    if labels.dim() != 1 or len(labels) != len(images):
-        raise ValueError(f"labels: shape {list(labels.shape)} does not fit {len(images)} images, one label each")
-    if not images.is_floating_point():
-        raise ValueError(f"images: {images.dtype}; normalised floating-point images are needed")
-    if batch < 1:
-        raise ValueError(f"batch = {batch}: at least 1 is needed")
-    weights = dict(model.named_parameters())
-    if not weights:
-        raise ValueError("model: it has no parameters")
-    devices = {str(tensor.device) for tensor in (*weights.values(), images, labels)}
-    if len(devices) > 1:
-        place = next(iter(weights.values())).device
-        raise ValueError(
-            f"model on {place}, data on {images.device}, labels on {labels.device}: all must be on one device; "
-            f"move the data with .to({str(place)!r})"
-        )
-    if not one_class and bool((labels == labels[0]).all()):
-        raise ValueError(
-            f"data ({name}): all {len(labels)} samples are of class {int(labels[0])}; a loss on one class says "
-            "little about a classifier; take more classes, or pass one_class=True if it is meant"
-        )
-    if not bool(images.isfinite().all()):
-        raise ValueError(f"images ({name}): not finite (NaN or infinite values)")
-    for key, weight in weights.items():
-        if not bool(weight.isfinite().all()):
-            raise ValueError(f"model: parameter {key} is not finite (NaN or infinite values)")
-
-
-@torch.no_grad()
-def _check_outputs(target: Target) -> None:
-    logits = target.model(target.images[:2])
-    if logits.dim() != 2:
-        raise ValueError(f"model: output of shape {list(logits.shape)}; logits [batch, classes] are needed")
-    low, high = int(target.labels.min()), int(target.labels.max())
-    if low < 0 or high >= logits.shape[1]:
-        raise ValueError(f"labels: between {low} and {high}; this model knows classes 0 to {logits.shape[1] - 1}")
-    losses = target.losses(logits, target.labels[:2])
-    if losses.shape != (len(logits),):
-        raise ValueError(f"loss: shape {list(losses.shape)}; one loss a sample is needed (reduction='none')")
+def keeps_statistics(model: nn.Module) -> bool:
+    """Whether layers of the network normalise with running statistics."""
+    return any(isinstance(layer, _NormBase) and layer.running_mean is not None for layer in model.modules())

@@ -2,7 +2,8 @@
 
 from flatlab.models import cnn, mobilenet, resnet  # they register their networks
 from flatlab.models.build import build
-from flatlab.models.net import Model, macs, names
+from flatlab.models.context import frame
+from flatlab.models.net import Model, copied, macs, names
 from flatlab.models.norm import BatchStatNorm, sample_weight
 from flatlab.models.registry import network, registered
 from flatlab.models.spec import ModelSpec
@@ -14,6 +15,8 @@ __all__ = [
     "ModelSpec",
     "build",
     "cnn",
+    "copied",
+    "frame",
     "macs",
     "mobilenet",
     "names",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any, cast
@@ -40,6 +41,15 @@ def names(model: Model, part: str = "all") -> tuple[str, ...]:
     if part not in ("all", "body", "head"):
         raise SettingError(f"part = {part!r}: needs 'all', 'body' or 'head'")
     return tuple(name for name, _ in model.named_parameters() if part == "all" or name.startswith(f"{part}."))
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy, also of a network that keeps computed tensors: `nn.utils.weight_norm` and `spectral_norm` keep the
+    last weight, which `copy.deepcopy` refuses.
+    """
+    parts = (value for part in module.modules() for value in vars(part).values())
+    memo = {id(value): value.detach().clone() for value in parts if isinstance(value, Tensor) and not value.is_leaf}
+    return copy.deepcopy(module, memo)
 
 
 def macs(model: nn.Module, shape: Sequence[int]) -> int:

@@ -22,7 +22,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from flatlab.arguments import Count, checked
 from flatlab.declare import SettingError
-from flatlab.models.net import Model
+from flatlab.models.net import Model, copied
 from flatlab.models.norm import BatchStatNorm
 from flatlab.streams import torch_stream
 
@@ -108,12 +108,12 @@ def _batch_stat(part: _BatchNorm) -> nn.Module:
 
 def _exchanged(module: nn.Module, change: Callable[[_BatchNorm], nn.Module]) -> nn.Module:
     """A copy of `module` with `change(norm)` in the place of each batch norm."""
-    copied = copy.deepcopy(module)
-    for parent in list(copied.modules()):
+    changed = copied(module)
+    for parent in list(changed.modules()):
         for name, part in list(parent._modules.items()):  # named_children would leave out a norm's second place
             if isinstance(part, _BatchNorm):
                 parent.register_module(name, change(part).train(part.training))
-    return copied
+    return changed
 
 
 def _refuse(parts: dict[str, nn.Module], head: str) -> None:

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from scenes import FakeRun, flat, moved, network, own_loss, samples, smooth, trained
+from scenes import FakeRun, flat, moved, network, own_loss, samples, smooth
 from torch import nn
 
 from flatlab.geometry.directions import Plane, random_plane
@@ -13,7 +13,6 @@ from flatlab.geometry.grid import Grid
 from flatlab.geometry.landscape import Landscape, landscape
 from flatlab.geometry.points import Points
 from flatlab.geometry.target import Target
-from flatlab.models import Model
 
 DATA = samples()
 
@@ -237,24 +236,6 @@ def test_standard_errors_are_those_of_the_samples():
     assert errors[0, 2] == pytest.approx(at_corner.numpy().std() / root, rel=1e-3)
     assert rises[0, 2] == pytest.approx((at_corner - at_centre).numpy().std() / root, rel=1e-3)
     assert rises[1, 1] == 0
-
-
-def test_running_statistics_are_taken_anew_at_every_point_and_the_models_own_stay():
-    body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
-    model = trained(Model(body, nn.Linear(144, 10)), 20).eval()
-    before = copy.deepcopy(model.state_dict())
-    found = landscape(model, DATA, points=3, span=0.5)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert "taken anew" in found.about["normalisation"]
-    plane = random_plane(Target.of(model, *DATA))
-    for row, column in ((1, 1), (0, 2)):
-        there = moved(model, (0.5 * (column - 1), plane.x), (0.5 * (row - 1), plane.y))
-        norm = there.body[1]
-        with torch.no_grad():
-            maps = [there.body[0](x) for x in DATA[0].split(64)]
-        norm.running_mean = torch.stack([m.mean((0, 2, 3)) for m in maps]).mean(0)
-        norm.running_var = torch.stack([m.var((0, 2, 3)) for m in maps]).mean(0)
-        assert found.surface()[2][row, column] == pytest.approx(own_loss(there, *DATA), rel=1e-4)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])

@@ -1,0 +1,134 @@
+"""How a measurement calls a network: every one of this package does it through this file, so all see one function.
+
+A user's network may be in bfloat16, wrapped in `DataParallel`, scripted, keep running statistics, or return more than
+logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from flatlab.models import copied, stateless
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+STATISTICS = ("stored", "batch")
+WRAPPERS = (
+    nn.DataParallel,
+    nn.parallel.DistributedDataParallel,
+    torch.optim.swa_utils.AveragedModel,
+)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each sample: `[n, classes]`, `[n]` -> `[n]`."""
+    return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """The network inside DataParallel, DistributedDataParallel, AveragedModel or `torch.compile`: they only call it."""
+    while True:
+        if isinstance(model, WRAPPERS):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+@torch.no_grad()
+def own_copy(model: nn.Module, dtype: torch.dtype, statistics: str = "stored") -> nn.Module:
+    """A copy of a plain network in evaluation mode and this precision, without gradients.
+
+    Args:
+        model: the network.
+        dtype: of its parameters and buffers.
+        statistics: "stored" normalises with running statistics as they are; "batch" lets layers that keep such take
+            those of each batch instead.
+
+    Raises:
+        ValueError: for other statistics, or a scripted network, whose layers cannot be exchanged, with "batch".
+    """
+    if statistics not in STATISTICS:
+        raise ValueError(f"statistics = {statistics!r}: 'stored' or 'batch'")
+    if statistics == "batch" and scripted(model):
+        raise ValueError(
+            "statistics = 'batch': a ScriptModule's layers are fixed; give the network that it was made of"
+        )
+    own = copied(model) if statistics == "stored" else stateless(model)
+    for layer in own.modules():
+        if isinstance(layer, _InstanceNorm) and statistics == "batch":
+            layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
+    for weight in own.parameters():  # a ScriptModule has no requires_grad_ of its own
+        weight.requires_grad_(False)
+    return own.eval().to(dtype)
+
+
+def precision(model: nn.Module) -> torch.dtype:
+    """In what a network is measured by default: its own precision, but float32 for those of fewer digits."""
+    kinds = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
+    return torch.float64 if torch.float64 in kinds else torch.float32
+
+
+def scripted(model: nn.Module) -> bool:
+    """Whether a network is, or holds, a TorchScript module."""
+    return any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
+
+
+def call(model: nn.Module, tensors: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    """The network's output at other parameters and buffers: logits alone, differentiable in what is given.
+
+    A scripted network gets them for the time of the call, since torch's `functional_call` takes none: give each thread
+    its own copy.
+    """
+    if not scripted(model):
+        return logits_of(functional_call(model, dict(tensors), (images,)))
+    modules = dict(model.named_modules())
+    owners = {name: modules[name.rpartition(".")[0]] for name in tensors}
+    slots = {name: owner for name, owner in owners.items() if isinstance(owner, torch.jit.ScriptModule)}
+    kept = {name: getattr(owner, name.rpartition(".")[2]) for name, owner in slots.items()}
+    try:
+        for name, owner in slots.items():
+            setattr(owner, name.rpartition(".")[2], tensors[name])
+        if isinstance(model, torch.jit.ScriptModule):
+            return logits_of(model(images))
+        return logits_of(functional_call(model, {k: v for k, v in tensors.items() if k not in slots}, (images,)))
+    finally:
+        for name, owner in slots.items():
+            setattr(owner, name.rpartition(".")[2], kept[name])
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits in what a network returns: a tensor; the first of a tuple; "logits" or "out" of a dict, or its only
+    entry.
+
+    Raises:
+        ValueError: if there is no telling which.
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        tensors = {str(name): value for name, value in output.items() if isinstance(value, Tensor)}
+        named: list[str] = [name for name in ("logits", "out") if name in tensors] or list(tensors)
+        if len(named) == 1 or named[:1] == ["logits"]:
+            return tensors[named[0]]
+        raise ValueError(f"model: its output has {', '.join(map(repr, output))}; one must be called 'logits'")
+    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
+        return output[0]
+    if isinstance(logits := getattr(output, "logits", None), Tensor):
+        return logits
+    raise ValueError(
+        f"model: its output is {type(output).__name__}; logits, a tuple of them first, or a dict is needed"
+    )
+
+
+def right(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether each sample is classified rightly, `[n]`: by the largest logit, or by the sign of a single one."""
+    if logits.dim() == 1 or logits.shape[1] == 1:
+        return (logits.reshape(-1) > 0) == (labels > 0)
+    return logits.argmax(1) == labels

@@ -1,0 +1,159 @@
+"""What can be measured: the checks of a model and its samples, before anything is computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from flatlab.geometry.calls import call, cross_entropy
+from flatlab.geometry.twice import NoDerivative
+
+if TYPE_CHECKING:
+    from flatlab.geometry.target import Target
+
+PARTS = ("all", "body", "head")
+PRECISIONS = (torch.float32, torch.float64)
+FEW = 8  # samples of the probing forward passes
+
+
+def check_parameters(model: nn.Module, part: str, dtype: torch.dtype | None) -> None:
+    """Raise unless the model has parameters of the part, to be measured in this precision."""
+    if dtype is not None and dtype not in PRECISIONS:
+        raise ValueError(
+            f"dtype = {dtype}: torch.float32 or torch.float64; fewer digits do not carry a curvature. A model in "
+            "bfloat16 or float16 is measured in float32, which holds its weights exactly"
+        )
+    weights = dict(model.named_parameters())
+    lazy = [name for name, weight in weights.items() if is_lazy(weight)]
+    if lazy:
+        raise ValueError(f"model: {lazy[0]} belongs to a lazy layer that has seen no batch; call the model once first")
+    if not weights:
+        frozen = isinstance(model, torch.jit.ScriptModule)
+        raise ValueError("model: it has no parameters" + (" (a frozen ScriptModule holds constants)" * frozen))
+    for name, weight in weights.items():
+        if weight.is_complex():
+            raise ValueError(f"model: parameter {name} is complex; real parameters are needed")
+    if part not in PARTS or not any(part == "all" or name.startswith(f"{part}.") for name in weights):
+        raise ValueError(f"part = {part!r}: this model offers {', '.join(_parts(model))}")
+
+
+def _parts(model: nn.Module) -> list[str]:
+    children = {name for name, _ in model.named_children()}
+    return [repr(part) for part in PARTS if part == "all" or part in children]
+
+
+def check_samples(model: nn.Module, images: Tensor, labels: Tensor, name: str, batch: int, one_class: bool) -> None:
+    """Raise unless model and samples are finite and in one place, with a class number for each sample."""
+    if len(images) == 0:
+        raise ValueError(f"data ({name}): no samples")
+    if labels.dim() != 1 or len(labels) != len(images):
+        raise ValueError(f"labels: shape {list(labels.shape)} does not fit {len(images)} images, one label each")
+    if not images.is_floating_point():
+        raise ValueError(f"images: {images.dtype}; normalised floating-point images are needed")
+    if batch < 1:
+        raise ValueError(f"batch = {batch}: at least 1 is needed")
+    weights = list(model.parameters())
+    devices = {str(tensor.device) for tensor in (*weights, images, labels)}
+    if len(devices) > 1:
+        place = weights[0].device
+        raise ValueError(
+            f"model on {place}, data on {images.device}, labels on {labels.device}: all must be on one device; "
+            f"move the data with .to({str(place)!r})"
+        )
+    if labels.is_floating_point() and bool((labels != labels.round()).any()):
+        raise ValueError("labels: fractions among them; whole class numbers are needed")
+    if not one_class and bool((labels == labels[0]).all()):
+        raise ValueError(
+            f"data ({name}): all {len(labels)} samples are of class {int(labels[0])}; a loss on one class says "
+            "little about a classifier; take more classes, or pass one_class=True if it is meant"
+        )
+    if not bool(images.isfinite().all()):
+        raise ValueError(f"images ({name}): not finite (NaN or infinite values)")
+    for key, weight in model.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise ValueError(f"model: parameter {key} is not finite (NaN or infinite values)")
+
+
+@torch.no_grad()
+def check_outputs(target: Target) -> None:
+    """Raise unless the model gives the same logits for the same samples, and the loss a number for each of them."""
+    few, labels = target.images[:FEW], target.labels[:FEW]
+    before = {name: buffer.clone() for name, buffer in target.model.named_buffers()}
+    try:
+        logits, again = (call(target.model, {}, few) for _ in range(2))
+    except (RuntimeError, TypeError, IndexError) as error:
+        raise ValueError(f"model: it cannot take images {list(few.shape)} of {few.dtype}: {error}") from error
+    _check_shape(target, logits)
+    if not _alike(logits, again):
+        changed = [name for name, buffer in target.model.named_buffers() if not torch.equal(buffer, before[name])]
+        raise ValueError(
+            "model: two passes over the same images differ in evaluation mode, so its loss is no function of weights "
+            f"and batch: {f'forward changes the buffer {changed[0]}' if changed else 'forward draws random numbers'}"
+        )
+    try:
+        losses = target.losses_of(logits, labels)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"loss: it cannot take logits {list(logits.shape)}, labels {list(labels.shape)} of {labels.dtype}: {error}"
+        ) from error
+    if losses.shape != (len(labels),):
+        raise ValueError(f"loss: shape {list(losses.shape)}; one loss a sample is needed (reduction='none')")
+
+
+def _check_shape(target: Target, logits: Tensor) -> None:
+    count, own_loss = min(len(target.labels), FEW), target.losses is not cross_entropy
+    classes = {int(label) for label in target.labels.unique()}
+    if logits.shape in ((count,), (count, 1)) and own_loss:
+        if not (classes <= {0, 1} or classes <= {-1, 1}):
+            raise ValueError(
+                f"labels: {sorted(classes)}; this model has one logit and knows classes 0 and 1, or -1 and 1"
+            )
+        return
+    if logits.dim() != 2 or len(logits) != count:
+        raise ValueError(
+            f"model: output of shape {list(logits.shape)} for {count} images; logits [batch, classes] needed"
+        )
+    if min(classes) < 0 or max(classes) >= logits.shape[1]:
+        hint = "; one logit needs a loss of its own, e.g. BCEWithLogitsLoss(reduction='none')" * (logits.shape[1] == 1)
+        raise ValueError(
+            f"labels: between {min(classes)} and {max(classes)}; this model knows classes 0 to {logits.shape[1] - 1}"
+            + hint
+        )
+
+
+@torch.no_grad()
+def batch_matters(target: Target) -> bool:
+    """Whether a sample's output depends on which samples are beside it: normalisation that no layer's type tells of."""
+    few = target.images[:FEW]
+    if len(few) == 1:
+        return False
+    together = call(target.model, {}, few)
+    try:
+        apart = torch.cat([call(target.model, {}, part) for part in few.tensor_split(2)])
+    except (RuntimeError, ValueError):  # a batch that it cannot normalise, or of a size that it does not take
+        return True
+    return not _alike(together, apart)
+
+
+def check_derivative(target: Target) -> None:
+    """Raise if the output depends on no parameter at all, as far as torch's gradients know."""
+    every = {
+        name: weight.detach().requires_grad_()
+        for name, weight in target.model.named_parameters()
+        if weight.is_floating_point()
+    }
+    if not target.outputs(every, target.images[target.spans(2)[0]]).requires_grad:
+        raise NoDerivative(
+            "model: its output has no derivative in any parameter: forward runs under torch.no_grad, detaches, or does "
+            "not use them; landscapes and paths can be measured all the same"
+        )
+
+
+def _alike(first: Tensor, second: Tensor) -> bool:
+    """Whether outputs agree but for rounding."""
+    finite = first[first.isfinite()]
+    scale = finite.abs().max().item() if len(finite) else 0.0
+    return torch.allclose(first, second, rtol=0.0, atol=1e-3 * scale, equal_nan=True)
