@@ -2,8 +2,8 @@
 
 from flatlab.data.augment import Augmentation, prepare
 from flatlab.data.federated import DataSpec, FederatedDataset
-from flatlab.data.given import Fixed, Groups
-from flatlab.data.partitions import IID, Dirichlet, DirichletClasses, Labels, Partition
+from flatlab.data.given import Fixed, Groups, indices_digest, labels_digest
+from flatlab.data.partitions import IID, Dirichlet, DirichletClasses, Drawn, Labels, Partition, Sized
 from flatlab.data.pathological import Classes, Shards
 from flatlab.data.sources import Source, load
 
@@ -14,13 +14,17 @@ __all__ = [
     "DataSpec",
     "Dirichlet",
     "DirichletClasses",
+    "Drawn",
     "FederatedDataset",
     "Fixed",
     "Groups",
     "Labels",
     "Partition",
     "Shards",
+    "Sized",
     "Source",
+    "indices_digest",
+    "labels_digest",
     "load",
     "prepare",
 ]

@@ -8,7 +8,9 @@ Two layouts of file are read, both JSON:
   A CIFAR-10 name is `img_<index>_label_<label>.png`, the index counting in the published order, which torchvision
   keeps. That code wrote the test images to the same folder under such names too, so it trained on 1,006 of them; here
   a name always means the train image. CIFAR-100 names are those of the original archive (`seal_s_001997.png`), which
-  say nothing of the order and cannot be mapped. The file for the test set names all of it: that is the holdout.
+  say nothing of the order: `Fixed(names=...)` is a text file with the name of each train image, a line each, in the
+  data set's order (the entry `filenames` of the archive's file `train`, which stands beside `fine_labels`). The file
+  for the test set names all of it: that is the holdout.
 """
 
 from __future__ import annotations
@@ -54,17 +56,23 @@ class Fixed(Partition):
     kind: Literal["fixed"] = "fixed"
     path: str = setting(..., "file of the partition (JSON)")
     digest: str | None = setting(None, "of the indices; noted when the data are federated, and checked when made again")
+    names: str | None = setting(
+        None, "text file with the name of each train image, a line each, where the file goes by such names", new=True
+    )
 
     def assign(self, labels: Labels, clients: int | None, seed: int) -> tuple[Indices, Indices]:
         where = f"Fixed.path = {self.path!r}"
         try:
             content = parse_json(user_path(self.path, "Fixed.path").read_bytes(), where)
             if "user_data" in content:
-                mine = _fedsam(content["user_data"], labels.train, where)
+                mine = _fedsam(content["user_data"], labels.train, where, self._positions(len(labels.train)))
                 tests = own_tests(mine, labels, seed)
             else:
-                if content["labels"] != labels_digest(labels):
-                    raise SettingError(f"{where}: made for other labels (of {content['data']!s:.40}) than these")
+                if content["labels"] != (here := labels_digest(labels)):
+                    raise SettingError(
+                        f"{where}: made for other labels (of {content['data']!s:.40}, digest {content['labels']!s:.40})"
+                        f" than these (digest {here})"
+                    )
                 mine, tests = ([_whole(part) for part in content[key]] for key in ("train", "test"))
                 if content.get("digest", held := indices_digest(mine, tests)) != held:
                     raise SettingError(
@@ -81,6 +89,18 @@ class Fixed(Partition):
         if self.digest not in (None, found := indices_digest(mine, tests)):
             raise SettingError(f"{where}: the file has changed: its indices have digest {found}, not {self.digest}")
         return mine, tests
+
+    def _positions(self, count: int) -> dict[str, int]:
+        """Where the train image of each name stands."""
+        if self.names is None:
+            return {}
+        names = user_path(self.names, "Fixed.names").read_text(encoding="utf-8").split()
+        if len(names) != count or len(set(names)) != count:
+            raise SettingError(
+                f"Fixed.names = {self.names!r}: holds {len(names)} names, {len(set(names))} of them different; needs one"
+                f" for each of the {count} train images"
+            )
+        return {name: place for place, name in enumerate(names)}
 
 
 def by_group(groups: np.ndarray) -> dict[str, np.ndarray]:
@@ -116,12 +136,19 @@ def write_partition(path: str | Path, train: Indices, test: Indices, labels: str
 
 
 def labels_digest(labels: Labels) -> str:
-    """Stands for the labels in their order: what the indices of a partition refer to."""
+    """Stands for the labels in their order: what the indices of a partition refer to (`labels` in its file)."""
     return _digest([labels.train, labels.test])
 
 
 def indices_digest(train: Iterable[np.ndarray], test: Iterable[np.ndarray]) -> str:
-    """Stands for who holds which images."""
+    """Stands for who holds which images: `Fixed.digest`, and `digest` in its file.
+
+    Args:
+        train, test: for each client its images' indices within the train and within the test set, ascending.
+
+    >>> indices_digest([np.array([0, 2]), np.array([1])], [np.array([0]), np.array([1])])
+    '51548f57812cb9fc9ba0871fcf3fc5f7'
+    """
     return _digest([*train, np.array([-1]), *test])
 
 
@@ -141,20 +168,24 @@ def _whole(part: list[int]) -> np.ndarray:
     return np.array(part, np.int64)
 
 
-def _fedsam(users: dict[str, Any], labels: np.ndarray, where: str) -> Indices:
+def _fedsam(users: dict[str, Any], labels: np.ndarray, where: str, positions: dict[str, int]) -> Indices:
     """The clients of a FedSAM split file in the order of their numbers."""
-    found = []
+
+    def index(user: str, name: str, label: int) -> int:
+        match = re.fullmatch(r"img_(\d+)_label_(\d+)\.png", name)
+        if match is None and name not in positions:
+            raise SettingError(
+                f"{where}, client {user}: {name!r} does not say which image it is: names need the form"
+                " img_<index>_label_<label>.png, or Fixed.names a file with all names in the data set's order (CIFAR-100:"
+                " the entry 'filenames' of the original archive's file 'train', a line each)"
+            )
+        place, said = (int(match[1]), int(match[2])) if match else (positions[name], label)
+        if place >= len(labels) or not labels[place] == said == label:
+            raise SettingError(f"{where}, client {user}: {name!r} ({label}) is not train image {place} here")
+        return place
+
+    clients = []
     for user in sorted(users, key=int):
-        names = users[user]["x"]
-        numbers = [re.fullmatch(r"img_(\d+)_label_(\d+)\.png", name) for name in names]
-        for name, match, label in zip(names, numbers, users[user]["y"], strict=True):
-            if match is None:
-                raise SettingError(
-                    f"{where}, client {user}: {name!r} does not say which image it is; names need the form "
-                    "img_<index>_label_<label>.png (those of the CIFAR-100 splits are of the original archive)"
-                )
-            index = int(match[1])
-            if index >= len(labels) or not labels[index] == int(match[2]) == label:
-                raise SettingError(f"{where}, client {user}: {name!r} ({label}) is not train image {index} here")
-        found.append(np.sort(np.array([int(match[1]) for match in numbers if match], np.int64)))
-    return found
+        given = zip(users[user]["x"], users[user]["y"], strict=True)
+        clients.append(np.sort(np.array([index(user, name, label) for name, label in given], np.int64)))
+    return clients

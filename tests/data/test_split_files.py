@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatlab.data import Dirichlet, Fixed, Groups, Shards, Source, load
+from flatlab.data import Dirichlet, Fixed, Groups, Labels, Shards, Source, labels_digest, load
 from flatlab.data.given import by_group
 from flatlab.declare import SettingError
 
@@ -73,7 +73,7 @@ def test_a_file_that_is_missing_broken_or_for_other_labels_is_refused(tmp_path, 
         with pytest.raises(SettingError, match=r"Fixed.path = '.*split.json': no partition can be read from it"):
             toy.federate(Fixed(path=str(path)))
     toy.federate("iid", clients=4).save_partition(path)
-    with pytest.raises(SettingError, match=r"made for other labels \(of toy\)"):
+    with pytest.raises(SettingError, match=r"made for other labels \(of toy, digest"):
         load("digits").federate(Fixed(path=str(path)))
     with pytest.raises(SettingError, match=r"DataSpec.clients = 5: .*split.json has 4"):
         toy.federate(Fixed(path=str(path)), clients=5)
@@ -128,7 +128,8 @@ def test_natural_groups_become_clients_and_groups_without_train_images_stay_unse
     train = np.array(["bo", "anna", "cy"])[np.arange(60) % 3]
     test = np.array(["cy", "zoe", "anna", "yan", "anna"])[np.arange(30) % 5]
     grouped = Source(**{**{f: getattr(toy, f) for f in toy.__dataclass_fields__}, "groups": (train, test)})
-    data = grouped.federate(Groups())
+    with pytest.warns(UserWarning, match="1 of 3 clients have no test images"):
+        data = grouped.federate(Groups())
     assert data.names == ("anna", "bo", "cy")
     assert data.spec.clients == 3
     assert [len(part) for part in data.train] == [20, 20, 20]
@@ -147,10 +148,56 @@ def test_natural_groups_become_clients_and_groups_without_train_images_stay_unse
 
 def test_femnist_has_105_writers_to_train_and_79_unseen_ones(real_root):
     source = load("femnist", real_root("femnist"))
-    data = source.federate(Groups())
+    with pytest.warns(UserWarning, match="4 of 105 clients have one test image"):
+        data = source.federate(Groups())
     assert data.clients == 105
     assert len(data.unseen) == 79
     assert all(len(part) for part in data.test)
     assert sum(len(part) for part in data.train) == source.n_train
     held = sum(len(part) for part in (*data.test, *data.unseen.values()))
     assert held == len(data.holdout)
+
+
+def archive_split(tmp_path, toy, order):
+    """A split file of the FedSAM code that goes by the archive's names, and the file that says where each stands."""
+    names = [f"thing_s_{number:06d}.png" for number in order]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    labels = toy.train_labels.tolist()
+    users = {
+        str(user): {"x": [names[i] for i in part], "y": [labels[i] for i in part]}
+        for user, part in enumerate(([3, 1, 8], [0, 2], [59]))
+    }
+    (tmp_path / "split.json").write_text(json.dumps({"users": [*users], "num_samples": [3, 2, 1], "user_data": users}))
+    return Fixed(path=str(tmp_path / "split.json"), names=str(tmp_path / "names.txt"))
+
+
+def test_a_split_by_the_archives_names_is_mapped_where_their_order_is_at_hand(tmp_path, toy):
+    fixed = archive_split(tmp_path, toy, np.random.default_rng(0).permutation(60))
+    data = toy.federate(fixed)
+    assert [part.tolist() for part in data.train] == [[1, 3, 8], [0, 2], [59]]
+    with pytest.raises(SettingError, match="Fixed.names a file with all names.*'filenames' of the original archive"):
+        toy.federate(fixed.replace(names=None))
+    (tmp_path / "names.txt").write_text("a b c")
+    with pytest.raises(SettingError, match="holds 3 names, 3 of them different; needs one for each of the 60"):
+        toy.federate(fixed)
+
+
+def test_names_in_another_order_than_the_images_are_noticed_by_their_labels(tmp_path, toy):
+    fixed = archive_split(tmp_path, toy, range(60))
+    names = (tmp_path / "names.txt").read_text().split()
+    (tmp_path / "names.txt").write_text("\n".join([*names[7:], *names[:7]]))
+    with pytest.raises(SettingError, match="is not train image"):
+        toy.federate(fixed)
+
+
+def test_a_file_of_other_labels_shows_both_digests(tmp_path, toy):
+    path = toy.federate("iid", clients=2).save_partition(tmp_path / "split.json")
+    other = Source.from_arrays(
+        "other", toy.train_images.permute(0, 2, 3, 1).numpy(), toy.train_labels.flip(0).numpy(),
+        toy.test_images.permute(0, 2, 3, 1).numpy(), toy.test_labels.numpy(), toy.class_names,
+    )  # fmt: skip
+    held, here = (
+        labels_digest(Labels(s.train_labels.numpy(), s.test_labels.numpy(), len(s.class_names))) for s in (toy, other)
+    )
+    with pytest.raises(SettingError, match=f"digest {held}.*digest {here}"):
+        other.federate(Fixed(path=str(path)))
