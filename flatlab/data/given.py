@@ -97,8 +97,8 @@ class Fixed(Partition):
         names = user_path(self.names, "Fixed.names").read_text(encoding="utf-8").split()
         if len(names) != count or len(set(names)) != count:
             raise SettingError(
-                f"Fixed.names = {self.names!r}: holds {len(names)} names, {len(set(names))} of them different; needs one"
-                f" for each of the {count} train images"
+                f"Fixed.names = {self.names!r}: holds {len(names)} names, {len(set(names))} of them different; needs"
+                f" one for each of the {count} train images"
             )
         return {name: place for place, name in enumerate(names)}
 
@@ -176,8 +176,8 @@ def _fedsam(users: dict[str, Any], labels: np.ndarray, where: str, positions: di
         if match is None and name not in positions:
             raise SettingError(
                 f"{where}, client {user}: {name!r} does not say which image it is: names need the form"
-                " img_<index>_label_<label>.png, or Fixed.names a file with all names in the data set's order (CIFAR-100:"
-                " the entry 'filenames' of the original archive's file 'train', a line each)"
+                " img_<index>_label_<label>.png, or Fixed.names a file with all names in the data set's order"
+                " (CIFAR-100: the entry 'filenames' of the original archive's file 'train', a line each)"
             )
         place, said = (int(match[1]), int(match[2])) if match else (positions[name], label)
         if place >= len(labels) or not labels[place] == said == label:

@@ -175,7 +175,7 @@ def test_a_split_by_the_archives_names_is_mapped_where_their_order_is_at_hand(tm
     fixed = archive_split(tmp_path, toy, np.random.default_rng(0).permutation(60))
     data = toy.federate(fixed)
     assert [part.tolist() for part in data.train] == [[1, 3, 8], [0, 2], [59]]
-    with pytest.raises(SettingError, match="Fixed.names a file with all names.*'filenames' of the original archive"):
+    with pytest.raises(SettingError, match=r"Fixed.names a file with all names.*'filenames' of the original archive"):
         toy.federate(fixed.replace(names=None))
     (tmp_path / "names.txt").write_text("a b c")
     with pytest.raises(SettingError, match="holds 3 names, 3 of them different; needs one for each of the 60"):
