@@ -241,9 +241,7 @@ def differences(runs: list[Run], personalized: Tuned | None = None, hessians: Se
         )
     if hessians and all(isinstance(one, Eigenvalues) for one in hessians):
         tops = [one.frame.iloc[0] for one in hessians]
-        found.append(
-            ["top eigenvalue (± numerical)", *(f"{top['eigenvalue']:.4g} ± {top['error']:.1g}" for top in tops)]
-        )
+        found.append(["top eigenvalue", *(f"{top['eigenvalue']:.4g} ± {top['error']:.1g} (numerical)" for top in tops)])
     columns = [f"run{place}: {run.name}" for place, run in enumerate(runs, 1)]
     return pd.DataFrame(found + rows, columns=["what", *columns])
 

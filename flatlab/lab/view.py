@@ -18,7 +18,7 @@ import traitlets
 
 from .. import figures
 from ..figures.landscape import axis_name, caption
-from ..geometry import Landscape
+from ..geometry.landscape import Landscape, overflown
 
 HERE = Path(__file__).parent
 SCRIPTS = ("scales.js", "plane.js", "landscape.js")  # one module in three files: a widget cannot import its own
@@ -79,7 +79,8 @@ class LandscapeView(anywidget.AnyWidget):
                 self.panels = [_panel(result, name) for name in names]
                 grids = [result.surface(name, value)[2] for name in names for value in ("loss", "accuracy")]
                 self.grids = b"".join(np.asarray(grid, "<f4").tobytes() for grid in grids)
-                self.caption = f"{caption(result.about)} Grey: not measured, or not finite."
+                lost, every = int(overflown(result.surfaces).sum()), len(result.surfaces)
+                self.caption = f"{caption(result.about)} Grey: not measured, or not finite ({lost} of {every})."
 
     def plot_options(self) -> dict[str, Any]:
         """The options of `Landscape.plot` that draw what the view shows, from its own angle."""
