@@ -17,7 +17,7 @@ help:  ## list the targets
 
 setup: .venv/.ready  ## make .venv with everything in it (about 5 GB, most of it torch)
 
-demo: setup  ## train three methods on real digits, print a table, write a figure
+demo: setup  ## what the two papers claim, on real digits: a table and a figure
 	$(BIN)/flatlab demo
 
 test: setup  ## run the tests

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import errno
+import functools
 import json
 import shlex
 import sys
@@ -19,16 +20,15 @@ from typing import Any, NoReturn, TextIO
 import pandas as pd
 
 from . import figures
-from .algorithms import SWA, Algorithm, FedASAM, FedAvg, FedBABU, Local, Schedule, Server
-from .data import Dirichlet, Partition, load
+from .algorithms import Algorithm, Local, Schedule, Server
+from .data import Partition
 from .declare import Family, SettingError, catalogue, shown
 from .files import printable, user_path
 from .geometry import hessian, landscape
-from .models import ModelSpec
 from .papers import command as papers
-from .personalization import Personalization, compare, personalize
+from .papers import demonstration
 from .results import spread
-from .training import BadCheckpoint, Diverged, Experiment, RankLost, Ranks, Run, RunBusy, Standing, train, train_shared
+from .training import BadCheckpoint, Diverged, Experiment, RankLost, Ranks, Run, RunBusy, Standing, train_shared
 from .training.progress import reporter
 from .training.standing import readable, summary
 from .training.terminal import Lines
@@ -36,7 +36,6 @@ from .training.terminal import Lines
 WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 LONGEST = 1500  # signs of a message
 DAY = 86400  # seconds
-DEMO_ROUNDS, DEMO_EPOCHS, DEMO_FINE_TUNING_LR = 40, 10, 0.01
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,6 +71,11 @@ def _say(*lines: object, to: TextIO | None = None) -> None:
     print(*map(printable, lines), sep="\n", file=to or sys.stdout, flush=True)
 
 
+def _say_all(text: str, to: TextIO | None = None) -> None:
+    """Print a text of several lines."""
+    _say(*text.split("\n"), to=to)
+
+
 @contextlib.contextmanager
 def _plain_warnings() -> Iterator[None]:
     """Inside the block a warning is one line, without the line of code that gave it."""
@@ -81,32 +85,9 @@ def _plain_warnings() -> Iterator[None]:
 
 
 def demo(options: argparse.Namespace) -> None:
-    """Train three methods on digits, personalize, print one table and write one figure."""
-    data = load("digits").federate(Dirichlet(alpha=0.3), clients=20, seed=0)
-    mixed = data.heterogeneity()
-    print(f"digits, 20 clients, Dirichlet(alpha=0.3): {mixed['classes']:.1f} classes a client", file=sys.stderr)
-    algorithms = (
-        FedAvg(lr=0.1),
-        FedBABU(lr=0.1),
-        FedASAM(lr=0.1, rho=0.7, eta=0.2, swa=SWA(start=0.75, cycle=5, low=0.01)),
-    )
-    where = {"store": options.store, "device": options.device}
-    model = ModelSpec(name="cnn4", width=0.5)  # enough for 8x8 images
-    runs = [train(algorithm, data, model, DEMO_ROUNDS, **where) for algorithm in algorithms]
-    store = user_path(options.store, "store")
-    known = store / f"demo-{'-'.join(run.id[-10:] for run in runs)}.parquet"
-    tuned = Personalization.kept(known)
-    if tuned is None:
-        tuned = personalize(runs, epochs=DEMO_EPOCHS, lr=DEMO_FINE_TUNING_LR)
-        tuned.keep(known)
-    print(_table(compare(runs, tuned).summary().drop(columns="run")))
-    print(
-        f"\ninitial and personalized: mean ± std over 20 clients on their own test sets, one seed; fine-tuning: all"
-        f" layers, {DEMO_EPOCHS} epochs, lr {DEMO_FINE_TUNING_LR:g}"
-    )
-    with figures.paper_style():
-        written = figures.save(figures.draw_comparison(runs, tuned), store / "demo.png")
-    _say(f"figure: {written[0].resolve()}")
+    """Show on digits what the two papers claim: train them, print one table and what it says, write one figure."""
+    store, root = user_path(options.store, "store"), user_path(options.root, "root")
+    demonstration.demo(store, root, options.device, _say_all, functools.partial(_say_all, to=sys.stderr))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -198,8 +179,9 @@ def reproduce(options: argparse.Namespace) -> None:
     names = [field.name for field in dataclasses.fields(papers.Options)]
     given = {name: value for name, value in vars(options).items() if name in names and value is not None}
     given |= {name: tuple(given[name]) for name in ("names", "cell") if name in given}
+    given |= {name: user_path(given[name], name) for name in ("results", "store", "root", "merge") if name in given}
     try:
-        papers.reproduce(papers.Options(**given))
+        papers.reproduce(papers.Options(**given), _say_all)
     except KeyboardInterrupt:
         again = shlex.join(["flatlab", *options.arguments])
         raise KeyboardInterrupt(f"stopped; what is finished is kept; go on with: {again}") from None

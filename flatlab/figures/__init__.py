@@ -29,7 +29,7 @@ from .live import Frames, draw_missing, frame, stacked
 from .partition import draw_partition
 from .paths import draw_flatness, draw_path, draw_sharpness
 from .progress import draw_progress
-from .series import draw_bundles, draw_series
+from .series import draw_bundles, draw_demo, draw_series
 from .style import Drawing, paper_style, save
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "draw_bundles",
     "draw_cohort",
     "draw_comparison",
+    "draw_demo",
     "draw_gains",
     "draw_missing",
     "draw_progress",

@@ -61,3 +61,35 @@ def draw_bundles(frame: pd.DataFrame, x: str, y: str, title: str = "", caption: 
     fig.suptitle(title, fontsize=8)
     fig.supxlabel(caption, fontsize=6, color="0.4")
     return fig
+
+
+@paper_style()
+def draw_demo(tuned: pd.DataFrame, along: pd.DataFrame, left: str, right: str) -> Drawing:
+    """Both papers in one figure: accuracy against tuning epochs, and the loss along the Hessian's first eigenvector.
+
+    Args:
+        tuned: columns series, x, mean, low, high, in percent.
+        along: columns series, seed, x, value: a line a seed.
+        left, right: titles of the panels.
+    """
+    fig = figure(PAGE, 2.6)
+    accuracy, loss = fig.subplots(1, 2)
+    taken: list[str] = []
+    for name, rows in tuned.groupby("series", sort=False):
+        style = line_style(str(name), taken)
+        taken.append(str(name))
+        accuracy.plot(rows["x"], rows["mean"], label=str(name), marker="o", ms=3, **style)
+        low, high = rows["low"].clip(lower=0), rows["high"].clip(upper=100)
+        accuracy.fill_between(rows["x"], low, high, color=style["color"], alpha=0.15, lw=0)
+    taken = []
+    for name, rows in along.groupby("series", sort=False):
+        colour = line_style(str(name), taken)["color"]
+        taken.append(str(name))
+        for number, (_, line) in enumerate(rows.groupby("seed")):
+            loss.plot(line["x"], line["value"], color=colour, lw=1, label=str(name) if number == 0 else None)
+    accuracy.set(xlabel="tuning epoch", ylabel="accuracy on own test set (%)")
+    loss.set(xlabel="distance along the first Hessian eigenvector", ylabel="holdout loss", ylim=(0, None))
+    for axes, title, place in ((accuracy, left, "lower right"), (loss, right, "upper center")):
+        axes.set_title(title, fontsize=8)
+        axes.legend(loc=place)
+    return fig

@@ -85,7 +85,7 @@ class FilledTable:
         """The tidy frame."""
         return self.frame().to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
-    def pivot(self) -> pd.DataFrame:
+    def printed(self) -> pd.DataFrame:
         """Rows and columns as in the paper; a cell has our number, then published ones in brackets."""
         texts: dict[str, dict[str, str]] = {}
         for filled in self.cells:
@@ -96,7 +96,7 @@ class FilledTable:
 
     def markdown(self) -> str:
         """Title, table and notes."""
-        table = self.pivot()
+        table = self.printed()
         head = [str(name) for name in table.columns]
         lines = [f"### {self.table.title}", "", f"`{self.table.id}`, scale `{self.table.scale}`.", ""]
         lines += [_row(head), _row(["---"] * len(head))]
@@ -105,7 +105,7 @@ class FilledTable:
 
     def latex(self) -> str:
         """A tabular of its own, with its notes as comments."""
-        table = self.pivot()
+        table = self.printed()
         lines = [f"% {_plain(note)}" for note in (self.table.title, *self.notes())]
         lines += [rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\hline"]
         lines += [" & ".join(map(_tex, table.columns)) + r" \\ \hline"]

@@ -17,12 +17,14 @@ from ..data import DataSpec, FederatedDataset, Source, load
 from ..data.federated import federate
 from ..training import Diverged, Experiment, Run
 from ..training.engine import pick_device
+from ..training.progress import reporter
 from .archive import Archive
 from .costs import checkpoint_every
 from .measurements import Measurement
 from .planning import Measuring, Plan, Training
 
 Report = Callable[[str], object]
+BUSY_SECONDS = 60.0  # another process may be in the last round of a run that is needed here
 
 
 class Workshop:
@@ -113,7 +115,8 @@ class Workshop:
             return
         try:
             run = self.run(experiment)
-            run.to(wait=60.0)
+            with reporter(run) as listener:
+                run.to(listener=listener, wait=BUSY_SECONDS)
         except Diverged as error:
             self.archive.keep_failure(experiment, str(error))
             self._report(f"    diverged: {error}")
