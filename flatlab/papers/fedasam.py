@@ -208,6 +208,8 @@ def _algorithm(
     epochs = next((int(word[2:]) for word in words[1:] if word.startswith("E=")), 1)
     settings: dict[str, Any] = _common(scale) | {"epochs": epochs * size.epochs} | _OWN.get(kind, {})
     step = crossed[0] if crossed else {"FedSAM": "SAM", "FedASAM": "ASAM"}.get(kind, "")
+    if size.momentum:
+        settings["option"] = "I"  # SCAFFOLD's other one reads the mean gradient off plain steps
     settings["local"] = _local(step, dataset, alpha, scale)
     if "SWA" in name.split():
         settings["swa"] = swa or SWA(start=0.75, cycle=size.cycle[dataset], low=size.low)
