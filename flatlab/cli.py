@@ -29,6 +29,7 @@ from .papers import command as papers
 from .papers import demonstration
 from .results import spread
 from .training import BadCheckpoint, Diverged, Experiment, RankLost, Ranks, Run, RunBusy, Standing, train_shared
+from .training.beginning import take_up
 from .training.progress import reporter
 from .training.standing import readable, summary
 from .training.terminal import Lines
@@ -98,6 +99,8 @@ def run(options: argparse.Namespace) -> None:
         return
     chosen = Run(experiment, store=options.store, device=options.device, root=options.root)
     _say(f"run: {chosen.directory}", to=sys.stderr)
+    if said := take_up(chosen):
+        _say(said, to=sys.stderr)
     try:
         with reporter(chosen) as listener:
             chosen.to(listener=listener, wait=options.wait)

@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 
-import flatlab
-
 PACKAGES = ("torch", "torchvision", "numpy", "pandas")
 GIT_SECONDS = 10.0
 
@@ -21,7 +19,7 @@ GIT_SECONDS = 10.0
 @functools.cache
 def made_by() -> dict[str, Any]:
     """Versions of flatlab (with commit and dirty flag in a checkout), of what it computes with, and the processor."""
-    home = Path(flatlab.__file__).resolve().parent
+    home = Path(__file__).resolve().parents[1]
     return {
         "flatlab": package_version("flatlab") or _written_version(home),
         **checkout(home),

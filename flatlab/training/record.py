@@ -6,7 +6,7 @@ import datetime
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -68,14 +68,21 @@ class Record:
         """Whether the run begins with the network's first weights, which can be made again."""
         return self.experiment.parent is None and self.experiment.initial is None
 
-    def begin(self, state: State) -> None:
-        """Write the first files; `experiment.json` comes last and says that the others are there."""
+    def begin(self, state: State, earlier: Sequence[State] = (), origin: dict[str, Any] | None = None) -> None:
+        """Write the first files; `experiment.json` comes last and says that the others are there.
+
+        Args:
+            state: to begin with.
+            earlier: states before it, if another run did the rounds up to it.
+            origin: which one, and how.
+        """
         rows = self.store.history.read()
         self._first = int(rows["round"].min()) - 1 if len(rows) else state.round
-        self._versions = self._computed()
+        self._versions = self._computed() | ({"origin": origin} if origin else {})
         if isinstance(self.experiment.data.partition, Fixed):
             self.federation.data.save_partition(self.store.directory / PARTITION)
-        self._save(state, set())
+        for one in (*earlier, state):
+            self._save(one, {before.round for before in earlier})
         self._write_notes()
 
     def _computed(self) -> dict[str, Any]:

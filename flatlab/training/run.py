@@ -26,7 +26,7 @@ from ..data import FederatedDataset
 from ..declare import SettingError
 from ..files import user_path
 from ..models import Model, names
-from .beginning import beginning_with
+from .beginning import beginning_with, raised_rate
 from .cohort import Cohort, Engine, Precision, Trained
 from .engine import Pace, keep_freed_memory, pick_device, remembered_pace
 from .experiment import Experiment, Parent, own_code
@@ -318,6 +318,8 @@ class Run:
         state = self.state(round)
         experiment = self.experiment.replace(parent=Parent(run=self.id, round=round), **changes)
         old, new = self.experiment, experiment
+        if raised := raised_rate(old, new, round):
+            warnings.warn(raised, stacklevel=2)
         own = self._federation.shapes.own_slots
         keeps_server = new.algorithm.server.kind == old.algorithm.server.kind
         keeps_own = new.algorithm.kind == old.algorithm.kind

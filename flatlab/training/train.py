@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Literal
 
 from ..algorithms import Algorithm
 from ..arguments import Seconds, checked
 from ..data import FederatedDataset
 from ..models import Model, ModelSpec
+from .beginning import take_up
 from .evaluate import Evaluation
 from .experiment import Experiment
 from .network import describe
@@ -32,6 +34,9 @@ def train(
 ) -> Run:
     """Train an algorithm on federated data and return the finished run; one already finished is loaded.
 
+    First rounds that another run of the store provably did the same (fewer rounds of constant settings, or the rounds
+    before an average begins) are taken from it, with the bits that they would have.
+
     Args:
         algorithm: an `Algorithm`, or the name of one.
         data: from `load(...).federate(...)`.
@@ -54,5 +59,8 @@ def train(
     settings: dict[str, Any] = {"rounds": rounds, "participation": participation, "seed": seed, "sampling": sampling}
     settings |= {"algorithm": algorithm, "model": spec, "evaluation": evaluation or Evaluation()}
     run = Run(Experiment(data=data.spec, **settings), data, own, **options)
+    said = take_up(run)
+    if said and progress:
+        print(said, file=sys.stderr)
     with reporter(run, progress) as listener:
         return run.to(listener=listener, wait=wait)
