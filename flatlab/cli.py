@@ -30,6 +30,7 @@ from .papers import demonstration
 from .results import spread
 from .training import BadCheckpoint, Diverged, Experiment, RankLost, Ranks, Run, RunBusy, Standing, train_shared
 from .training.beginning import take_up
+from .training.importing import import_module
 from .training.progress import reporter
 from .training.standing import readable, summary
 from .training.terminal import Lines
@@ -37,6 +38,7 @@ from .training.terminal import Lines
 WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 LONGEST = 1500  # signs of a message
 DAY = 86400  # seconds
+INTERRUPTED = 130  # exit status after Ctrl-C, by custom 128 + SIGINT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         with _plain_warnings():
+            if modules := getattr(options, "modules", []):
+                sys.path.insert(0, str(Path.cwd()))  # as `python -m flatlab` has it
+                for name in modules:
+                    import_module(name)
             options.command(options)
     except (RunBusy, Diverged, BadCheckpoint, RankLost) as error:
         return _told(error, 1)
@@ -56,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _told(error, 2 if error.errno in WRONG_PATH or type(error) is FileNotFoundError else 1)
     except KeyboardInterrupt as error:
-        return _told(str(error) or "interrupted", 130)
+        return _told(str(error) or "interrupted", INTERRUPTED)
     return 0
 
 
@@ -105,9 +111,13 @@ def run(options: argparse.Namespace) -> None:
         with reporter(chosen) as listener:
             chosen.to(listener=listener, wait=options.wait)
     except KeyboardInterrupt:
-        again = shlex.join(["flatlab", *options.arguments])
-        raise KeyboardInterrupt(f"stopped after round {chosen.round} of {chosen.rounds}; go on with: {again}") from None
+        raise _go_on(chosen, options) from None
     _summary(chosen)
+
+
+def _go_on(chosen: Run, options: argparse.Namespace) -> KeyboardInterrupt:
+    again = shlex.join(["flatlab", *options.arguments])
+    return KeyboardInterrupt(f"stopped after round {chosen.round} of {chosen.rounds}; go on with: {again}")
 
 
 def _run_shared(experiment: Experiment, options: argparse.Namespace) -> None:
@@ -121,6 +131,10 @@ def _run_shared(experiment: Experiment, options: argparse.Namespace) -> None:
             train_shared(chosen, ranks, listener, options.wait)
         if ranks.rank == 0:
             _summary(chosen)
+    except KeyboardInterrupt:
+        if ranks.rank != 0:
+            raise SystemExit(INTERRUPTED) from None  # the first process says it
+        raise _go_on(chosen, options) from None
     finally:
         ranks.leave()
 
@@ -272,16 +286,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="flatlab", description="Flat minima and personalization in federated learning.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(function: Any, *, trains: bool = False) -> argparse.ArgumentParser:
+    def command(function: Any, *, trains: bool = False, own: bool = True) -> argparse.ArgumentParser:
         added = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
         added.set_defaults(command=function)
+        if own:
+            text = "module with classes of your own, e.g. an algorithm; may be given again"
+            added.add_argument("--import", dest="modules", action="append", default=[], metavar="MODULE", help=text)
         if trains:
             added.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
             added.add_argument("--root", default="data", help="folder of the data sets (default: data)")
             added.add_argument("--store", default="runs", help="folder of the runs (default: runs)")
         return added
 
-    command(demo, trains=True)
+    command(demo, trains=True, own=False)
     running = command(run, trains=True)
     running.add_argument("experiment", type=Path, help="TOML file; `flatlab schema` lists its settings")
     running.add_argument(
@@ -300,7 +317,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _reproducing(command(reproduce, trains=True))
     command(schema).add_argument("--json", action="store_true", help="as JSON Schema")
-    command(lab).add_argument("place", nargs="?", default="notebooks", help="notebook or folder (default: notebooks)")
+    opening = command(lab, own=False)
+    opening.add_argument("place", nargs="?", default="notebooks", help="notebook or folder (default: notebooks)")
     return parser
 
 

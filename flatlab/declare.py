@@ -172,7 +172,10 @@ class Family(Declared):
             members = cls.members()
             chosen = members.get(str(value["kind"]))
             if chosen is None:
-                raise ValueError(f"unknown kind {shown(value['kind'])}; known: {', '.join(sorted(members))}")
+                raise ValueError(
+                    f"unknown kind {shown(value['kind'])}; known: {', '.join(sorted(members))}; for a class of your"
+                    " own, import its module first (on the command line: --import MODULE)"
+                )
             if chosen is not cls:
                 return chosen(**value)
         if cls.abstract and not isinstance(value, cls):

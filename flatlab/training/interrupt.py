@@ -12,10 +12,12 @@ from collections.abc import Iterator
 def soft_interrupt(stop: threading.Event) -> Iterator[threading.Event]:
     """Inside the block the first SIGINT sets `stop` and the event yielded; a second one raises KeyboardInterrupt.
 
-    Outside the main thread, which alone gets signals, it does nothing.
+    Outside the main thread, which alone gets signals, it does nothing; nor in a process that ignores them, whose parent
+    says when to end.
     """
     seen = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored or threading.current_thread() is not threading.main_thread():
         yield seen
         return
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load, save
 from torch import Tensor
+
+from .pool import end_with_parent
 
 TIMEOUT = datetime.timedelta(minutes=30)  # the others wait while the first process evaluates
 
@@ -35,6 +38,10 @@ class Ranks:
         self.device = torch.device("cuda", local) if graphics else torch.device("cpu")
         if graphics:
             torch.cuda.set_device(self.device)
+        if dist.is_torchelastic_launched():
+            end_with_parent()  # a torchrun that is killed leaves its processes behind
+        self.leaving = threading.Event()  # set by whoever wants this process to end after the round in flight
+        self.left = False  # whether any process wanted to: all of them know it after the same round
         dist.init_process_group("nccl" if graphics else "gloo", timeout=TIMEOUT)
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
@@ -54,15 +61,18 @@ class Ranks:
         return sorted(mine)
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors of one type by their sums over the processes, in one all-reduce.
+        """Replace tensors of one type by their sums over the processes, in one all-reduce; it also says who is leaving.
 
         Raises:
             RankLost: if another process is gone.
         """
-        flat = torch.cat([value.reshape(-1) for value in tensors])
+        leaving = tensors[0].new_tensor([self.leaving.is_set()])
+        flat = torch.cat([*(value.reshape(-1) for value in tensors), leaving])
         self._call(dist.all_reduce, flat)
-        for value, part in zip(tensors, flat.split([value.numel() for value in tensors]), strict=True):
+        *sums, leaving = flat.split([*(value.numel() for value in tensors), 1])
+        for value, part in zip(tensors, sums, strict=True):
             value.copy_(part.view(value.shape))
+        self.left = self.left or bool(leaving)
 
     def agree(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The first process's tensors; the others' are not looked at, and may be missing.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from .federation import State
+from .interrupt import soft_interrupt
 from .ranks import RankLost, Ranks
 from .run import Listener, Run
 
@@ -26,26 +27,42 @@ def train_shared(run: Run, ranks: Ranks, listener: Listener | None = None, wait:
     Raises:
         RankLost: if another process is gone; the last round on record is whole, and the same call goes on.
         RunBusy, Diverged: as `Run.to`.
+        KeyboardInterrupt: in a process that was interrupted, after the round in flight, with which all of them end.
     """
     federation, reached = run._federation, run.round
-    federation.ranks = ranks
+    federation.ranks, ranks.leaving = ranks, run._stop
+    run._stop.clear()
     try:
-        if ranks.rank == 0:
-            with run._store.held(wait):
-                run._catch_up()
-                _agreed(run._state, ranks)
-                run.to(listener=listener)
-        else:
-            state = _agreed(run._state, ranks)
-            while state.round < run.rounds:
-                reached = state.round
-                state, _ = federation.advance(state)
+        with soft_interrupt(run._stop) as interrupted:
+            if ranks.rank == 0:
+                reached = _lead(run, ranks, listener, wait)
+            else:
+                state = _agreed(run._state, ranks)
+                while (reached := state.round) < run.rounds and not ranks.left:
+                    state, _ = federation.advance(state)
     except RankLost as error:
         reached = run.round if ranks.rank == 0 else reached
         raise RankLost(f"{run.id}: {error}; after {reached} rounds. Start the same command again to go on") from None
     finally:
         federation.ranks = None
+    if interrupted.is_set():
+        raise KeyboardInterrupt(f"stopped after round {reached} of {run.rounds}; start the same command again to go on")
     return run
+
+
+def _lead(run: Run, ranks: Ranks, listener: Listener | None, wait: float) -> int:
+    """The first process's part; the rounds reached."""
+    with run._store.held(wait):
+        run._catch_up()
+        _agreed(run._state, ranks)
+        try:
+            while not run.done and not ranks.left:
+                report = run._step(lazily=True)
+                if listener is not None:
+                    listener(run, report)
+        finally:
+            run._record.flush()
+    return run.round
 
 
 def _agreed(state: State, ranks: Ranks) -> State:

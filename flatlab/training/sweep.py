@@ -1,27 +1,27 @@
 """Many runs through any `concurrent.futures` executor: processes of this machine, or Dask's on a cluster.
 
-    seeds = [experiment.replace(seed=seed) for seed in range(5)]
-    runs = sweep(seeds)                                    # processes here, one a GPU, else one a core
-    runs = sweep(seeds, executor=dask_client.get_executor())
+    if __name__ == "__main__":                             # in a script: new processes import it
+        seeds = [experiment.replace(seed=seed) for seed in range(5)]
+        runs = sweep(seeds)                                # processes here, one a GPU, else one a core
+        runs = sweep(seeds, executor=dask_client.get_executor())
 
 A run is its directory, so a worker that dies loses the round in flight: whoever takes the run up goes on from its last
-state. Workers and caller need the same `store` and `root`, on a shared file system if they are different machines. In a
-script, call it under `if __name__ == "__main__":`, since new processes import the script.
+state. Workers and caller need the same `store` and `root`, on a shared file system if they are different machines.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import math
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -31,10 +31,14 @@ from ..declare import SettingError
 from ..files import user_path
 from .engine import pick_device
 from .experiment import Experiment
+from .importing import Place, import_own, own_classes
+from .interrupt import soft_interrupt
 from .network import met
+from .pool import Pool, refuse_respawn
 from .progress import counter
 from .run import Run
 from .standing import Standing
+from .store import RunBusy, Store
 from .together import shape, train_together
 
 RETRIES = 3  # times that a pool whose worker died is set up again
@@ -85,10 +89,12 @@ def sweep(
         The finished runs, in the order of `experiments`.
 
     Raises:
-        SettingError: before any work, if an experiment cannot be run by a worker.
+        SettingError: before any work, if an experiment cannot be run by a worker, or the script has no main guard.
         SweepFailed: after all others are done, naming the runs that failed, and why.
-        KeyboardInterrupt: after the rounds in flight; the same call goes on.
+        KeyboardInterrupt: after the rounds in flight; the same call goes on. A second interrupt does not wait for them.
     """
+    refuse_respawn()
+    own = own_classes(experiments, executor)
     data = _data(experiments, root)
     wanted = [met(experiment, one) for experiment, one in zip(experiments, data, strict=True)]
     todo = {experiment.id: experiment for experiment in wanted}
@@ -98,7 +104,7 @@ def sweep(
     pool = Pool(executor, workers or graphics or os.cpu_count() or 1, graphics)
     as_one = pick_device(device).type == "cuda" if together is None else together
     watch = counter(Standing(store, list(todo.values())), progress)
-    errors = _work(todo, pool, as_one, (str(store), str(root), options), watch)
+    errors = _work(todo, pool, as_one, (own, str(store), str(root), options), watch)
     if errors:
         raise SweepFailed(errors, len(todo))
     return [
@@ -125,50 +131,109 @@ def _data(experiments: Sequence[Experiment], root: str | Path) -> list[Federated
     return found
 
 
-class Pool(NamedTuple):
-    """Who works."""
-
-    executor: Executor | None  # the user's
-    workers: int  # processes to start without one
-    graphics: int  # GPUs that they share out
-
-
 def _work(
     todo: dict[str, Experiment],
     pool: Pool,
     together: bool,
-    fixed: tuple[str, str, dict[str, Any]],
+    fixed: tuple[list[Place], str, str, dict[str, Any]],
     watch: Callable[[], object],
 ) -> dict[str, BaseException]:
     """Have all experiments trained; the errors of those that failed, by run."""
     errors: dict[str, BaseException] = {}
+    store = Path(fixed[1])
     for attempt in range(RETRIES + 1):
         jobs = _jobs(todo, pool.workers) if together else [[name] for name in todo]
-        with _started(pool, len(jobs)) as (executor, threads):
-            waiting = {
-                executor.submit(_train, [todo[name].to_json() for name in job], threads, *fixed): job for job in jobs
-            }
-            try:
-                left = set(waiting)
-                while left:
-                    _, left = concurrent.futures.wait(left, timeout=POLL_SECONDS)
-                    watch()
-            except KeyboardInterrupt:
-                for future in waiting:
-                    future.cancel()
-                raise KeyboardInterrupt("sweep stopped; the same call goes on from the last states") from None
+        brake = store / f".stop-{uuid.uuid4().hex}"
+        try:
+            with pool.started(len(jobs)) as (executor, threads, workers):
+                calls = [([todo[name].to_json() for name in job], threads, *fixed) for job in jobs]
+                futures = _hand_out(executor, calls, brake, [store / name for name in todo], watch)
+        finally:
+            if pool.executor is None:  # nobody is left who looks for it
+                brake.unlink(missing_ok=True)
         failed: dict[str, BaseException] = {}
-        for future, job in waiting.items():
-            whole = future.exception()
-            failed |= future.result() if whole is None else dict.fromkeys(job, whole)
+        for future, job in zip(futures, jobs, strict=True):
+            try:
+                failed |= future.result()
+            except BaseException as error:  # the job's, not this program's
+                failed |= dict.fromkeys(job, error)
         # One dead worker ends a pool of processes, and with it runs that are not to blame: they are taken up again.
         # An executor of the user's is his to mend (Dask does so by itself).
-        broken = pool.executor is None and attempt < RETRIES
-        todo = {name: todo[name] for name, error in failed.items() if broken and isinstance(error, BrokenProcessPool)}
+        broken = pool.executor is None and any(isinstance(error, BrokenProcessPool) for error in failed.values())
+        if broken:
+            workers.check()
+        again = broken and attempt < RETRIES
+        todo = {name: todo[name] for name, error in failed.items() if again and isinstance(error, BrokenProcessPool)}
         errors |= {name: error for name, error in failed.items() if name not in todo}
         if not todo:
             break
     return errors
+
+
+def _hand_out(
+    executor: Executor,
+    calls: Sequence[tuple[Any, ...]],
+    brake: Path,
+    directories: Sequence[Path],
+    watch: Callable[[], object],
+) -> list[Future[dict[str, BaseException]]]:
+    """Have `_train` called, and wait; an interrupt, or an error of `watch`, lets no more than rounds in flight end.
+
+    Args:
+        executor: calls it.
+        calls: its arguments, all but `brake`.
+        brake: a file that is made to ask the workers, wherever they are, to end.
+        directories: of the runs.
+        watch: called now and then.
+    """
+    futures: list[Future[dict[str, BaseException]]] = []
+    with soft_interrupt(threading.Event()) as interrupted:
+        try:
+            for call in calls:
+                futures.append(_submitted(executor, (str(brake), *call)))
+            while not _all_done(futures) and not interrupted.is_set():
+                watch()
+            watch()
+        finally:
+            if not _all_done(futures):
+                brake.parent.mkdir(parents=True, exist_ok=True)
+                brake.touch()
+                try:  # Dask's futures do not say which of them run, and wait for ever if Ctrl-C has ended its workers
+                    while not _all_done(futures) and any(map(_in_training, directories)):
+                        pass
+                finally:  # also after a second interrupt
+                    for future in futures:
+                        future.cancel()
+            if _all_done(futures):
+                brake.unlink(missing_ok=True)
+    if interrupted.is_set():
+        raise KeyboardInterrupt("sweep stopped; the same call goes on from the last states")
+    return futures
+
+
+def _in_training(directory: Path) -> bool:
+    """Whether somebody holds this run."""
+    try:
+        if directory.is_dir():
+            with Store(directory).held():
+                return False
+    except RunBusy:
+        return True
+    return False
+
+
+def _submitted(executor: Executor, arguments: tuple[Any, ...]) -> Future[dict[str, BaseException]]:
+    try:
+        return executor.submit(_train, *arguments)
+    except BrokenProcessPool as error:  # a worker died while others were not yet given work
+        failed: Future[dict[str, BaseException]] = Future()
+        failed.set_exception(error)
+        return failed
+
+
+def _all_done(futures: Sequence[Future[Any]]) -> bool:
+    """Whether they are, or come to be within a moment."""
+    return not concurrent.futures.wait(futures, timeout=POLL_SECONDS).not_done
 
 
 def _jobs(todo: dict[str, Experiment], workers: int) -> list[list[str]]:
@@ -185,33 +250,23 @@ def _graphics(device: str | torch.device) -> int:
     return torch.cuda.device_count() if str(device) in ("auto", "cuda") else 0
 
 
-@contextlib.contextmanager
-def _started(pool: Pool, jobs: int) -> Iterator[tuple[Executor, int | None]]:
-    """The executor to use, and how many torch threads a worker gets (None: as it likes)."""
-    if pool.executor is not None:
-        yield pool.executor, None
-        return
-    count = min(pool.workers, jobs)
-    spawn = multiprocessing.get_context("spawn")  # a fork of a process whose torch has threads can hang
-    free = spawn.Queue()
-    for number in range(count):
-        free.put(number % pool.graphics if pool.graphics else None)
-    with ProcessPoolExecutor(count, spawn, _claim, (free,)) as executor:
-        yield executor, max(1, (os.cpu_count() or 1) // count)
-
-
-def _claim(free: Any) -> None:
-    """Runs first in a worker: takes one GPU for itself, if there are any."""
-    number = free.get()
-    if number is not None:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number] if visible else str(number)
-
-
 def _train(
-    experiments: list[str], threads: int | None, store: str, root: str, options: dict[str, Any]
+    brake: str,
+    experiments: list[str],
+    threads: int | None,
+    own: list[Place],
+    store: str,
+    root: str,
+    options: dict[str, Any],
 ) -> dict[str, BaseException]:
-    """Runs in a worker: trains experiments to their ends, from wherever they are; the errors of some of several."""
+    """Runs in a worker: trains experiments to their ends, from wherever they are; the errors of some of several.
+
+    Once the file `brake` is there, it ends after the round in flight.
+    """
+    stopped = Path(brake).exists
+    if stopped():
+        return {}
+    import_own(own)
     if threads is not None:
         torch.set_num_threads(threads)
     data: dict[str, FederatedDataset] = {}
@@ -225,6 +280,6 @@ def _train(
             data[key] = dataclasses.replace(data[key], images=first.images, labels=first.labels)
         runs.append(Run(experiment, data[key], store=store, root=root, **options))
     if len(runs) > 1:
-        return train_together(runs, wait=BUSY_SECONDS)
-    runs[0].to(wait=BUSY_SECONDS)
+        return train_together(runs, wait=BUSY_SECONDS, stopped=stopped)
+    runs[0].to(listener=lambda run, _: run.stop() if stopped() else None, wait=BUSY_SECONDS)
     return {}

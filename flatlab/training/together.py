@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -43,12 +43,15 @@ def shape(experiment: Experiment) -> str:
     return f"{data.name} {data.augmentation} {data.normalise} {experiment.model} {experiment.code} {steps}"
 
 
-def train_together(runs: Sequence[Run], wait: float = 0.0) -> dict[str, BaseException]:
+def train_together(
+    runs: Sequence[Run], wait: float = 0.0, stopped: Callable[[], bool] = lambda: False
+) -> dict[str, BaseException]:
     """Train runs of one shape to their ends; the errors of those that failed, by run.
 
     Args:
         runs: of equal `shape`, on one device.
         wait: seconds to wait for a run that somebody else trains.
+        stopped: asked after each round whether to end.
 
     Raises:
         RunBusy: if somebody still trains one of them.
@@ -71,7 +74,7 @@ def train_together(runs: Sequence[Run], wait: float = 0.0) -> dict[str, BaseExce
                     run._step(trained, seconds, lazily=True)
                 except (Diverged, OSError) as error:
                     errors[run.id] = error
-            if stop.is_set():
+            if stop.is_set() or stopped():
                 break
     if interrupted.is_set():
         raise KeyboardInterrupt("stopped after the round in flight")
