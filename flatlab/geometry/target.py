@@ -14,6 +14,7 @@ Running statistics of a user's own network are constants as stored, since that i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -125,6 +126,12 @@ class Target:
         check_outputs(target)
         if uses_batch_statistics(own) or batch_matters(target):
             object.__setattr__(target, "batch", batch)
+        if target.ends_alone:
+            warnings.warn(
+                f"{len(target.labels)} samples in batches of {batch}: the last holds one, of which batch statistics say"
+                " nothing; take another batch or limit, or a network with GroupNorm",
+                stacklevel=2,
+            )
         return target
 
     def at(self, model: nn.Module) -> Target:
@@ -155,6 +162,7 @@ class Target:
     @property
     def about(self) -> dict[str, Any]:
         """What this is, in words and numbers, for every result taken of it."""
+        alone = ", the last of one sample" if self.ends_alone else ""
         return {
             "data": self.data,
             "samples": len(self.labels),
@@ -162,10 +170,15 @@ class Target:
             "part": self.part,
             "parameters": self.size,
             "normalisation": self.normalisation,
-            "batch": "free" if self.batch is None else f"fixed batches of {self.batch}, in order",
+            "batch": "free" if self.batch is None else f"fixed batches of {self.batch}, in order{alone}",
             "precision": str(self.images.dtype).removeprefix("torch."),
             "device": self.device.type,
         }
+
+    @property
+    def ends_alone(self) -> bool:
+        """Whether a batch that belongs to the function holds one sample, normalised with itself alone."""
+        return self.batch is not None and (self.batch == 1 or len(self.labels) % self.batch == 1)
 
     @property
     def normalisation(self) -> str:

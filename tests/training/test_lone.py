@@ -74,3 +74,14 @@ def test_personalization_tells_and_marks_the_clients(data, tmp_path):
     (said,) = told(lambda: found.append(fl.headless(run)))
     assert "4 clients rest on a batch of one image" in found[1].plot().get_supxlabel()
     assert "4 on one image" in run.plot(metrics=["initial"]).axes[0].get_legend().get_texts()[0].get_text()
+
+
+def test_measurements_tell_and_mark_a_last_batch_of_one(data):
+    model = fl.models.build(BATCH, data.shape, data.classes)
+    images, labels = data.samples("holdout", limit=17)
+    found = []
+    said = " ".join(told(lambda: found.append(fl.landscape(model, (images, labels), points=3, dimensions=1, batch=8))))
+    assert "17 samples in batches of 8: the last holds one" in said and "GroupNorm" in said
+    assert "the last of one sample" in found[0].plot().get_supxlabel().replace("\n", " ")
+    rest = told(lambda: fl.landscape(model, (images[:16], labels[:16]), points=3, dimensions=1, batch=8))
+    assert "the last holds one" not in " ".join(rest)
