@@ -43,7 +43,7 @@ def test_a_damaged_file_is_set_aside_and_measured_again(tmp_path, harm):
     file = tmp_path / "plane.parquet"
     whole, content = measured(file), file.read_bytes()
     file.write_bytes(content[: len(content) // 2] if harm == "half" else harm)
-    with pytest.raises(Damaged, match="not a whole parquet file|checksum"):
+    with pytest.raises(Damaged, match=r"not a whole parquet file|checksum"):
         Landscape.load(file)
     with pytest.warns(UserWarning, match=r"plane\.damaged, and measured again"):
         assert_frame_equal(measured(file).frame, whole.frame, check_exact=True)
