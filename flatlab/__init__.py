@@ -68,6 +68,7 @@ from .geometry import flatness_vs_gain, hessian, landscape, path, sharpness
 from .models import Model, ModelSpec
 from .personalization import Comparison, Headless, Personalization, compare, fine_tuned, headless, personalize
 from .results import plot
+from .tasks import Classification, Task
 from .training import BadCheckpoint, Diverged, Evaluation, Experiment, Run, RunBusy, SweepFailed, sweep, train
 from .zoo import SCAFFOLD, AdaBest, Ditto, FedDyn, FedRep, LGFedAvg, PerFedAvg
 
@@ -88,6 +89,7 @@ __all__ = [
     "Carry",
     "Centralized",
     "Classes",
+    "Classification",
     "Comparison",
     "Constant",
     "Cyclical",
@@ -136,6 +138,7 @@ __all__ = [
     "Source",
     "Steps",
     "SweepFailed",
+    "Task",
     "Uniform",
     "Weighted",
     "aggregation",

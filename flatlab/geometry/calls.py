@@ -15,9 +15,11 @@ from torch.func import functional_call
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from flatlab.models import copied, stateless
+from flatlab.tasks import Classification
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 STATISTICS = ("stored", "batch")
+CLASSIFICATION = Classification()
 WRAPPERS = (
     nn.DataParallel,
     nn.parallel.DistributedDataParallel,
@@ -26,8 +28,8 @@ WRAPPERS = (
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each sample: `[n, classes]`, `[n]` -> `[n]`."""
-    return nn.functional.cross_entropy(logits, labels, reduction="none")
+    """The loss of classification, of each sample: `[n, classes]`, `[n]` -> `[n]`."""
+    return CLASSIFICATION.losses(logits, labels)
 
 
 def plain(model: nn.Module) -> nn.Module:
@@ -128,7 +130,5 @@ def logits_of(output: Any) -> Tensor:
 
 
 def right(logits: Tensor, labels: Tensor) -> Tensor:
-    """Whether each sample is classified rightly, `[n]`: by the largest logit, or by the sign of a single one."""
-    if logits.dim() == 1 or logits.shape[1] == 1:
-        return (logits.reshape(-1) > 0) == (labels > 0)
-    return logits.argmax(1) == labels
+    """Whether each sample is classified rightly, `[n]`."""
+    return CLASSIFICATION.scores(logits, labels)["accuracy"]

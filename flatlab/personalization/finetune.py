@@ -266,7 +266,15 @@ def _epochs(
         ids = [wanted[row] for row in rows]
         with cohort.paced():
             return score_clients(
-                cohort.model, state.served, run.data, ids, bn_eval, mine, cohort.channels_last, cohort.batched
+                cohort.model,
+                state.served,
+                run.data,
+                ids,
+                bn_eval,
+                mine,
+                cohort.channels_last,
+                cohort.batched,
+                task=cohort.task,
             )
 
     everyone = list(range(len(wanted)))

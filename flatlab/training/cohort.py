@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..algorithms import Algorithm, Carry, Message, Params, Slots
 from ..data import FederatedDataset
 from ..models import Model, names
+from ..tasks import Classification, Task
 from .batches import Plan, plan
 from .convolution import Convolution, as_chosen
 from .loop import Epochs, Work, loop
@@ -62,6 +63,7 @@ class Cohort:
         precision: "float32"; "tf32" rounds the inputs of products to 10 bits on CUDA (elsewhere it is float32);
             "bfloat16" computes layers in bfloat16, norms, losses and updates in float32.
         convolution: how "batch" and "graph" convolve with weights of each client's own; see `convolution`.
+        task: says the loss.
     """
 
     model: Model
@@ -73,6 +75,7 @@ class Cohort:
     workers: int = 1
     precision: Precision = "float32"
     convolution: Convolution = "grouped"
+    task: Task = field(default_factory=Classification)
     recordings: Recordings = field(default_factory=Recordings, compare=False, repr=False)
     planned: dict[Any, Plan] = field(default_factory=dict, compare=False, repr=False)
     fitting: dict[int, int] = field(default_factory=dict, compare=False, repr=False)  # clients, by batch size
@@ -187,7 +190,7 @@ class Cohort:
         else:
             for client in range(len(indices)):
                 work = chunk(client, client + 1)
-                epochs = loop(self.model, self.data, algorithm, work, self.channels_last)
+                epochs = loop(self.model, self.data, algorithm, self.task, work, self.channels_last)
                 while (done := self._next(epochs)) is not None:
                     if every_epoch or done[0] == algorithm.epochs:
                         yield _trained(algorithm, [client], done, work)
@@ -205,8 +208,8 @@ class Cohort:
                 count = len(work.drawn.index)
                 with self.paced():
                     carry = torch.func.vmap(algorithm.init)(work.trained, work.memory, work.received, work.steps)
-                    step = stacked_step(self.model, algorithm)
-                    modes = (self.precision, self.convolution)
+                    step = stacked_step(self.model, algorithm, self.task)
+                    modes = (self.precision, self.convolution, self.task)
                     epochs = (
                         self.recordings.epochs(algorithm, step, self.data, carry, work, modes)
                         if self.way == "graph"
@@ -234,7 +237,7 @@ class Cohort:
         def train(model: Model, client: int) -> list[Trained]:
             with self.precise():
                 work = chunk(client, client + 1)
-                epochs = loop(model, self.data, algorithm, work, self.channels_last)
+                epochs = loop(model, self.data, algorithm, self.task, work, self.channels_last)
                 return [
                     _trained(algorithm, [client], done, work)
                     for done in epochs

@@ -8,11 +8,11 @@ protocol (FedBABU's official code does the same; the result is transductive). A 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..algorithms import Params
@@ -20,9 +20,11 @@ from ..data import FederatedDataset
 from ..declare import Declared, setting
 from ..models import Model
 from ..streams import stream
+from ..tasks import Classification, Task
 from .objective import logits
 
 MOST_COPIED = 2**30  # bytes of clients' own parameters in one batch
+CLASSIFICATION = Classification()
 CUT = 128  # samples of a client's test set in a batch under "batch128"
 
 
@@ -55,41 +57,72 @@ class Evaluation(Declared):
         return (round == rounds and self.final in ("both", what)) or (every > 0 and round % every == 0)
 
 
-class Score(NamedTuple):
-    """Mean cross-entropy and share of correct predictions, float64; per client if given for clients.
+@dataclass(frozen=True)
+class Score:
+    """Mean loss and means of the task's scores, float64; per client if given for clients.
 
-    A share is the count over the number, exactly (12 of 100 are 0.12). Where the loss is not finite there is no share:
-    a network whose outputs are no numbers would "predict" its first class.
+    A share is the count over the number, exactly (12 of 100 are 0.12). Where the loss is not finite there are no
+    scores: a network whose outputs are no numbers would "predict" its first class.
     """
 
     loss: Tensor
-    accuracy: Tensor
+    scores: dict[str, Tensor]
+
+    @property
+    def accuracy(self) -> Tensor:
+        """The score of that name."""
+        return self.scores["accuracy"]
+
+    @classmethod
+    def of(cls, sums: Mapping[str, Tensor], count: int | Tensor) -> Score:
+        """From sums over samples: that of the losses, "loss", and those of the scores."""
+        means = {name: value.double() / count for name, value in sums.items()}
+        loss = means.pop("loss")
+        return cls(loss, {name: torch.where(loss.isfinite(), value, torch.nan) for name, value in means.items()})
 
 
 def score(
-    model: Model, params: Params, data: FederatedDataset, index: Tensor, batch_size: int, channels_last: bool = False
+    model: Model,
+    params: Params,
+    data: FederatedDataset,
+    index: Tensor,
+    batch_size: int,
+    channels_last: bool = False,
+    task: Task = CLASSIFICATION,
 ) -> Score:
     """Score `params` on the samples `index`, in order, in batches of `batch_size`."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     if channels_last:
         params = {k: v.contiguous(memory_format=layout) if v.dim() == 4 else v for k, v in params.items()}
-    lost: Tensor | float = 0.0
-    right: Tensor | int = 0
+    sums: dict[str, Tensor] = {}
     with torch.no_grad():
         for part in index.split(batch_size):
             images, labels = data.prepared(part), data.labels[part]
             outputs = logits(model, params, images.contiguous(memory_format=layout))
-            lost = lost + F.cross_entropy(outputs, labels, reduction="sum").double()
-            right = right + (outputs.argmax(1) == labels).sum()
-    return _score(torch.as_tensor(lost), torch.as_tensor(right), len(index))
+            for name, value in _sums(task, outputs, labels).items():
+                sums[name] = sums[name] + value if name in sums else value
+    return Score.of(sums, len(index))
+
+
+def _sums(task: Task, outputs: Tensor, labels: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
+    """Of losses and scores over the samples of weight 1."""
+    each = {"loss": task.losses(outputs, labels), **task.scores(outputs, labels)}
+    if weight is not None:  # where, not only times: an overflow on a padded sample must not become 0 * inf
+        each = {name: torch.where(weight > 0, value, torch.zeros_like(value)) for name, value in each.items()}
+    return {name: value.double().sum() for name, value in each.items()}
 
 
 def score_holdout(
-    model: Model, params: Params, data: FederatedDataset, batch_size: int, channels_last: bool = False
+    model: Model,
+    params: Params,
+    data: FederatedDataset,
+    batch_size: int,
+    channels_last: bool = False,
+    task: Task = CLASSIFICATION,
 ) -> Score:
     """Score on the whole global test set."""
     order = torch.from_numpy(stream(0, "holdout order").permutation(len(data.holdout))).to(data.holdout.device)
-    return score(model, params, data, data.holdout[order], batch_size, channels_last)
+    return score(model, params, data, data.holdout[order], batch_size, channels_last, task)
 
 
 def score_clients(
@@ -102,20 +135,27 @@ def score_clients(
     channels_last: bool = False,
     batched: bool = False,
     budget: int = 2**13,
+    task: Task = CLASSIFICATION,
 ) -> Score:
     """Score each of `clients` on its own test set; `own` holds parameters with a leading axis over `clients`.
 
-    Returns losses and accuracies [clients]; nan for a client without test samples.
+    Returns losses and scores [clients]; nan for a client without test samples.
     """
     if batched:
-        return _score_stacked(model, params, data, clients, bn_eval, own or {}, budget)
+        return _score_stacked(model, params, data, clients, bn_eval, own or {}, budget, task)
     found = []
     for row, client in enumerate(clients):
         mine = {name: value[row] for name, value in (own or {}).items()}
         index = data.test[client]
         size = CUT if bn_eval == "batch128" else max(1, len(index))
-        found.append(score(model, {**params, **mine}, data, index, size, channels_last))
-    return Score(*(torch.stack([value.cpu().double() for value in column]) for column in zip(*found, strict=True)))
+        found.append(score(model, {**params, **mine}, data, index, size, channels_last, task))
+
+    def column(values: Iterable[Tensor]) -> Tensor:
+        return torch.stack([value.cpu() for value in values])
+
+    names = found[0].scores if found else {}
+    scores = {name: column(client.scores[name] for client in found) for name in names}
+    return Score(column(client.loss for client in found), scores)
 
 
 def _score_stacked(
@@ -126,6 +166,7 @@ def _score_stacked(
     bn_eval: str,
     own: Params,
     budget: int,
+    task: Task,
 ) -> Score:
     """Many clients in one batch."""
     shared = {name: value for name, value in params.items() if name not in own}
@@ -133,30 +174,20 @@ def _score_stacked(
     lots = [test.split(CUT) if bn_eval == "batch128" else (test,) for test in tests]
     owner = torch.tensor([row for row, parts in enumerate(lots) for _ in parts])
 
-    def one(mine: Params, images: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = logits(model, {**shared, **mine}, images, weight)
-        kept = weight > 0
-        each = F.cross_entropy(outputs, labels, reduction="none")
-        lost = torch.where(kept, each, torch.zeros_like(each)).double().sum()
-        return lost, ((outputs.argmax(1) == labels) & kept).sum()
+    def sums(mine: Params, images: Tensor, labels: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        return _sums(task, logits(model, {**shared, **mine}, images, weight), labels, weight)
 
     found = []
     with torch.no_grad():
         for _, mine, index, weight in rectangles([lot for parts in lots for lot in parts], owner, own, budget):
-            found.append(torch.func.vmap(one)(mine, data.prepared(index), data.labels[index], weight))
+            found.append(torch.func.vmap(sums)(mine, data.prepared(index), data.labels[index], weight))
     counts = torch.tensor([len(test) for test in tests])
 
     def total(values: Sequence[Tensor]) -> Tensor:  # on the CPU: a GPU would add up in any order
         sums = torch.zeros(len(tests), dtype=torch.float64)
         return sums.index_add_(0, owner, torch.cat(list(values)).cpu().double())
 
-    lost, right = (total(column) for column in zip(*found, strict=True))
-    return _score(lost, right, counts)
-
-
-def _score(lost: Tensor, right: Tensor, count: int | Tensor) -> Score:
-    loss = lost.double() / count
-    return Score(loss, torch.where(loss.isfinite(), right.double() / count, torch.nan))
+    return Score.of({name: total([part[name] for part in found]) for name in found[0]}, counts)
 
 
 def rectangles(

@@ -19,6 +19,7 @@ from ..declare import Declared, SettingError, setting
 from ..digest import digest, own
 from ..files import user_path
 from ..models import ModelSpec
+from ..tasks import Classification, Task
 from .evaluate import Evaluation
 
 
@@ -35,6 +36,7 @@ class Experiment(Declared):
     data: DataSpec = setting(..., "data set, partition, clients, augmentation")
     model: ModelSpec = setting(ModelSpec(name="cnn4"), "network")
     algorithm: Algorithm = setting(..., "what clients and server do")
+    task: Task = setting(Classification(), "what is predicted, and how it is scored", new=True)
     rounds: int = setting(100, "communication rounds", ge=1, unit="rounds", span=(1, 500))
     participation: float = setting(1.0, "fraction of the clients sampled in each round", gt=0, le=1)
     sampling: Literal["stream", "round_seed"] = setting(

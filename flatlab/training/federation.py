@@ -107,11 +107,13 @@ class Round:
             found += [("train", "loss", loss, client), ("train", "drift", drift, client)]
         found += [("train", "weight", value, client) for client, value in zip(self.clients, self.heard, strict=False)]
         if self.holdout is not None:
-            found += [("holdout", "loss", float(self.holdout.loss), SERVER)]
-            found += [("holdout", "accuracy", float(self.holdout.accuracy), SERVER)]
+            scores = {"loss": self.holdout.loss, **self.holdout.scores}
+            found += [("holdout", name, float(value), SERVER) for name, value in scores.items()]
         if self.initial is not None:
-            for client, (loss, accuracy) in enumerate(zip(*(c.tolist() for c in self.initial), strict=True)):
-                found += [("test", "loss", loss, client), ("test", "accuracy", accuracy, client)]
+            each = {"loss": self.initial.loss, **self.initial.scores}
+            columns = {name: value.tolist() for name, value in each.items()}
+            for client in range(len(self.initial.loss)):
+                found += [("test", name, column[client], client) for name, column in columns.items()]
         keys = ("split", "metric", "value", "client")
         return [{"round": self.number, **dict(zip(keys, row, strict=True))} for row in found]
 
@@ -357,7 +359,9 @@ class Federation:
         fast = self.cohort.channels_last
         # A model of which clients keep parts is no global model: it has no holdout score.
         if evaluation.holdout_due(state.round, rounds) and not self.kept:
-            holdout = score_holdout(self.model, state.served, self.data, evaluation.batch_size, fast)
+            holdout = score_holdout(
+                self.model, state.served, self.data, evaluation.batch_size, fast, self.experiment.task
+            )
             self._check_server(state.round, holdout.loss)
             report = dataclasses.replace(report, holdout=holdout)
         if evaluation.clients_due(state.round, rounds):
@@ -370,6 +374,7 @@ class Federation:
                 self.own(state, list(range(self.data.clients))),
                 fast,
                 self.cohort.batched,
+                task=self.experiment.task,
             )
             report = dataclasses.replace(report, initial=initial)
         return report

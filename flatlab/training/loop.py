@@ -11,6 +11,7 @@ from torch import Tensor
 from ..algorithms import Algorithm, Carry, Params, Slots
 from ..data import FederatedDataset
 from ..models import Model
+from ..tasks import Task
 from .batches import Batch, Plan, batches
 from .objective import OneBatch
 from .trees import mapped
@@ -30,13 +31,16 @@ class Work(NamedTuple):
     settings: Params  # "lr", and settings of the algorithm that differ between clients
 
 
-def loop(model: Model, data: FederatedDataset, algorithm: Algorithm, work: Work, channels_last: bool) -> Epochs:
+def loop(
+    model: Model, data: FederatedDataset, algorithm: Algorithm, task: Task, work: Work, channels_last: bool
+) -> Epochs:
     """Train the one client of `work`; yields after each epoch.
 
     Args:
         model: the architecture; parameters are put into it for the time of a step.
         data: on the device to compute on.
         algorithm: whose `init` and `step` apply.
+        task: says the loss.
         work: of a single client.
         channels_last: memory format of images and convolutions.
     """
@@ -59,7 +63,7 @@ def loop(model: Model, data: FederatedDataset, algorithm: Algorithm, work: Work,
             batch = Batch(*parts)
             batch = batch._replace(images=batch.images.contiguous(memory_format=layout))
             with torch.no_grad():
-                moved, value = algorithm.step(carry, OneBatch(model, frozen, batch, _gradient), lr)
+                moved, value = algorithm.step(carry, OneBatch(model, frozen, batch, task, _gradient), lr)
             carry = counted(carry, moved)
             total, seen = total + value * len(batch.labels), seen + len(batch.labels)
         yield epoch + 1, mapped(lambda value: value.unsqueeze(0), carry), torch.as_tensor(total / seen).reshape(1)

@@ -13,6 +13,7 @@ from ..data import FederatedDataset
 from ..declare import SettingError
 from ..digest import digest, own
 from ..models import Model, ModelSpec, build
+from ..tasks import Task
 from .experiment import Experiment
 
 
@@ -71,17 +72,18 @@ def met(experiment: Experiment, data: FederatedDataset) -> Experiment:
 
 
 def network(
-    spec: ModelSpec, given: Model | None, shape: tuple[int, int, int], classes: int, seed: int, resumed: bool
+    experiment: Experiment, given: Model | None, shape: tuple[int, int, int], classes: int, resumed: bool
 ) -> Model:
     """The network to train: `given` if the specification is a user's own, else built.
 
     Raises:
         SettingError: if a network of the user's own is missing, or is not the one that the experiment names.
     """
+    spec, task = experiment.model, experiment.task
     if spec.name != "custom":
-        built = build(spec, shape, classes, seed)
+        built = build(spec, shape, classes, experiment.seed)
         if ":" in spec.name:
-            _check(built, shape, classes)
+            _check(built, shape, classes, task)
             if spec.fingerprint and (spec.fingerprint, spec.code) != (fingerprint(built, False), code(built)):
                 raise SettingError(
                     f"model = {spec.name!r}: the function now gives another network than the one of the experiment;"
@@ -103,11 +105,11 @@ def network(
         warnings.warn(
             f"{said} (edited since, or another Python); what is computed follows the present ones", stacklevel=3
         )
-    _check(given, shape, classes)
+    _check(given, shape, classes, task)
     return given
 
 
-def _check(model: Model, shape: tuple[int, int, int], classes: int) -> None:
+def _check(model: Model, shape: tuple[int, int, int], classes: int, task: Task) -> None:
     """Refuse a network that is no pure function of float32 weights and batch, or does not fit the data."""
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -128,5 +130,4 @@ def _check(model: Model, shape: tuple[int, int, int], classes: int) -> None:
             outputs = model(probe)
     except (RuntimeError, ValueError) as error:
         raise SettingError(f"model: does not take images {shape} of this data set: {error}") from None
-    if outputs.dim() != 2 or outputs.shape[1] < classes:
-        raise SettingError(f"model: gives {tuple(outputs.shape)} for two images; needs (2, at least {classes} classes)")
+    task.check(outputs, classes)

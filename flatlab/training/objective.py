@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..algorithms import Params
 from ..models import sample_weight
+from ..tasks import Task
 from .batches import Batch
 
 PerSample = Callable[[Tensor], Tensor]  # outputs [batch, ...] -> losses [batch]
@@ -24,22 +24,23 @@ def logits(model: nn.Module, params: Params, images: Tensor, weight: Tensor | No
         return functional_call(model, params, (images,))
 
 
-def batch_loss(model: nn.Module, params: Params, batch: Batch, each: PerSample | None = None) -> Tensor:
+def batch_loss(model: nn.Module, params: Params, batch: Batch, task: Task, each: PerSample | None = None) -> Tensor:
     """Mean loss over the samples of a batch; 0 for a batch without any.
 
     Args:
         model: the architecture.
         params: all its parameters.
         batch: of one client.
-        each: a loss of one's own, outputs [batch, ...] -> [batch]; cross-entropy with the labels by default.
+        task: says the loss.
+        each: another loss, outputs [batch, ...] -> [batch], in place of the task's.
     """
     outputs = mixed_logits(model, params, batch)
     if each is not None:
         losses = each(outputs)
     else:
-        losses = F.cross_entropy(outputs, batch.labels, reduction="none")
+        losses = task.losses(outputs, batch.labels)
         if batch.partner is not None and batch.share is not None:
-            partners = F.cross_entropy(outputs, batch.labels[batch.partner], reduction="none")
+            partners = task.losses(outputs, batch.labels[batch.partner])
             losses = batch.share * losses + (1 - batch.share) * partners
     if batch.weight is None:
         return losses.mean()
@@ -64,12 +65,14 @@ class OneBatch:
         model: the architecture.
         frozen: parameters that are not trained.
         samples: the batch, without a client axis.
+        task: says the loss.
         differentiate: gradients and value of a function of the trained parameters.
     """
 
     model: nn.Module
     frozen: Params
     samples: Batch
+    task: Task
     differentiate: Callable[[Callable[[Params], Tensor], Params], tuple[Params, Tensor]]
 
     @property
@@ -80,7 +83,9 @@ class OneBatch:
 
     def gradient(self, params: Params, loss: PerSample | None = None) -> tuple[Params, Tensor]:
         """Gradients and mean loss at `params`; `loss` maps outputs to a loss a sample."""
-        return self.differentiate(lambda at: batch_loss(self.model, {**self.frozen, **at}, self.samples, loss), params)
+        return self.differentiate(
+            lambda at: batch_loss(self.model, {**self.frozen, **at}, self.samples, self.task, loss), params
+        )
 
     def outputs(self, params: Params) -> Tensor:
         """The network's outputs at `params`."""

@@ -106,16 +106,14 @@ class Run:
         self._store = Store(self.directory)
         written = began(self._store)
         shape, classes = self.data.shape, self.data.classes
-        net = network(
-            self.experiment.model, model, shape, classes, experiment.seed, written is not None or start is not None
-        )
+        net = network(self.experiment, model, shape, classes, written is not None or start is not None)
         net = copy.deepcopy(net).to(self.device)
         then = (written or {}).get("precision", precision or "float32")
         if precision not in (None, then):
             raise SettingError(
                 f"precision = {precision!r}: this run began in {then}; use another store for another one"
             )
-        cohort = Cohort(net, self.data, engine, chunk, precision=then)
+        cohort = Cohort(net, self.data, engine, chunk, precision=then, task=self.experiment.task)
         # A run keeps the pace that it began with: another would round differently.
         pace = (
             Pace(

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..algorithms import Algorithm, Carry, Params
 from ..data import FederatedDataset
 from ..models import Model
+from ..tasks import Task
 from .batches import Batch, Plan, batches
 from .loop import Epochs, Work, counted
 from .objective import OneBatch
@@ -29,7 +30,7 @@ Arrays = dict[str, tuple[np.ndarray, torch.dtype]]  # [clients, epochs, steps, .
 Step = Callable[[Carry, Params, Params, Batch], tuple[Carry, Tensor]]
 
 
-def stacked_step(model: Model, algorithm: Algorithm) -> Step:
+def stacked_step(model: Model, algorithm: Algorithm, task: Task) -> Step:
     """`step(carry, frozen, settings, batch) -> (carry, losses)`; every tensor has a leading client axis.
 
     `settings` holds each client's learning rate, `lr`, and settings of the algorithm that differ between clients.
@@ -38,7 +39,7 @@ def stacked_step(model: Model, algorithm: Algorithm) -> Step:
     def one(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
         others = {name: value for name, value in settings.items() if name != "lr"}
         mine = algorithm.varied(others) if others else algorithm
-        moved, value = mine.step(carry, OneBatch(model, frozen, batch, _gradient), settings["lr"])
+        moved, value = mine.step(carry, OneBatch(model, frozen, batch, task, _gradient), settings["lr"])
         moved = counted(carry, moved)
         if batch.weight is None:
             return moved, value

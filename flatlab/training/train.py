@@ -9,6 +9,7 @@ from ..algorithms import Algorithm
 from ..arguments import Seconds, checked
 from ..data import FederatedDataset
 from ..models import Model, ModelSpec
+from ..tasks import Task
 from .beginning import take_up
 from .evaluate import Evaluation
 from .experiment import Experiment
@@ -28,6 +29,7 @@ def train(
     seed: int = 0,
     sampling: Literal["stream", "round_seed"] = "stream",
     evaluation: Evaluation | None = None,
+    task: Task | str = "classification",
     progress: bool = True,
     wait: Seconds = 0.0,
     **options: Any,
@@ -47,6 +49,7 @@ def train(
         seed: seed of all random streams but the partition's.
         sampling: how clients are drawn; see `Experiment`.
         evaluation: what is scored, and when.
+        task: what is predicted, and how it is scored; see `flatlab.Task`.
         progress: show a bar (terminal, notebook) or log lines (elsewhere).
         wait: seconds to wait if another process trains the same run.
         options: of `Run`: store, device, engine, chunk, channels_last, precision, checkpoint_every, root.
@@ -57,7 +60,7 @@ def train(
     """
     own, spec = describe(model)
     settings: dict[str, Any] = {"rounds": rounds, "participation": participation, "seed": seed, "sampling": sampling}
-    settings |= {"algorithm": algorithm, "model": spec, "evaluation": evaluation or Evaluation()}
+    settings |= {"algorithm": algorithm, "model": spec, "evaluation": evaluation or Evaluation(), "task": task}
     run = Run(Experiment(data=data.spec, **settings), data, own, **options)
     said = take_up(run)
     if said and progress:
