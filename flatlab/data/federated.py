@@ -22,7 +22,7 @@ from flatlab.arguments import Count, Whole, checked
 from flatlab.data.augment import Augmentation, prepare
 from flatlab.data.given import Fixed, Groups, by_group, check_indices, indices_digest, labels_digest, write_partition
 from flatlab.data.partitions import Labels, Partition
-from flatlab.declare import Declared, SettingError, setting
+from flatlab.declare import Declared, SettingError, setting, shown
 from flatlab.streams import stream
 
 if TYPE_CHECKING:
@@ -166,7 +166,15 @@ class FederatedDataset:
         return hashlib.blake2b(f"{self.origin} {held}".encode(), digest_size=16).hexdigest()
 
     def to(self, device: str | torch.device) -> Self:
-        """The same data on another device."""
+        """The same data on another device.
+
+        Raises:
+            SettingError: if torch knows no such device.
+        """
+        try:
+            device = torch.device(device)
+        except (RuntimeError, TypeError):
+            raise SettingError(f"device = {shown(device)}: must be cpu, cuda, cuda:N or mps") from None
         return replace(
             self,
             images=self.images.to(device),

@@ -18,6 +18,7 @@ from torch import nn
 from traitlets import link
 
 from .. import figures, geometry
+from ..arguments import checked
 from ..declare import SettingError
 from ..personalization.finetune import as_runs
 from ..training import Run
@@ -59,6 +60,7 @@ class Landscape(Panel):
 
     name = "Landscape"
 
+    @checked
     def __init__(self, runs: Run | Iterable[Run], markers: Mapping[str, nn.Module] | None = None) -> None:
         runs = as_runs(runs)  # what is refused leaves no widgets behind
         super().__init__()
