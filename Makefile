@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= data
+QUICK := tests/algorithms tests/data tests/models tests/zoo tests/test_foundations.py tests/test_digest.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest test-gpu bench-gpu lint lab notebooks clean
+.PHONY: help setup demo test check check-docs check-wheel test-oldest test-gpu bench-gpu lint lab notebooks clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,7 +22,18 @@ demo: setup  ## what the two papers claim, on real digits: a table and a figure
 	$(BIN)/flatlab demo
 
 test: setup  ## run the tests
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --durations=20 --durations-min=1
+
+check: lint  ## the minute before a commit: lint and the quick tests
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 $(QUICK)
+
+check-docs: setup  ## run what the documentation and the notebooks show
+	$(BIN)/python -m pytest tests/test_docs.py
+	$(BIN)/python notebooks/build.py --check
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
+
+check-wheel: setup  ## build wheel and source archive, use the wheel from another folder
+	.ci/wheel
 
 OLDEST := .venv-oldest
 $(OLDEST)/.ready: pyproject.toml

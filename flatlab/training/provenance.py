@@ -63,7 +63,8 @@ def processor() -> str:
 def _written_version(package: Path) -> str | None:
     """The version that a source tree says it is."""
     try:
-        return str(tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
+        settings = tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))
+        return str(settings["tool"]["setuptools_scm"]["fallback_version"])
     except (OSError, ValueError, KeyError):
         return None
 
