@@ -131,7 +131,8 @@ def training_flops(experiment: Experiment) -> float:
 
 def checkpoint_every(experiment: Experiment) -> int:
     """Rounds between states that are kept for good: eight of a run, or none where clients keep something."""
-    return experiment.rounds if _numbers_kept(experiment) else max(1, experiment.rounds // 8)
+    eighths = experiment.rounds // (8 if experiment.rounds % 8 == 0 else 4)  # SWA starts after six of eight
+    return experiment.rounds if _numbers_kept(experiment) else max(1, eighths)
 
 
 def state_bytes(experiment: Experiment) -> float:

@@ -85,7 +85,8 @@ def _client_eigenvalues(runs: list[Run], settings: dict[str, Any]) -> Result:
     """The largest eigenvalue of each participant's model on its own samples, in some rounds (FedASAM's Figure 3b)."""
     run = runs[0]
     count = settings.pop("moments", 4)
-    rounds = sorted({max(1, round(run.rounds * (number + 1) / count)) for number in range(count)})
+    before = sorted(number for number in run.checkpoints if number < run.rounds)  # a round is trained again from these
+    rounds = [before[place * len(before) // count] + 1 for place in range(min(count, len(before)))]
     measured, left = _hessian(run, settings)
     found = [measured.per_client(number, **left) for number in rounds]
     frame = pd.concat([part.frame.assign(round=number) for number, part in zip(rounds, found, strict=True)])

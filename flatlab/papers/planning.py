@@ -17,8 +17,8 @@ import pandas as pd
 
 from ..declare import SettingError
 from ..training import Experiment
+from ..training.beginning import shared_rounds
 from .archive import Archive
-from .beginnings import shared_rounds
 from .costs import Cost, Speed, cost, tuning_cost
 from .measurements import Measurement
 from .tables import Item, Table

@@ -16,6 +16,7 @@ import torch
 from ..data import DataSpec, FederatedDataset, Source, load
 from ..data.federated import federate
 from ..training import Diverged, Experiment, Run
+from ..training.beginning import take_up
 from ..training.engine import pick_device
 from ..training.progress import reporter
 from .archive import Archive
@@ -115,6 +116,9 @@ class Workshop:
             return
         try:
             run = self.run(experiment)
+            said = take_up(run)
+            if said:
+                self._report(f"    {said}")
             with reporter(run) as listener:
                 run.to(listener=listener, wait=BUSY_SECONDS)
         except Diverged as error:

@@ -226,3 +226,13 @@ def test_figures_draw_what_is_kept_and_say_what_is_missing(kind, done, tmp_path)
     assert [path.suffix for path in paths] == [".png", ".pdf"]
     assert paths[0].read_bytes() == save(figure, archive, tmp_path / "again")[0].read_bytes()
     assert picture(figure, Archive(tmp_path / "nothing")) is None
+
+
+def test_a_run_with_an_average_takes_the_plain_runs_rounds_and_has_a_straight_runs_numbers(done, tmp_path):
+    folder, archive, said = done
+    averaged = experiment("FedAvg", 0, swa=True)
+    versions = archive.about(averaged)["versions"]
+    assert versions["origin"]["round"] == 2 and sum("goes on from round 2" in line for line in said) == 3
+    straight = fl.Run(averaged, store=tmp_path, device="cpu", checkpoint_every=1).to()
+    kept = archive.history(averaged)
+    pd.testing.assert_frame_equal(condensed(straight.history), kept, check_exact=True)
