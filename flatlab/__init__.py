@@ -162,7 +162,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from . import lab, papers
+    from . import lab
 
 
 def __getattr__(name: str) -> Any:

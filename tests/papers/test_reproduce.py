@@ -62,7 +62,7 @@ def done(table, tmp_path_factory):
 
 
 def test_all_is_kept_and_nothing_is_done_twice(table, done):
-    folder, archive, said = done
+    _, archive, said = done
     assert sum(line.startswith("[") for line in said) == 12 and sum("personalize" in line for line in said) == 9
     again = plan([table], archive, has_weights=work(folder, archive).has_weights)
     assert not again.trainings and not again.measurings and again.kept == 12
@@ -229,7 +229,7 @@ def test_figures_draw_what_is_kept_and_say_what_is_missing(kind, done, tmp_path)
 
 
 def test_a_run_with_an_average_takes_the_plain_runs_rounds_and_has_a_straight_runs_numbers(done, tmp_path):
-    folder, archive, said = done
+    _, archive, said = done
     averaged = experiment("FedAvg", 0, swa=True)
     versions = archive.about(averaged)["versions"]
     assert versions["origin"]["round"] == 2 and sum("goes on from round 2" in line for line in said) == 3
