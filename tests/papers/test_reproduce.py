@@ -62,7 +62,7 @@ def done(table, tmp_path_factory):
 
 
 def test_all_is_kept_and_nothing_is_done_twice(table, done):
-    _, archive, said = done
+    folder, archive, said = done
     assert sum(line.startswith("[") for line in said) == 12 and sum("personalize" in line for line in said) == 9
     again = plan([table], archive, has_weights=work(folder, archive).has_weights)
     assert not again.trainings and not again.measurings and again.kept == 12
