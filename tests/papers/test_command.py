@@ -1,0 +1,90 @@
+"""`flatlab reproduce` as a person uses it."""
+
+import pytest
+
+from flatlab.cli import main
+from flatlab.papers import registry
+from flatlab.papers.fedbabu import experiment
+from flatlab.papers.quantities import score
+from flatlab.papers.tables import Table, cell
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A table of two short runs under the name test.small."""
+
+    def build(scale):
+        def make(seed):
+            made = experiment("FedAvg", scale="quick", shards=10, epochs=5, seed=seed)
+            return made.replace(rounds=2, model=made.model.replace(width=0.125))
+
+        cells = (cell("FedAvg", "holdout", score(), make, (0, 1)),)
+        return Table("test.small", "Small", scale, cells, "protocol", "all but two rounds")
+
+    monkeypatch.setitem(registry.BUILDERS, "test.small", build)
+    monkeypatch.setattr("flatlab.papers.command.BUILDERS", registry.BUILDERS)
+
+
+def run(*arguments):
+    return main(["reproduce", *map(str, arguments)])
+
+
+def test_without_names_it_lists_what_there_is(capsys):
+    assert run() == 0
+    out = capsys.readouterr().out
+    for word in ("fedbabu.table13", "fedasam.cifar10", "crossing.table", "fedasam.q3", "quick, short, paper"):
+        assert word in out
+
+
+def test_a_plan_says_runs_samples_hours_disk_and_what_is_left_out(tmp_path, capsys):
+    assert run("fedasam.cifar10", "--scale", "short", "--plan", "--results", tmp_path) == 0
+    out = capsys.readouterr().out
+    for word in ("to train: 36 runs", "samples", "time:", "shared beginnings spare", "disk:", "400 rounds instead of"):
+        assert word in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stated_speed_gives_the_hours(tmp_path, capsys):
+    stated = ("--samples-per-second", 1e3)
+    assert run("fedasam.figure2", "--scale", "paper", "--plan", "--results", tmp_path, *stated) == 0
+    # two runs of 20,000 rounds of 2,500 gradients, and 2,020 scorings (+ 21 of the clients) of 10,000 images
+    passes = 2 * (20_000 * 2_500 + (2_000 + 20) * 10_000 / 3)
+    assert f"{passes / 1e3 / 3600:.1f} h" in capsys.readouterr().out
+
+
+def test_a_plan_for_slurm_is_an_array_of_parts(tmp_path, capsys):
+    assert run("fedasam.cifar10", "--scale", "short", "--plan", "slurm", "--results", tmp_path) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("#!/bin/bash") and "--array=0-17" in out and "--part $SLURM_ARRAY_TASK_ID/18" in out
+
+
+def test_a_table_is_run_written_and_run_again_with_the_same_numbers(small, tmp_path, capsys):
+    where = ("--results", tmp_path / "results", "--store", tmp_path / "runs", "--device", "cpu")
+    assert run("test.small", *where) == 0
+    out = capsys.readouterr().out
+    assert "to train: 2 runs" in out and out.count("written:") == 3
+    table = (tmp_path / "results" / "quick" / "test.small.md").read_text()
+    assert run("test.small", *where) == 0
+    assert "to train: 0 runs (2 are kept)" in capsys.readouterr().out
+    assert (tmp_path / "results" / "quick" / "test.small.md").read_text() == table
+    assert run("test.small", "--cell", "FedAvg", "holdout", "--again", *where) == 0
+    assert capsys.readouterr().out.count(": same") == 2
+    assert run("--merge", tmp_path / "results", "--results", tmp_path / "other") == 0
+    assert "0 with others" in capsys.readouterr().out
+    assert (tmp_path / "other" / "quick" / "test.small.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["fedbabu.tabel1"], ("fedbabu.tabel1", "fedbabu.table1")),
+        (["fedbabu.table1", "--cell", "x", "y"], ("'x'", "f=0.1")),
+        (["fedbabu.table1", "--plan", "--part", "9/3"], ("9/3",)),
+        (["--merge", "/no/such/folder"], ("/no/such/folder",)),
+        (["fedbabu.table1", "--plan", "--samples-per-second", "0"], ("0", "positive")),
+    ],
+)
+def test_what_cannot_be_done_is_refused(tmp_path, capsys, arguments, parts):
+    assert run(*arguments, "--results", tmp_path) == 2
+    message = capsys.readouterr().err
+    assert all(part in message for part in parts) and "Traceback" not in message
