@@ -37,7 +37,7 @@ from flatlab.models import frame
 from flatlab.results import Result
 from flatlab.streams import stream
 
-Value = Literal["loss", "accuracy", "loss_error", "rise_error"]
+Value = Literal["loss", "accuracy", "loss_error", "rise_error", "measured"]
 SAVE_SECONDS = 15.0
 
 
