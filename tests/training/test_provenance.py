@@ -61,7 +61,7 @@ def test_a_checkout_has_a_commit_and_is_dirty_once_its_files_differ(tmp_path):
 
 def test_a_source_tree_without_package_metadata_works(tmp_path):
     shutil.copytree(HOME, tmp_path / "flatlab", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "pyproject.toml").write_text('[project]\nname = "flatlab"\nversion = "7.8.9"\n')
+    (tmp_path / "pyproject.toml").write_text('[tool.setuptools_scm]\nfallback_version = "7.8.9"\n')
     script = (
         "import importlib.metadata as m; old = m.version\n"
         "def version(name):\n"
