@@ -1,5 +1,6 @@
 """The curves' panel: every control changes the drawing, other runs can be laid over, refreshing is cheap and follows."""
 
+import shutil
 import threading
 
 import pytest
@@ -58,10 +59,11 @@ def test_a_run_that_cannot_be_opened_is_blamed_in_the_panel(runs, data, tmp_path
     one, other = (trained(fl.FedAvg(), data, tmp_path, rounds=1, seed=seed) for seed in (0, 1))
     panel = Curves(one)
     (other.directory / "experiment.json").write_text("{}")
+    shutil.rmtree(other.directory / "checkpoints")  # which would say what the file should
     panel.overlay.value = (other.id,)
-    with pytest.raises(KeyError):
+    with pytest.raises(fl.SettingError, match=r"experiment\.json"):
         panel.settle(30)
-    assert "KeyError" in panel.note.value
+    assert "SettingError" in panel.note.value
 
 
 def test_refresh_follows_a_run_in_training_and_keeps_size_and_range(data, tmp_path):
