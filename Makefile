@@ -48,7 +48,7 @@ test-oldest: $(OLDEST)/.ready  ## run the tests on the lowest versions that pypr
 	$(OLDEST)/bin/python -m pytest -W ignore::DeprecationWarning --numprocesses=auto --maxprocesses=4
 
 test-gpu: setup  ## run the tests of computation on a CUDA machine
-	FLATLAB_REQUIRE_CUDA=1 $(BIN)/python -m pytest -m "not browser" tests
+	FLATLAB_REQUIRE_CUDA=1 $(BIN)/python -m pytest -m "not browser and not slow" tests
 
 bench-gpu: test-gpu  ## check and measure everything that a GPU is for (about an hour; DATA=folder with cifar10.npz)
 	$(BIN)/python benchmarks/targets.py --data $(DATA) --precision float32
