@@ -9,7 +9,10 @@ from __future__ import annotations
 import functools
 import json
 import reprlib
+import sys
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
@@ -41,6 +44,18 @@ def shown(value: Any) -> str:
         return f"<{type(value).__name__}>"
 
 
+def tell(message: str) -> None:
+    """Warn at the line that called this package, however deep the reason was found.
+
+    Python shows a warning once for each line: one inside the package would hide all later ones.
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
+
+
+_PACKAGE = str(Path(__file__).parent / "_")[:-1]
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -13,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from .arguments import checked
+from .declare import tell
 from .files import (
     FORMAT,
     Damaged,
@@ -99,7 +99,7 @@ class Result:
         try:
             self.save(path)
         except OSError as error:
-            warnings.warn(printable(f"{path}: cannot be kept ({error}); the result is returned"), stacklevel=3)
+            tell(printable(f"{path}: cannot be kept ({error}); the result is returned"))
             return False
         return True
 
@@ -117,7 +117,7 @@ class Result:
             return None
         except Damaged as error:
             aside = set_aside(path)
-            warnings.warn(printable(f"{error}; kept as {aside.name}, and measured again"), stacklevel=3)
+            tell(printable(f"{error}; kept as {aside.name}, and measured again"))
             return None
 
     def _repr_html_(self) -> str:

@@ -258,3 +258,9 @@ def test_a_function_keeps_its_name_and_help():
     assert scaled.__doc__ == "Its help." and scaled(2, 3) == 6
     with pytest.raises(TypeError, match="unexpected"):
         scaled(2, by=3)
+
+
+def test_a_warning_points_at_the_line_that_called(run):
+    with pytest.warns(UserWarning, match="have not converged") as told:
+        fl.hessian(run, limit=100, budget=6).top(5)
+    assert [one.filename for one in told] == [__file__]

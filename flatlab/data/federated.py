@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,7 +21,7 @@ from flatlab.arguments import Count, Whole, checked
 from flatlab.data.augment import Augmentation, prepare
 from flatlab.data.given import Fixed, Groups, by_group, check_indices, indices_digest, labels_digest, write_partition
 from flatlab.data.partitions import Labels, Partition
-from flatlab.declare import Declared, SettingError, setting, shown
+from flatlab.declare import Declared, SettingError, setting, shown, tell
 from flatlab.streams import stream
 
 if TYPE_CHECKING:
@@ -304,13 +303,12 @@ def _tell_tests(data: FederatedDataset) -> None:
     """Warn of test sets that say little: none, or one image, on which batch statistics fail."""
     sizes = np.array([len(part) for part in data.test])
     if (sizes == 0).any():
-        warnings.warn(f"{(sizes == 0).sum()} of {len(sizes)} clients have no test images, so no accuracy", stacklevel=4)
+        tell(f"{(sizes == 0).sum()} of {len(sizes)} clients have no test images, so no accuracy")
     if (sizes == 1).any():
-        warnings.warn(
+        tell(
             f"{(sizes == 1).sum()} of {len(sizes)} clients have one test image: with batch statistics it is normalised"
             " with itself alone, and the output hardly depends on it. Take fewer clients, a larger test_size, or a"
-            ' network with GroupNorm, ModelSpec(norm="group")',
-            stacklevel=4,
+            ' network with GroupNorm, ModelSpec(norm="group")'
         )
 
 

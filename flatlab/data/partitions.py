@@ -17,14 +17,13 @@ without replacement, and those of different clients may overlap. `Shards` and th
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from flatlab.declare import Family, SettingError, setting
+from flatlab.declare import Family, SettingError, setting, tell
 from flatlab.streams import stream
 
 Indices = list[np.ndarray]
@@ -285,11 +284,10 @@ def _tell_skew(asked: str, drawn: np.ndarray, counts: np.ndarray, remedy: str) -
     )
     if abs(got - wanted) > TOLD:
         sizes = counts.sum(1)
-        warnings.warn(
+        tell(
             f"{asked}: {len(counts)} clients of {sizes.min()} to {sizes.max()} images differ from the whole by"
             f" {got:.2f} on average (total variation) where {wanted:.2f} was drawn, as images are whole and classes"
-            f" end; so the skew does not follow alpha here. Closer: {remedy}",
-            stacklevel=6,  # where the data are federated
+            f" end; so the skew does not follow alpha here. Closer: {remedy}"
         )
 
 

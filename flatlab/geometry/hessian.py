@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from flatlab.arguments import Count, Positive, Several, Share, Whole, checked
+from flatlab.declare import tell
 from flatlab.geometry.lanczos import Eigenpairs, Lanczos, Overflow, lanczos
 from flatlab.geometry.power import power_iteration
 from flatlab.geometry.products import HessianProducts
@@ -444,9 +444,9 @@ def _gather(
                 if not proceed(done):
                     break
     except KeyboardInterrupt:
-        warnings.warn(f"{what} interrupted: what was measured is returned", stacklevel=3)
+        tell(f"{what} interrupted: what was measured is returned")
     return rows, done == total
 
 
 def _warn(message: str) -> None:
-    warnings.warn(f"{message}; raise `budget` or `tolerance`", stacklevel=4)
+    tell(f"{message}; raise `budget` or `tolerance`")

@@ -11,7 +11,6 @@ Compared models share samples, draws, range and size of the grid. The weights th
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flatlab.arguments import Axis, Count, Positive, Whole, checked
-from flatlab.declare import shown
+from flatlab.declare import shown, tell
 from flatlab.digest import Opaque, digest
 from flatlab.files import printable, user_path
 from flatlab.geometry.directions import Plane
@@ -213,7 +212,7 @@ def landscape(
                 complete = True
     except KeyboardInterrupt:
         kept = f"the same call goes on from {path}" if path else "save(path) it and pass store=path to go on"
-        warnings.warn(f"landscape interrupted: what was measured is returned; {kept}", stacklevel=2)
+        tell(f"landscape interrupted: what was measured is returned; {kept}")
     result = _result(surfaces, about, complete)
     if path is not None:
         result.keep(path)
@@ -301,10 +300,7 @@ def _fingerprint(
     try:
         return digest(settings, plane, first.images, first.labels, measured, torch.__version__)
     except Opaque as error:
-        warnings.warn(
-            f"landscape: not kept, as a model or loss holds {error}, of which nobody can tell whether it changed",
-            stacklevel=3,
-        )
+        tell(f"landscape: not kept, as a model or loss holds {error}, of which nobody can tell whether it changed")
         return None
 
 
@@ -324,7 +320,7 @@ def _begun(path: Path | None, fingerprint: str | None) -> tuple[Path | None, Lan
     try:
         begun = Landscape.kept(path)
     except OSError as error:  # perhaps whole, so nothing may take its place
-        warnings.warn(printable(f"{path}: cannot be read ({error}); measured again, and not kept"), stacklevel=3)
+        tell(printable(f"{path}: cannot be read ({error}); measured again, and not kept"))
         return None, None
     if begun is not None and begun.about.get("fingerprint") != fingerprint:
         raise ValueError(f"store = {path}: holds a landscape of other models, samples or settings; name another file")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from flatlab.arguments import Count, Positive, Several, Whole, checked
-from flatlab.declare import shown
+from flatlab.declare import shown, tell
 from flatlab.geometry.hessian import Eigenvalues, Hessian
 from flatlab.geometry.lanczos import Overflow
 from flatlab.geometry.sampling import jackknifed, leave_out, told
@@ -300,7 +299,7 @@ def sharpness(
     errors = told("bound of an eigenvalue, standard error over probes or draws", subsets)
     about = {**every[0][2].about, **settings, "errors": errors, "complete": len(rows) == len(every) * len(wanted)}
     if impossible:
-        warnings.warn(f"{', '.join(impossible)} not measured: {next(iter(impossible.values()))}", stacklevel=2)
+        tell(f"{', '.join(impossible)} not measured: {next(iter(impossible.values()))}")
         about["not measured"] = impossible
     if clients is not None:
         about["data"] = "each client's own samples"

@@ -14,7 +14,6 @@ Running statistics of a user's own network are constants as stored, since that i
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
+from flatlab.declare import tell
 from flatlab.geometry.calls import Loss, call, cross_entropy, own_copy, plain, precision, right
 from flatlab.geometry.checks import batch_matters, check_derivative, check_outputs, check_parameters, check_samples
 from flatlab.geometry.twice import TwiceDifferentiable, explained, need_second
@@ -127,10 +127,9 @@ class Target:
         if uses_batch_statistics(own) or batch_matters(target):
             object.__setattr__(target, "batch", batch)
         if target.ends_alone:
-            warnings.warn(
+            tell(
                 f"{len(target.labels)} samples in batches of {batch}: the last holds one, of which batch statistics say"
-                " nothing; take another batch or limit, or a network with GroupNorm",
-                stacklevel=2,
+                " nothing; take another batch or limit, or a network with GroupNorm"
             )
         return target
 

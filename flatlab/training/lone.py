@@ -7,12 +7,12 @@ is no property of the model. GroupNorm does not look at the batch.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 
 from torch import nn
 
 from ..data import FederatedDataset
+from ..declare import tell
 from ..models import BatchStatNorm
 from .evaluate import CUT, Evaluation
 
@@ -42,7 +42,6 @@ def tell_lone(
     *,
     clients: Iterable[int] | None = None,
     holdout: bool = False,
-    stacklevel: int = 3,
 ) -> list[int]:
     """Warn of batches of one sample, if the network normalises with batch statistics.
 
@@ -54,7 +53,6 @@ def tell_lone(
         held: how many samples each of those who train holds.
         clients: who is scored; None is all.
         holdout: whether the holdout is scored, too.
-        stacklevel: as of `warnings.warn`.
 
     Returns:
         The clients whose score rests on a batch of one.
@@ -72,7 +70,7 @@ def tell_lone(
     if holdout and _ends_alone(len(data.holdout), evaluation.batch_size):
         said.append(f"the holdout ends in a batch of one (evaluation.batch_size = {evaluation.batch_size})")
     if said:
-        warnings.warn(f"{'; '.join(said)}: {REMEDY}", stacklevel=stacklevel)
+        tell(f"{'; '.join(said)}: {REMEDY}")
     return tests
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..data import FederatedDataset
-from ..declare import SettingError
+from ..declare import SettingError, tell
 from ..digest import digest, own
 from ..models import Model, ModelSpec, build
 from ..tasks import Task
@@ -102,9 +101,7 @@ def network(
         said = "model: its modules' code, settings or buffers are not those that the experiment was described with"
         if not resumed:
             raise SettingError(f"{said}; pass the network as it was, or describe another experiment with it")
-        warnings.warn(
-            f"{said} (edited since, or another Python); what is computed follows the present ones", stacklevel=3
-        )
+        tell(f"{said} (edited since, or another Python); what is computed follows the present ones")
     _check(given, shape, classes, task)
     return given
 

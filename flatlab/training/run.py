@@ -11,7 +11,6 @@ import dataclasses
 import os
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,7 @@ from .. import results
 from ..algorithms import Params
 from ..arguments import Count, Seconds, Whole, checked
 from ..data import FederatedDataset
-from ..declare import SettingError
+from ..declare import SettingError, tell
 from ..files import user_path
 from ..models import Model, names
 from .beginning import beginning_with, raised_rate
@@ -129,10 +128,9 @@ class Run:
             pace = pace._replace(channels_last=channels_last)
         cohort = dataclasses.replace(cohort, **pace._asdict())
         if self.experiment.code not in (None, own_code(self.experiment)):
-            warnings.warn(
+            tell(
                 f"{self.id}: the classes of its own are not what they were when it began (edited since, or another"
-                " Python); rounds that are trained from now on, or again, follow the present ones",
-                stacklevel=2,
+                " Python); rounds that are trained from now on, or again, follow the present ones"
             )
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -317,7 +315,7 @@ class Run:
         experiment = self.experiment.replace(parent=Parent(run=self.id, round=round), **changes)
         old, new = self.experiment, experiment
         if raised := raised_rate(old, new, round):
-            warnings.warn(raised, stacklevel=2)
+            tell(raised)
         own = self._federation.shapes.own_slots
         keeps_server = new.algorithm.server.kind == old.algorithm.server.kind
         keeps_own = new.algorithm.kind == old.algorithm.kind
@@ -341,10 +339,9 @@ class Run:
             _parents=state,
         )
         if set(self.kept) & child._federation.sent:
-            warnings.warn(
+            tell(
                 f"fork: {child.name} shares {self._kept_part()}, which the clients of {self.name} kept for themselves;"
-                " what it shares begins at its first weights, which nobody trained",
-                stacklevel=2,
+                " what it shares begins at its first weights, which nobody trained"
             )
         if child._record.begun:  # forked in the same way before
             return child

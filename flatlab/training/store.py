@@ -11,7 +11,6 @@ import json
 import os
 import re
 import socket
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ..declare import tell
 from ..files import (
     FORMAT,
     Damaged,
@@ -94,7 +94,7 @@ class Store:
         """Warn of something, once."""
         if text not in self._said:
             self._said.add(text)
-            warnings.warn(printable(text), stacklevel=3)
+            tell(printable(text))
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a small readable file."""

@@ -216,7 +216,7 @@ def test_ensure_counts_the_round_in_flight(make):
 
 @pytest.mark.parametrize("rounds", [-1, 4, 1.5])
 def test_ensure_refuses_rounds_that_the_experiment_has_not(make, rounds):
-    with pytest.raises(fl.SettingError, match=r"between 0 and the experiment's 3 rounds"):
+    with pytest.raises(fl.SettingError, match="rounds = "):
         make(3).ensure(rounds)
 
 

@@ -140,6 +140,7 @@ def test_headless_accuracy_equals_nearest_template_by_hand(runs, digits, metric,
         assert abs(found[client] - np.mean(right)) <= 1 / len(right) + 1e-9
 
 
+@pytest.mark.filterwarnings("ignore:epochs of .* end in a training batch of one")
 def test_official_templates_are_sorted_by_class_and_so_differ(runs):
     clean = fl.headless(runs[0], batch_size=8).frame["accuracy"]
     official = fl.headless(runs[0], batch_size=8, templates="official").frame["accuracy"]
