@@ -117,4 +117,4 @@ def test_a_round_that_a_fork_does_not_have_is_blamed(run):
     panel.client.value = clients_of(panel)[0]
     with pytest.raises(fl.SettingError, match="begins at round 2"):
         panel.settle(60)
-    assert "this fork begins at round 2" in panel.note.value
+    assert "begins at round 2" in panel.note.value
