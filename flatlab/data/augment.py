@@ -52,7 +52,8 @@ def prepare(
 
     Args:
         images: uint8 [M, C, H, W].
-        mean, std: per channel, in 0..1.
+        mean: per channel, in 0..1.
+        std: per channel, in 0..1.
         draws: what `augmentation.draw` gave, as tensors [M] on the same device; None only normalises.
         augmentation: needed with draws.
     """

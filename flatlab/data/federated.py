@@ -210,7 +210,11 @@ class FederatedDataset:
         Args:
             which: the holdout, or what clients hold.
             client: whose; None pools all clients, each image once.
-            limit: at most so many, drawn at random with `seed`.
+            limit: at most so many, drawn at random.
+            seed: of that draw.
+
+        Raises:
+            SettingError: if there is no such client.
         """
         if client is not None and client >= self.clients:
             raise SettingError(f"client = {client}: must be one of 0 to {self.clients - 1}")

@@ -144,7 +144,8 @@ def indices_digest(train: Iterable[np.ndarray], test: Iterable[np.ndarray]) -> s
     """Stands for who holds which images: `Fixed.digest`, and `digest` in its file.
 
     Args:
-        train, test: for each client its images' indices within the train and within the test set, ascending.
+        train: for each client its images' indices within the train set, ascending.
+        test: the same within the test set.
 
     >>> indices_digest([np.array([0, 2]), np.array([1])], [np.array([0]), np.array([1])])
     '51548f57812cb9fc9ba0871fcf3fc5f7'

@@ -139,11 +139,17 @@ class Source:
         """A data set from arrays in the layout of the npz files (data/README.md), checked.
 
         Args:
-            train_images, test_images: uint8 [N, H, W, C] with 1 to 4 channels, or [N, H, W].
-            train_labels, test_labels: integers [N] in 0..classes-1.
+            name: of the data set.
+            train_images: uint8 [N, H, W, C] with 1 to 4 channels, or [N, H, W].
+            train_labels: integers [N] in 0..classes-1.
+            test_images: as the train images.
+            test_labels: as the train labels.
             class_names: one for each class.
-            train_groups, test_groups: the natural group of each image: names, or numbers (that index `group_names`).
-            mean, std: for normalisation, per channel in 0..1; else known constants or those of the train images.
+            train_groups: the natural group of each image: names, or numbers that index `group_names`.
+            test_groups: the same of the test images.
+            group_names: names of the groups, where they are given by numbers.
+            mean: for normalisation, per channel in 0..1; else a known constant, or the train images' own.
+            std: likewise.
             where: put before an error's message, e.g. the file.
 
         Raises:

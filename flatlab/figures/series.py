@@ -15,7 +15,8 @@ def draw_series(frame: pd.DataFrame, x: str, y: str, title: str = "", caption: s
 
     Args:
         frame: columns series, x, mean, low and high (NaN: no band), in the order of the legend.
-        x, y: labels of the axes.
+        x: label of the axis.
+        y: label of the axis.
         title: above it.
         caption: what the band is, and what is missing.
     """
@@ -42,7 +43,8 @@ def draw_bundles(frame: pd.DataFrame, x: str, y: str, title: str = "", caption: 
 
     Args:
         frame: columns series, client, x, value.
-        x, y: labels of the axes.
+        x: label of the axis.
+        y: label of the axis.
         title: above it.
         caption: below it.
     """
@@ -70,7 +72,8 @@ def draw_demo(tuned: pd.DataFrame, along: pd.DataFrame, left: str, right: str) -
     Args:
         tuned: columns series, x, mean, low, high, in percent.
         along: columns series, seed, x, value: a line a seed.
-        left, right: titles of the panels.
+        left: title of that panel.
+        right: title of that panel.
     """
     fig = figure(PAGE, 2.6)
     accuracy, loss = fig.subplots(1, 2)

@@ -57,7 +57,8 @@ def experiment(
         dataset: "cifar10" or "cifar100".
         shards: s, the most classes that a client holds; ignored with alpha.
         alpha: total concentration of a Dirichlet partition.
-        seed, scale: as of `fedbabu.experiment`.
+        seed: as of `fedbabu.experiment`.
+        scale: as there.
         **changes: of the algorithm's settings.
 
     Raises:

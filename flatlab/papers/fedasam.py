@@ -130,7 +130,8 @@ def experiment(
         clients_per_round: K of the 100 clients.
         seed: of everything random, the partition included.
         scale: "paper", "short" or "quick".
-        mixup, cutout: with Mixup (alpha 1), with one hole of half the image's side.
+        mixup: with Mixup (alpha 1).
+        cutout: with one hole of half the image's side.
         swa: other constants of SWA.
         **changes: of the algorithm's settings, e.g. `lr=0.1`.
 

@@ -158,7 +158,9 @@ def centralized(
 
     Args:
         train: "all", "body" or "head".
-        dataset, seed, scale: as of `experiment`.
+        dataset: as of `experiment`.
+        seed: as there.
+        scale: as there.
         **changes: of the algorithm's settings.
     """
     size = size_of(scale)

@@ -49,7 +49,11 @@ def convolved(
     Args:
         input: [batch, channels, height, width].
         weight: [filters, channels, rows, columns].
-        bias, stride, padding, dilation, groups: as there.
+        bias: as there.
+        stride: as there.
+        padding: as there.
+        dilation: as there.
+        groups: as there.
     """
     if groups != 1 or isinstance(padding, str) or pair(dilation) != (1, 1) or input.dim() != 4:
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
