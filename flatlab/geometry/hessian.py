@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from flatlab.arguments import Count, Positive, Several, Share, Whole, checked
 from flatlab.declare import tell
-from flatlab.geometry.lanczos import Eigenpairs, Lanczos, Overflow, lanczos
+from flatlab.geometry.lanczos import Eigenpairs, Lanczos, Overflow, extreme_pairs, lanczos
 from flatlab.geometry.power import power_iteration
 from flatlab.geometry.products import HessianProducts
 from flatlab.geometry.pyhessian_adapter import PyHessian
@@ -34,6 +34,7 @@ from flatlab.models import frame
 from flatlab.results import Result
 
 Method = Literal["lanczos", "pyhessian", "power"]
+Order = Literal["signed", "magnitude"]
 # The default tolerance of each: of residuals for the first, of the change of a value for the others.
 METHODS = {"lanczos": 1e-3, "pyhessian": 1e-3, "power": 1e-4}
 DEFLATED = 15
@@ -111,29 +112,51 @@ class Hessian:
         self._space = lanczos(self._products, self._like, seed)
 
     @checked
-    def top(self, k: Count = 1, start: Eigenvalues | None = None, subsets: Several | None = None) -> Eigenvalues:
-        """The `k` largest eigenvalues, with sign, and their vectors.
+    def top(
+        self,
+        k: Count = 1,
+        start: Eigenvalues | None = None,
+        subsets: Several | None = None,
+        order: Order | None = None,
+    ) -> Eigenvalues:
+        """The `k` largest eigenvalues and their vectors: the largest with their signs, or the largest in size.
 
-        "pyhessian" and "power" look for the largest in size instead and may return negative ones.
+        Equal eigenvalues appear as often as they occur: with more than one value Lanczos starts again beside those
+        found (`about["repeats"]`), at the price of some ten products.
 
         Args:
             k: how many.
             start: those of a similar model, or of the same on other samples, for Lanczos to begin from.
             subsets: measure the sampling error too, without one of so many groups of the samples in turn: about so many
                 times the work.
+            order: "signed" (default of "lanczos"): the largest with sign, descending; a warning says if a negative
+                eigenvalue is larger in size. "magnitude": the largest in size, of either sign, in descending order of
+                size; "pyhessian" and "power" know this one only, and sort theirs their own way.
 
         Raises:
-            ValueError: if `k` is not between 1 and the number of selected parameters.
+            ValueError: if `k` is not between 1 and the number of selected parameters, or for "signed" with a method
+                that has it not.
         """
+        order = order or ("signed" if self._method == "lanczos" else "magnitude")
+        if order == "signed" and self._method != "lanczos":
+            raise ValueError(f"order = 'signed': method = {self._method!r} finds eigenvalues of the largest size only")
         with self._released():
             if self._method == "lanczos":
                 space = self._space if start is None else self._near(start)
-                found = space.extreme(k, "top", self._tolerance, self._budget)
+                end = "top" if order == "signed" else "size"
+                found = extreme_pairs(space, k, end, self._tolerance, self._budget, self._seed)
             elif self._method == "power":
                 found = power_iteration(self._products, self._like, k, tolerance=self._tolerance, seed=self._seed)
             else:
                 found = PyHessian(self._products, self._seed).eigenpairs(k, self._tolerance, self._budget)
-        return self._eigenvalues(found, "top", subsets)
+        largest = found.values[0]  # noqa: PD011
+        if order == "signed" and -found.other_end > largest:
+            warnings.warn(
+                f"top: the largest eigenvalue with sign is {largest:.4g}, but one is at most "
+                f"{found.other_end:.4g}, larger in size; bottom() or top(order='magnitude') has it",
+                stacklevel=3,
+            )
+        return self._eigenvalues(found, "top", subsets, order)
 
     @checked
     def bottom(self, k: Count = 1, subsets: Several | None = None) -> Eigenvalues:
@@ -146,8 +169,8 @@ class Hessian:
         if self._method != "lanczos":
             raise ValueError(f"method = {self._method!r} finds eigenvalues of the largest size only; use 'lanczos'")
         with self._released():
-            found = self._space.extreme(k, "bottom", self._tolerance, self._budget)
-        return self._eigenvalues(found, "bottom", subsets)
+            found = extreme_pairs(self._space, k, "bottom", self._tolerance, self._budget, self._seed)
+        return self._eigenvalues(found, "bottom", subsets, "signed")
 
     @checked
     def trace(self, tolerance: Positive = 0.03, subsets: Several | None = None) -> Trace:
@@ -204,7 +227,9 @@ class Hessian:
         """
         with self._released():
             frame = quadrature(self._products, steps, probes, method, self._seed)
-        return Spectrum(frame, self._about(method=method, steps=steps, probes=probes, products=steps * probes))
+        errors = {"error": f"standard error over {probes} probes" if probes > 1 else "not measured: one probe"}
+        about = self._about(method=method, steps=steps, probes=probes, products=steps * probes, errors=errors)
+        return Spectrum(frame, about)
 
     @checked
     @frame()
@@ -344,7 +369,7 @@ class Hessian:
             )
         return rows, top
 
-    def _eigenvalues(self, found: Eigenpairs, end: str, subsets: int | None = None) -> Eigenvalues:
+    def _eigenvalues(self, found: Eigenpairs, end: str, subsets: int | None, order: Order) -> Eigenvalues:
         if not np.isfinite(found.values).all():
             raise Overflow
         count, missing = len(found.errors), int((~found.converged).sum())
@@ -359,13 +384,18 @@ class Hessian:
             }
         )
         errors = told("bound from the residual", subsets)
-        about = self._about(end=end, tolerance=self._tolerance, products=found.products, errors=errors)
+        about = self._about(end=end, order=order, repeats=found.repeats, tolerance=self._tolerance)
+        about |= {"products": found.products, "errors": errors}
         result = Eigenvalues(frame, about, tuple(self.target.shaped(vector) for vector in found.vectors))
 
-        def again(part: Hessian) -> list[float]:
-            return (part.top(count, result) if end == "top" else part.bottom(count)).frame["eigenvalue"].tolist()
+        def values_of(part: Hessian) -> list[float]:
+            return (
+                (part.top(count, result, order=order) if end == "top" else part.bottom(count))
+                .frame["eigenvalue"]
+                .tolist()
+            )
 
-        sampling = self._sampling(subsets, frame["eigenvalue"].tolist(), again)
+        sampling = self._sampling(subsets, frame["eigenvalue"].tolist(), values_of)
         return dataclasses.replace(result, frame=frame.assign(**sampling))
 
     def _sampling(

@@ -1,12 +1,14 @@
 """Extreme eigenpairs of a symmetric map by Lanczos' method with full reorthogonalisation, done twice (Parlett, 1998).
 
 A Ritz pair (theta, u) with residual norm r = |H u - theta u| has an eigenvalue within r of theta, and r comes for free
-from the recurrence. So the method knows when to stop, and every value carries an error bar. Like every method that
-starts from one vector it can take two eigenvalues that agree to the tolerance for one.
+from the recurrence. So the method knows when to stop, and every value carries an error bar. From one start vector it
+sees one vector of each eigenspace, however many times its eigenvalue occurs: `extreme_pairs` starts again beside what
+was found, until nothing comes that belongs among the values asked for.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from torch import Tensor
 from flatlab.streams import key
 
 Product = Callable[[Tensor], Tensor]
+SPENT = "the products were spent before a start beside them: equal ones may be missing"
 
 
 class Overflow(ValueError):
@@ -40,6 +43,9 @@ class Eigenpairs:
         errors: `[k]`; an eigenvalue lies within this distance of the value.
         converged: `[k]`, whether the method's own stopping rule was met.
         products: matrix-vector products they rest on.
+        other_end: for one end of the spectrum, the farthest Ritz value at the other: an eigenvalue lies at least so far
+            out. NaN if nobody looked.
+        repeats: what is known of equal eigenvalues, in words.
     """
 
     values: np.ndarray
@@ -47,6 +53,8 @@ class Eigenpairs:
     errors: np.ndarray
     converged: np.ndarray
     products: int
+    other_end: float = float("nan")
+    repeats: str = "by deflation, pair after pair"
 
 
 class Lanczos:
@@ -98,7 +106,7 @@ class Lanczos:
 
         Args:
             k: how many, at least 1.
-            end: "top" or "bottom".
+            end: "top", "bottom", or "size" for the largest in size, of either sign, in descending order of size.
             tolerance: stop when every residual is below this share of its eigenvalue's size (or of a hundredth of the
                 largest, for eigenvalues near zero). A value is then good to about its square. Looser rules skip
                 near-twins, and at 1e-2 one in thirty clients' largest eigenvalues was up to 20 % too low.
@@ -108,9 +116,10 @@ class Lanczos:
             raise ValueError(f"k = {k}: this Hessian has {self.size} eigenvalues")
         if budget < k:
             raise ValueError(f"budget = {budget}: {k} eigenvalues need at least as many products")
-        order = slice(None, None, -1 if end == "top" else 1)
         for steps in range(k, min(budget, self.size) + 1):
-            values, residuals, rows = (part[order] for part in self.ritz(steps))
+            values, residuals, rows = self.ritz(steps)
+            order = _order(values, end)
+            values, residuals, rows = values[order], residuals[order], rows[order]
             largest = np.abs(values).max()
             residuals, converged = (
                 residuals[:k],
@@ -120,7 +129,8 @@ class Lanczos:
                 break
         weights = torch.as_tensor(rows[:k].copy(), dtype=self._rows.dtype, device=self._rows.device)
         rounding = self._noise[steps] ** 0.5 + 32 * torch.finfo(self._rows.dtype).eps * largest
-        return Eigenpairs(values[:k].copy(), weights @ self.basis(steps), residuals + rounding, converged, steps)
+        errors = residuals + rounding
+        return Eigenpairs(values[:k].copy(), weights @ self.basis(steps), errors, converged, steps, float(values[-1]))
 
     def _step(self) -> None:
         count = len(self._diagonal)
@@ -155,6 +165,65 @@ class Lanczos:
         for _ in range(2):
             vector = vector - (basis @ vector) @ basis
         return vector / vector.norm()
+
+
+def _order(values: np.ndarray, end: str) -> np.ndarray:
+    return np.argsort(values if end == "bottom" else -values if end == "top" else -np.abs(values), kind="stable")
+
+
+def extreme_pairs(
+    space: Lanczos, k: int = 1, end: str = "top", tolerance: float = 1e-3, budget: int = 200, seed: int = 0
+) -> Eigenpairs:
+    """The `k` extreme eigenpairs, equal eigenvalues as often as they occur (arguments as of `Lanczos.extreme`).
+
+    For one pair that is the same. For more, the map is restricted to what is orthogonal to the vectors found,
+    H' = P H P with P = 1 - V V^T, and its extreme pair looked for from a new random vector, until it no longer belongs
+    among the `k`, or the products are spent.
+    """
+    pairs = space.extreme(k, end, tolerance, budget)
+    if k == 1:
+        return dataclasses.replace(pairs, repeats="not looked for: one value")
+    used, starts = pairs.products, 0
+    while len(pairs.values) < space.size and used < budget:
+        rows = pairs.vectors
+
+        def beside(vector: Tensor, rows: Tensor = rows) -> Tensor:
+            image = space.product(vector - (rows @ vector) @ rows)
+            return image - (rows @ image) @ rows
+
+        again = lanczos(beside, rows[0], key(seed, "restart", starts))
+        new, starts = again.extreme(1, end, 10 * tolerance, budget - used), starts + 1
+        worst = pairs.values[_order(pairs.values, end)[k - 1]]
+        near = abs(worst - new.values[0]) <= tolerance * max(abs(worst), np.abs(pairs.values).max() / 100)
+        if near or _order(np.array([worst, new.values[0]]), end)[0] == 0:
+            said = f"as often as they occur: a start beside them found no more ({starts})"
+            return _best(pairs, k, end, used + new.products, said if new.converged[0] else SPENT)
+        new = again.extreme(1, end, tolerance, budget - used)
+        used += new.products
+        vector = new.vectors[0] - (rows @ new.vectors[0]) @ rows
+        # The map beside others is the map itself but for what their own residuals let through.
+        error = new.errors[0] + np.sqrt((pairs.errors**2).sum())
+        pairs = dataclasses.replace(
+            pairs,
+            values=np.append(pairs.values, new.values[0]),
+            vectors=torch.cat([rows, (vector / vector.norm())[None]]),
+            errors=np.append(pairs.errors, error),
+            converged=np.append(pairs.converged, new.converged[0]),
+        )
+    return _best(pairs, k, end, used, "all eigenvalues" if len(pairs.values) == space.size else SPENT)
+
+
+def _best(pairs: Eigenpairs, k: int, end: str, products: int, repeats: str) -> Eigenpairs:
+    order = _order(pairs.values, end)[:k]
+    return dataclasses.replace(
+        pairs,
+        values=pairs.values[order],
+        vectors=pairs.vectors[torch.as_tensor(order.copy(), device=pairs.vectors.device)],
+        errors=pairs.errors[order],
+        converged=pairs.converged[order],
+        products=products,
+        repeats=repeats,
+    )
 
 
 def lanczos(product: Product, like: Tensor, seed: int = 0, near: Tensor | None = None) -> Lanczos:

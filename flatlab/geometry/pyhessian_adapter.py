@@ -1,20 +1,20 @@
 """PyHessian (Yao et al., arXiv 1912.07145) doing its own work on flatlab's Hessian-vector products.
 
 Release 0.1 builds its products on `.grad`, puts the model in evaluation mode, spends a generator of data, and its
-`density` calls `torch.eig`, which today's torch has not. A subclass that replaces the one product method avoids all of
+`density` calls `torch.eig`, which today's torch has not. A class that replaces the one product method avoids all of
 these: model, mode, gradients and statistics stay as they are, frozen and unused parameters work, on every device.
+
+The package is imported when it is first used, and never altered: its three methods run here as copies whose name
+`torch` stands for a module with `eig` and with random numbers of a generator of their own. So a program that uses
+PyHessian itself, in this thread or another, sees nothing of it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pyhessian
 import torch
 from torch import Tensor
 
@@ -24,12 +24,12 @@ from flatlab.geometry.trace import TraceEstimate, sample_until
 from flatlab.streams import key
 
 
-class PyHessian(pyhessian.hessian):
-    """`pyhessian.hessian` on a target. Its three methods work as documented there; those below add what is missing.
+class PyHessian:
+    """`pyhessian.hessian` on a target. Its three methods work as documented there; the others add what is missing.
 
     Args:
         products: the Hessian-vector products to use.
-        seed: of its random vectors, which it draws from torch's global generator; that one is put back afterwards.
+        seed: of its random vectors.
     """
 
     def __init__(self, products: HessianProducts, seed: int = 0) -> None:
@@ -45,6 +45,26 @@ class PyHessian(pyhessian.hessian):
         image = self.products(flat)
         return torch.dot(flat, image).item(), list(self.products.target.shaped(image).values())
 
+    def eigenvalues(self, maxIter: int = 100, tol: float = 1e-3, top_n: int = 1) -> tuple[list[float], list[Any]]:
+        """Theirs: eigenvalues of the largest size, and vectors as lists of tensors."""
+        return self._theirs("eigenvalues", ("eigenvalues",), maxIter=maxIter, tol=tol, top_n=top_n)
+
+    def trace(self, maxIter: int = 100, tol: float = 1e-3, probe: int = 0) -> list[float]:
+        """Theirs: v^T H v of each probe."""
+        return self._theirs("trace", ("trace", probe), maxIter=maxIter, tol=tol)
+
+    def density(self, iter: int = 100, n_v: int = 1) -> tuple[list[list[float]], list[list[float]]]:
+        """Theirs: nodes and weights of each probe."""
+        return self._theirs("density", ("density",), iter=iter, n_v=n_v)
+
+    def _theirs(self, name: str, stream: tuple[str | int, ...], **options: Any) -> Any:
+        import pyhessian
+
+        method = getattr(pyhessian.hessian, name)
+        known = {**method.__globals__, "torch": _Torch(key(self.seed, "pyhessian", *stream) % 2**63)}
+        copied = FunctionType(method.__code__, known, name, method.__defaults__, method.__closure__)
+        return copied(self, **options)
+
     def eigenpairs(self, k: int, tolerance: float = 1e-3, steps: int = 100) -> Eigenpairs:
         """Its `k` eigenvalues of largest size, in its order, with error bars from one more product each.
 
@@ -54,8 +74,7 @@ class PyHessian(pyhessian.hessian):
         if not 1 <= k <= self.products.target.size:
             raise ValueError(f"k = {k}: this Hessian has {self.products.target.size} eigenvalues")
         before = self.products.count
-        with self._randomness("eigenvalues"):
-            values, vectors = self.eigenvalues(maxIter=steps, tol=tolerance, top_n=k)
+        values, vectors = self.eigenvalues(maxIter=steps, tol=tolerance, top_n=k)
         rows = torch.stack([torch.cat([part.reshape(-1) for part in vector]) for vector in vectors])
         residuals = [(self.products(row) - value * row).norm().item() for row, value in zip(rows, values, strict=True)]
         errors = np.array(residuals)
@@ -68,42 +87,32 @@ class PyHessian(pyhessian.hessian):
         count = iter(range(budget))
 
         def probe() -> float:
-            with self._randomness("trace", next(count)):
-                return self.trace(maxIter=1, tol=float("-inf"))[0]
+            return self.trace(maxIter=1, tol=float("-inf"), probe=next(count))[0]
 
         return sample_until(probe, 0.0, tolerance, budget)
 
     def quadrature(self, steps: int, probes: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Nodes and weights `[steps]` of each probe of its `density`."""
-        with self._randomness("density"), _with_eig():
-            nodes, weights = self.density(iter=steps, n_v=probes)
+        nodes, weights = self.density(iter=steps, n_v=probes)
         return [(np.array(n, float), np.array(w, float)) for n, w in zip(nodes, weights, strict=True)]
-
-    @contextlib.contextmanager
-    def _randomness(self, *name: str | int) -> Iterator[None]:
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(key(self.seed, "pyhessian", *name) % 2**63)
-            yield
 
 
 class _Torch:
-    """The module torch with the `eig` that release 0.1 calls, for symmetric matrices."""
+    """The module torch as release 0.1 needs it: an `eig` for symmetric matrices, random numbers from one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
+
+    def randn(self, size: torch.Size) -> Tensor:
+        return torch.randn(size, generator=self._generator)
+
+    def randint_like(self, like: Tensor, high: int, device: Any = None) -> Tensor:
+        return torch.randint(high, like.shape, generator=self._generator, dtype=like.dtype).to(device or like.device)
 
     @staticmethod
     def eig(matrix: Tensor, eigenvectors: bool) -> tuple[Tensor, Tensor]:
         values, vectors = torch.linalg.eigh(matrix.double().cpu())
         return torch.stack([values, torch.zeros_like(values)], 1), vectors
-
-
-@contextlib.contextmanager
-def _with_eig() -> Iterator[None]:
-    # The package's attribute `hessian` is the class, so its module is only found here.
-    module: Any = sys.modules["pyhessian.hessian"]
-    before, module.torch = module.torch, _Torch()
-    try:
-        yield
-    finally:
-        module.torch = before

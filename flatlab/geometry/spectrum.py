@@ -8,7 +8,7 @@ Steps improve the density faster than probes do.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -35,27 +35,36 @@ class Spectrum(Result):
             width: the Gaussian's standard deviation as a share of the range of the nodes; say it beside the curve.
 
         Returns:
-            `eigenvalue`, `density`; the area below the curve is 1.
+            `eigenvalue`, `density`, whose area is 1, and `error`, its standard error over the probes (NaN for one).
         """
-        nodes, weights = self.frame["node"].to_numpy(), self.frame["weight"].to_numpy()
+        nodes = self.frame["node"].to_numpy()
         low, high = nodes.min(), nodes.max()
         sigma = width * ((high - low) or 1.0)
         grid = np.linspace(low - 4 * sigma, high + 4 * sigma, points)
-        bells = np.exp(-(((grid[:, None] - nodes) / sigma) ** 2) / 2) / (sigma * np.sqrt(2 * np.pi))
-        return pd.DataFrame({"eigenvalue": grid, "density": bells @ weights / self.frame["probe"].nunique()})
+        curves = []
+        for _, probe in self.frame.groupby("probe"):
+            distance = (grid[:, None] - probe["node"].to_numpy()) / sigma
+            curves.append(np.exp(-(distance**2) / 2) @ probe["weight"].to_numpy() / (sigma * np.sqrt(2 * np.pi)))
+        return pd.DataFrame({"eigenvalue": grid, "density": np.mean(curves, 0), "error": _standard_error(curves)})
 
     def summary(self) -> pd.DataFrame:
-        """Range, and the share of the weight below zero and within 1 % of the range around it."""
-        nodes, weights = self.frame["node"], self.frame["weight"] / self.frame["probe"].nunique()
+        """Range, and the share of the weight below zero and within 1 % of the range around it, with standard errors.
+
+        These are over the probes (NaN for a single one) and say nothing of what too few steps leave out.
+        """
+        nodes = self.frame["node"]
         reach = 0.01 * (nodes.max() - nodes.min())
-        return pd.DataFrame(
-            {
-                "lowest": [nodes.min()],
-                "highest": [nodes.max()],
-                "negative": [weights[nodes < -reach].sum()],
-                "near_zero": [weights[nodes.abs() <= reach].sum()],
-            }
-        )
+        table = {"lowest": [nodes.min()], "highest": [nodes.max()]}
+        for name, chosen in (("negative", nodes < -reach), ("near_zero", nodes.abs() <= reach)):
+            shares = self.frame["weight"].where(chosen, 0.0).groupby(self.frame["probe"]).sum().to_numpy()
+            table |= {name: [shares.mean()], f"{name}_error": [float(_standard_error(shares))]}
+        return pd.DataFrame(table)
+
+
+def _standard_error(values: Any) -> np.ndarray:
+    """Of the mean over the first axis; NaN for a single value."""
+    count = len(values)
+    return np.std(values, axis=0, ddof=1) / count**0.5 if count > 1 else np.full(np.shape(values)[1:], np.nan)
 
 
 def quadrature(

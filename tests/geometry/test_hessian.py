@@ -16,6 +16,7 @@ from flatlab.geometry.products import HessianProducts
 from flatlab.geometry.pyhessian_adapter import PyHessian
 from flatlab.geometry.subject import choose_samples
 from flatlab.geometry.target import Target
+from flatlab.streams import key
 
 SCENES = [("batch", "all"), ("group", "all"), ("batch", "body"), ("group", "head")]
 
@@ -94,9 +95,8 @@ def test_pyhessian_itself_agrees_on_the_same_weights_and_data():
     adapter = hessian(model, (images, labels), method="pyhessian", tolerance=1e-6, budget=300)
     np.testing.assert_allclose(adapter.top(2).frame["eigenvalue"], expected, rtol=1e-4)
     np.testing.assert_allclose(hessian(model, (images, labels)).top(2).frame["eigenvalue"], expected, rtol=1e-4)
-    torch.manual_seed(3)
+    torch.manual_seed(key(0, "pyhessian", "trace", 0) % 2**63)  # ours draws the same from a generator of its own
     samples = theirs.trace(maxIter=5, tol=float("-inf"))
-    torch.manual_seed(3)
     ours = PyHessian(HessianProducts(Target.of(model, images, labels))).trace(maxIter=5, tol=float("-inf"))
     np.testing.assert_allclose(ours, samples, rtol=1e-4)
 
@@ -259,7 +259,9 @@ def test_per_client_measures_each_on_its_own_samples(run):
         alone = Hessian(Target.of(run.clients(1)[row.client], *own, one_class=True), tolerance=1e-4).top(1)
         assert row.samples == len(own[1])
         assert abs(row.value - alone.frame["eigenvalue"][0]) <= row.error + alone.frame["error"][0]
-    everyone = hessian(run, limit=50).per_client(models="global", data="test")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of negative eigenvalues that are larger in size
+        everyone = hessian(run, limit=50).per_client(models="global", data="test")
     assert list(everyone.frame["client"]) == list(range(run.data.clients))
     with pytest.raises(ValueError, match="models = 'all'"):
         hessian(run, limit=50).per_client(models="all")
