@@ -105,7 +105,7 @@ def eigen_plane(target: Target, dimensions: int = 2, seed: int = 0) -> Plane:
 
     An eigenvector's sign is free; here its largest component is positive.
     """
-    found = Hessian(target, tolerance=1e-3, seed=seed).top(dimensions)
+    found = Hessian(target, tolerance=1e-3, seed=seed).top(dimensions, warn=False)
     vectors = [target.flat(vector) for vector in found.vectors]
     axes = [vector * vector[vector.abs().argmax()].sign() for vector in vectors]
     return Plane(

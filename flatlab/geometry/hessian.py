@@ -118,6 +118,7 @@ class Hessian:
         start: Eigenvalues | None = None,
         subsets: Several | None = None,
         order: Order | None = None,
+        warn: bool = True,
     ) -> Eigenvalues:
         """The `k` largest eigenvalues and their vectors: the largest with their signs, or the largest in size.
 
@@ -132,6 +133,7 @@ class Hessian:
             order: "signed" (default of "lanczos"): the largest with sign, descending; a warning says if a negative
                 eigenvalue is larger in size. "magnitude": the largest in size, of either sign, in descending order of
                 size; "pyhessian" and "power" know this one only, and sort theirs their own way.
+            warn: give that warning; `about["other_end"]` says the same.
 
         Raises:
             ValueError: if `k` is not between 1 and the number of selected parameters, or for "signed" with a method
@@ -150,7 +152,7 @@ class Hessian:
             else:
                 found = PyHessian(self._products, self._seed).eigenpairs(k, self._tolerance, self._budget)
         largest = found.values[0]  # noqa: PD011
-        if order == "signed" and -found.other_end > largest:
+        if warn and order == "signed" and -found.other_end > largest:
             warnings.warn(
                 f"top: the largest eigenvalue with sign is {largest:.4g}, but one is at most "
                 f"{found.other_end:.4g}, larger in size; bottom() or top(order='magnitude') has it",
@@ -236,7 +238,7 @@ class Hessian:
     def along(
         self, every: Count | None = None, k: Count = 1, trace: bool = False, progress: Progress | None = None
     ) -> HessianAlong:
-        """The `k` largest eigenvalues (and the trace) at a run's checkpoints, on the same samples.
+        """The `k` largest eigenvalues with sign (and the trace) at a run's checkpoints, on the same samples.
 
         Args:
             every: only checkpoints of rounds that are multiples of this, and the last; None takes all.
@@ -281,7 +283,7 @@ class Hessian:
         trace: bool = False,
         progress: Progress | None = None,
     ) -> ClientHessians:
-        """The `k` largest eigenvalues (and the trace) for each client on its own samples.
+        """The `k` largest eigenvalues with sign (and the trace) for each client on its own samples.
 
         Args:
             round: of the run; the latest by default.
@@ -306,7 +308,7 @@ class Hessian:
             near = None
             if self._method == "lanczos":
                 with contextlib.suppress(Overflow):
-                    near = self.top(k)
+                    near = self.top(k, warn=False)
             for client, model in found_models.items():
                 target = aim(model, data, **{**chosen, "client": client})
                 found, _ = self._sibling(target)._measure(k, trace, near)
@@ -344,7 +346,7 @@ class Hessian:
 
     def _finite(self, k: int, trace: bool, near: Eigenvalues | None) -> tuple[list[dict[str, Any]], Eigenvalues]:
         # The trace counts the space of the random start exactly, so with it a nearer start would save nothing.
-        top = self.top(k, None if trace else near)
+        top = self.top(k, None if trace else near, warn=False)
         rows = [
             {
                 "quantity": f"lambda_{row.rank}",
@@ -386,11 +388,12 @@ class Hessian:
         errors = told("bound from the residual", subsets)
         about = self._about(end=end, order=order, repeats=found.repeats, tolerance=self._tolerance)
         about |= {"products": found.products, "errors": errors}
+        about |= {"other_end": found.other_end} if np.isfinite(found.other_end) else {}
         result = Eigenvalues(frame, about, tuple(self.target.shaped(vector) for vector in found.vectors))
 
         def values_of(part: Hessian) -> list[float]:
             return (
-                (part.top(count, result, order=order) if end == "top" else part.bottom(count))
+                (part.top(count, result, order=order, warn=False) if end == "top" else part.bottom(count))
                 .frame["eigenvalue"]
                 .tolist()
             )

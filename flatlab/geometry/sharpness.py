@@ -191,7 +191,7 @@ class _Subject:
 
     @functools.cached_property
     def eigenvalues(self) -> Eigenvalues:
-        return self.hessian.top(self.count, start=self.start)
+        return self.hessian.top(self.count, start=self.start, warn=False)
 
     def eigenvalue(self, rank: int) -> Value:
         row = self.eigenvalues.frame.iloc[rank]
@@ -247,7 +247,7 @@ def sharpness(
 ) -> Sharpness:
     """Measure the sharpness of models, or of runs' models on each client's samples.
 
-    `top` is the Hessian's largest eigenvalue, `ratio` the largest over the fifth, `trace` its trace; `sam`, `asam` and
+    `top` is the Hessian's largest eigenvalue with sign, `ratio` the largest over the fifth, `trace` its trace; `sam`, `asam` and
     their `_steps`: see `ascent`; `average`, `average_adaptive`: see `average`; `fisher_rao`; `relative_flatness`.
 
     Args:

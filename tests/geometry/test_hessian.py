@@ -259,9 +259,7 @@ def test_per_client_measures_each_on_its_own_samples(run):
         alone = Hessian(Target.of(run.clients(1)[row.client], *own, one_class=True), tolerance=1e-4).top(1)
         assert row.samples == len(own[1])
         assert abs(row.value - alone.frame["eigenvalue"][0]) <= row.error + alone.frame["error"][0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of negative eigenvalues that are larger in size
-        everyone = hessian(run, limit=50).per_client(models="global", data="test")
+    everyone = hessian(run, limit=50).per_client(models="global", data="test")
     assert list(everyone.frame["client"]) == list(range(run.data.clients))
     with pytest.raises(ValueError, match="models = 'all'"):
         hessian(run, limit=50).per_client(models="all")

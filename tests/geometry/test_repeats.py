@@ -115,7 +115,7 @@ def test_the_spectrum_states_its_error_over_probes(method):
 def test_pyhessian_is_imported_when_used_and_never_altered():
     code = "import sys, flatlab; assert 'pyhessian' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-    module = sys.modules[pyhessian.hessian.__module__]
+    module, model = sys.modules[pyhessian.hessian.__module__], network("group")
     before, seen, state = module.torch, [], torch.get_rng_state()
     stop = threading.Event()
 
@@ -125,8 +125,8 @@ def test_pyhessian_is_imported_when_used_and_never_altered():
 
     thread = threading.Thread(target=watch)
     thread.start()
-    hessian(network("group"), noise(16)).spectrum(steps=10, method="pyhessian")
-    hessian(network("group"), noise(16), method="pyhessian", tolerance=0.1).top(1)
+    hessian(model, noise(16)).spectrum(steps=10, method="pyhessian")
+    hessian(model, noise(16), method="pyhessian", tolerance=0.1).top(1)
     stop.set()
     thread.join()
     assert seen and all(seen)
