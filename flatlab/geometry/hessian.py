@@ -153,10 +153,9 @@ class Hessian:
                 found = PyHessian(self._products, self._seed).eigenpairs(k, self._tolerance, self._budget)
         largest = found.values[0]  # noqa: PD011
         if warn and order == "signed" and -found.other_end > largest:
-            warnings.warn(
+            tell(
                 f"top: the largest eigenvalue with sign is {largest:.4g}, but one is at most "
-                f"{found.other_end:.4g}, larger in size; bottom() or top(order='magnitude') has it",
-                stacklevel=3,
+                f"{found.other_end:.4g}, larger in size; bottom() or top(order='magnitude') has it"
             )
         return self._eigenvalues(found, "top", subsets, order)
 

@@ -247,8 +247,8 @@ def sharpness(
 ) -> Sharpness:
     """Measure the sharpness of models, or of runs' models on each client's samples.
 
-    `top` is the Hessian's largest eigenvalue with sign, `ratio` the largest over the fifth, `trace` its trace; `sam`, `asam` and
-    their `_steps`: see `ascent`; `average`, `average_adaptive`: see `average`; `fisher_rao`; `relative_flatness`.
+    `top` is the Hessian's largest eigenvalue with sign, `ratio` that over the fifth, `trace` its trace; `sam`, `asam`
+    and their `_steps`: see `ascent`; `average`, `average_adaptive`: see `average`; `fisher_rao`; `relative_flatness`.
 
     Args:
         models: a model, a run, several of them, or a mapping from names to them.
