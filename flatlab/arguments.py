@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from .declare import SIGNS, SettingError, shown
+from .declare import SIGNS, SettingError, near
 
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -54,9 +54,12 @@ def checked(function: Function) -> Function:
         SettingError: naming the argument, its value and what is allowed.
     """
     signature = inspect.signature(function)
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if not (open_ended or kwargs.keys() <= signature.parameters.keys()):
+            refuse_unknown(kwargs, function)
         bound = signature.bind(*args, **kwargs)
         bound.arguments |= check_arguments(function, bound.arguments)
         return function(*bound.args, **bound.kwargs)
@@ -82,7 +85,20 @@ def fitted(name: str, value: Any, hint: Any) -> Any:
     try:
         return _fit(value, hint)
     except _Misfit:
-        raise SettingError(f"{name} = {shown(value)}: must be {_allowed(hint)}") from None
+        raise SettingError(name, value, f"must be {_allowed(hint)}") from None
+
+
+def refuse_unknown(given: Iterable[str], *functions: Callable[..., Any]) -> None:
+    """Refuse names that are arguments of none of these functions.
+
+    Raises:
+        TypeError: naming the first, and the argument that was perhaps meant.
+    """
+    known = [name for function in functions for name in inspect.signature(function).parameters]
+    for name in given:
+        if name not in known:
+            told = f"{functions[0].__qualname__}() got an unexpected keyword argument {name!r}"
+            raise TypeError(told + near(name, known))
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import functools
 import json
+import re
 import shlex
 import sys
 import time
@@ -22,7 +23,7 @@ import pandas as pd
 from . import figures
 from .algorithms import Algorithm, Local, Schedule, Server
 from .data import Partition
-from .declare import Family, SettingError, catalogue, shown
+from .declare import Family, SettingError, catalogue, near, shown
 from .files import printable, user_path
 from .geometry import hessian, landscape
 from .papers import command as papers
@@ -44,7 +45,7 @@ INTERRUPTED = 130  # exit status after Ctrl-C, by custom 128 + SIGINT
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 2 for a wrong setting, 1 for a failed run, 130 after an interrupt."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
+    options = _parsed(arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal of few letters gets the others spelled out
             stream.reconfigure(errors="backslashreplace")
@@ -169,7 +170,7 @@ def show(options: argparse.Namespace) -> None:
 def watch(options: argparse.Namespace) -> None:
     """Print how far the runs of a store have come, once or again and again, while others train them."""
     if options.every is not None and not 0 < options.every <= DAY:
-        raise SettingError(f"every = {options.every:g}: must be more than 0 and at most {DAY} seconds")
+        raise SettingError("every", options.every, f"must be more than 0 and at most {DAY} seconds")
     store = Standing(options.store)
     screen = Lines(sys.stdout) if options.every and sys.stdout.isatty() else None
     with contextlib.suppress(KeyboardInterrupt):  # the way to end it
@@ -282,7 +283,19 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(_told(f"{message} (see {self.prog} --help)", 2))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser, commands = _parser()
+    if arguments and arguments[0][:1] != "-" and arguments[0] not in commands:
+        parser.error(f"{arguments[0]}: no such command{near(arguments[0], commands)}")
+    options, strange = parser.parse_known_args(arguments, argparse.Namespace(arguments=arguments))
+    if strange:
+        known = re.findall(r"--[\w-]+", commands[arguments[0]].format_help())
+        parser.error(f"{strange[0]}: no such argument of {arguments[0]}{near(strange[0], known)}")
+    return options
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and those of the commands."""
     parser = _Parser(prog="flatlab", description="Flat minima and personalization in federated learning.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -319,7 +332,7 @@ def _parser() -> argparse.ArgumentParser:
     command(schema).add_argument("--json", action="store_true", help="as JSON Schema")
     opening = command(lab, own=False)
     opening.add_argument("place", nargs="?", default="notebooks", help="notebook or folder (default: notebooks)")
-    return parser
+    return parser, commands.choices
 
 
 def _reproducing(parser: argparse.ArgumentParser) -> None:

@@ -6,15 +6,16 @@ Kinds of one thing (partitions, algorithms, schedules) derive from a common `Fam
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
 import reprlib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, NamedTuple, Self, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -32,8 +33,53 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 
+class Problem(NamedTuple):
+    """What is wrong with one setting: its dotted name ("" if no single one is to blame), value and what is allowed."""
+
+    field: str
+    value: Any  # `...` if there is none to tell
+    allowed: str
+
+    @property
+    def path(self) -> list[str]:
+        """The names that lead to the setting, without that of its class."""
+        return [name for name in self.field.split(".") if name and not name[0].isupper()]
+
+    def __str__(self) -> str:
+        given = "" if self.value is ... else f" = {shown(self.value)}"
+        return f"{self.field}{given}: {self.allowed}" if self.field else self.allowed
+
+
 class SettingError(ValueError):
-    """A value that cannot be used: the message names the field, the value given and what is allowed."""
+    """A value that cannot be used.
+
+    Args:
+        field: dotted name of the setting; without `allowed`, the whole message.
+        value: what was given.
+        allowed: what may be given, or what to do.
+        problems: what is wrong, if it is more than that.
+
+    Attributes:
+        problems: what is wrong, setting by setting.
+
+    >>> print(SettingError("rounds", 0, "must be a whole number ≥ 1"))
+    rounds = 0: must be a whole number ≥ 1
+    """
+
+    def __init__(self, field: str, value: Any = ..., allowed: str = "", problems: Iterable[Problem] = ()) -> None:
+        problem = Problem(field, value, allowed) if allowed else Problem("", ..., field)
+        super().__init__(str(problem))
+        self.problems = tuple(problems) or (problem,)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # to another process a value goes as text
+        told = [one if one.value is ... else one._replace(value=shown(one.value)) for one in self.problems]
+        return type(self), (str(self), ..., "", told)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known one that was perhaps meant, if there is one."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def shown(value: Any) -> str:
@@ -104,7 +150,7 @@ class Declared(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise SettingError(_explain(type(self), error)) from None
+            raise _refusal(type(self), error) from None
 
     @field_validator("*", mode="before")
     @classmethod
@@ -136,7 +182,7 @@ class Declared(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise SettingError(_explain(cls, error)) from None
+            raise _refusal(cls, error) from None
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -188,8 +234,9 @@ class Family(Declared):
             chosen = members.get(str(value["kind"]))
             if chosen is None:
                 raise ValueError(
-                    f"unknown kind {shown(value['kind'])}; known: {', '.join(sorted(members))}; for a class of your"
-                    " own, import its module first (on the command line: --import MODULE)"
+                    f"unknown kind {shown(value['kind'])}{near(str(value['kind']), members)}; known:"
+                    f" {', '.join(sorted(members))}; for a class of your own, import its module first (on the command"
+                    " line: --import MODULE)"
                 )
             if chosen is not cls:
                 return chosen(**value)
@@ -274,15 +321,20 @@ def _allowed(field: FieldInfo) -> str:
     return ", ".join(found)
 
 
-def _explain(cls: type[BaseModel], error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors(include_url=False):
-        where = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = f"no such setting; known: {', '.join(sorted(cls.model_fields))}"
-        value = problem["input"]
-        untold = problem["type"] == "missing" or not where or isinstance(value, (dict, BaseModel))
-        given = "" if untold else f" = {shown(value)}"
-        lines.append(f"{cls.__name__}{'.' if where else ''}{where}{given}: {message}")
-    return "\n".join(lines)
+def _refusal(cls: type[BaseModel], error: ValidationError) -> SettingError:
+    lines: list[str] = []
+    problems: list[Problem] = []
+    for detail in error.errors(include_url=False):
+        where = ".".join(str(part) for part in detail["loc"])
+        cause = detail.get("ctx", {}).get("error")
+        message = str(cause or detail["msg"])
+        if detail["type"] == "extra_forbidden":
+            message = f"no such setting{near(where, cls.model_fields)}; known: {', '.join(sorted(cls.model_fields))}"
+        untold = detail["type"] == "missing" or not where or isinstance(detail["input"], (dict, BaseModel))
+        problem = Problem(where, ... if untold else detail["input"], message)
+        inner = cause.problems if isinstance(cause, SettingError) else ()
+        if not untold and [one.path for one in inner] == [list(detail["loc"])]:  # the field's own check named it, too
+            problem, inner = problem._replace(allowed=inner[0].allowed), ()
+        problems += [one._replace(field=".".join(filter(None, [where, *one.path]))) for one in inner] or [problem]
+        lines.append(f"{cls.__name__}.{problem}" if where else f"{cls.__name__}: {problem}")
+    return SettingError("\n".join(lines), problems=problems)

@@ -39,9 +39,9 @@ def user_path(given: str | os.PathLike[str], name: str = "path") -> Path:
     try:
         path = Path(given).expanduser()
     except (TypeError, RuntimeError) as error:
-        raise SettingError(f"{name} = {given!r}: {error}") from None
+        raise SettingError(name, given, f"{error}") from None
     if "\0" in str(path):
-        raise SettingError(f"{name} = {given!r}: a path has no NUL characters")
+        raise SettingError(name, given, "a path has no NUL characters")
     return path
 
 

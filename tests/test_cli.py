@@ -93,6 +93,13 @@ def test_a_wrong_value_ends_with_2_and_names_it(toml, tmp_path, capsys, changes,
     assert "Traceback" not in message and not list(tmp_path.glob("runs/fed*"))
 
 
+def test_a_mistyped_command_or_option_is_told_the_near_one(capsys):
+    for words, meant in ((["shwo", "x"], "did you mean show?"), (["watch", "--stroe", "x"], "did you mean --store?")):
+        with pytest.raises(SystemExit, match="2"):
+            main(words)
+        assert meant in capsys.readouterr().err
+
+
 def test_missing_files_are_named(tmp_path, capsys):
     assert run("run", tmp_path / "none.toml") == 2
     assert "none.toml" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Settings, random streams and results: what everything else stands on."""
 
+import pickle
 from typing import Literal
 
 import numpy as np
@@ -175,3 +176,32 @@ def test_a_class_without_a_docstring_is_in_the_catalogue_too():
         size: int = setting(1, "how big")
 
     assert [title for title, _ in catalogue(Silent)] == ["Silent: "]
+
+
+def test_an_error_of_settings_says_which_one_whatever_its_words():
+    with pytest.raises(SettingError) as caught:
+        fl.Experiment.from_dict({"data": {"name": "digits", "clients": 0}, "algorithm": {"kind": "FedAvg", "lr": -1.0}})
+    told = {problem.field: problem.value for problem in caught.value.problems}
+    assert told == {"data.clients": 0, "algorithm.lr": -1.0}
+    again = pickle.loads(pickle.dumps(SettingError("own", lambda: 0, "must be: a = b: number")))
+    assert again.problems[0].field == "own" and "lambda" in again.problems[0].value and "a = b: number" in str(again)
+    plain = SettingError("the disk = full: on fire").problems[0]
+    assert (plain.field, plain.path, str(plain)) == ("", [], "the disk = full: on fire")
+
+
+@pytest.mark.parametrize(
+    ("call", "meant"),
+    [
+        (lambda: fl.Experiment.from_dict({"data": {"name": "digits"}, "algorithm": "FedAvg", "round": 3}), "rounds"),
+        (lambda: fl.Experiment.from_dict({"data": {"name": "digits"}, "algorithm": "FedBABBU"}), "FedBABU"),
+        (
+            lambda: fl.Experiment.from_dict({"data": {"name": "digits"}, "algorithm": "FedAvg", "model": "resnet8"}),
+            "resnet",
+        ),
+        (lambda: fl.train("FedAvg", fl.load("digits").federate(clients=4), round=3), "rounds"),
+        (lambda: fl.sweep([], progres=False), "progress"),
+    ],
+)
+def test_of_an_unknown_name_the_near_one_is_suggested(call, meant):
+    with pytest.raises((SettingError, TypeError), match=f"did you mean {meant}"):
+        call()

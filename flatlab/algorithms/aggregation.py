@@ -112,11 +112,13 @@ class Krum(Aggregation):
         bad = _bad(self.share, clients)
         if clients < 2 * bad + 3:
             raise SettingError(
-                f"aggregation.share = {self.share:g}: krum needs at least 2 f + 3 = {2 * bad + 3} clients in a round,"
-                f" this has {clients}; lower the share, or let more clients take part"
+                "aggregation.share",
+                self.share,
+                f"krum needs at least 2 f + 3 = {2 * bad + 3} clients in a round,"
+                f" this has {clients}; lower the share, or let more clients take part",
             )
         if self.chosen > clients - bad:
-            raise SettingError(f"aggregation.chosen = {self.chosen}: at most {clients - bad} of {clients} clients")
+            raise SettingError("aggregation.chosen", self.chosen, f"at most {clients - bad} of {clients} clients")
 
     def combine(self, updates: Params, sizes: Tensor) -> tuple[Params, Tensor]:
         """A one-hot weight, or equal weights of the best."""

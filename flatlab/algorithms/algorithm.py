@@ -135,7 +135,7 @@ class Algorithm(Family):
             return
         self.swa.check(rounds)
         if self.swa.low > self.lr:
-            raise SettingError(f"swa.low = {self.swa.low:g}: must not exceed lr = {self.lr:g}")
+            raise SettingError("swa.low", self.swa.low, f"must not exceed lr = {self.lr:g}")
         if self.share == "none":
             raise SettingError("swa: the server has nothing to average with share = 'none'; set swa to None")
 

@@ -40,8 +40,10 @@ class SWA(Declared):
         left = rounds - self.first(rounds)
         if self.cycle > left - (self.variant == "official"):
             raise SettingError(
-                f"swa.cycle = {self.cycle}: must fit into the {left} rounds that follow start = {self.start} of"
-                f" {rounds} rounds; shorten the cycle, start earlier, or train longer"
+                "swa.cycle",
+                self.cycle,
+                f"must fit into the {left} rounds that follow start = {self.start} of"
+                f" {rounds} rounds; shorten the cycle, start earlier, or train longer",
             )
 
     def lr(self, base: float, round: int, rounds: int) -> float:

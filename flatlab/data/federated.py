@@ -21,7 +21,7 @@ from flatlab.arguments import Count, Whole, checked
 from flatlab.data.augment import Augmentation, prepare
 from flatlab.data.given import Fixed, Groups, by_group, check_indices, indices_digest, labels_digest, write_partition
 from flatlab.data.partitions import Labels, Partition
-from flatlab.declare import Declared, SettingError, setting, shown, tell
+from flatlab.declare import Declared, SettingError, setting, tell
 from flatlab.streams import stream
 
 if TYPE_CHECKING:
@@ -85,8 +85,10 @@ class DataSpec(Declared):
         data = data or federate(source, self)
         if self.fingerprint not in (None, data.fingerprint):
             raise SettingError(
-                f"DataSpec.fingerprint = {self.fingerprint!r}: {self.name} in {root} now gives {data.fingerprint}; "
-                "its images or its partition are not those that this was recorded with (leave it out to take them)"
+                "DataSpec.fingerprint",
+                self.fingerprint,
+                f"{self.name} in {root} now gives {data.fingerprint}; "
+                "its images or its partition are not those that this was recorded with (leave it out to take them)",
             )
         return data
 
@@ -173,7 +175,7 @@ class FederatedDataset:
         try:
             device = torch.device(device)
         except (RuntimeError, TypeError):
-            raise SettingError(f"device = {shown(device)}: must be cpu, cuda, cuda:N or mps") from None
+            raise SettingError("device", device, "must be cpu, cuda, cuda:N or mps") from None
         return replace(
             self,
             images=self.images.to(device),
@@ -217,7 +219,7 @@ class FederatedDataset:
             SettingError: if there is no such client.
         """
         if client is not None and client >= self.clients:
-            raise SettingError(f"client = {client}: must be one of 0 to {self.clients - 1}")
+            raise SettingError("client", client, f"must be one of 0 to {self.clients - 1}")
         if which == "holdout":
             index = self.holdout
         else:

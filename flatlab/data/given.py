@@ -43,7 +43,7 @@ class Groups(Partition):
             raise SettingError("DataSpec.partition = groups: this data set has no train_groups and test_groups")
         mine, theirs = by_group(labels.groups[0]), by_group(labels.groups[1])
         if clients not in (None, len(mine)):
-            raise SettingError(f"DataSpec.clients = {clients}: {len(mine)} groups have train images; leave it out")
+            raise SettingError("DataSpec.clients", clients, f"{len(mine)} groups have train images; leave it out")
         return list(mine.values()), [theirs.get(name, np.empty(0, np.int64)) for name in mine]
 
 
@@ -83,7 +83,7 @@ class Fixed(Partition):
                 raise
             raise SettingError(f"{where}: no partition can be read from it ({type(error).__name__}: {error})") from None
         if clients not in (None, len(mine)):
-            raise SettingError(f"DataSpec.clients = {clients}: {self.path} has {len(mine)}; leave it out")
+            raise SettingError("DataSpec.clients", clients, f"{self.path} has {len(mine)}; leave it out")
         check_indices(mine, len(labels.train), f"{where}: train", disjoint=True)
         check_indices(tests, len(labels.test), f"{where}: test")
         if self.digest not in (None, found := indices_digest(mine, tests)):
@@ -97,8 +97,10 @@ class Fixed(Partition):
         names = user_path(self.names, "Fixed.names").read_text(encoding="utf-8").split()
         if len(names) != count or len(set(names)) != count:
             raise SettingError(
-                f"Fixed.names = {self.names!r}: holds {len(names)} names, {len(set(names))} of them different; needs"
-                f" one for each of the {count} train images"
+                "Fixed.names",
+                self.names,
+                f"holds {len(names)} names, {len(set(names))} of them different; needs"
+                f" one for each of the {count} train images",
             )
         return {name: place for place, name in enumerate(names)}
 

@@ -163,8 +163,9 @@ class DirichletClasses(Drawn):
     def deal(self, labels: np.ndarray, classes: int, clients: int, rng: np.random.Generator) -> Indices:
         if self.min_size * clients > len(labels):
             raise SettingError(
-                f"DirichletClasses.min_size = {self.min_size}: {clients} clients share {len(labels)} train images; "
-                f"allowed up to {len(labels) // clients}"
+                "DirichletClasses.min_size",
+                self.min_size,
+                f"{clients} clients share {len(labels)} train images; allowed up to {len(labels) // clients}",
             )
         pools = [pool for pool in class_pools(labels, classes, rng) if len(pool)]
         counts = np.zeros((clients, len(pools)), dtype=np.int64)
@@ -197,7 +198,7 @@ class DirichletClasses(Drawn):
 def checked_clients(clients: int | None, images: int) -> int:
     """The number of clients, if `images` train images suffice for it."""
     if clients is None or not 1 <= clients <= images:
-        raise SettingError(f"DataSpec.clients = {clients}: needs 1 to {images}, as there are {images} train images")
+        raise SettingError("DataSpec.clients", clients, f"needs 1 to {images}, as there are {images} train images")
     return clients
 
 

@@ -39,9 +39,11 @@ class Shards(Partition):
         supply = np.bincount(labels.train, minlength=classes).min()
         if rest or each > supply:
             raise SettingError(
-                f"Shards.per_client = {self.per_client}: {clients} clients hold {self.per_client * clients} shards of "
+                "Shards.per_client",
+                self.per_client,
+                f"{clients} clients hold {self.per_client * clients} shards of "
                 f"{classes} classes; needs a multiple of {classes}, and at most {supply} shards of a class, as the "
-                "rarest class has so many train images"
+                "rarest class has so many train images",
             )
         rng = stream(seed, "partition")
         table = rng.permutation(np.repeat(np.arange(classes), each)).reshape(clients, self.per_client)
@@ -73,9 +75,11 @@ class Classes(Drawn):
         slots, room = self.per_client * clients, np.minimum(supply, clients)
         if self.per_client > len(pools) or slots < len(pools) or slots > room.sum():
             raise SettingError(
-                f"Classes.per_client = {self.per_client}: {clients} clients hold {slots} classes in all; allowed are "
+                "Classes.per_client",
+                self.per_client,
+                f"{clients} clients hold {slots} classes in all; allowed are "
                 f"{-(-len(pools) // clients)} to {len(pools)} for each, as there are {len(pools)} classes with images, "
-                f"all used, and at most {room.sum()} in all, as every holder of a class needs an image of it"
+                f"all used, and at most {room.sum()} in all, as every holder of a class needs an image of it",
             )
         places = 1 + fill(slots - len(pools), room - 1, np.log(supply))
         held = np.zeros((clients, len(pools)), dtype=bool)

@@ -27,7 +27,7 @@ from flatlab.data.archive import read_arrays
 from flatlab.data.augment import Augmentation
 from flatlab.data.federated import DataSpec, FederatedDataset, federate
 from flatlab.data.partitions import Partition
-from flatlab.declare import SettingError, shown
+from flatlab.declare import SettingError, near, shown
 from flatlab.files import acquire, user_path, write_atomically
 from flatlab.streams import stream
 
@@ -228,8 +228,11 @@ def load(name: str, root: str | Path = "data") -> Source:
         if name not in TORCHVISION:
             own = sorted({file.stem for file in root.glob("*.npz")} - set(TORCHVISION))
             raise SettingError(
-                f"DataSpec.name = {shown(name)}: known are digits, {', '.join(TORCHVISION)}; in {root.resolve()}: "
-                f"{', '.join(own) or 'no others'}; your own goes to {shown(str(path))[1:-1]} (layout: data/README.md)"
+                "DataSpec.name",
+                name,
+                f"known are digits, {', '.join(TORCHVISION)}; in {root.resolve()}: {', '.join(own) or 'no others'}"
+                f"{near(name, ['digits', *TORCHVISION, *own])}; your own goes to {shown(str(path))[1:-1]}"
+                " (layout: data/README.md)",
             )
         root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(root / f".{name}.lock")

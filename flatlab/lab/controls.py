@@ -7,7 +7,6 @@ controls.problems                       # {"swa.cycle": "swa.cycle = 9: must fit
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -17,11 +16,9 @@ import traitlets
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from ..declare import Declared, Family, SettingError, rows
+from ..declare import Declared, Family, Problem, SettingError, rows
 from .fields import Field, Group, Maybe, Menu, Number, Words, complaint, described, free, switch
 
-# "Shards.per_client = 3: ...", "swa.cycle = 9: ..." and "Experiment: swa: ..." name the setting that is wrong.
-_NAMED = re.compile(r"(?:[A-Z]\w*(?:\.|: ))?([a-z_]\w*(?:\.[a-z_]\w*)*)(?:[.\[][^=]*)?(?: = .*?)?: (.*)", re.DOTALL)
 _FEW = 4  # settings up to which a group is not folded
 
 
@@ -115,11 +112,11 @@ class Controls(ipywidgets.VBox):
             found |= {f"{name}.{path}" if path else name: text for path, text in inner.problems.items()}
         return found
 
-    def complain(self, message: str) -> None:
-        """Show what turned out to be wrong outside, beside the setting that the message names, until it changes."""
-        match = _NAMED.match(message)
-        if match is None or not self._point(match[1].split("."), message):
-            self._told[""] = message
+    def complain(self, error: SettingError) -> None:
+        """Show what turned out to be wrong outside, beside the settings that it names, until something changes."""
+        for problem in error.problems:
+            if not self._point(problem.path, str(problem)):
+                self._told[""] = str(problem)
         self._show()
 
     def look_again(self) -> None:
@@ -274,22 +271,23 @@ class Controls(ipywidgets.VBox):
             try:
                 self._value = self._class(**values)
             except SettingError as error:
-                self._blame(str(error))
+                self._blame(error)
         self._show()
 
-    def _blame(self, text: str) -> None:
-        for line in text.splitlines():
-            match = _NAMED.match(line)
-            path = match[1].split(".") if match else [""]
-            if match and path[0] in self.fields and not isinstance(self.fields[path[0]], Group | Maybe):
-                said = f"{path[0]} = {_read(self.fields[path[0]])!r}: {match[2]}"
-                self._own[path[0]] = f"{self._own[path[0]]}; or {match[2]}" if path[0] in self._own else said
-            elif not self._point(path, re.sub(r"^[A-Z]\w*: ", "", line)):
-                self._own[""] = line
+    def _blame(self, error: SettingError) -> None:
+        for problem in error.problems:
+            name = next(iter(problem.path), "")
+            if name in self.fields and not isinstance(self.fields[name], Group | Maybe):
+                said = Problem(name, _read(self.fields[name]), problem.allowed)
+                self._own[name] = f"{self._own[name]}; or {problem.allowed}" if name in self._own else str(said)
+            elif not self._point(problem.path, str(problem)):
+                self._own[""] = str(problem)
 
     def _point(self, path: list[str], message: str) -> bool:
         """Put a message beside the setting at `path`, here or further inside."""
         inner = dict(self._inner())
+        if not path:
+            return False
         if path[0] in self.fields:
             if not (len(path) > 1 and path[0] in inner and inner[path[0]]._point(path[1:], message)):
                 self._told[path[0]] = message

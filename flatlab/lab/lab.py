@@ -17,7 +17,7 @@ from typing import Any
 
 from ..arguments import Count, Whole, check_arguments, checked
 from ..data import FederatedDataset, Source
-from ..declare import SettingError
+from ..declare import SettingError, near
 from ..training import Experiment, Run, met, pick_device
 from .bench import Bench
 from .code import FORKED
@@ -58,9 +58,9 @@ class Lab(Bench):
         **settings: Any,
     ) -> None:
         known = set(Experiment.model_fields) - {"data", "parent", "initial", "code"}
-        wrong = sorted(settings.keys() - known - OPTIONS)
-        if wrong:
-            raise SettingError(f"{', '.join(wrong)}: no such setting; known: {', '.join(sorted(known | OPTIONS))}")
+        for name in sorted(settings.keys() - known - OPTIONS):
+            told = f"no such setting{near(name, known | OPTIONS)}; known: {', '.join(sorted(known | OPTIONS))}"
+            raise SettingError(name, allowed=told)
         options = {name: settings.pop(name) for name in OPTIONS & settings.keys()}
         check_arguments(Run.__init__, options)
         pick_device(options.get("device", "auto"))
@@ -133,9 +133,9 @@ class Lab(Bench):
         at = self.transport.slider.value if round is None else round
         rounds = changed.get("rounds", old.rounds)
         if rounds <= at:
-            message = f"rounds = {rounds}: must exceed {at}, the round at which the fork begins"
-            self.setup.controls.control("rounds").mark(message)
-            raise SettingError(message)
+            error = SettingError("rounds", rounds, f"must exceed {at}, the round at which the fork begins")
+            self.setup.controls.control("rounds").mark(str(error))
+            raise error
         self.compute(lambda _: session.fork(at, **changed), self._adopt, f"forking at round {at}")
 
     @checked
@@ -143,7 +143,7 @@ class Lab(Bench):
         """Take up a run of the store: the one of this id (default: the one selected in the list)."""
         chosen = self.shelf.list.value[0] if run is None and self.shelf.list.value else run
         if chosen is None:
-            raise SettingError("run = None: select one in the list, or give its id")
+            raise SettingError("run", None, "select one in the list, or give its id")
         directory = self.shelf.directory(chosen)
         self.compute(lambda _: Session(self._opened(directory)), self._adopt, f"taking up {chosen}")
 
@@ -203,7 +203,7 @@ class Lab(Bench):
             return Session(self._trained(met(experiment, data), data))
         except BaseException as error:
             if isinstance(error, SettingError):
-                self.setup.controls.complain(str(error))
+                self.setup.controls.complain(error)
             self._awaited(acts)
             raise
 

@@ -175,7 +175,7 @@ class Session:
     def _request(self, rounds: int | None) -> int:
         target = self.run.rounds if rounds is None else rounds
         if not isinstance(target, int) or not 0 <= target <= self.run.rounds:
-            raise SettingError(f"rounds = {rounds!r}: must be between 0 and the experiment's {self.run.rounds} rounds")
+            raise SettingError("rounds", rounds, f"must be between 0 and the experiment's {self.run.rounds} rounds")
         with self._changed:
             short = self.run.round < target or self._rewinds > 0
             tried = self.state == "failed" and not self._rewinds

@@ -65,7 +65,7 @@ class Setup(Panel):
         self._root = user_path(root, "root")
         self._source = data if isinstance(data, Source) else None
         self._made: dict[str, FederatedDataset] = {}
-        self._refused: dict[str, str] = {}
+        self._refused: dict[str, SettingError] = {}
         self._drawn: FederatedDataset | None = None
         if isinstance(data, FederatedDataset):
             self._made[experiment.data.to_json()] = data
@@ -156,14 +156,14 @@ class Setup(Panel):
         mine = self._source is not None and self._source.name == spec.name
         return mine or spec.name == "digits" or (self._root / f"{spec.name}.npz").exists()
 
-    def _try(self, spec: DataSpec) -> FederatedDataset | str:
+    def _try(self, spec: DataSpec) -> FederatedDataset | SettingError:
         try:
             return self.dataset(spec)
         except SettingError as error:
-            return str(error)
+            return error
 
-    def _show(self, key: str, data: FederatedDataset | str) -> None:
-        if isinstance(data, str):
+    def _show(self, key: str, data: FederatedDataset | SettingError) -> None:
+        if isinstance(data, SettingError):
             self._refused[key] = data
             self._refuse(key, data)
             return
@@ -178,9 +178,9 @@ class Setup(Panel):
             f" pool {met['tv']:.2f}"
         )
 
-    def _refuse(self, key: str, message: str) -> None:
+    def _refuse(self, key: str, error: SettingError) -> None:
         if self.controls.valid and self.experiment.data.to_json() == key:
-            self.controls.complain(message)
+            self.controls.complain(error)
         self.ready = False
 
 

@@ -66,7 +66,7 @@ class Views(ipywidgets.Tab):
             SettingError: if there is no such view.
         """
         if name not in VIEWS:
-            raise SettingError(f"name = {name!r}: must be {', '.join(VIEWS)}")
+            raise SettingError("name", name, f"must be {', '.join(VIEWS)}")
         with self._making:
             if name not in self.panels:
                 self.panels[name] = VIEWS[name](runs)

@@ -33,7 +33,7 @@ def build(spec: ModelSpec | str, shape: Sequence[Count], classes: Count, seed: W
     """
     spec = ModelSpec.from_dict(spec)
     if spec.name == "custom":
-        raise SettingError("ModelSpec.name = 'custom': cannot be built from its name, give the model itself")
+        raise SettingError("ModelSpec.name", "custom", "cannot be built from its name, give the model itself")
     if len(shape) != 3:
         raise SettingError(f"shape = {shown(tuple(shape))}: needs (channels, height, width)")
     channels, height, width = shape

@@ -39,7 +39,7 @@ def names(model: Model, part: str = "all") -> tuple[str, ...]:
         SettingError: if there is no such part.
     """
     if part not in ("all", "body", "head"):
-        raise SettingError(f"part = {part!r}: needs 'all', 'body' or 'head'")
+        raise SettingError("part", part, "needs 'all', 'body' or 'head'")
     return tuple(name for name, _ in model.named_parameters() if part == "all" or name.startswith(f"{part}."))
 
 

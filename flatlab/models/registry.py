@@ -15,14 +15,13 @@ the module has been imported.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import nn
 
-from flatlab.declare import SettingError
+from flatlab.declare import SettingError, near
 
 # From a `ModelSpec` and the shape (C, H, W) of an image: the body, images to features [batch, n], and n.
 Builder = Callable[[Any, tuple[int, int, int]], tuple[nn.Module, int]]
@@ -49,7 +48,7 @@ def network(name: str, norm: str = "batch") -> Callable[[Builder], Builder]:
         SettingError: if the name is taken, or no name.
     """
     if ":" in name or name == "custom" or (name in _KNOWN and _KNOWN[name].build.__module__.startswith("flatlab.")):
-        raise SettingError(f"name = {name!r}: taken, or not a short name")
+        raise SettingError("name", name, "taken, or not a short name")
 
     def keep(build: Builder) -> Builder:
         _KNOWN[name] = Network(build, norm)
@@ -73,15 +72,12 @@ def find(name: str) -> Network:
         return _KNOWN[name]
     module, colon, attribute = name.partition(":")
     if not colon:
-        near = difflib.get_close_matches(name, _KNOWN, 1)
-        raise SettingError(
-            f"ModelSpec.name = {name!r}: known are {', '.join(_KNOWN)}, and functions of your own as 'module:function'"
-            + (f"; did you mean {near[0]!r}?" if near else "")
-        )
+        known = f"known are {', '.join(_KNOWN)}, and functions of your own as 'module:function'"
+        raise SettingError("ModelSpec.name", name, known + near(name, _KNOWN))
     try:
         build = getattr(importlib.import_module(module), attribute)
     except (ImportError, ValueError, AttributeError) as error:
-        raise SettingError(f"ModelSpec.name = {name!r}: cannot be imported ({error})") from None
+        raise SettingError("ModelSpec.name", name, f"cannot be imported ({error})") from None
     if not callable(build):
-        raise SettingError(f"ModelSpec.name = {name!r}: {type(build).__name__}, not a function of (spec, shape)")
+        raise SettingError("ModelSpec.name", name, f"{type(build).__name__}, not a function of (spec, shape)")
     return next((known for known in _KNOWN.values() if known.build is build), Network(build))

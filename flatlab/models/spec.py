@@ -44,14 +44,14 @@ class ModelSpec(Declared):
         if self.name != "custom":
             for field in ("fingerprint", "code"):
                 if (given := getattr(self, field)) is not None and ":" not in self.name:
-                    raise ValueError(f"{field} = {given!r}: only for networks of your own, leave it None")
+                    raise SettingError(field, given, "only for networks of your own, leave it None")
             return self
         if self.fingerprint is None:
-            raise ValueError("fingerprint = None: name = 'custom' needs a text that tells the network apart")
+            raise SettingError("fingerprint", None, "name = 'custom' needs a text that tells the network apart")
         for field in ("norm", "groups", "width", "head_init"):
             given, only = getattr(self, field), type(self).model_fields[field].default
             if given != only:
-                raise ValueError(f"{field} = {given!r}: a custom network is used as it is, leave it at {only!r}")
+                raise SettingError(field, given, f"a custom network is used as it is, leave it at {only!r}")
         return self
 
     @property
@@ -71,8 +71,10 @@ class ModelSpec(Declared):
         channels = max(1, round(base * self.width))
         if self.normalisation == "group" and (channels % self.groups or channels < 2 * self.groups):
             raise SettingError(
-                f"ModelSpec.width = {self.width}: {self.name} gets a layer of {channels} channels, and norm = 'group' "
+                "ModelSpec.width",
+                self.width,
+                f"{self.name} gets a layer of {channels} channels, and norm = 'group' "
                 f"with groups = {self.groups} needs a multiple of {self.groups}, at least {2 * self.groups}; "
-                f"multiples of {self.groups / 8:g} always fit"
+                f"multiples of {self.groups / 8:g} always fit",
             )
         return channels

@@ -52,7 +52,7 @@ def split(module: nn.Module, head: str = "classifier", example: Sequence[Count] 
         last = [name for name, part in parts.items() if isinstance(part, nn.Linear)][-1:]
         children = ", ".join(name for name, _ in module.named_children())
         raise SettingError(
-            f"head = {head!r}: no such submodule; children: {children}; last linear layer: {', '.join(last) or 'none'}"
+            "head", head, f"no such submodule; children: {children}; last linear layer: {', '.join(last) or 'none'}"
         )
     _refuse(parts, head)
     whole = _exchanged(module, _batch_stat)
@@ -60,15 +60,15 @@ def split(module: nn.Module, head: str = "classifier", example: Sequence[Count] 
     model = Model(nn.Sequential(body, nn.Flatten()), body.get_submodule(head))
     body.set_submodule(head, nn.Identity())
     if {id(p) for p in model.head.parameters()} & {id(p) for p in model.body.parameters()}:
-        raise SettingError(
-            f"head = {head!r}: shares parameters with the body, so neither could train alone; untie them"
-        )
+        raise SettingError("head", head, "shares parameters with the body, so neither could train alone; untie them")
     if example is not None:
         _probe(whole, model, head, tuple(example))
     elif buffers := [name for name, _ in whole.named_buffers()]:
         raise SettingError(
-            f"example = None: the network has buffers ({', '.join(buffers[:3])}); give example=(C, H, W), to have it "
-            "checked that a forward pass leaves them as they are"
+            "example",
+            None,
+            f"the network has buffers ({', '.join(buffers[:3])}); give example=(C, H, W), to have it "
+            "checked that a forward pass leaves them as they are",
         )
     return model.train()
 
@@ -91,7 +91,7 @@ def stateless(module: nn.Module, norm: Literal["batch", "group"] = "batch", grou
         channels = part.num_features
         if channels % groups or channels < 2 * groups:
             raise SettingError(
-                f"groups = {groups}: a layer of {channels} channels needs a divisor, up to {channels // 2}"
+                "groups", groups, f"a layer of {channels} channels needs a divisor, up to {channels // 2}"
             )
         new = nn.GroupNorm(groups, channels, part.eps, part.affine)
         new.weight, new.bias = part.weight, part.bias
@@ -119,11 +119,12 @@ def _exchanged(module: nn.Module, change: Callable[[_BatchNorm], nn.Module]) -> 
 def _refuse(parts: dict[str, nn.Module], head: str) -> None:
     """Raise for what can be seen without running the network."""
     if not list(parts[head].parameters()):
-        raise SettingError(f"head = {head!r}: has no parameters; needs the module that ends in the last linear layer")
+        raise SettingError("head", head, "has no parameters; needs the module that ends in the last linear layer")
     if any(isinstance(part, _ConvNd) for part in parts[head].modules()):
         raise SettingError(
-            f"head = {head!r}: holds a convolution, but a head reads flat features [batch, features]; end the network "
-            "in a linear layer"
+            "head",
+            head,
+            "holds a convolution, but a head reads flat features [batch, features]; end the network in a linear layer",
         )
     for name, part in parts.items():
         where = f"module: {name} ({type(part).__name__})"
@@ -153,7 +154,7 @@ def _probe(whole: nn.Module, model: Model, head: str, example: tuple[int, ...]) 
         try:
             expected = whole(images)
         except Exception as error:
-            raise SettingError(f"example = {example}: the network cannot take such images: {error}") from error
+            raise SettingError("example", example, f"the network cannot take such images: {error}") from error
         if not isinstance(expected, Tensor) or expected.dim() != 2:
             raise SettingError(
                 "module: its forward must return logits [batch, classes] alone, in training too: no auxiliary outputs"
@@ -173,6 +174,8 @@ def _probe(whole: nn.Module, model: Model, head: str, example: tuple[int, ...]) 
             fits = False
         if not fits:
             raise SettingError(
-                f"head = {head!r}: cut there, the network computes something else; the head must be the last module "
-                "that forward calls, once, on flat features [batch, features]"
+                "head",
+                head,
+                "cut there, the network computes something else; the head must be the last module "
+                "that forward calls, once, on flat features [batch, features]",
             )

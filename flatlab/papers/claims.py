@@ -174,7 +174,7 @@ def from_figure(figure: Figure, name: str, quantity: Quantity) -> Side:
         SettingError: if the figure has no such series.
     """
     if name not in figure.series:
-        raise SettingError(f"series = {name!r}: {figure.id} has {', '.join(figure.series)}")
+        raise SettingError("series", name, f"{figure.id} has {', '.join(figure.series)}")
     return Side(name, quantity, figure.series[name])
 
 

@@ -63,7 +63,7 @@ class Speed:
         self, archive: Archive | None = None, gradients_per_second: float | None = None, device: str = "cpu"
     ) -> None:
         if gradients_per_second is not None and not gradients_per_second > 0:
-            raise SettingError(f"samples_per_second = {gradients_per_second}: must be positive")
+            raise SettingError("samples_per_second", gradients_per_second, "must be positive")
         self._stated, self._device = gradients_per_second, device
         self._measured: Mapping[str, float] = {}
         if archive is not None:

@@ -197,7 +197,7 @@ def size_of(scale: str) -> Size:
         SettingError: if there is no such scale.
     """
     if scale not in SIZES:
-        raise SettingError(f"scale = {scale!r}: must be {', '.join(SCALES)}")
+        raise SettingError("scale", scale, f"must be {', '.join(SCALES)}")
     return SIZES[scale]
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 
-from ..declare import SettingError
+from ..declare import SettingError, near
 from . import crossing, fedasam_tables, fedbabu_tables
 from .questions import claims
 from .tables import SCALES, Item, ScaleName
@@ -31,16 +30,16 @@ def select(names: Sequence[str], scale: ScaleName) -> dict[str, Item]:
         SettingError: if a name stands for nothing; the nearest ones are named.
     """
     if scale not in SCALES:
-        raise SettingError(f"scale = {scale!r}: must be {', '.join(SCALES)}")
+        raise SettingError("scale", scale, f"must be {', '.join(SCALES)}")
     asked = {claim.id: claim.table() for claim in claims(scale).values()}
     chosen: dict[str, Item] = {}
     for name in names:
         tables = [id for id in BUILDERS if name == "all" or id == name or id.startswith(f"{name}.")]
         questions = [id for id in asked if name == "claims" or id == name]
         if not tables and not questions:
-            near = difflib.get_close_matches(name, [*BUILDERS, *asked, "all", "claims"], n=3, cutoff=0.4)
+            known = [*BUILDERS, *asked, "all", "claims"]
             raise SettingError(
-                f"{name!r}: no such table, figure or claim; did you mean {', '.join(near) or 'fedbabu'}?"
+                f"{name!r}: no such table, figure or claim{near(name, known)};"
                 " `flatlab reproduce` without names lists them"
             )
         chosen |= {id: BUILDERS[id](scale) for id in tables} | {id: asked[id] for id in questions}

@@ -170,7 +170,7 @@ def method(kind: str, settings: Mapping[str, Any]) -> Algorithm:
     """
     chosen = Algorithm.members().get(kind)
     if chosen is None:
-        raise SettingError(f"algorithm = {kind!r}: no such kind here; known: {', '.join(sorted(Algorithm.members()))}")
+        raise SettingError("algorithm", kind, f"no such kind here; known: {', '.join(sorted(Algorithm.members()))}")
     return chosen(**{name: value for name, value in settings.items() if name in chosen.model_fields})
 
 

@@ -17,7 +17,7 @@ import torch
 
 from ..algorithms import FedAvg, Local, Part
 from ..arguments import Count, Whole, checked
-from ..declare import SettingError, shown
+from ..declare import SettingError
 from ..models import Model
 from ..results import Result, spread
 from ..training import Diverged, Run, Score, State, Trained, labels, score_clients
@@ -75,7 +75,7 @@ def as_runs(runs: Run | Iterable[Run]) -> list[Run]:
     """
     found = [runs] if isinstance(runs, Run) else list(runs)
     if not found:
-        raise SettingError("runs = []: needs at least one run")
+        raise SettingError("runs", [], "needs at least one run")
     return found
 
 
@@ -210,7 +210,7 @@ def run_round(run: Run, round: Whole | Literal["best"] | None) -> int:
     best = run.best_round
     if best is None:
         raise SettingError(
-            f"round = 'best': {run.id} has no evaluated round; set evaluation.clients_every, or train on"
+            "round", "best", f"{run.id} has no evaluated round; set evaluation.clients_every, or train on"
         )
     return best
 
@@ -226,7 +226,7 @@ def client_ids(run: Run, clients: Sequence[Whole] | None) -> list[int]:
     wanted = list(known if clients is None else clients)
     strange = [client for client in wanted if client not in known]
     if strange or not wanted:
-        raise SettingError(f"clients = {shown(wanted)}: must be some of 0 to {len(known) - 1}")
+        raise SettingError("clients", wanted, f"must be some of 0 to {len(known) - 1}")
     return wanted
 
 

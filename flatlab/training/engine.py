@@ -37,12 +37,12 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
-        raise SettingError(f"device = {name!r}: must be auto, cpu, cuda, cuda:N or mps") from None
+        raise SettingError("device", name, "must be auto, cpu, cuda, cuda:N or mps") from None
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(device.type, False):
-        raise SettingError(f"device = {name!r}: not on this machine; use device='auto' or 'cpu'")
+        raise SettingError("device", name, "not on this machine; use device='auto' or 'cpu'")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingError(f"device = {name!r}: this machine has {torch.cuda.device_count()} CUDA device(s)")
+        raise SettingError("device", name, f"this machine has {torch.cuda.device_count()} CUDA device(s)")
     return device
 
 

@@ -57,7 +57,7 @@ class Experiment(Declared):
     def _fits(self) -> Experiment:
         self.algorithm.check(self.rounds)
         if self.parent is not None and self.parent.round >= self.rounds:
-            raise SettingError(f"rounds = {self.rounds}: must exceed the parent's round {self.parent.round}")
+            raise SettingError("rounds", self.rounds, f"must exceed the parent's round {self.parent.round}")
         return self
 
     @property
@@ -81,8 +81,10 @@ class Experiment(Declared):
         found = cls.recorded(text)
         if found.code not in (None, own_code(found)):
             raise SettingError(
-                f"Experiment.code = {found.code!r}: the classes of its own ({found.algorithm.kind}, ...) are defined"
-                f" otherwise here ({own_code(found)}); import the same code, under the same Python version"
+                "Experiment.code",
+                found.code,
+                f"the classes of its own ({found.algorithm.kind}, ...) are defined"
+                f" otherwise here ({own_code(found)}); import the same code, under the same Python version",
             )
         return found if found.code else found.replace()
 
@@ -116,7 +118,7 @@ class Experiment(Declared):
                 if isinstance(inner, str):  # a kind given by its name alone
                     inner = place[parent] = {("name" if parent in ("model", "data") else "kind"): inner}
                 if not isinstance(inner, dict):
-                    raise SettingError(f"{name} = {value!r}: {parent} is not a table in {path}")
+                    raise SettingError(name, value, f"{parent} is not a table in {path}")
                 place = inner
             place[last] = value
         return cls.from_dict(values)

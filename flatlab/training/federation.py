@@ -153,16 +153,17 @@ class Federation:
         self.sent = trained & shared
         self.kept = trained - shared
         if not trained:
-            raise SettingError(f"algorithm.train = {algorithm.train!r}: this model has no parameters there")
+            raise SettingError("algorithm.train", algorithm.train, "this model has no parameters there")
         if algorithm.pooled and self.kept:
             raise SettingError(
-                f"algorithm.share = {algorithm.share!r}: with pooled = True there is one client, and its model is the"
-                " global one; set share = 'all'"
+                "algorithm.share",
+                algorithm.share,
+                "with pooled = True there is one client, and its model is the global one; set share = 'all'",
             )
         self.shapes = shapes(algorithm, self._trained(dict(model.named_parameters())))
         if algorithm.batches_per_step > 1 and data.augmentation.mixup:
             raise SettingError(
-                f"augment.mixup = {data.augmentation.mixup}: {algorithm.kind} halves its batches; set it to 0"
+                "augment.mixup", data.augmentation.mixup, f"{algorithm.kind} halves its batches; set it to 0"
             )
         algorithm.aggregation.check(experiment.cohort_size(1 if algorithm.pooled else data.clients))
         held = tuple(part.cpu() for part in data.train)  # batches are drawn there; asking a busy GPU would wait for it

@@ -79,7 +79,7 @@ def import_module(name: str) -> None:
         importlib.import_module(name)
     except Exception as error:
         hint = f"; give a module's name, as in {name[:-3].replace('/', '.')!r}" if name.endswith(".py") else ""
-        raise SettingError(f"import = {name!r}: {type(error).__name__}: {error}{hint}") from None
+        raise SettingError("import", name, f"{type(error).__name__}: {error}{hint}") from None
 
 
 def _classes(value: Any) -> Iterator[type[Declared]]:

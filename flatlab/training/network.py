@@ -85,8 +85,10 @@ def network(
             _check(built, shape, classes, task)
             if spec.fingerprint and (spec.fingerprint, spec.code) != (fingerprint(built, False), code(built)):
                 raise SettingError(
-                    f"model = {spec.name!r}: the function now gives another network than the one of the experiment;"
-                    " give the changed network another name"
+                    "model",
+                    spec.name,
+                    "the function now gives another network than the one of the experiment;"
+                    " give the changed network another name",
                 )
         return built
     if given is None:

@@ -116,14 +116,18 @@ class Record:
             if start is None and parent is not None:
                 there = (self.store.directory.parent / parent.run).is_dir()
                 raise SettingError(
-                    f"parent.run = {parent.run!r}: {self.store.directory} holds no record of this fork; open the parent"
+                    "parent.run",
+                    parent.run,
+                    f"{self.store.directory} holds no record of this fork; open the parent"
                     f" and fork it again, run.fork(round={parent.round}, ...)"
-                    + ("" if there else ", once it is back: it is not in this store, deleted or moved")
+                    + ("" if there else ", once it is back: it is not in this store, deleted or moved"),
                 )
             if start is None and self.experiment.initial is not None:
                 raise SettingError(
-                    f"initial = {self.experiment.initial!r}: {self.store.directory} holds no record yet, and needs the"
-                    " state that this is the digest of: Run(experiment, start=state)"
+                    "initial",
+                    self.experiment.initial,
+                    f"{self.store.directory} holds no record yet, and needs the"
+                    " state that this is the digest of: Run(experiment, start=state)",
                 )
             return self.federation.start() if start is None else self.federation.adopt(start)
         state = self.store.latest_state(self._checked)

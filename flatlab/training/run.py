@@ -109,9 +109,7 @@ class Run:
         net = copy.deepcopy(net).to(self.device)
         then = (written or {}).get("precision", precision or "float32")
         if precision not in (None, then):
-            raise SettingError(
-                f"precision = {precision!r}: this run began in {then}; use another store for another one"
-            )
+            raise SettingError("precision", precision, f"this run began in {then}; use another store for another one")
         cohort = Cohort(net, self.data, engine, chunk, precision=then, task=self.experiment.task)
         # A run keeps the pace that it began with: another would round differently.
         pace = (
@@ -273,7 +271,7 @@ class Run:
         """
         target = self.rounds if round is None else round
         if target > self.rounds:
-            raise SettingError(f"round = {target!r}: must be between 0 and the experiment's {self.rounds} rounds")
+            raise SettingError("round", target, f"must be between 0 and the experiment's {self.rounds} rounds")
         self._stop.clear()
         if self.round >= target and not (self._record.missing or self._record.spoiled):
             return self
@@ -363,7 +361,7 @@ class Run:
         if round == self.round:
             return self._state
         if round > self._known:
-            raise SettingError(f"round = {round}: must be between 0 and {self._known}, the rounds on record")
+            raise SettingError("round", round, f"must be between 0 and {self._known}, the rounds on record")
         begins_here = self.experiment.parent is None and self.experiment.initial is None
         state = self._federation.start() if begins_here else None
         for stored in reversed([stored for stored in self.checkpoints if stored <= round]):
@@ -374,7 +372,7 @@ class Run:
                 continue
         if state is None or state.round > round:
             begin = min(self.checkpoints, default=self.round)
-            raise SettingError(f"round = {round}: this run begins at round {begin}")
+            raise SettingError("round", round, f"this run begins at round {begin}")
         while state.round < round:
             state, _ = self._federation.advance(state)
         return state
@@ -394,16 +392,18 @@ class Run:
         """
         if client is None and self.kept:
             raise SettingError(
-                f"client = None: {self.name} has no global model, its clients keep {self._kept_part()} for themselves;"
-                f" give client = 0 to {self.data.clients - 1} for that client's own model"
+                "client",
+                None,
+                f"{self.name} has no global model, its clients keep {self._kept_part()} for themselves;"
+                f" give client = 0 to {self.data.clients - 1} for that client's own model",
             )
         state = self.state(round)
         if which == "swa" and not state.swa:
-            raise SettingError(f"which = 'swa': there is no average after round {state.round}")
+            raise SettingError("which", "swa", f"there is no average after round {state.round}")
         params = {"auto": state.served, "global": state.params, "swa": state.swa}[which]
         if client is not None:
             if client >= self.data.clients:
-                raise SettingError(f"client = {client!r}: must be one of 0 to {self.data.clients - 1}")
+                raise SettingError("client", client, f"must be one of 0 to {self.data.clients - 1}")
             params = params | {name: value[0] for name, value in self._federation.own(state, [client], params).items()}
         return self._with(params)
 
@@ -416,7 +416,7 @@ class Run:
     def clients(self, round: Count) -> dict[int, Model]:
         """The models of the clients sampled in `round` (from 1) after their local training, trained again."""
         if round > self._known:
-            raise SettingError(f"round = {round}: must be between 1 and {self._known}, the rounds on record")
+            raise SettingError("round", round, f"must be between 1 and {self._known}, the rounds on record")
         state = self.state(round - 1)
         found = {}
         sampled = self._federation.sample(round - 1)

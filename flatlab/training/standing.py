@@ -59,8 +59,10 @@ class Standing:
         for experiment in experiments or ():
             if experiment.data.fingerprint is None:
                 raise SettingError(
-                    "data.fingerprint = None: a run is found by its data, too; federate them and take data.spec, or a"
-                    " run's own experiment, run.experiment"
+                    "data.fingerprint",
+                    None,
+                    "a run is found by its data, too; federate them and take data.spec, or a"
+                    " run's own experiment, run.experiment",
                 )
         self._experiments = {experiment.id: experiment for experiment in experiments or ()}
         self._seen: dict[str, _Seen] = {}

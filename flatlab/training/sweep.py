@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from ..arguments import Count, checked
+from ..arguments import Count, checked, refuse_unknown
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..files import user_path
@@ -93,6 +93,7 @@ def sweep(
         SweepFailed: after all others are done, naming the runs that failed, and why.
         KeyboardInterrupt: after the rounds in flight; the same call goes on. A second interrupt does not wait for them.
     """
+    refuse_unknown(options, sweep, Run)
     refuse_respawn()
     own = own_classes(experiments, executor)
     data = _data(experiments, root)
@@ -115,7 +116,7 @@ def sweep(
 def _data(experiments: Sequence[Experiment], root: str | Path) -> list[FederatedDataset]:
     """The data of each experiment, each set loaded (and, if need be, downloaded) once, before any worker starts."""
     if not experiments:
-        raise SettingError("experiments = []: needs at least one")
+        raise SettingError("experiments", [], "needs at least one")
     known: dict[str, FederatedDataset] = {}
     found = []
     for experiment in experiments:

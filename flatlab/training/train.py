@@ -6,7 +6,7 @@ import sys
 from typing import Any, Literal
 
 from ..algorithms import Algorithm
-from ..arguments import Seconds, checked
+from ..arguments import Seconds, checked, refuse_unknown
 from ..data import FederatedDataset
 from ..models import Model, ModelSpec
 from ..tasks import Task
@@ -58,6 +58,7 @@ def train(
         SettingError: for each setting that is wrong, before any work starts.
         RunBusy, Diverged, KeyboardInterrupt: as `Run.to`.
     """
+    refuse_unknown(options, train, Run)
     own, spec = describe(model)
     settings: dict[str, Any] = {"rounds": rounds, "participation": participation, "seed": seed, "sampling": sampling}
     settings |= {"algorithm": algorithm, "model": spec, "evaluation": evaluation or Evaluation(), "task": task}

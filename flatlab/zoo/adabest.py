@@ -26,7 +26,7 @@ class AdaBest(Algorithm):
         """The server's step is part of the method."""
         super().check(rounds)
         if self.server != Average():
-            raise SettingError(f"server = {self.server.kind!r}: AdaBest has its own; leave it as it is")
+            raise SettingError("server", self.server.kind, "AdaBest has its own; leave it as it is")
 
     def memory(self, trained: Params) -> Slots:
         """The drift estimate, and the round of last taking part."""

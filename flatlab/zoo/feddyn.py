@@ -26,7 +26,7 @@ class FedDyn(Algorithm):
         """The server's step is part of the method."""
         super().check(rounds)
         if self.server != Average():
-            raise SettingError(f"server = {self.server.kind!r}: FedDyn has its own; leave it as it is")
+            raise SettingError("server", self.server.kind, "FedDyn has its own; leave it as it is")
 
     def memory(self, trained: Params) -> Slots:
         """The client's dual g_i."""

@@ -26,9 +26,9 @@ class FedRep(Algorithm):
         """Both parts must be trained."""
         super().check(rounds)
         if self.head_epochs > self.epochs:
-            raise SettingError(f"head_epochs = {self.head_epochs}: at most epochs = {self.epochs}")
+            raise SettingError("head_epochs", self.head_epochs, f"at most epochs = {self.epochs}")
         if self.train != "all":
-            raise SettingError(f"train = {self.train!r}: FedRep trains head and body in turn; set it to 'all'")
+            raise SettingError("train", self.train, "FedRep trains head and body in turn; set it to 'all'")
 
     def step(self, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
         """A step in which one part does not move."""

@@ -30,9 +30,7 @@ class SCAFFOLD(Algorithm):
         """Option II reads the mean gradient off the way that plain steps went."""
         super().check(rounds)
         if self.option == "II" and self.momentum:
-            raise SettingError(
-                f"momentum = {self.momentum:g}: option II needs plain steps; set it to 0, or option to 'I'"
-            )
+            raise SettingError("momentum", self.momentum, "option II needs plain steps; set it to 0, or option to 'I'")
 
     def memory(self, trained: Params) -> Slots:
         """The client's control variate."""

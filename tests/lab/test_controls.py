@@ -8,7 +8,7 @@ import pytest
 import flatlab as fl
 from flatlab.algorithms import Algorithm, Local, Schedule, Server
 from flatlab.data import Augmentation, Partition
-from flatlab.declare import Declared, Family, setting
+from flatlab.declare import Declared, Family, SettingError, setting
 from flatlab.lab.controls import Controls
 from flatlab.lab.fields import Maybe, Menu, Number, Words
 
@@ -138,9 +138,9 @@ def test_settings_that_do_not_fit_together_are_explained_beside_the_one_that_is_
 def test_a_complaint_from_outside_stands_beside_its_setting_until_something_changes(experiment):
     controls = Controls(experiment)
     controls.control("data.partition").kind.value = "shards"
-    controls.complain("Shards.per_client = 2: needs a multiple of 10")
+    controls.complain(SettingError("Shards.per_client", 2, "needs a multiple of 10"))
     assert list(controls.problems) == ["data.partition.per_client"] and not controls.valid
-    controls.complain("the disk is on fire")
+    controls.complain(SettingError("the disk is on fire"))
     assert controls.problems[""] == "the disk is on fire"
     controls.control("seed").box.value = 1
     assert controls.valid and not controls.problems

@@ -75,7 +75,7 @@ def test_a_registered_name_is_built_listed_and_normalised_as_it_says():
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("cnn5", "did you mean 'cnn4'"),
+        ("cnn5", "did you mean cnn4"),
         ("no_such_module:net", "cannot be imported"),
         ("flatlab:no_such_function", "cannot be imported"),
         ("flatlab:__all__", "not a function"),
