@@ -294,7 +294,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     """The parser, and those of the commands."""
     parser = _Parser(prog="flatlab", description="Flat minima and personalization in federated learning.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
