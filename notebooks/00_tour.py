@@ -10,9 +10,9 @@
 # # The tour: a federated run on one screen
 #
 # Choose data, who holds what, and a method on the left; press **Run** below. The tabs on the right show accuracy per round,
-# the clients of a round, the loss landscape, the Hessian and personalization while the run goes on. Pause it, step one
-# round, move the round slider to see any earlier moment, rewind, change rho and fork; pick finished runs in the list to lay
-# them over this one. The bench makes ordinary runs: every one is a folder under `runs/` that scripts can open.
+# the clients of a round, and, once their buttons are pressed, the loss landscape, the Hessian and personalization. Pause
+# it, step one round, move the round slider to see any earlier moment, rewind, change a setting and fork (FedBABU's plain
+# steps have no rho: choose SAM or ASAM as its local step first); pick finished runs in the list to lay them over this one. The bench makes ordinary runs: every one is a folder under `runs/` that scripts can open.
 #
 # On a GPU or with patience, set `FULL = True` for the network at full width and 100 rounds.
 

@@ -10,7 +10,9 @@
 # # Loss landscapes of two federated models
 #
 # FedASAM + SWA is made to land in a flat minimum; FedAvg lands where it lands. We look at both from the same directions,
-# with the same samples, range and colours, and walk between them. The networks normalise with batch statistics, so the
+# with the same samples, range and colours, and walk between them. After so few rounds their losses differ: a model that has
+# learned less is flat for that reason alone, so nothing here says which method is flatter (`flatlab demo` shows a setting
+# in which losses are alike). The networks normalise with batch statistics, so the
 # samples come in fixed batches, which are part of what is measured; the captions say so. On a GPU or with patience, set `FULL = True`.
 
 # %%
@@ -53,8 +55,9 @@ lines.plot()
 # %% [markdown]
 # ## The plane through three models
 #
-# Three clients of the last round, after their local training, lie in this plane exactly. **What to look for:** each client
-# sits in its own low place of its own data, but this is the *global* loss: their mean, not the clients, is where it is low.
+# Three clients of the last round, after their local training, lie in this plane exactly, and the global model beside it.
+# **What to look for:** this is the loss on *everybody's* test images; the clients' own losses, which they lowered, are not
+# in the picture. Compare it at the three clients and between them.
 
 # %%
 clients = list(avg.clients(avg.round).items())[:3]
@@ -73,11 +76,15 @@ between.plot(log=True)
 # ## The way there
 #
 # The checkpoints projected on their two principal components. The share of variance is printed: the path lies off the
-# plane, so the fill of each mark is its *true* loss, on the colours of the surface. **What to look for:** marks whose
-# colour differs from what surrounds them.
+# plane, so the true loss of a mark is not that of the surface under it. **What to look for:** how far off the plane the
+# marks lie; the table below has each mark's true loss (`loss`) and distance (`residual`).
 
 # %%
-fl.landscape(avg, directions="pca", points=11, limit=SAMPLES).plot(log=True)
+way = fl.landscape(avg, directions="pca", points=11, limit=SAMPLES)
+way.plot(log=True)
+
+# %%
+way.marks()[["name", "x", "y", "loss", "residual"]]
 
 # %% [markdown]
 # ## Between two models

@@ -32,8 +32,9 @@ asam = fl.train(
 # %% [markdown]
 # ## The top eigenvalues
 #
-# Lanczos iterations on Hessian-vector products, each value with an error bar and a word on whether it has converged.
-# **What to look for:** the ratio of the first to the fifth, which the FedASAM paper reads as a sign of a sharp direction.
+# Lanczos iterations on Hessian-vector products, each value with an error bar and a word on whether it has converged. The
+# error is numerical: it says how exactly this Hessian was measured, of this model, on these samples; another seed or other
+# samples change the eigenvalue by far more. **What to look for:** the ratio of the first to the fifth, which the FedASAM paper reads as a sign of a sharp direction.
 
 # %%
 top = {run.name: fl.hessian(run, limit=SAMPLES).top(5) for run in (avg, asam)}
@@ -45,8 +46,9 @@ top["FedASAM + SWA"]
 # %% [markdown]
 # ## The whole spectrum
 #
-# Its density by stochastic Lanczos quadrature, through the pyhessian package. **What to look for:** the bulk at zero, and
-# how far the few large eigenvalues stand out.
+# Its density by stochastic Lanczos quadrature, through the pyhessian package: twenty nodes, each widened to a bump, stand
+# for thousands of eigenvalues, so single bumps mean nothing. **What to look for:** how much weight lies near zero, and how
+# far to the right the nodes reach.
 
 # %%
 spectra = {run.name: fl.hessian(run, limit=SAMPLES).spectrum(steps=20) for run in (avg, asam)}
@@ -55,11 +57,16 @@ fl.plot(spectra)
 # %% [markdown]
 # ## Along the run
 #
-# **What to look for:** curvature that rises while the loss falls; a number at the end of training is a number of that
-# moment.
+# **What to look for:** how much the largest eigenvalue changes from one checkpoint to the next: a number at the end of
+# training is a number of that moment. The loss, which the history has, belongs beside it.
 
 # %%
-fl.hessian(avg, limit=SAMPLES).along(every=ROUNDS // 4).plot()
+along = fl.hessian(avg, limit=SAMPLES).along(every=ROUNDS // 4)
+along.plot()
+
+# %%
+loss = avg.history.query("split == 'holdout' and metric == 'loss'").set_index("round")["value"]
+along.frame.assign(loss=along.frame["round"].map(loss))[["round", "value", "error", "loss"]]
 
 # %% [markdown]
 # ## Every client

@@ -9,7 +9,8 @@
 # %% [markdown]
 # # Compare two methods
 #
-# Two runs that differ in nothing but the method: same data, clients, batches and seed. The panel shows them side by side
+# Two runs that differ in nothing but the method: same data, clients, batches and seed. The setting is that of `flatlab demo`,
+# in which losses come out alike, so that curvatures may be compared; one seed proves nothing, the demo has three. The panel shows them side by side
 # in every view; *Copy as code* gives the Python that makes exactly what is on the screen. On a GPU or with patience, set
 # `FULL = True`.
 
@@ -17,18 +18,18 @@
 import flatlab as fl
 
 FULL = False
-ROUNDS = 100 if FULL else 10
-MODEL = fl.ModelSpec(name="cnn4", width=1.0 if FULL else 0.25)
+ROUNDS = 300 if FULL else 100
+MODEL = fl.ModelSpec(name="lenet", width=1.0 if FULL else 0.5)
 
-data = fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=20, seed=0)
-settings = {"lr": 0.05, "momentum": 0.9}
-one = fl.train(fl.FedAvg(**settings), data, MODEL, rounds=ROUNDS, participation=0.5)
+data = fl.load("digits").federate(fl.Dirichlet(alpha=0.5), clients=20, seed=0)
+settings = {"lr": 0.05, "momentum": 0.9, "epochs": 2}
+one = fl.train(fl.FedAvg(**settings), data, MODEL, rounds=ROUNDS, participation=0.25)
 two = fl.train(
-    fl.FedASAM(rho=0.3, eta=0.2, swa=fl.SWA(start=0.5, cycle=2, low=0.01), **settings),
+    fl.FedASAM(rho=0.2, eta=0.2, swa=fl.SWA(start=0.75, cycle=5, low=0.005), **settings),
     data,
     MODEL,
     rounds=ROUNDS,
-    participation=0.5,
+    participation=0.25,
 )
 
 # %% [markdown]

@@ -9,8 +9,7 @@
 # %% [markdown]
 # # Flat minima meet personalization
 #
-# FedBABU says: leave the head alone and tune it at the end. FedASAM + SWA says: land where it is flat. Nothing keeps one
-# from doing both, and flatlab can ask what the one does to the other: every cross is one line. On a GPU or with patience,
+# FedBABU says: leave the head alone and tune it at the end. FedASAM + SWA says: land where it is flat. One may do both, and flatlab can ask what the one does to the other: every cross is one line. On a GPU or with patience,
 # set `FULL = True`.
 
 # %%
@@ -56,6 +55,7 @@ fl.sharpness(runs, measures=("top", "asam", "fisher_rao"), limit=SAMPLES)
 
 # %% [markdown]
 # **What to look for:** all panels have the same scale and the same directions, each scaled to its own model's filters.
+# Look at the loss in the centre of each first: curvatures of models with very different losses say little.
 
 # %%
 fl.landscape(runs, points=9, limit=SAMPLES).plot(log=True, columns=2)

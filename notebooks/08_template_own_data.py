@@ -48,7 +48,7 @@ data.plot()
 data.summary()
 
 # %% [markdown]
-# **What to look for:** the same calls as in every other notebook. Sizes of images need not be powers of two.
+# **What to look for:** the same calls as in every other notebook.
 
 # %%
 run = fl.train(fl.FedBABU(lr=0.05, momentum=0.9), data, fl.ModelSpec(name="cnn4", width=0.25), rounds=8)

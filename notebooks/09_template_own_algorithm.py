@@ -58,8 +58,8 @@ class FedNormalised(fl.Algorithm):
 # %% [markdown]
 # ## Against the others
 #
-# It crosses with everything: here with FedBABU's body and with server averaging. **What to look for:** the names in the
-# legend, and that all of them saw the same clients and batches.
+# It crosses with everything: here with FedBABU's body and with server averaging. **What to look for:** the
+# second and third curve bear one name and differ in what the legend adds; all of them saw the same clients and batches.
 
 # %%
 data = fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=12, seed=0)

@@ -10,10 +10,13 @@
 
 from . import crossing, fedasam, fedbabu
 from .archive import Archive
-from .claims import Claim, judge, page
 from .filled import FilledTable, fill
+from .judging import Claim, judge, page
+from .pictures import picture
 from .planning import Plan, plan
+from .questions import claims
 from .registry import items, select
+from .report import kept_scale
 from .reproduce import Workshop
 from .statistics import difference, interval, verdict
 from .tables import SCALES, Figure, Table
@@ -27,6 +30,7 @@ __all__ = [
     "Plan",
     "Table",
     "Workshop",
+    "claims",
     "crossing",
     "difference",
     "fedasam",
@@ -35,7 +39,9 @@ __all__ = [
     "interval",
     "items",
     "judge",
+    "kept_scale",
     "page",
+    "picture",
     "plan",
     "select",
     "verdict",

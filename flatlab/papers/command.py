@@ -12,9 +12,9 @@ from ..declare import SettingError
 from ..training.engine import pick_device
 from . import pictures
 from .archive import Archive
-from .claims import page as claims_page
 from .costs import Speed, hours
 from .filled import fill, fill_cell
+from .judging import page as claims_page
 from .planning import Plan, describe, plan
 from .questions import claims
 from .registry import BUILDERS, select

@@ -8,8 +8,8 @@ from typing import Any
 from ..algorithms import ServerData
 from ..training import Experiment
 from . import crossing, fedasam, fedbabu, fedbabu_tables
-from .claims import Claim, Part, Side, from_figure, side
 from .fedasam_tables import EVEN, datasets
+from .judging import Claim, Part, Side, from_figure, side
 from .quantities import (
     Quantity,
     eigenvalue,

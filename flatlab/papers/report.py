@@ -7,8 +7,8 @@ from pathlib import Path
 
 from . import pictures
 from .archive import Archive
-from .claims import page as claims_page
 from .filled import fill
+from .judging import page as claims_page
 from .questions import claims
 from .registry import items
 from .tables import SCALES, Figure, ScaleName, Table
@@ -39,6 +39,20 @@ def reproduction(archive: Archive, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(parts), encoding="utf-8")
     return path
+
+
+def kept_scale(archive: Archive, group: str = "") -> ScaleName:
+    """The largest scale of which something is kept; "quick" if nothing is.
+
+    Args:
+        archive: what is kept.
+        group: only tables and figures whose id begins so.
+    """
+    for scale in reversed(SCALES):
+        chosen = [item for name, item in items(scale).items() if name.startswith(group)]
+        if any(archive.has(run) for item in chosen for run in item.experiments().values()):
+            return scale
+    return "quick"
 
 
 def _scale(archive: Archive, scale: ScaleName, start: Path) -> list[str]:

@@ -16,7 +16,7 @@ def brief(monkeypatch):
         return made.replace(rounds=4, model=made.model.replace(width=0.125), algorithm=made.algorithm.replace(swa=swa))
 
     monkeypatch.setattr(demonstration, "experiment", short)
-    monkeypatch.setattr(demonstration, "SEEDS", (0, 1))
+    monkeypatch.setattr(demonstration, "SEEDS", dict.fromkeys(demonstration.SEEDS, (0, 1)))
 
 
 def test_the_demo_prints_a_table_and_verdicts_and_draws_a_figure(brief, tmp_path):

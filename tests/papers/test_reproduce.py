@@ -9,7 +9,7 @@ import pytest
 import flatlab as fl
 from flatlab.papers import Archive, Table, Workshop, fill, plan
 from flatlab.papers.archive import condensed
-from flatlab.papers.claims import Claim, Part, Side, judge, overall, page
+from flatlab.papers.judging import Claim, Part, Side, judge, overall, page
 from flatlab.papers.pictures import picture, save
 from flatlab.papers.quantities import gain, initial, personalization, personalized, score
 from flatlab.papers.tables import Figure, Published, cell

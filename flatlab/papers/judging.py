@@ -1,8 +1,8 @@
 """What the papers claim, as differences that are measured: experiment, expected sign, interval, verdict, sentence.
 
 A claim has parts; each compares a quantity of two methods seed by seed. Its verdict comes from the t interval of the
-paired differences alone: one that includes 0 is *undecided*, whatever the mean. Signs are those of `shared` readings of
-the papers (recalled, unverified): hypotheses, never test oracles.
+paired differences alone: one that includes 0 is *undecided*, whatever the mean. Signs are recalled from the papers,
+unverified: hypotheses, never test oracles.
 """
 
 from __future__ import annotations
