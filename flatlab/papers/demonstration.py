@@ -36,9 +36,9 @@ SEEDS = {PERSONAL: (0, 1, 2), FLAT: (0, 1, 2, 3, 4)}  # eigenvalues scatter more
 ROWS = {PERSONAL: ("FedAvg", "FedBABU"), FLAT: ("FedAvg", "FedASAM + SWA")}
 
 LEGEND = """
-mean over seeds (three and five) ± half width of the 95 % t interval. initial, 1 epoch, 5 epochs: accuracy of a client on
-its own test set before and after tuning on its own images. λ₁: largest eigenvalue of the Hessian on the holdout. Compare
-it where losses are alike: a model that has hardly learned is flat, too.
+mean over seeds (three and five) ± half width of the 95 % t interval. initial, 1 epoch, 5 epochs: accuracy of a client
+on its own test set before and after tuning on its own images. λ₁: largest eigenvalue of the Hessian on the holdout.
+Compare it where losses are alike: a model that has hardly learned is flat, too.
 """
 
 
