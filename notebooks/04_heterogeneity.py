@@ -88,8 +88,8 @@ print(f"classes against drift over {len(last_round)} clients: rank correlation {
 # ## Two accuracies
 #
 # Holdout accuracy is the global model's on the pooled test set; initial accuracy is the same model on each client's own
-# test set; personalized is after fine-tuning. **What to look for:** the columns are different numbers, and do not move
-# together over the rows: a paper that reports one of them tells a third of the story.
+# test set; personalized is after fine-tuning. **What to look for:** the columns are different numbers, and need not put
+# the rows in one order: a paper that reports one of them tells a third of the story.
 
 # %%
 tables = [fl.compare(run, fl.personalize(run, epochs=3, lr=0.005)).summary() for run in runs.values()]
