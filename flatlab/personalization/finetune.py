@@ -18,7 +18,7 @@ import torch
 from ..algorithms import FedAvg, Local, Part
 from ..arguments import Count, Whole, checked
 from ..declare import SettingError
-from ..models import Model
+from ..models import Model, frame
 from ..results import Result, spread
 from ..training import Diverged, Run, Score, State, Trained, labels, score_clients
 from ..training.lone import tell_lone
@@ -80,6 +80,7 @@ def as_runs(runs: Run | Iterable[Run]) -> list[Run]:
 
 
 @checked
+@frame()
 def personalize(
     runs: Run | Iterable[Run],
     epochs: Whole = 5,
@@ -150,6 +151,7 @@ def personalize(
 
 
 @checked
+@frame()
 def fine_tuned(
     run: Run,
     clients: Sequence[Whole],

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..algorithms import Params
 from ..arguments import Count, Whole, checked
-from ..models import sample_weight
+from ..models import frame, sample_weight
 from ..results import Result, spread
 from ..streams import stream
 from ..training import Run, State
@@ -44,6 +44,7 @@ class Headless(Result):
 
 
 @checked
+@frame()
 def headless(
     runs: Run | Iterable[Run],
     *,

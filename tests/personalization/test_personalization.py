@@ -291,3 +291,19 @@ def test_scores_of_all_clients_as_one_batch_equal_one_after_another(algorithm, p
     assert ((one[0].accuracy - all[0].accuracy).nan_to_num().abs() <= 1 / samples + 1e-9).all()
     for first, second in zip(one[1:], all[1:], strict=True):
         assert np.isnan(second[0]) and np.nanmax(abs(first - second) * samples.numpy()) <= 1 + 1e-9
+
+
+def test_an_outer_autocast_or_no_grad_changes_no_score(runs):
+    device = runs[0].data.images.device.type
+
+    def scores():
+        tuned = fl.personalize(runs[1], epochs=1, clients=[2, 3]).frame[["loss", "accuracy"]].to_numpy()
+        return [tuned.tolist(), fl.headless(runs[1]).frame["accuracy"].tolist()]
+
+    expected = scores()
+    with torch.autocast(device, torch.bfloat16):
+        assert scores() == expected
+    with torch.no_grad():
+        assert scores() == expected
+    with torch.inference_mode(), pytest.raises(ValueError, match="inference_mode"):
+        fl.personalize(runs[1], epochs=1)
