@@ -28,6 +28,7 @@ from .files import printable, user_path
 from .geometry import hessian, landscape
 from .papers import command as papers
 from .papers import demonstration
+from .papers.tables import SCALES
 from .results import spread
 from .training import BadCheckpoint, Diverged, Experiment, RankLost, Ranks, Run, RunBusy, Standing, train_shared
 from .training.beginning import take_up
@@ -337,7 +338,7 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
 
 def _reproducing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", help="tables, figures, claims, or groups of them; page: build the report")
-    parser.add_argument("--scale", default="quick", choices=papers.SCALES, help="quick: minutes; short: hours; paper")
+    parser.add_argument("--scale", default="quick", choices=SCALES, help="quick: minutes; short: hours; paper")
     parser.add_argument(
         "--plan", nargs="?", const="show", choices=("show", "slurm"), help="say what is to be done; or a SLURM array"
     )

@@ -158,7 +158,7 @@ class Algorithm(Family):
                 if field.annotation is float and isinstance(extra, dict) and "span" in extra:
                     pull = prefix == "" and name in ("mu", "weight_decay")
                     if not pull or self.lr * value > 1:
-                        excess[prefix + name] = (value / extra["span"][1], value)  # type: ignore[index, operator]
+                        excess[prefix + name] = (value / extra["span"][1], value)  # type: ignore[index]
         name = max(excess, key=lambda name: excess[name][0])
         name = name if excess[name][0] > 1 else "lr"
         return f"{name} = {excess[name][1]:g}"

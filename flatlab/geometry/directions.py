@@ -133,7 +133,8 @@ def trajectory_plane(checkpoints: Sequence[Tensor], origin: Tensor, dimensions: 
         raise ValueError(f"checkpoints = {len(checkpoints)}: principal components need at least 3 of a run")
     steps = torch.stack(list(checkpoints))
     steps = steps - steps.mean(0)
-    products = sum(piece.double() @ piece.double().T for piece in steps.split(2**20, dim=1))
+    nothing = steps.new_zeros((), dtype=torch.float64)
+    products = sum((piece.double() @ piece.double().T for piece in steps.split(2**20, dim=1)), start=nothing)
     variances, mixes = torch.linalg.eigh(products)
     variances, mixes = variances.flip(0)[:dimensions], mixes.flip(1)[:, :dimensions]
     total = products.trace()

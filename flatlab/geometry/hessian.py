@@ -417,7 +417,7 @@ class Hessian:
         with frame():
             try:
                 yield
-            except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # of a matrix with NaN
+            except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]  # of a matrix with NaN
                 raise Overflow from error
             finally:
                 self._products.release()

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from flatlab.arguments import Count, Whole, checked
-from flatlab.geometry.calls import plain
+from flatlab.geometry.calls import Loss, cross_entropy, plain
 from flatlab.geometry.subject import aim, client_of_samples, model_of, need_run
-from flatlab.geometry.target import Loss, Target, cross_entropy
+from flatlab.geometry.target import Target
 from flatlab.training import Run, labels
 from flatlab.training.run import Which
 

@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from flatlab.arguments import Count, Positive, Several, Whole, checked
 from flatlab.declare import shown, tell
+from flatlab.geometry.calls import cross_entropy
 from flatlab.geometry.hessian import Eigenvalues, Hessian
 from flatlab.geometry.lanczos import Overflow
 from flatlab.geometry.sampling import jackknifed, leave_out, told
 from flatlab.geometry.several import Progress, named, targets, watched
 from flatlab.geometry.subject import need_run
-from flatlab.geometry.target import Target, cross_entropy
+from flatlab.geometry.target import Target
 from flatlab.geometry.twice import NoDerivative
 from flatlab.models import frame
 from flatlab.results import Result

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from flatlab.arguments import Count, Whole, checked
 from flatlab.declare import shown
-from flatlab.geometry.target import Loss, Target, cross_entropy
+from flatlab.geometry.calls import Loss, cross_entropy
+from flatlab.geometry.target import Target
 from flatlab.streams import key
 from flatlab.training.run import Which
 

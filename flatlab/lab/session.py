@@ -251,7 +251,7 @@ class Session:
             if error is not None or self.run.done:
                 self._steps, self._goal, self.error = 0, 0, error
             again = self._wanted() and not self._queued
-            if self.state == "stopping":
+            if self.state == "stopping":  # type: ignore[comparison-overlap]  # another thread may have asked for it
                 self._become("stopped")
             elif error is not None:
                 self._become("failed")
