@@ -66,7 +66,7 @@ from .data import (
 from .declare import SettingError, setting
 from .geometry import flatness_vs_gain, hessian, landscape, path, sharpness
 from .models import Model, ModelSpec
-from .personalization import Comparison, Headless, Personalization, compare, fine_tuned, headless, personalize
+from .personalization import Comparison, Headless, Personalization, Tuning, compare, fine_tuned, headless, personalize
 from .results import plot
 from .tasks import Classification, Task
 from .training import BadCheckpoint, Diverged, Evaluation, Experiment, Run, RunBusy, SweepFailed, sweep, train
@@ -139,6 +139,7 @@ __all__ = [
     "Steps",
     "SweepFailed",
     "Task",
+    "Tuning",
     "Uniform",
     "Weighted",
     "aggregation",

@@ -6,7 +6,13 @@
     path(a, b, points=2)    # SettingError: points = 2: must be a whole number ≥ 3 and ≤ 10001
     path(a, b, curve="no")  # SettingError: curve = 'no': must be True or False
 
-A number with a range, such as `Count`, does as well for a field of `Declared`.
+A number with a range, such as `Count`, does as well for a field of `Declared`. What a measurement can be told is
+declared once, as `Settings`, and makes the arguments of its function, their checks and their help:
+
+    @with_settings(Tuning)
+    def personalize(runs: Any, settings: Tuning, *, round: Whole | None = None) -> Personalization: ...
+
+    personalize(run, lr=-1)  # SettingError: personalize.lr = -1: must be a number > 0
 """
 
 from __future__ import annotations
@@ -16,15 +22,16 @@ import inspect
 import math
 import numbers
 import operator
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-from .declare import SIGNS, SettingError, near
+from .declare import SIGNS, Declared, SettingError, near
 
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -32,16 +39,40 @@ Several = Annotated[int, Field(ge=2)]
 Axis = Annotated[int, Field(ge=3, le=10_001)]  # on an axis or curve
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 
 _SPOKEN: dict[Any, str] = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
 _SPOKEN |= {NoneType: "None", Callable: "a function"}
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Returned = TypeVar("Returned")
 
 
 class _Misfit(Exception):
     """A value is not what an annotation asks for."""
+
+
+class Settings(Declared):
+    """What a measurement can be told: `Declared`, and as strict as the arguments of a function are (no "1" for 1).
+
+    A subclass serves `with_settings`, is saved with what was measured, and makes the lab's controls.
+    """
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _strictly(cls, value: Any, info: ValidationInfo) -> Any:
+        hint = cls.model_fields[str(info.field_name)].rebuild_annotation()
+        if isinstance(hint, type) and issubclass(hint, Declared):
+            return value
+        try:
+            return _fit(value, hint)
+        except _Misfit:
+            raise ValueError(f"must be {_allowed(hint)}") from None
+
+    def changed(self) -> dict[str, Any]:
+        """What is not at its default: the arguments that a call with these settings needs."""
+        return {name: value for name, value in self if value != type(self).model_fields[name].get_default()}
 
 
 def checked(function: Function) -> Function:
@@ -67,12 +98,50 @@ def checked(function: Function) -> Function:
     return call  # type: ignore[return-value]
 
 
+def with_settings(declared: type[Settings]) -> Callable[[Callable[..., Returned]], Callable[..., Returned]]:
+    """`checked`, for a function whose parameter `settings` is made of keyword arguments, those that are declared.
+
+    They stand in its signature (the first by position, too, if `settings` may), and in its docstring in place of the
+    line of `settings`.
+    """
+
+    def decorate(function: Callable[..., Returned]) -> Callable[..., Returned]:
+        parameters = [*inspect.signature(function).parameters.values()]
+        at = [parameter.name for parameter in parameters].index("settings")
+        made = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
+            for name, field in declared.model_fields.items()
+        ]
+        made[0] = made[0].replace(kind=parameters[at].kind)
+        signature = inspect.Signature([*parameters[:at], *made, *parameters[at + 1 :]])
+        rest = next((parameter.name for parameter in parameters if parameter.kind is parameter.VAR_KEYWORD), "")
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Returned:
+            if not rest:
+                refuse_unknown(kwargs, call)
+            given = signature.bind(*args, **kwargs).arguments
+            others = given.pop(rest, {})
+            fields = {name: given.pop(name) for name in declared.model_fields if name in given}
+            settings = declared.called(function.__name__, fields)
+            return function(**given | check_arguments(function, given), settings=settings, **others)
+
+        call.__doc__ = _with_help(function.__doc__ or "", declared)
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        call.settings = declared  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments as the function's annotations want them, before it is called; names that it has not are left out.
 
     Raises:
         SettingError: naming the first that does not fit.
     """
+    if (declared := getattr(function, "settings", None)) is not None:
+        declared.called(function.__name__, {name: given[name] for name in declared.model_fields if name in given})
     return {name: fitted(name, given[name], hint) for name, hint in _hints(function).items() if name in given}
 
 
@@ -162,6 +231,20 @@ def _list(value: Any, kind: Any, hint: Any) -> Any:
         return value
     items = [_fit(item, hint) for item in plain]
     return items if number else value
+
+
+def _with_help(doc: str, declared: type[Settings]) -> str:
+    """A docstring with a line for each setting, in place of the line of `settings`."""
+    lines = []
+    for line in doc.splitlines():
+        indent = line[: len(line) - len(line.lstrip())]
+        if not line.lstrip().startswith("settings:"):
+            lines.append(line)
+            continue
+        for name, field in declared.model_fields.items():
+            told = textwrap.wrap(f"{name}: {field.description}.", 110 - len(indent), subsequent_indent="    ")
+            lines += [indent + part for part in told]
+    return "\n".join(lines)
 
 
 def _limits(hint: Any) -> Iterator[tuple[str, float]]:

@@ -12,7 +12,7 @@ import json
 import reprlib
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Literal, NamedTuple, Self, Union, get_args, get_origin
@@ -151,6 +151,16 @@ class Declared(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise _refusal(type(self), error) from None
+
+    @classmethod
+    def called(cls, name: str, values: Mapping[str, Any]) -> Self:
+        """Settings that errors call `name` in place of their class: the function, say, whose arguments they are."""
+        made = cls.__new__(cls)
+        try:
+            BaseModel.__init__(made, **values)
+        except ValidationError as error:
+            raise _refusal(cls, error, name) from None
+        return made
 
     @field_validator("*", mode="before")
     @classmethod
@@ -321,7 +331,8 @@ def _allowed(field: FieldInfo) -> str:
     return ", ".join(found)
 
 
-def _refusal(cls: type[BaseModel], error: ValidationError) -> SettingError:
+def _refusal(cls: type[BaseModel], error: ValidationError, called: str = "") -> SettingError:
+    called = called or cls.__name__
     lines: list[str] = []
     problems: list[Problem] = []
     for detail in error.errors(include_url=False):
@@ -336,5 +347,5 @@ def _refusal(cls: type[BaseModel], error: ValidationError) -> SettingError:
         if not untold and [one.path for one in inner] == [list(detail["loc"])]:  # the field's own check named it, too
             problem, inner = problem._replace(allowed=inner[0].allowed), ()
         problems += [one._replace(field=".".join(filter(None, [where, *one.path]))) for one in inner] or [problem]
-        lines.append(f"{cls.__name__}.{problem}" if where else f"{cls.__name__}: {problem}")
+        lines.append(f"{called}.{problem}" if where else f"{called}: {problem}")
     return SettingError("\n".join(lines), problems=problems)

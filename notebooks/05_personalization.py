@@ -34,7 +34,7 @@ babu = fl.train(fl.FedBABU(**settings), data, MODEL, rounds=ROUNDS, participatio
 
 # %%
 panel = fl.lab.Personalization([avg, babu])
-panel.lr.value, panel.epochs.value = 0.01, 5
+panel.tuning.value = fl.Tuning(lr=0.01)
 panel.measure()
 panel.settle()
 panel

@@ -77,7 +77,7 @@ fl.flatness_vs_gain(runs[-1], gains=fl.personalize(runs[-1], epochs=4, lr=0.005)
 
 # %%
 panel = fl.lab.Personalization(runs)
-panel.lr.value, panel.epochs.value = 0.005, 4
+panel.tuning.value = fl.Tuning(lr=0.005, epochs=4)
 panel.measure()
 panel.settle()
 panel

@@ -67,10 +67,15 @@ CHECKED = [(name, function) for name, function in CALLABLES if hasattr(function,
 
 
 def hints(function):
+    """Of its arguments, and of the settings that are made of some of them."""
+    declared = getattr(function, "settings", None)
+    settings = {} if declared is None else typing.get_type_hints(declared, include_extras=True)
     function = inspect.unwrap(function)
     found = typing.get_type_hints(function, include_extras=True)
     kinds = {name: parameter.kind for name, parameter in inspect.signature(function).parameters.items()}
-    return {name: hint for name, hint in found.items() if kinds.get(name) in (1, 3)}  # no *rest, no **rest
+    own = {name: hint for name, hint in found.items() if kinds.get(name) in (1, 3)}  # no *rest, no **rest
+    own.pop("settings", None)
+    return own | {name: settings[name] for name in getattr(declared, "model_fields", ())}
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -118,6 +123,10 @@ def test_what_does_not_fit_is_refused_by_name_and_value(name, function):
             with pytest.raises(fl.SettingError) as caught:
                 check_arguments(function, {argument: junk})
             said = str(caught.value)
+            if argument in getattr(getattr(function, "settings", None), "model_fields", ()):
+                given = "" if isinstance(junk, dict) else f" = {shown(junk)}"
+                assert said.startswith(f"{function.__name__}.{argument}{given}: ") and len(said) < 600
+                continue
             assert said.startswith(f"{argument} = {shown(junk)}: must be ") and len(said) < 600 and "\n" not in said
             tried += 1
     assert tried or all(hint is Any for hint in hints(function).values())
@@ -153,10 +162,10 @@ WRONG = {
     "clients = [6]": lambda run: fl.personalize(run, clients=[6]),
     "clients = '12'": lambda run: fl.personalize(run, clients="12"),
     "round = 'last'": lambda run: fl.personalize(run, round="last"),
-    "lr = nan": lambda run: fl.personalize(run, lr=math.nan),
+    "personalize.lr = nan": lambda run: fl.personalize(run, lr=math.nan),
     "runs = 'x'": lambda run: fl.personalize("x"),
     "runs = []": lambda run: fl.personalize([]),
-    "epochs = 0": lambda run: fl.fine_tuned(run, [0], 0),
+    "fine_tuned.epochs = 0": lambda run: fl.fine_tuned(run, [0], 0),
     "batch_size = 2.5": lambda run: fl.headless(run, batch_size=2.5),
     "limit = nan": lambda run: fl.sharpness(run, limit=math.nan),
     "limit = 0": lambda run: fl.hessian(run, limit=0),
@@ -165,7 +174,7 @@ WRONG = {
     "client = 9": lambda run: fl.sharpness(run, clients=[9]),
     "measure = 'tip'": lambda run: fl.flatness_vs_gain(run, "tip"),
     "which = 3": lambda run: fl.flatness_vs_gain(run, which=3),
-    "epochs = -2": lambda run: fl.flatness_vs_gain(run, tuning={"epochs": -2}),
+    "personalize.epochs = -2": lambda run: fl.flatness_vs_gain(run, tuning={"epochs": -2}),
     "curve = 1000": lambda run: fl.path(run, run, curve=10**400),
     "points = 4": lambda run: fl.landscape(run, points=4),
     "points = 1000000001": lambda run: fl.landscape(run, points=10**9 + 1),

@@ -323,5 +323,8 @@ def _epochs(axes: Axes, result: Personalization) -> None:
     clients = int(curve["clients"].max())
     tuned = result.about["tuning"]
     axes.set(xlabel="fine-tuning epoch", ylabel="accuracy on own test set (%)")
-    axes.set_title(f"mean ± std over {clients} clients; tuned: {tuned['train']}, lr {tuned['lr']:g}", fontsize=7)
+    axes.set_title(
+        f"mean ± std over {clients} clients; tuned: {tuned.get('part', tuned.get('train'))}, lr {tuned['lr']:g}",
+        fontsize=7,
+    )
     axes.legend(loc="lower right")

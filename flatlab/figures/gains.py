@@ -38,7 +38,10 @@ def draw_gains(result: Personalization, view: Literal["gains", "histogram", "sca
     tuned = result.about["tuning"]
     for axis in axes:
         axis.legend()
-        axis.set_title(f"{result.about['epochs']} epochs; tuned: {tuned['train']}, lr {tuned['lr']:g}", fontsize=7)
+        axis.set_title(
+            f"{result.about['epochs']} epochs; tuned: {tuned.get('part', tuned.get('train'))}, lr {tuned['lr']:g}",
+            fontsize=7,
+        )
     note_clients(fig, result.about.get("lone", {}), max((left for *_, left in groups.values()), default=0))
     return fig
 

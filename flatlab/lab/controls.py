@@ -33,6 +33,7 @@ class Controls(ipywidgets.VBox):
         first: by class, the settings that are seen at first; the others are folded. By default a kind's own.
         hide: names of settings, at any depth, that have no control and keep the value they are given.
         choices: by dotted name, the values of a menu in place of free text.
+        across: side by side instead of one below the other.
 
     Attributes:
         changed: counts changes; observe it.
@@ -53,8 +54,10 @@ class Controls(ipywidgets.VBox):
         first: Mapping[type[Declared], Sequence[str]] | None = None,
         hide: Sequence[str] = (),
         choices: Mapping[str, Sequence[Any]] | None = None,
+        across: bool = False,
     ) -> None:
         super().__init__(layout=ipywidgets.Layout(width="100%"))
+        self._across = across
         self._first, self._hide, self._choices = dict(first or {}), tuple(hide), dict(choices or {})
         self._built: dict[type[Declared], tuple[dict[str, Field], ipywidgets.VBox]] = {}
         self._general = ipywidgets.HTML(layout=ipywidgets.Layout(display="none", width="100%"))
@@ -190,6 +193,8 @@ class Controls(ipywidgets.VBox):
             own = chosen.__annotations__ if issubclass(chosen, Family) or len(fields) > _FEW else fields
             first = [name for name in fields if name in own or name in base]
         shown = [fields[name].widget for name in first if name in fields]
+        for widget in shown if self._across else ():
+            widget.layout.width = "330px"
         folded = [field.widget for name, field in fields.items() if name not in first]
         if folded:
             inside = ipywidgets.VBox(folded, layout=ipywidgets.Layout(width="100%"))
@@ -197,7 +202,8 @@ class Controls(ipywidgets.VBox):
             more.set_title(0, "More settings")
             more.add_class("flatlab-more")
             shown.append(more)
-        return fields, ipywidgets.VBox(shown, layout=ipywidgets.Layout(width="100%"))
+        flow = {"flex_flow": "row wrap"} if self._across else {}
+        return fields, ipywidgets.VBox(shown, layout=ipywidgets.Layout(width="100%", **flow))
 
     def _field(self, name: str, annotation: Any, info: FieldInfo, tooltip: str) -> Field:
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}

@@ -13,17 +13,18 @@ import flatlab as fl
 from .. import figures
 from .. import personalization as measures
 from ..geometry import FlatnessVsGain
+from ..personalization import Tuning
 from ..personalization.finetune import as_runs
 from ..training import Run, labels
 from .clipboard import CopyCode
 from .code import call, code_for, run_names
 from .compute import Job
+from .controls import Controls
 from .panel import Panel, Picture
 from .table import html_table
 
 WIDTH, HEIGHT = 820, 380
 VIEWS = {"curves": "curves", "histogram": "histogram", "scatter": "scatter", "flatness": "flatness vs gain"}
-DEFAULTS: dict[str, Any] = {"epochs": 5, "part": "all", "lr": 0.001, "momentum": 0.9, "round": None}
 Key = tuple[Any, ...]
 
 
@@ -34,7 +35,8 @@ class Personalization(Panel):
         runs: a run or several.
 
     Attributes:
-        part, lr, epochs, momentum, round: settings of `personalize`; round 0 stands for the latest.
+        tuning: the controls of the settings of `personalize`.
+        round: whose model is tuned; round 0 stands for the latest.
         tune_button: fine-tunes with these settings, as `measure` does; settings measured before are shown at once.
         view: curves, histogram or scatter of gains, or sharpness against gain (of `of`, one run).
         table: initial and personalized accuracy, mean ± standard deviation over clients.
@@ -50,17 +52,7 @@ class Personalization(Panel):
         self._tuned: dict[Key, measures.Personalization] = {}
         self._flat: dict[Key, FlatnessVsGain] = {}
         self._drawn: Key | None = None
-        self.part = ipywidgets.ToggleButtons(
-            options=["all", "head", "body"], description="tuned part", tooltips=["body and head", "head", "body"]
-        )
-        self.part.style.button_width, self.part.layout.width = "70px", "auto"
-        self.lr = ipywidgets.FloatLogSlider(
-            value=0.001, min=-5, max=0, step=0.25, description="lr", tooltip="Learning rate of fine-tuning"
-        )
-        self.epochs = ipywidgets.IntSlider(value=5, min=0, max=30, description="epochs", tooltip="Fine-tuning epochs")
-        self.momentum = ipywidgets.FloatSlider(
-            value=0.9, max=0.99, step=0.01, description="momentum", tooltip="Momentum of SGD"
-        )
+        self.tuning = Controls(Tuning, first={Tuning: ("epochs", "part", "lr", "momentum")}, across=True)
         self.round = ipywidgets.IntSlider(
             min=0, max=1, description="round", tooltip="Whose model is tuned, that after this round; 0: the latest"
         )
@@ -86,15 +78,15 @@ class Personalization(Panel):
         self.picture.layout.object_position = "left top"
         self.table = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="90px", max_width="100%", overflow="auto"))
         self.copy_code = CopyCode(lambda: code_for(self.runs) + "\n" + self.code() + "\n", self.blame)
-        for control in (self.part, self.lr, self.epochs, self.momentum, self.round, self.view, self.of):
+        self.tuning.observe(lambda _: self.guarded(self._redraw), "changed")
+        for control in (self.round, self.view, self.of):
             control.observe(lambda _: self.guarded(self._redraw), "value")
         self.tune_button.on_click(lambda _: self.guarded(self.measure))
         self.flat_button.on_click(lambda _: self.guarded(self.measure_flatness))
         wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
         self.fill(
-            ipywidgets.HBox(
-                [self.part, self.lr, self.epochs, self.momentum, self.round, self.tune_button], layout=wrap
-            ),
+            self.tuning,
+            ipywidgets.HBox([self.round, self.tune_button], layout=wrap),
             ipywidgets.HBox([self.view, self.of, self.flat_button], layout=wrap),
             self.picture,
             self.table,
@@ -122,18 +114,22 @@ class Personalization(Panel):
     @property
     def result(self) -> measures.Personalization | None:
         """What was measured with the present settings, if it was."""
-        return self._tuned.get(_key(self.runs, self._settings()))
+        return self._tuned.get(self._key()) if self.tuning.valid else None
 
     def measure(self) -> Job | None:
-        """Fine-tune with the present settings, in the background; None if that is known already."""
-        runs, settings = self.runs, self._settings()
+        """Fine-tune with the present settings, in the background; None if that is known already.
+
+        Raises:
+            SettingError: if a setting is wrong.
+        """
+        runs, settings, round = self.runs, self.tuning.value, self.round.value or None
         if self.result is not None:
             self._redraw()
             return None
 
         def work(job: Job) -> None:
-            key = _key(runs, settings)  # here, as a round may have been trained since the click
-            found = fl.personalize(runs, **settings, progress=job.report)
+            key = _key(runs, settings, round)  # here, as a round may have been trained since the click
+            found = fl.personalize(runs, **settings.changed(), round=round, progress=job.report)
             if found.about["complete"]:
                 self._tuned[key] = found
 
@@ -141,17 +137,17 @@ class Personalization(Panel):
 
     def measure_flatness(self) -> Job | None:
         """Measure one run's sharpness on every client's samples against its gains; fine-tunes first if needed."""
-        runs, run, settings = self.runs, self.runs[self.of.value], self._settings()
+        runs, run, settings, round = self.runs, self.runs[self.of.value], self.tuning.value, self.round.value or None
         if self._flat_key() in self._flat:
             self._redraw()
             return None
 
         def work(job: Job) -> None:
-            gains, key = self._tuned.get(_key(runs, settings)), _key([run], settings)
-            gains = gains or fl.personalize(run, **settings, progress=job.report)
+            gains, key = self._tuned.get(_key(runs, settings, round)), _key([run], settings, round)
+            gains = gains or fl.personalize(run, **settings.changed(), round=round, progress=job.report)
             if not gains.about["complete"]:
                 return
-            found = fl.flatness_vs_gain(run, gains=gains, round=settings["round"], progress=job.report)
+            found = fl.flatness_vs_gain(run, gains=gains, round=round, progress=job.report)
             if found.about["complete"]:
                 self._flat[key] = found
 
@@ -163,12 +159,12 @@ class Personalization(Panel):
 
     def state(self) -> dict[str, Any]:
         """The settings of fine-tuning, and the view."""
-        return {**self._settings(), "view": self.view.value}
+        return {**self.tuning.value.to_dict(), "round": self.round.value or None, "view": self.view.value}
 
     def figure(self) -> figures.Drawing:
         """The view chosen, or which settings wait for the button."""
         if self.view.value == "flatness":
-            flat = self._flat.get(self._flat_key())
+            flat = self._flat.get(self._flat_key()) if self.tuning.valid else None
             return figures.draw_missing("press “Measure flatness”") if flat is None else figures.draw(flat)
         if self.result is None:
             return figures.draw_missing("not measured with these settings: press “Fine-tune”")
@@ -176,8 +172,8 @@ class Personalization(Panel):
 
     def code(self) -> str:
         """The lines that measure and draw the same; runs are `run1`, `run2`, ..."""
-        changed = {name: value for name, value in self._settings().items() if DEFAULTS[name] != value}
-        tuned = call("fl.personalize", run_names(len(self.runs)), **changed)
+        at = {"round": self.round.value} if self.round.value else {}
+        tuned = call("fl.personalize", run_names(len(self.runs)), **self.tuning.value.changed(), **at)
         if self.view.value == "flatness":
             run = f"run{self.of.value + 1}"
             given = ["gains=tuned", *([f"round={self.round.value}"] if self.round.value else [])]
@@ -185,30 +181,18 @@ class Personalization(Panel):
         view = "" if self.view.value == "curves" else f'view="{self.view.value}"'
         return f"{tuned}.plot({view})"
 
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "epochs": self.epochs.value,
-            "part": self.part.value,
-            "lr": float(f"{self.lr.value:.6g}"),
-            "momentum": round(self.momentum.value, 2),
-            "round": self.round.value or None,
-        }
+    def _key(self) -> Key:
+        return _key(self.runs, self.tuning.value, self.round.value or None)
 
     def _flat_key(self) -> Key:
-        return _key([self.runs[self.of.value]], self._settings())
+        return _key([self.runs[self.of.value]], self.tuning.value, self.round.value or None)
 
     def _redraw(self) -> None:
         with self._lock:
-            if self.of.value is None:
+            if self.of.value is None or not self.tuning.valid:
                 return
             found, view = self.result, self.view.value
-            now = (
-                _key(self.runs, self._settings()),
-                view,
-                self.of.value,
-                found is None,
-                self._flat_key() in self._flat,
-            )
+            now = (self._key(), view, self.of.value, found is None, self._flat_key() in self._flat)
             if now == self._drawn:
                 return
             self._drawn = now
@@ -216,7 +200,6 @@ class Personalization(Panel):
             self.table.value = "" if found is None else html_table(fl.compare(self.runs, found).summary())
 
 
-def _key(runs: list[Run], settings: dict[str, Any]) -> Key:
+def _key(runs: list[Run], settings: Tuning, round: int | None) -> Key:
     """What a measurement depends on; the latest round by its number."""
-    at = tuple((run.id, settings["round"] or run.round) for run in runs)
-    return (at, *(value for name, value in settings.items() if name != "round"))
+    return (tuple((run.id, round or run.round) for run in runs), settings.to_json())

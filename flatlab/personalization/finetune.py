@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import Field
 
-from ..algorithms import FedAvg, Local, Part
-from ..arguments import Count, Whole, checked
-from ..declare import SettingError
+from ..algorithms import SGD, FedAvg, Local, Part
+from ..arguments import Count, NotNegative, Positive, Settings, Whole, checked, with_settings
+from ..declare import SettingError, setting
 from ..models import Model, frame
 from ..results import Result, spread
 from ..training import Diverged, Run, Score, State, Trained, labels, score_clients
@@ -79,18 +80,30 @@ def as_runs(runs: Run | Iterable[Run]) -> list[Run]:
     return found
 
 
-@checked
+class Tuning(Settings):
+    """How every client fine-tunes its copy of the model."""
+
+    epochs: Whole = setting(5, "fine-tuning epochs", span=(0, 30))
+    part: Part = setting("all", "what is tuned")
+    lr: Positive = setting(0.001, "learning rate; its own, not the training's", log=True, span=(1e-5, 1.0))
+    momentum: Annotated[float, Field(ge=0, lt=1)] = setting(0.9, "of SGD, started at 0", span=(0.0, 0.99))
+    weight_decay: NotNegative = setting(0.0, "L2 penalty on the tuned part", log=True, span=(1e-5, 1e-2))
+    batch_size: Count = setting(50, "samples in a batch; the last of an epoch may be smaller, none is dropped")
+    local: Local = setting(SGD(), "how a step gets its gradient, e.g. `SAM(rho=0.05)`")
+
+    @property
+    def tuner(self) -> FedAvg:
+        """The algorithm whose client steps tune."""
+        settings = dict(self)
+        return FedAvg(**settings | {"train": settings.pop("part"), "epochs": max(self.epochs, 1)})
+
+
+@with_settings(Tuning)
 @frame()
 def personalize(
     runs: Run | Iterable[Run],
-    epochs: Whole = 5,
+    settings: Tuning,
     *,
-    part: Part = "all",
-    lr: float = 0.001,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    batch_size: int = 50,
-    local: Local | str = "sgd",
     round: Whole | Literal["best"] | None = None,
     clients: Sequence[Whole] | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -101,13 +114,7 @@ def personalize(
 
     Args:
         runs: a run or several.
-        epochs: fine-tuning epochs, at least 0.
-        part: what is tuned, "all", "head" or "body".
-        lr: learning rate; its own, not the training's.
-        momentum: of SGD, started at 0.
-        weight_decay: L2 penalty on the tuned part.
-        batch_size: samples in a batch; the last of an epoch may be smaller, none is dropped.
-        local: how a step gets its gradient, e.g. `SAM(rho=0.05)`.
+        settings: made of the keyword arguments.
         round: tune the model after this round; "best" is the evaluated round with the best mean initial accuracy
             (the official FedBABU code's choice, on test data); None is the latest.
         clients: which clients; None is all.
@@ -123,14 +130,14 @@ def personalize(
         Diverged: if a client's loss is no longer a number.
     """
     runs = as_runs(runs)
-    tuner = _tuner(max(epochs, 1), part, lr, momentum, weight_decay, batch_size, local)
+    epochs = settings.epochs
     wanted = [client_ids(run, clients) for run in runs]
     lone = {
         run.id: tell_lone(
             run.cohort.model,
             run.data,
             run.experiment.evaluation,
-            batch_size,
+            settings.batch_size,
             [len(run.data.train[client]) for client in ids] if epochs else [],
             clients=ids,
         )
@@ -138,64 +145,50 @@ def personalize(
     }
     total = (epochs + 1) * sum(len(ids) for ids in wanted)
     rows: list[dict[str, Any]] = []
-    for found in _scores(runs, wanted, tuner, epochs, round):
+    for found in _scores(runs, wanted, settings, round):
         rows += found
         if progress is not None and progress(len(rows), total) is False:
             break
     columns = ["run", "name", "seed", "round", "client", "epoch", "accuracy", "loss", "samples"]
     frame = pd.DataFrame(rows).sort_values(["order", "epoch"], kind="stable")
     curves = frame.groupby("order")["epoch"].transform("size")
-    about = {"epochs": epochs, "tuning": tuner.to_dict(), "best": round == "best", "complete": len(rows) == total}
+    about = {"epochs": epochs, "tuning": settings.to_dict(), "best": round == "best", "complete": len(rows) == total}
     about["lone"] = {run: clients for run, clients in lone.items() if clients}
     return Personalization(frame.loc[curves > epochs, columns].reset_index(drop=True), about)
 
 
-@checked
+@with_settings(Tuning)
 @frame()
 def fine_tuned(
     run: Run,
     clients: Sequence[Whole],
-    epochs: Count = 5,
+    settings: Tuning,
     *,
     round: Whole | Literal["best"] | None = None,
-    **tuning: Any,
 ) -> dict[int, Model]:
     """The fine-tuned models of some clients: those whose accuracy `personalize` states after the last epoch.
 
     Args:
         run: whose global model is tuned; it does not change.
         clients: which clients.
-        epochs: fine-tuning epochs, at least 1.
+        settings: made of the keyword arguments.
         round: as in `personalize`.
-        **tuning: part, lr, momentum, weight_decay, batch_size and local, as in `personalize`, with its defaults.
 
     Raises:
         SettingError, Diverged: as `personalize`.
     """
     at, wanted = run_round(run, round), client_ids(run, clients)
-    found: dict[int, Model] = {}
-    for chunk in _tuning(run, _tuner(epochs, **tuning), run.state(at), wanted, every_epoch=False):
+    if not settings.epochs:
+        raise SettingError("fine_tuned.epochs", 0, "must be a whole number ≥ 1")
+    models: dict[int, Model] = {}
+    for chunk in _tuning(run, settings.tuner, run.state(at), wanted, every_epoch=False):
         for place, row in enumerate(chunk.clients):
             model = run.model(at, client=wanted[row])
             with torch.no_grad():
                 for name, value in chunk.params.items():
                     model.get_parameter(name).copy_(value[place])
-            found[wanted[row]] = model
-    return {client: found[client] for client in wanted}
-
-
-@checked
-def _tuner(
-    epochs: int,
-    part: Part = "all",
-    lr: float = 0.001,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    batch_size: int = 50,
-    local: Local | str = "sgd",
-) -> FedAvg:
-    settings: dict[str, Any] = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "batch_size": batch_size}
-    return FedAvg(epochs=epochs, **settings | {"local": local, "train": part})
+            models[wanted[row]] = model
+    return {client: models[client] for client in wanted}
 
 
 @checked
@@ -233,14 +226,14 @@ def client_ids(run: Run, clients: Sequence[Whole] | None) -> list[int]:
 
 
 def _scores(
-    runs: list[Run], clients: list[list[int]], tuner: FedAvg, epochs: int, round: int | Literal["best"] | None
+    runs: list[Run], clients: list[list[int]], settings: Tuning, round: int | Literal["best"] | None
 ) -> Iterator[list[dict[str, Any]]]:
     """Rows of the result, a few clients and an epoch at a time; `order` is where a client's curve belongs."""
     first = 0
     for run, label, wanted in zip(runs, labels(runs), clients, strict=True):
         at = run_round(run, round)
         made_of = {"run": run.id, "name": label, "seed": run.experiment.seed, "round": at}
-        for rows, epoch, found in _epochs(run, tuner, epochs, at, wanted):
+        for rows, epoch, found in _epochs(run, settings, at, wanted):
             yield [
                 {
                     **made_of,
@@ -256,9 +249,7 @@ def _scores(
         first += len(wanted)
 
 
-def _epochs(
-    run: Run, tuner: FedAvg, epochs: int, round: int, wanted: list[int]
-) -> Iterator[tuple[list[int], int, Score]]:
+def _epochs(run: Run, settings: Tuning, round: int, wanted: list[int]) -> Iterator[tuple[list[int], int, Score]]:
     """Positions in `wanted`, the epochs that these clients have done, and their scores."""
     state, cohort = run.state(round), run.cohort
     bn_eval = run.experiment.evaluation.bn_eval
@@ -281,8 +272,8 @@ def _epochs(
 
     everyone = list(range(len(wanted)))
     yield everyone, 0, scored(everyone, own)
-    if epochs:
-        for chunk in _tuning(run, tuner, state, wanted, every_epoch=True):
+    if settings.epochs:
+        for chunk in _tuning(run, settings.tuner, state, wanted, every_epoch=True):
             rest = {name: value[chunk.clients] for name, value in own.items()}
             yield chunk.clients, chunk.epoch, scored(chunk.clients, rest | chunk.params)
 

@@ -103,7 +103,7 @@ def test_the_clients_of_all_runs_move_together_as_far_as_they_go(runs, tmp_path)
 def test_what_a_view_measures_comes_into_the_table(runs):
     panel = Compare(runs)
     panel.view.value = "Personalization"
-    panel.panel.epochs.value = 1
+    panel.panel.tuning.control("epochs").write(1)
     assert "personalized accuracy" not in panel.table.value
     panel.panel.measure()
     panel.settle(60)

@@ -17,20 +17,20 @@ def runs(tmp_path_factory):
 @pytest.fixture
 def panel(runs):
     panel = Personalization(runs)
-    panel.epochs.value, panel.lr.value = 1, 0.01
+    panel.tuning.value = fl.Tuning(epochs=1, lr=0.01)
     return panel
 
 
 def test_moving_controls_computes_nothing(panel):
-    for control, value in (("part", "head"), ("momentum", 0.5), ("round", 2), ("view", "scatter")):
-        before = getattr(panel, control).value
-        getattr(panel, control).value = value
-        assert before != value
+    for setting, value in (("part", "head"), ("momentum", 0.5)):
+        panel.tuning.control(setting).write(value)
+    panel.round.value, panel.view.value = 2, "scatter"
+    assert panel.tuning.value == fl.Tuning(epochs=1, lr=0.01, part="head", momentum=0.5)
     assert panel.job is None and panel.result is None and panel.table.value == ""
 
 
 def test_the_button_fine_tunes_with_the_settings_shown(panel, runs):
-    panel.part.value, panel.round.value = "head", 2
+    panel.tuning.value, panel.round.value = fl.Tuning(epochs=1, lr=0.01, part="head"), 2
     click(panel.tune_button)
     panel.settle(60)
     assert panel.result.frame.equals(fl.personalize(runs, 1, part="head", lr=0.01, round=2).frame)
@@ -42,9 +42,9 @@ def test_results_are_kept_by_their_settings(panel):
     panel.measure()
     panel.settle(60)
     first, job = panel.result, panel.job
-    panel.part.value = "body"
+    panel.tuning.control("part").write("body")
     assert panel.result is None and panel.table.value == ""
-    panel.part.value = "all"
+    panel.tuning.control("part").write("all")
     assert panel.result is first and panel.measure() is None and panel.job is job
     assert panel.table.value != ""
 
@@ -88,7 +88,7 @@ def test_cancel_keeps_what_is_complete_only(panel):
 def test_a_later_round_is_not_passed_off_as_measured(runs, tmp_path):
     run = fl.Run(runs[0].experiment, runs[0].data, store=tmp_path).to(1)
     panel = Personalization(run)
-    panel.epochs.value = 1
+    panel.tuning.control("epochs").write(1)
     panel.measure()
     panel.settle(60)
     assert panel.result.frame["round"].unique().tolist() == [1]
@@ -102,9 +102,17 @@ def test_a_later_round_is_not_passed_off_as_measured(runs, tmp_path):
 
 
 def test_divergence_is_blamed_in_the_panel(panel):
-    panel.lr.max = 12
-    panel.lr.value = 1e12
+    panel.tuning.control("lr").write(1e12)
     panel.measure()
     with pytest.raises(fl.Diverged):
         panel.settle(60)
     assert "Diverged" in panel.note.value and "traceback" in panel.note.value
+
+
+def test_a_wrong_setting_is_explained_beside_its_control_and_draws_nothing(panel):
+    before = bytes(panel.picture.value)
+    panel.tuning.control("lr").write(-1.0)
+    assert "must be a number &gt; 0" in panel.tuning.control("lr")._message.value
+    assert bytes(panel.picture.value) == before
+    click(panel.tune_button)
+    assert panel.job is None and "lr" in panel.note.value

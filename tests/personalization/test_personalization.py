@@ -158,7 +158,7 @@ def test_the_comparison_labels_its_accuracies(runs):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda run: fl.personalize(run, epochs=-1), "epochs = -1: must be a whole number ≥ 0"),
+        (lambda run: fl.personalize(run, epochs=-1), "personalize.epochs = -1: must be a whole number ≥ 0"),
         (lambda run: fl.personalize(run, part="neck"), "neck"),
         (lambda run: fl.personalize(run, clients=[10]), "clients = .10.: must be some of 0 to 9"),
         (lambda run: fl.personalize([]), "needs at least one run"),
