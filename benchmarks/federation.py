@@ -49,7 +49,7 @@ def bare(run: fl.Run, round: int, device: torch.device) -> Callable[[], float]:
     """A tight loop of forward, backward and SGD over the batches of a round; returns its seconds.
 
     Batches lie ready, in the run's memory format; SAM's kind takes two passes. No client, no server, no copy. As many
-    threads as the run found fastest for one client alone, or all, where it trains a client on each core.
+    threads as a client has, or all, where a client is trained on each core.
     """
     data, algorithm, cohort = run.data, run.experiment.algorithm, run.cohort
     layout = torch.channels_last if cohort.channels_last else torch.contiguous_format
@@ -72,7 +72,7 @@ def bare(run: fl.Run, round: int, device: torch.device) -> Callable[[], float]:
 
     def loop() -> float:
         threads = torch.get_num_threads()
-        torch.set_num_threads((cohort.threads if cohort.workers == 1 else None) or threads)
+        torch.set_num_threads(cohort.threads if cohort.workers == 1 else threads)
         wait(device)
         start = time.perf_counter()
         for images, labels in ready:

@@ -132,10 +132,9 @@ def setup_c(bench: Bench) -> dict[str, Any]:
     for _ in range(max(2, round(4 * bench.share))):
         start = time.perf_counter()
         run.step()
-        with torch.no_grad(), run.cohort.paced():
-            pool = torch.cat(run.data.train)
-            few = pool[: max(1000, round(len(pool) * bench.share))]
-            float(score(run.model(), run.state().served, run.data, few, 1000).loss)
+        pool = torch.cat(run.data.train)
+        few = pool[: max(1000, round(len(pool) * bench.share))]
+        float(score(run.cohort, run.state().served, few, 1000).loss)
         times.append(time.perf_counter() - start)
     return {"seconds": min(times[1:]), "first round": times[0]}
 

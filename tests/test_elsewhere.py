@@ -126,7 +126,7 @@ def test_a_round_and_its_scores_stay_on_the_device(algorithm, chunk, monkeypatch
             state, report = work.advance(state)
             work.evaluate(state, report)
         for protocol in ("client", "batch128"):
-            score_clients(work.model, state.served, work.data, range(8), protocol, state.personal, batched=True)
+            score_clients(work.cohort, state.served, range(8), protocol, state.personal)
         assert {value.device.type for value in state.flat().values()} == {DEVICE}
         assert not watch.mixed
 
@@ -152,7 +152,7 @@ def test_scoring_waits_as_often_for_many_batches_as_for_few(monkeypatch):
         params = {name: value.detach() for name, value in model.named_parameters()}
         for batch_size in (16, 200):
             watch.clear()
-            score_holdout(model, params, there, batch_size)
+            score_holdout(Cohort(model, there, "loop"), params, batch_size)
             waits.append(len(watch.waits))
     assert waits[0] == waits[1]
 

@@ -32,6 +32,7 @@ from flatlab.geometry.target import Target
 from flatlab.geometry.trace import CONFIDENCE, hutchinson
 from flatlab.models import frame
 from flatlab.results import Result
+from flatlab.training.threads import computing_with
 
 Method = Literal["lanczos", "pyhessian", "power"]
 Order = Literal["signed", "magnitude"]
@@ -112,6 +113,7 @@ class Hessian:
         self._space = lanczos(self._products, self._like, seed)
 
     @checked
+    @computing_with(1)
     def top(
         self,
         k: Count = 1,
@@ -160,6 +162,7 @@ class Hessian:
         return self._eigenvalues(found, "top", subsets, order)
 
     @checked
+    @computing_with(1)
     def bottom(self, k: Count = 1, subsets: Several | None = None) -> Eigenvalues:
         """The `k` smallest eigenvalues, with sign, the smallest first, and their vectors (method "lanczos").
 
@@ -174,6 +177,7 @@ class Hessian:
         return self._eigenvalues(found, "bottom", subsets, "signed")
 
     @checked
+    @computing_with(1)
     def trace(self, tolerance: Positive = 0.03, subsets: Several | None = None) -> Trace:
         """The sum of all eigenvalues (methods "lanczos" and "pyhessian").
 
@@ -218,6 +222,7 @@ class Hessian:
         return Trace(frame, self._about(**about, products=found.probes + deflated))
 
     @checked
+    @computing_with(1)
     def spectrum(self, steps: Count = 50, probes: Count = 1, method: Source = "pyhessian") -> Spectrum:
         """The density of all eigenvalues.
 
@@ -234,6 +239,7 @@ class Hessian:
 
     @checked
     @frame()
+    @computing_with(1)
     def along(
         self, every: Count | None = None, k: Count = 1, trace: bool = False, progress: Progress | None = None
     ) -> HessianAlong:
@@ -273,6 +279,7 @@ class Hessian:
 
     @checked
     @frame()
+    @computing_with(1)
     def per_client(
         self,
         round: Whole | None = None,

@@ -35,6 +35,7 @@ from flatlab.geometry.target import Target
 from flatlab.models import frame
 from flatlab.results import Result
 from flatlab.streams import stream
+from flatlab.training.threads import computing_with
 
 Value = Literal["loss", "accuracy", "loss_error", "rise_error", "measured"]
 SAVE_SECONDS = 15.0
@@ -116,6 +117,7 @@ def overflown(points: pd.DataFrame) -> pd.Series:
 
 @checked
 @frame()
+@computing_with(1)
 def landscape(
     models: Any,
     data: Any = "holdout",

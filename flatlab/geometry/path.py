@@ -24,6 +24,7 @@ from flatlab.geometry.target import Target
 from flatlab.models import frame
 from flatlab.results import Result
 from flatlab.streams import stream
+from flatlab.training.threads import computing_with
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def _largest(values: NDArray[Any], t: NDArray[Any]) -> tuple[float, float]:
 
 @checked
 @frame()
+@computing_with(1)
 def path(
     a: Any,
     b: Any,
@@ -156,6 +158,7 @@ def bezier(start: Tensor, bend: Tensor, end: Tensor, t: float) -> Tensor:
     return (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end
 
 
+@computing_with(1)
 def bezier_bend(
     target: Target,
     start: Tensor,
@@ -190,14 +193,11 @@ def bezier_bend(
     bend = ((start + end) / 2).requires_grad_()
     optimiser = torch.optim.SGD([bend], lr=lr, momentum=0.9)
     random, count = stream(seed, "bezier"), len(target.labels)
-    layout = (
-        torch.channels_last if target.device.type == "cpu" and target.images.dim() == 4 else torch.contiguous_format
-    )
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = lr * min(1.0, max(0.01, 2 * (1 - step / steps)))
         t = random.random()
         some = torch.from_numpy(random.choice(count, min(batch, count), replace=False)).to(target.device)
-        images = target.images[some].contiguous(memory_format=layout)
+        images = target.images[some].contiguous(memory_format=target.layout)
         point = {**target.shaped(bezier(start, bend, end, t)), **(kept.at(t) if kept else {})}
         mean = target.losses_of(target.outputs(point, images), target.labels[some]).mean()
         if not bool(mean.isfinite()):

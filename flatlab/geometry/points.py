@@ -1,16 +1,15 @@
 """The loss at many points of weight space, one forward pass over the samples each.
 
 A copy of the network keeps all selected weights in one vector, which is overwritten point by point; the samples lie
-ready in batches, in the memory format that is faster for this network (the 4-conv net: twice as fast channels-last on a
-CPU). On a GPU many points go through the network as one batch (`torch.func.vmap`); on a CPU that is two to three times
-slower than one after another. There each core measures a point of its own, with a copy of its own: cores that share
-one point's layers wait for each other at every one of them.
+ready in batches, in the memory format that the rule of `flatlab.training.engine` gives (the 4-conv net: twice as fast
+channels-last on a CPU). On a GPU many points go through the network as one batch (`torch.func.vmap`); on a CPU that is
+two to three times slower than one after another. There each core measures a point of its own, with a copy of its own:
+cores that share one point's layers wait for each other at every one of them.
 """
 
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -24,7 +23,8 @@ from flatlab.geometry.fused import fuse, remember
 from flatlab.geometry.target import Target
 from flatlab.models import frame
 from flatlab.training.engine import keep_freed_memory
-from flatlab.training.threads import side_by_side
+from flatlab.training.objective import mappable
+from flatlab.training.threads import cores, side_by_side
 
 CHUNK = {"cpu": 64, "cuda": 512}
 
@@ -63,8 +63,7 @@ class Points:
         target: the samples, the network, and the parameters that vary.
         stack: how many points to measure as one batch; 16 on a GPU, 1 on a CPU and for
             scripted networks.
-        layout: memory format of the images, as in `about`; None takes the one that a short measurement finds faster
-            (they differ in rounding).
+        layout: memory format of the images, as in `about`; None takes the rule's (they differ in rounding).
 
     Attributes:
         at_once: how many points `measure` is best given at a time.
@@ -80,18 +79,18 @@ class Points:
         alone = self.stack == 1 and target.device.type == "cpu"
         if alone:
             fuse(self.model)
-        self.format = getattr(torch, layout) if layout else self._faster_format(target.images[spans[0]])
+        self.format = getattr(torch, layout) if layout else target.layout
         self.batches = [target.images[span].contiguous(memory_format=self.format) for span in spans]
         if alone:
             remember(self.model, self.batches, self.format)
         self.labels = [target.labels[span] for span in spans]
-        cores = torch.get_num_threads() if alone else 1
-        models = [self.model, *(copy.deepcopy(self.model) for _ in range(cores - 1))]
+        at_once = cores() if alone else 1
+        models = [self.model, *(copy.deepcopy(self.model) for _ in range(at_once - 1))]
         self.copies = [_Copy(target, model) for model in models]
         self._free = SimpleQueue[_Copy]()
         for one in self.copies:
             self._free.put(one)
-        self.at_once = max(self.stack, cores)
+        self.at_once = max(self.stack, at_once)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -112,10 +111,8 @@ class Points:
         def alone(tool: _Copy, vector: Tensor) -> tuple[Tensor, Tensor]:
             return self._alone(tool, vector, buffers or {})
 
-        if min(len(vectors), len(self.copies)) > 1:
-            found = list(side_by_side(alone, self._free, len(self.copies), vectors, "point"))
-        else:
-            found = [alone(self.copies[0], vector) for vector in vectors]
+        # With one thread each, also one alone: values must not depend on how many are asked for together.
+        found = list(side_by_side(alone, self._free, min(len(vectors), len(self.copies)), vectors, "point"))
         return Scores(*(torch.stack(part) for part in zip(*found, strict=True)))
 
     @torch.no_grad()  # which holds for a thread, and this runs on several
@@ -130,7 +127,7 @@ class Points:
 
     def _together(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         def logits_at(vector: Tensor, images: Tensor) -> Tensor:
-            return call(self.model, self.target.shaped(vector), images)
+            return mappable(self.model, lambda x: call(self.model, self.target.shaped(vector), x), images)
 
         losses, hits = [], []
         for images, labels in zip(self.batches, self.labels, strict=True):
@@ -138,20 +135,3 @@ class Points:
             losses.append(torch.stack([self.target.losses_of(point, labels) for point in logits]))
             hits.append(torch.stack([right(point, labels) for point in logits]))
         return torch.cat(losses, 1), torch.cat(hits, 1)
-
-    @frame()
-    @torch.no_grad()
-    def _faster_format(self, images: Tensor) -> torch.memory_format:
-        def seconds(layout: torch.memory_format) -> float:
-            laid = images.contiguous(memory_format=layout)
-            remember(self.model, [laid], layout)
-            times = []
-            for _ in range(4):
-                start = time.perf_counter()
-                self.model(laid)
-                times.append(time.perf_counter() - start)
-            return min(times[1:])
-
-        if images.dim() != 4 or images.device.type != "cpu":
-            return torch.contiguous_format
-        return min((torch.channels_last, torch.contiguous_format), key=seconds)

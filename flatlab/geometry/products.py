@@ -11,7 +11,7 @@ are silently wrong (pytorch/functorch#534).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from flatlab.geometry.target import Target
 from flatlab.geometry.twice import explained, need_second
 from flatlab.models import frame
+from flatlab.training.threads import computing_with, hands, side_by_side
 
 
 class Interrupted(RuntimeError):
@@ -55,6 +56,7 @@ class HessianProducts:
         self._cached: list[dict[str, Tensor]] | None = None
 
     @frame()
+    @computing_with(1)
     def __call__(self, vector: Tensor) -> Tensor:
         """H v, as a new vector; parameters that the loss does not depend on give zeros.
 
@@ -74,14 +76,24 @@ class HessianProducts:
         self.count += 1
         if self._cached is None:
             self._cached = self._cache()
-        pieces = self.target.shaped(vector)
-        total = torch.zeros_like(vector)
-        for index, span in enumerate(self._spans):
-            if self._watch is not None and self._watch(self.count - 1) is False:
-                raise Interrupted(f"stopped after {self.count - 1} Hessian-vector products")
-            kept = index < len(self._cached)
-            gradient = self._cached[index] if kept else self._gradient(span)
-            self._add(total, gradient, pieces, keep=kept)
+        pieces, total, cached = self.target.shaped(vector), torch.zeros_like(vector), self._cached
+        sums = self.target.shaped(total)
+
+        def graphs() -> Iterator[tuple[dict[str, Tensor], bool]]:
+            for index, span in enumerate(self._spans):
+                if self._watch is not None and self._watch(self.count - 1) is False:
+                    raise Interrupted(f"stopped after {self.count - 1} Hessian-vector products")
+                kept = index < len(cached)
+                yield cached[index] if kept else self._gradient(span), kept
+
+        def share(_: None, graph: tuple[dict[str, Tensor], bool]) -> dict[str, Tensor]:
+            gradient, kept = graph
+            return self._share(gradient, pieces, keep=kept)
+
+        # Graphs are built here and differentiated side by side; shares are added up in order.
+        for found in side_by_side(share, *hands(self.target.device), graphs(), "product"):
+            for name, part in found.items():
+                sums[name] += part
         return total
 
     def release(self) -> None:
@@ -94,9 +106,10 @@ class HessianProducts:
         named = zip(self._leaves, parts, strict=True)
         return {name: part for name, part in named if part is not None and part.requires_grad}
 
-    def _add(self, total: Tensor, gradient: dict[str, Tensor], pieces: dict[str, Tensor], keep: bool) -> None:
+    def _share(self, gradient: dict[str, Tensor], pieces: dict[str, Tensor], keep: bool) -> dict[str, Tensor]:
+        """One span's share of the product, where it is not 0."""
         if not gradient:
-            return
+            return {}
         found = torch.autograd.grad(
             list(gradient.values()),
             list(self._leaves.values()),
@@ -104,9 +117,7 @@ class HessianProducts:
             retain_graph=keep,
             allow_unused=True,
         )
-        for sum_, part in zip(self.target.shaped(total).values(), found, strict=True):
-            if part is not None:
-                sum_ += part
+        return {name: part for name, part in zip(self._leaves, found, strict=True) if part is not None}
 
     def _cache(self) -> list[dict[str, Tensor]]:
         device = self.target.device

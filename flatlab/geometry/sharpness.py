@@ -35,6 +35,7 @@ from flatlab.geometry.twice import NoDerivative
 from flatlab.models import frame
 from flatlab.results import Result
 from flatlab.streams import stream
+from flatlab.training.threads import computing_with
 
 
 class Value(NamedTuple):
@@ -228,6 +229,7 @@ INVARIANT = frozenset({"asam", "asam_steps", "average_adaptive", "fisher_rao", "
 
 @checked
 @frame()
+@computing_with(1)
 def sharpness(
     models: Any,
     data: Any = None,

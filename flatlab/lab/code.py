@@ -1,7 +1,7 @@
 """From runs to the Python that makes them: `code_for(runs)` writes plain flatlab, and only what differs from defaults.
 
 Executed in another process, with another store, the lines give experiments of the same ids and equal histories (on the
-same kind of machine: the memory format that is faster there decides how sums round).
+same kind of machine, whose kernels decide how sums round).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import flatlab as fl
 
 from ..data import DataSpec
@@ -20,7 +22,7 @@ from ..declare import Declared
 from ..files import user_path
 from ..personalization.finetune import as_runs
 from ..training import Experiment, Run, pick_device
-from ..training.engine import remembered_pace
+from ..training.engine import memory_format
 from ..training.record import read_experiment
 
 WIDTH = 100
@@ -210,8 +212,8 @@ class _Script:
         if cohort.precision != "float32":
             options["precision"] = cohort.precision
         if not cohort.batched and one.like.device.type == "cpu":
-            usual = remembered_pace(one.like.experiment, cohort)
-            if cohort.channels_last != usual.channels_last:
+            usual = memory_format(cohort.model, torch.zeros(1, *cohort.data.shape))
+            if cohort.channels_last != (usual == torch.channels_last):
                 options["channels_last"] = cohort.channels_last
         return options | self.root
 

@@ -73,3 +73,17 @@ def macs(model: nn.Module, shape: Sequence[int]) -> int:
         for handle in handles:
             handle.remove()
     return total
+
+
+def need_weights(model: nn.Module) -> None:
+    """Raise for lazy layers that have seen no images yet.
+
+    Raises:
+        SettingError: naming the layer, and what to do.
+    """
+    for name, layer in model.named_modules():
+        if any(isinstance(value, nn.UninitializedParameter) for value in layer.parameters(recurse=False)):
+            raise SettingError(
+                f"model.{name}: a {type(layer).__name__} has no weights before its first forward pass; call the network"
+                " on a batch of images first: model(torch.zeros(2, C, H, W))"
+            )

@@ -22,7 +22,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from flatlab.arguments import Count, checked
 from flatlab.declare import SettingError
-from flatlab.models.net import Model, copied
+from flatlab.models.net import Model, copied, need_weights
 from flatlab.models.norm import BatchStatNorm
 from flatlab.streams import torch_stream
 
@@ -47,6 +47,7 @@ def split(module: nn.Module, head: str = "classifier", example: Sequence[Count] 
         SettingError: what does not fit, and what to do: no such head, a convolution in it, parameters that it shares
             with the body, running statistics, dropout, buffers that change (or any, without an example to check).
     """
+    need_weights(module)
     parts = dict(module.named_modules(remove_duplicate=False))
     if head not in parts or parts[head] is module:
         last = [name for name, part in parts.items() if isinstance(part, nn.Linear)][-1:]

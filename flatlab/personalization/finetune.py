@@ -6,6 +6,7 @@ momentum 0.9, batches of 50, on body and head, from the final global model; the 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -257,18 +258,7 @@ def _epochs(run: Run, settings: Tuning, round: int, wanted: list[int]) -> Iterat
 
     def scored(rows: list[int], mine: dict[str, Any]) -> Score:
         ids = [wanted[row] for row in rows]
-        with cohort.paced():
-            return score_clients(
-                cohort.model,
-                state.served,
-                run.data,
-                ids,
-                bn_eval,
-                mine,
-                cohort.channels_last,
-                cohort.batched,
-                task=cohort.task,
-            )
+        return score_clients(cohort, state.served, ids, bn_eval, mine)
 
     everyone = list(range(len(wanted)))
     yield everyone, 0, scored(everyone, own)
@@ -280,7 +270,8 @@ def _epochs(run: Run, settings: Tuning, round: int, wanted: list[int]) -> Iterat
 
 def _tuning(run: Run, tuner: FedAvg, state: State, wanted: list[int], every_epoch: bool) -> Iterator[Trained]:
     """Some clients' tuned parts, a few clients at a time, after each epoch or the last."""
-    for chunk in run.cohort.train(
+    cohort = run.cohort if run.cohort.batched else dataclasses.replace(run.cohort, threads=1)
+    for chunk in cohort.train(
         tuner,
         state.served,
         [run.data.train[client].cpu() for client in wanted],  # where batches are drawn

@@ -26,6 +26,8 @@ from ..streams import stream
 from ..training import Run, State
 from ..training.evaluate import CUT, rectangles
 from ..training.lone import tell_lone
+from ..training.objective import mappable
+from ..training.threads import computing_with
 from .finetune import as_runs, run_round
 
 AT_ONCE = 2**13  # samples in a forward pass, where clients are computed as one batch
@@ -45,6 +47,7 @@ class Headless(Result):
 
 @checked
 @frame()
+@computing_with(1)
 def headless(
     runs: Run | Iterable[Run],
     *,
@@ -141,7 +144,7 @@ def _features(run: Run, state: State, held: Sequence[Held], size: int | None) ->
 
     def one(mine: Params, images: Tensor, weight: Tensor | None) -> Tensor:
         with sample_weight(weight):
-            return functional_call(body, {**shared, **mine}, (images,))
+            return mappable(body, lambda images: functional_call(body, {**shared, **mine}, (images,)), images)
 
     parts: list[list[Tensor]] = [[] for _ in held]
     ready = 0  # clients that are done

@@ -26,7 +26,7 @@ from .batches import Plan, plan
 from .convolution import Convolution, as_chosen
 from .loop import Epochs, Work, loop
 from .stack import Recordings, eager, stacked_step
-from .threads import side_by_side
+from .threads import Item, Result, computing_with, side_by_side
 from .trees import mapped
 
 log = logging.getLogger("flatlab")
@@ -58,8 +58,8 @@ class Cohort:
             run on the tensors that a graph would use), or "auto": "loop" on a CPU, where it is faster, "graph" on CUDA.
         chunk: clients computed at a time by "batch" and "graph"; None: as many as fit the memory budget.
         channels_last: memory format of the loop.
-        threads: torch threads that the loop computes with on a CPU; None: as many as torch has.
-        workers: clients that the loop trains at a time, each on a thread of its own; more than 1 only with threads = 1.
+        threads: torch threads inside a step of training; they decide how sums round.
+        workers: clients that the loop trains or scores at a time with one thread each; they change nothing.
         precision: "float32"; "tf32" rounds the inputs of products to 10 bits on CUDA (elsewhere it is float32);
             "bfloat16" computes layers in bfloat16, norms, losses and updates in float32.
         convolution: how "batch" and "graph" convolve with weights of each client's own; see `convolution`.
@@ -71,7 +71,7 @@ class Cohort:
     engine: Engine = "auto"
     chunk: int | None = None
     channels_last: bool = False
-    threads: int | None = None
+    threads: int = 1
     workers: int = 1
     precision: Precision = "float32"
     convolution: Convolution = "grouped"
@@ -82,15 +82,9 @@ class Cohort:
 
     @contextlib.contextmanager
     def paced(self) -> Iterator[None]:
-        """Inside the block torch computes one thing alone, in this cohort's precision and fastest number of threads."""
-        before = torch.get_num_threads()
-        if self.workers == 1:
-            torch.set_num_threads(self.threads or before)
-        try:
-            with self.precise():
-                yield
-        finally:
-            torch.set_num_threads(before)
+        """Inside the block torch computes one thing alone, in this cohort's precision and number of threads."""
+        with computing_with(self.threads), self.precise():
+            yield
 
     @contextlib.contextmanager
     def precise(self) -> Iterator[None]:
@@ -185,8 +179,19 @@ class Cohort:
             if self.chunk is None and largest not in self.fitting:
                 self.fitting[largest] = self._fitting(largest, params)
             yield from self._stacked(algorithm, chunk, len(indices), largest, every_epoch)
-        elif self.workers > 1 and len(indices) > 1:
-            yield from self._side_by_side(algorithm, chunk, len(indices), every_epoch)
+        elif self.threads == 1:
+
+            def train(model: Model, client: int) -> list[Trained]:
+                work = chunk(client, client + 1)
+                epochs = loop(model, self.data, algorithm, self.task, work, self.channels_last)
+                return [
+                    _trained(algorithm, [client], done, work)
+                    for done in epochs
+                    if every_epoch or done[0] == algorithm.epochs
+                ]
+
+            for trained_client in self.side_by_side(train, range(len(indices)), "client"):
+                yield from trained_client
         else:
             for client in range(len(indices)):
                 work = chunk(client, client + 1)
@@ -229,23 +234,22 @@ class Cohort:
                 continue
             start += count
 
-    def _side_by_side(
-        self, algorithm: Algorithm, chunk: Callable[[int, int], Work], clients: int, every_epoch: bool
-    ) -> Iterator[Trained]:
-        """Some clients at a time, each on a thread and with a network of its own."""
+    def side_by_side(self, work: Callable[[Model, Item], Result], items: Sequence[Item], name: str) -> Iterator[Result]:
+        """`work(network, item)` for each item, in order, `workers` at a time, in this cohort's precision.
 
-        def train(model: Model, client: int) -> list[Trained]:
+        Each is computed with one thread and a network of its own, whose parameters may be exchanged meanwhile.
+        """
+
+        def precisely(model: Model, item: Item) -> Result:
             with self.precise():
-                work = chunk(client, client + 1)
-                epochs = loop(model, self.data, algorithm, self.task, work, self.channels_last)
-                return [
-                    _trained(algorithm, [client], done, work)
-                    for done in epochs
-                    if every_epoch or done[0] == algorithm.epochs
-                ]
+                return work(model, item)
 
-        for found in side_by_side(train, self._networks, self.workers, range(clients), "client"):
-            yield from found
+        if min(self.workers, len(items)) > 1:
+            yield from side_by_side(precisely, self._networks, self.workers, items, name)
+        else:
+            alone = SimpleQueue[Model]()
+            alone.put(self.model)
+            yield from side_by_side(precisely, alone, 1, items, name)
 
     @functools.cached_property
     def _networks(self) -> SimpleQueue[Model]:
@@ -293,9 +297,9 @@ class Cohort:
         return activations(self.model, self.data.shape)
 
     def _fitting(self, batch_size: int, params: Params) -> int:
-        """How many clients should fit."""
+        """How many clients should fit: by the memory there is, not by what is free today, which would change sums."""
         device = self.data.images.device
-        budget = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 2**31
+        budget = torch.cuda.mem_get_info(device)[1] // 2 if device.type == "cuda" else 2**31
         weights = sum(value.numel() * value.element_size() for value in params.values())
         # Parameters, gradients, momentum, anchor and temporaries; activations kept for the backward pass, and as much
         # again for what the kernels need. Too generous is mended by halving, too careful only costs launches.
@@ -323,10 +327,14 @@ def activations(model: nn.Module, shape: tuple[int, ...]) -> int:
     """Numbers that the layers of one forward pass of one sample put out."""
     total = 0
 
-    def count(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+    def numbers(output: Any) -> int:  # a recurrent layer puts out a state, too
+        parts = output if isinstance(output, tuple | list) else ()
+        return output.numel() if isinstance(output, Tensor) else sum(map(numbers, parts))
+
+    def count(module: nn.Module, _: tuple[Tensor, ...], output: Any) -> None:
         nonlocal total
         if not list(module.children()):
-            total += output.numel()
+            total += numbers(output)
 
     hooks = [module.register_forward_hook(count) for module in model.modules()]
     try:

@@ -1,27 +1,39 @@
-"""Where and how to compute: the device, and the threads, memory format or convolution fastest for a network there."""
+"""Where and how to compute: the device, and the rule that gives threads, memory format and convolution.
+
+Each of them decides how sums round, so none may depend on a timing, on what else the machine does, or on how many
+processes share it. The rule knows the network, the device, and how many clients a round has:
+
+    memory format   on a CPU channels last for networks with convolutions, unless their forward cannot take it
+                    (`x.view` of a map): torch's convolutions are up to a third faster so. Else contiguous.
+    threads         one a client, with clients side by side on the cores. A round with a single client, or clients as
+                    one batch on a CPU, is shared among the cores (8 at most) where a step is worth it; smaller steps
+                    wait for each other longer than they compute, above all on busy cores.
+    convolution     grouped, where each client has weights of its own; on CUDA cuDNN's repeatable kernels.
+
+How many clients stand side by side changes no sum, and is as many as torch has threads.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
-import math
 import os
-import time
-from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
-from ..algorithms import FedAvg
 from ..declare import SettingError
-from .cohort import Cohort
+from ..models import macs
+from ..streams import torch_stream
+from .cohort import Cohort, Engine
 from .convolution import Convolution
-from .experiment import Experiment
-from .stack import Recordings
-from .store import Store
+from .loop import laid_out
+from .threads import cores
 
-STEPS, REPEATS = 3, 3  # training steps timed for each candidate, and how often; the first also warms up
+SHARED = 2**28  # multiply-accumulates of a step's forward pass, from which cores share it: about 30 ms with one
+MOST_THREADS = 8
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
@@ -47,77 +59,88 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 
 
 class Pace(NamedTuple):
-    """How clients are computed; see `Cohort`."""
+    """How clients are computed; see `Cohort`. All but `workers` decides how sums round."""
 
-    threads: int | None = None
+    threads: int = 1
     workers: int = 1
     channels_last: bool = False
     convolution: Convolution = "grouped"
 
 
-def fastest_pace(cohort: Cohort, batch_size: int, clients: int) -> Pace:
-    """The fastest of the paces that `cohort` can take, by timing a few training steps of each.
-
-    For the loop on a CPU: clients side by side, each with a core, or one with all of torch's threads or a single one,
-    in either memory format. For a batch of clients on a GPU: either kind of convolution. A later candidate must win by
-    a tenth: near a tie the choice would depend on chance, and rounding with it.
+def pace(cohort: Cohort, batch_size: int, clients: int) -> Pace:
+    """The rule above.
 
     Args:
-        cohort: says how clients are computed otherwise.
+        cohort: says on which data, device and engine clients are computed.
         batch_size: samples in a local batch.
         clients: in a round.
     """
     data, model = cohort.data, cohort.model
-    if cohort.batched:
-        candidates = [Pace(convolution=way) for way in get_args(Convolution)]
-    else:
-        cores = torch.get_num_threads()
-        shares = dict.fromkeys([*([(1, cores)] if clients > 1 else []), (cores, 1), (1, 1)])  # likely order
-        candidates = [Pace(*share, layout) for layout in (False, True) for share in shares]
-    size = min(batch_size, max(len(index) for index in data.train))
-    pool = torch.cat(data.train)
-    index = pool[torch.arange(size * STEPS, device=pool.device) % len(pool)]
-    algorithm = FedAvg(batch_size=size)
-    params = {name: value.detach() for name, value in model.named_parameters()}
-    tried = {pace: dataclasses.replace(cohort, **pace._asdict(), recordings=Recordings()) for pace in candidates}
-    best = dict.fromkeys(candidates, float("inf"))
-    for _ in range(REPEATS):  # in turns, so that a busy moment is no candidate's alone
-        for pace, one in tried.items():
-            at_once = clients if cohort.batched else pace.workers
-            streams = [("timing", client) for client in range(at_once)]
-            start = time.perf_counter()
-            found = list(one.train(algorithm, params, [index] * at_once, streams, seed=0, lr=0.01))
-            _ = found[0].loss.tolist()  # waits for the device
-            turns = math.ceil(clients / at_once)
-            best[pace] = min(best[pace], turns * (time.perf_counter() - start))
-    chosen = candidates[0]
-    for pace in candidates[1:]:
-        if best[pace] < 0.9 * best[chosen]:
-            chosen = pace
-    return chosen
-
-
-def remembered_pace(experiment: Experiment, cohort: Cohort) -> Pace:
-    """`fastest_pace`, measured once on a machine and then remembered, so that equal runs round equally."""
-    device = cohort.data.images.device
-    if cohort.batched and device.type != "cuda":
+    if data.images.device.type != "cpu":
         return Pace()
-    size = experiment.algorithm.batch_size
-    clients = experiment.cohort_size(len(cohort.data.train))
-    where = torch.cuda.get_device_name(device) if cohort.batched else f"{torch.get_num_threads()} threads"
-    key = (
-        f"{experiment.model.to_json()} {cohort.data.shape} {size} x {clients} {cohort.precision}"
-        f" torch {torch.__version__} {where}"
-    )
-    cache = Store(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "flatlab")
-    known: dict[str, dict[str, Any]] = {}
-    with contextlib.suppress(ValueError, OSError):  # a damaged cache is an empty one
-        known = cache.read_json("paces.json") or {}
-    if key not in known:
-        known[key] = fastest_pace(cohort, size, clients)._asdict()
-        with contextlib.suppress(OSError):  # a read-only home costs a measurement, nothing else
-            cache.write_json("paces.json", known)
-    return Pace(**known[key])
+    largest = min(batch_size, sum(len(index) for index in data.train))
+    step = macs(model, data.shape) * largest * (clients if cohort.batched else 1)
+    shared = (cohort.batched or clients == 1) and step >= SHARED
+    threads = min(os.cpu_count() or 1, MOST_THREADS) if shared else 1
+    if cohort.batched:
+        return Pace(threads)
+    layout = memory_format(model, torch.zeros(1, *data.shape))
+    return Pace(threads, cores(), layout == torch.channels_last)
+
+
+def recorded_engine(began: Mapping[str, Any], device: torch.device) -> Engine:
+    """The engine that a run began with, if this is the kind of device that it began on; else "auto"."""
+    engine: Engine = began.get("engine", "auto")
+    kind = began.get("device_type", "cuda" if engine == "graph" else "cpu")
+    return engine if kind == device.type else "auto"
+
+
+def recorded_pace(began: Mapping[str, Any], usual: Pace, channels_last: bool | None) -> Pace:
+    """The pace that a run began with, which it keeps: another would round differently.
+
+    Args:
+        began: the run's `versions.json`, empty for one that has not begun.
+        usual: what the rule gives; only how many clients stand side by side is taken from it for a run that has begun.
+        channels_last: the memory format asked for, if one was.
+
+    Raises:
+        SettingError: if the run began in another memory format than is asked for.
+    """
+    if not began:
+        return usual if channels_last is None else usual._replace(channels_last=channels_last)
+    format_then = began.get("channels_last", usual.channels_last)
+    if channels_last not in (None, format_then):
+        told = f"this run began with {format_then}, and would round differently; use another store for another one"
+        raise SettingError("channels_last", channels_last, told)
+    threads, convolution = began.get("threads") or usual.threads, began.get("convolution", "grouped")
+    return usual._replace(threads=threads, channels_last=format_then, convolution=convolution)
+
+
+@torch.no_grad()
+def memory_format(
+    model: nn.Module, images: Tensor, outputs: Callable[[dict[str, Tensor], Tensor], Tensor] | None = None
+) -> torch.memory_format:
+    """The memory format for `model` on images [n, C, H, W] such as these, by the rule above.
+
+    Args:
+        model: the network, which is tried on two images of noise.
+        images: of this shape and on this device.
+        outputs: its outputs at parameters and images, where it is not simply called.
+    """
+    weights: dict[str, Tensor] = dict(model.named_parameters())
+    fits = images.device.type == "cpu" and images.dim() == 4 and images.is_floating_point()
+    if not fits or not any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
+        return torch.contiguous_format
+    with torch_stream(0, "memory format"):
+        probe = torch.randn(2, *images.shape[1:]).to(next(iter(weights.values())).dtype)
+    outputs = outputs or (lambda params, images: torch.func.functional_call(model, params, (images,)))
+    plain, laid = outputs(weights, probe), {name: laid_out(v, torch.channels_last) for name, v in weights.items()}
+    try:
+        found = outputs(laid, laid_out(probe, torch.channels_last))
+    except RuntimeError:  # "view size is not compatible with input tensor's size and stride"
+        return torch.contiguous_format
+    same = torch.allclose(found, plain, rtol=1e-2, atol=1e-3, equal_nan=True)
+    return torch.channels_last if same else torch.contiguous_format
 
 
 def keep_freed_memory() -> None:

@@ -8,7 +8,7 @@ protocol (FedBABU's official code does the same; the result is transductive). A 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,15 +16,16 @@ import torch
 from torch import Tensor
 
 from ..algorithms import Params
-from ..data import FederatedDataset
 from ..declare import Declared, setting
 from ..models import Model
 from ..streams import stream
-from ..tasks import Classification, Task
-from .objective import logits
+from ..tasks import Task
+from .cohort import Cohort
+from .loop import laid_out
+from .objective import logits, mappable
+from .threads import computing_with
 
 MOST_COPIED = 2**30  # bytes of clients' own parameters in one batch
-CLASSIFICATION = Classification()
 CUT = 128  # samples of a client's test set in a batch under "batch128"
 
 
@@ -81,27 +82,10 @@ class Score:
         return cls(loss, {name: torch.where(loss.isfinite(), value, torch.nan) for name, value in means.items()})
 
 
-def score(
-    model: Model,
-    params: Params,
-    data: FederatedDataset,
-    index: Tensor,
-    batch_size: int,
-    channels_last: bool = False,
-    task: Task = CLASSIFICATION,
-) -> Score:
+def score(cohort: Cohort, params: Params, index: Tensor, batch_size: int) -> Score:
     """Score `params` on the samples `index`, in order, in batches of `batch_size`."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    if channels_last:
-        params = {k: v.contiguous(memory_format=layout) if v.dim() == 4 else v for k, v in params.items()}
-    sums: dict[str, Tensor] = {}
-    with torch.no_grad():
-        for part in index.split(batch_size):
-            images, labels = data.prepared(part), data.labels[part]
-            outputs = logits(model, params, images.contiguous(memory_format=layout))
-            for name, value in _sums(task, outputs, labels).items():
-                sums[name] = sums[name] + value if name in sums else value
-    return Score.of(sums, len(index))
+    scored = _scored(cohort, params, [(part, {}) for part in index.split(batch_size)])
+    return Score.of({name: sum((part[name] for part in scored[1:]), scored[0][name]) for name in scored[0]}, len(index))
 
 
 def _sums(task: Task, outputs: Tensor, labels: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
@@ -112,82 +96,77 @@ def _sums(task: Task, outputs: Tensor, labels: Tensor, weight: Tensor | None = N
     return {name: value.double().sum() for name, value in each.items()}
 
 
-def score_holdout(
-    model: Model,
-    params: Params,
-    data: FederatedDataset,
-    batch_size: int,
-    channels_last: bool = False,
-    task: Task = CLASSIFICATION,
-) -> Score:
+def score_holdout(cohort: Cohort, params: Params, batch_size: int) -> Score:
     """Score on the whole global test set."""
-    order = torch.from_numpy(stream(0, "holdout order").permutation(len(data.holdout))).to(data.holdout.device)
-    return score(model, params, data, data.holdout[order], batch_size, channels_last, task)
+    holdout = cohort.data.holdout
+    order = torch.from_numpy(stream(0, "holdout order").permutation(len(holdout))).to(holdout.device)
+    return score(cohort, params, holdout[order], batch_size)
 
 
 def score_clients(
-    model: Model,
+    cohort: Cohort,
     params: Params,
-    data: FederatedDataset,
     clients: Sequence[int],
     bn_eval: str = "client",
     own: Params | None = None,
-    channels_last: bool = False,
-    batched: bool = False,
     budget: int = 2**13,
-    task: Task = CLASSIFICATION,
 ) -> Score:
     """Score each of `clients` on its own test set; `own` holds parameters with a leading axis over `clients`.
 
     Returns losses and scores [clients]; nan for a client without test samples.
     """
-    if batched:
-        return _score_stacked(model, params, data, clients, bn_eval, own or {}, budget, task)
-    found = []
-    for row, client in enumerate(clients):
-        mine = {name: value[row] for name, value in (own or {}).items()}
-        index = data.test[client]
-        size = CUT if bn_eval == "batch128" else max(1, len(index))
-        found.append(score(model, {**params, **mine}, data, index, size, channels_last, task))
-
-    def column(values: Iterable[Tensor]) -> Tensor:
-        return torch.stack([value.cpu() for value in values])
-
-    names = found[0].scores if found else {}
-    scores = {name: column(client.scores[name] for client in found) for name in names}
-    return Score(column(client.loss for client in found), scores)
-
-
-def _score_stacked(
-    model: Model,
-    params: Params,
-    data: FederatedDataset,
-    clients: Sequence[int],
-    bn_eval: str,
-    own: Params,
-    budget: int,
-    task: Task,
-) -> Score:
-    """Many clients in one batch."""
-    shared = {name: value for name, value in params.items() if name not in own}
-    tests = [data.test[client] for client in clients]
+    own, tests = own or {}, [cohort.data.test[client] for client in clients]
     lots = [test.split(CUT) if bn_eval == "batch128" else (test,) for test in tests]
+    flat = [lot for parts in lots for lot in parts]
     owner = torch.tensor([row for row, parts in enumerate(lots) for _ in parts])
-
-    def sums(mine: Params, images: Tensor, labels: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        return _sums(task, logits(model, {**shared, **mine}, images, weight), labels, weight)
-
-    found = []
-    with torch.no_grad():
-        for _, mine, index, weight in rectangles([lot for parts in lots for lot in parts], owner, own, budget):
-            found.append(torch.func.vmap(sums)(mine, data.prepared(index), data.labels[index], weight))
+    if cohort.batched:
+        scored = _scored_stacked(cohort, params, flat, owner, own, budget)
+    else:
+        each = [{name: value[row] for name, value in own.items()} for row in owner.tolist()]
+        scored = _scored(cohort, params, list(zip(flat, each, strict=True)))
     counts = torch.tensor([len(test) for test in tests])
 
     def total(values: Sequence[Tensor]) -> Tensor:  # on the CPU: a GPU would add up in any order
         sums = torch.zeros(len(tests), dtype=torch.float64)
-        return sums.index_add_(0, owner, torch.cat(list(values)).cpu().double())
+        return sums.index_add_(0, owner, torch.cat([value.reshape(-1) for value in values]).cpu().double())
 
-    return Score.of({name: total([part[name] for part in found]) for name in found[0]}, counts)
+    return Score.of({name: total([part[name] for part in scored]) for name in scored[0]}, counts)
+
+
+def _scored(cohort: Cohort, params: Params, lots: Sequence[tuple[Tensor, Params]]) -> list[dict[str, Tensor]]:
+    """Sums of losses and scores over each lot, samples and parameters of its own."""
+    data = cohort.data
+    layout = torch.channels_last if cohort.channels_last else torch.contiguous_format
+    shared = {name: laid_out(value, layout) for name, value in params.items()}
+
+    @torch.no_grad()  # which holds for a thread, and this runs on several
+    def one(model: Model, lot: tuple[Tensor, Params]) -> dict[str, Tensor]:
+        index, own = lot
+        mine = {name: laid_out(value, layout) for name, value in own.items()}
+        outputs = logits(model, {**shared, **mine}, laid_out(data.prepared(index), layout))
+        return _sums(cohort.task, outputs, data.labels[index])
+
+    return list(cohort.side_by_side(one, lots, "score"))
+
+
+@computing_with(1)
+@torch.no_grad()
+def _scored_stacked(
+    cohort: Cohort, params: Params, lots: Sequence[Tensor], owner: Tensor, own: Params, budget: int
+) -> list[dict[str, Tensor]]:
+    """As `_scored`, with many lots in one batch; `owner` [lots] are rows of `own`."""
+    data, model = cohort.data, cohort.model
+    shared = {name: value for name, value in params.items() if name not in own}
+
+    def sums(mine: Params, images: Tensor, labels: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        outputs = mappable(model, lambda images: logits(model, {**shared, **mine}, images, weight), images)
+        return _sums(cohort.task, outputs, labels, weight)
+
+    with cohort.precise():
+        return [
+            torch.func.vmap(sums)(mine, data.prepared(index), data.labels[index], weight)
+            for _, mine, index, weight in rectangles(lots, owner, own, budget)
+        ]
 
 
 def rectangles(

@@ -27,6 +27,7 @@ from .experiment import Experiment
 from .fold import Fold
 from .hooks import WholeGradient, checked_slots, same_slots, shapes
 from .ranks import Ranks
+from .threads import computing_with
 from .trees import mapped
 
 SERVER = -1  # stands for the server where a client's id is expected
@@ -299,6 +300,7 @@ class Federation:
         orders = self.orders(state, clients)
         return self.cohort.train(self.experiment.algorithm, state.params, **vars(orders)) if clients else iter(())
 
+    @computing_with(1)  # but for what the cohort does
     def advance(self, state: State, trained: Iterable[Trained] | None = None) -> tuple[State, Round]:
         """The next state, and what happened.
 
@@ -357,26 +359,15 @@ class Federation:
     def evaluate(self, state: State, report: Round) -> Round:
         """Add the scores that are due after this round."""
         evaluation, rounds = self.experiment.evaluation, self.experiment.rounds
-        fast = self.cohort.channels_last
         # A model of which clients keep parts is no global model: it has no holdout score.
         if evaluation.holdout_due(state.round, rounds) and not self.kept:
-            holdout = score_holdout(
-                self.model, state.served, self.data, evaluation.batch_size, fast, self.experiment.task
-            )
+            holdout = score_holdout(self.cohort, state.served, evaluation.batch_size)
             self._check_server(state.round, holdout.loss)
             report = dataclasses.replace(report, holdout=holdout)
         if evaluation.clients_due(state.round, rounds):
-            initial = score_clients(
-                self.model,
-                state.served,
-                self.data,
-                range(self.data.clients),
-                evaluation.bn_eval,
-                self.own(state, list(range(self.data.clients))),
-                fast,
-                self.cohort.batched,
-                task=self.experiment.task,
-            )
+            everyone = range(self.data.clients)
+            own = self.own(state, list(everyone))
+            initial = score_clients(self.cohort, state.served, everyone, evaluation.bn_eval, own)
             report = dataclasses.replace(report, initial=initial)
         return report
 

@@ -1,4 +1,4 @@
-"""Local training of one client by plain autograd, in the memory format that is fastest on a CPU."""
+"""Local training of one client by plain autograd."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def loop(
     layout = torch.channels_last if channels_last else torch.contiguous_format
 
     def alone(value: Tensor) -> Tensor:
-        return value[0].contiguous(memory_format=layout) if value.dim() == 5 else value[0]
+        return laid_out(value[0], layout)
 
     trained, frozen, memory, received, steps = (mapped(alone, part) for part in work[:5])
     settings = {name: float(value) for name, value in work.settings.items()}
@@ -61,12 +61,17 @@ def loop(
         for stacked_batch in batches(data, work.drawn, epoch):
             parts: Any = (None if value is None else value[0] for value in stacked_batch)
             batch = Batch(*parts)
-            batch = batch._replace(images=batch.images.contiguous(memory_format=layout))
+            batch = batch._replace(images=laid_out(batch.images, layout))
             with torch.no_grad():
                 moved, value = algorithm.step(carry, OneBatch(model, frozen, batch, task, _gradient), lr)
             carry = counted(carry, moved)
             total, seen = total + value * len(batch.labels), seen + len(batch.labels)
         yield epoch + 1, mapped(lambda value: value.unsqueeze(0), carry), torch.as_tensor(total / seen).reshape(1)
+
+
+def laid_out(value: Tensor, layout: torch.memory_format) -> Tensor:
+    """The tensor in a memory format, if it is one of images or of a two-dimensional convolution's weights."""
+    return value.contiguous(memory_format=layout) if value.dim() == 4 else value
 
 
 def counted(before: Carry, after: Carry) -> Carry:
@@ -81,5 +86,7 @@ def _gradient(objective: Callable[[Params], Tensor], params: Params) -> tuple[Pa
     trained = {name: value.detach().requires_grad_() for name, value in params.items()}
     with torch.enable_grad():
         value = objective(trained)
-    grads = torch.autograd.grad(value, tuple(trained.values()))
+    if not value.requires_grad:  # nothing that is trained has anything to do with it
+        return {name: torch.zeros_like(leaf) for name, leaf in params.items()}, value
+    grads = torch.autograd.grad(value, tuple(trained.values()), materialize_grads=True)
     return dict(zip(trained, grads, strict=True)), value.detach()

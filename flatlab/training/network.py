@@ -12,6 +12,7 @@ from ..data import FederatedDataset
 from ..declare import SettingError, tell
 from ..digest import digest, own
 from ..models import Model, ModelSpec, build
+from ..models.net import need_weights
 from ..tasks import Task
 from .experiment import Experiment
 
@@ -23,6 +24,7 @@ def describe(model: str | ModelSpec | Model) -> tuple[Model | None, ModelSpec]:
         SettingError: if it is another kind of module, or an unknown name.
     """
     if isinstance(model, Model):
+        need_weights(model)
         return model, ModelSpec(name="custom", fingerprint=fingerprint(model), code=code(model))
     if isinstance(model, nn.Module):
         raise SettingError(

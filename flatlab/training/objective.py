@@ -24,6 +24,12 @@ def logits(model: nn.Module, params: Params, images: Tensor, weight: Tensor | No
         return functional_call(model, params, (images,))
 
 
+def mappable(model: nn.Module, call: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """`call(images)` inside `torch.func.vmap`, which knows recurrent layers only below a derivative."""
+    recurrent = any(isinstance(layer, nn.RNNBase) for layer in model.modules())
+    return torch.func.vjp(call, images)[0] if recurrent else call(images)
+
+
 def batch_loss(model: nn.Module, params: Params, batch: Batch, task: Task, each: PerSample | None = None) -> Tensor:
     """Mean loss over the samples of a batch; 0 for a batch without any.
 

@@ -91,6 +91,7 @@ class Record:
         return {
             **made_by(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "device_type": device.type,
             "engine": cohort.way,
             "precision": cohort.precision,
             "channels_last": cohort.channels_last,

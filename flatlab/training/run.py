@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +26,7 @@ from ..files import user_path
 from ..models import Model, names
 from .beginning import beginning_with, raised_rate
 from .cohort import Cohort, Engine, Precision, Trained
-from .engine import Pace, keep_freed_memory, pick_device, remembered_pace
+from .engine import keep_freed_memory, pace, pick_device, recorded_engine, recorded_pace
 from .experiment import Experiment, Parent, own_code
 from .federation import Federation, Round, State
 from .interrupt import soft_interrupt
@@ -55,7 +54,7 @@ class Run:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         engine: "auto", "graph", "batch" or "loop"; see `Cohort`.
         chunk: clients computed at a time by "batch" and "graph"; None: as many as fit.
-        channels_last: memory format of "loop"; None: the faster one, by a short measurement.
+        channels_last: memory format of "loop"; None: by the rule in `flatlab.training.engine`.
         precision: "float32", "tf32" or "bfloat16", see `Cohort`; None: what the run began with, else "float32".
         checkpoint_every: rounds between states that are kept for good; None: about fifty over the run.
         root: folder of the data sets.
@@ -110,21 +109,15 @@ class Run:
         then = (written or {}).get("precision", precision or "float32")
         if precision not in (None, then):
             raise SettingError("precision", precision, f"this run began in {then}; use another store for another one")
+        recorded = written or {}
+        if engine == "auto":
+            engine = recorded_engine(recorded, self.device)
         cohort = Cohort(net, self.data, engine, chunk, precision=then, task=self.experiment.task)
-        # A run keeps the pace that it began with: another would round differently.
-        pace = (
-            Pace(
-                written.get("threads") and min(written["threads"], os.cpu_count() or 1),
-                written.get("workers", 1),
-                written.get("channels_last", False),
-                written.get("convolution", "grouped"),
-            )
-            if written
-            else remembered_pace(self.experiment, cohort)
-        )
-        if channels_last is not None and not cohort.batched:
-            pace = pace._replace(channels_last=channels_last)
-        cohort = dataclasses.replace(cohort, **pace._asdict())
+        algorithm = self.experiment.algorithm
+        clients = self.experiment.cohort_size(1 if algorithm.pooled else len(self.data.train))
+        usual = pace(cohort, algorithm.batch_size, clients)
+        asked = None if cohort.batched else channels_last
+        cohort = dataclasses.replace(cohort, **recorded_pace(recorded, usual, asked)._asdict())
         if self.experiment.code not in (None, own_code(self.experiment)):
             tell(
                 f"{self.id}: the classes of its own are not what they were when it began (edited since, or another"
@@ -457,8 +450,7 @@ class Run:
         start = time.perf_counter()
         state, report = self._federation.advance(self._state, trained)
         middle = time.perf_counter()
-        with self.cohort.paced():
-            report = self._federation.evaluate(state, report)
+        report = self._federation.evaluate(state, report)
         times = {"seconds": seconds + middle - start, "evaluation_seconds": time.perf_counter() - middle}
         return state, Round(**{**vars(report), **times})
 

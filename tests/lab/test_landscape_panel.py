@@ -7,12 +7,10 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from small_runs import click
 
 import flatlab as fl
 from flatlab.geometry.landscape import Landscape as Measured
-from flatlab.geometry.points import Points
 from flatlab.lab.landscape import Landscape
 from flatlab.lab.request import Corner
 from flatlab.lab.view import HERE, SCRIPTS, LandscapeView
@@ -27,9 +25,8 @@ def runs(data, tmp_path_factory):
 
 
 @pytest.fixture
-def small(runs, monkeypatch):
+def small(runs):
     """A panel of both runs that measures little; nothing is known of an earlier test."""
-    monkeypatch.setattr(Points, "_faster_format", lambda *_: torch.contiguous_format)  # measured: rounds differently
     forget(runs)
     panel = Landscape(runs)
     panel.points.value, panel.limit.value = 3, 40

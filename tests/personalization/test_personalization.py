@@ -271,16 +271,7 @@ def test_scores_of_all_clients_as_one_batch_equal_one_after_another(algorithm, p
         run = fl.Run.open(run.directory, without, engine=engine)
         assert run.cohort.batched == (engine == "batch")
         state = run.state()
-        scores = score_clients(
-            run.cohort.model,
-            state.served,
-            run.data,
-            range(10),
-            protocol,
-            state.personal,
-            batched=run.cohort.batched,
-            budget=64,
-        )
+        scores = score_clients(run.cohort, state.served, range(10), protocol, state.personal, budget=64)
         kinds = [fl.headless(run, templates=kind, batch_size=8).frame["accuracy"] for kind in ("clean", "official")]
         found[engine] = (scores, *kinds)
     one, all = found["loop"], found["batch"]

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 import flatlab as fl
-from flatlab.training import score_clients
-from flatlab.training.evaluate import score_holdout
+from flatlab.training import Cohort, score_clients, score_holdout
 
 
 @pytest.fixture(scope="module")
@@ -16,14 +15,18 @@ def model(digits):
     return fl.models.build(fl.ModelSpec(name="lenet", width=0.125), digits.shape, digits.classes)
 
 
+def cohort(model, data, batched):
+    return Cohort(model, data, "batch" if batched else "loop")
+
+
 @pytest.mark.parametrize("batched", [False, True])
 def test_accuracies_are_counts_over_numbers_to_the_last_bit(digits, model, batched):
     params = {name: value.detach() for name, value in model.named_parameters()}
-    found = score_clients(model, params, digits, range(digits.clients), batched=batched).accuracy
+    found = score_clients(cohort(model, digits, batched), params, range(digits.clients)).accuracy
     for client, share in enumerate(found.tolist()):
         count = len(digits.test[client])
         assert share == round(share * count) / count
-    whole = float(score_holdout(model, params, digits, 128).accuracy)
+    whole = float(score_holdout(cohort(model, digits, batched), params, 128).accuracy)
     assert whole == round(whole * len(digits.holdout)) / len(digits.holdout)
 
 
@@ -32,7 +35,7 @@ def test_a_network_whose_outputs_are_no_numbers_has_no_accuracy(digits, model, b
     params = {name: value.detach() for name, value in model.named_parameters()}
     own = {"head.weight": torch.stack([params["head.weight"]] * 2)}
     own["head.weight"][1] = math.nan
-    found = score_clients(model, params, digits, [0, 1], own=own, batched=batched)
+    found = score_clients(cohort(model, digits, batched), params, [0, 1], own=own)
     assert found.accuracy[0] >= 0 and found.accuracy[1].isnan() and found.loss[1].isnan()
 
 

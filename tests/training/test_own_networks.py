@@ -1,0 +1,108 @@
+"""Networks of one's own that use torch in unusual ways: trained in every engine, or refused with the true reason."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import flatlab as fl
+from flatlab.models import Model, split
+
+ENGINES = ("loop", "batch", "graph")
+
+
+@pytest.fixture(scope="module")
+def coloured():
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (80, 8, 8, 3), np.uint8), np.arange(80) % 4
+    return fl.Source.from_arrays("coloured", images[:60], labels[:60], images[60:], labels[60:], list("abcd")).federate(
+        clients=3
+    )
+
+
+class Viewing(nn.Module):
+    """Flattens by `view`, which maps with their channels last do not allow."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(256, 4)
+
+    def forward(self, x):
+        x = F.relu(self.conv(x))
+        return self.fc(x.view(x.size(0), -1))
+
+
+class Unused(Viewing):
+    """Has a parameter that has nothing to do with the outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.idle = nn.Parameter(torch.ones(3))
+
+
+class Recurrent(nn.Module):
+    """Reads an image row by row."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.rows, self.fc = kind(24, 6, batch_first=True), nn.Linear(6, 4)
+
+    def forward(self, x):
+        states, _ = self.rows(x.permute(0, 2, 1, 3).flatten(2))
+        return self.fc(states[:, -1])
+
+
+NETWORKS = {
+    "viewing": Viewing,
+    "unused": Unused,
+    "LSTM": lambda: Recurrent(nn.LSTM),
+    "GRU": lambda: Recurrent(nn.GRU),
+    "RNN": lambda: Recurrent(nn.RNN),
+}
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_unusual_networks_train_alike_in_every_engine(name, coloured, tmp_path):
+    torch.manual_seed(0)
+    model = split(NETWORKS[name](), head="fc", example=(3, 8, 8))
+    algorithm, states = fl.FedASAM(lr=0.1, momentum=0.9, batch_size=8), {}
+    for engine in ENGINES:
+        run = fl.train(algorithm, coloured, model, 1, store=tmp_path / engine, engine=engine, progress=False)
+        states[engine] = run.state().params
+        assert run.cohort.channels_last is False
+    first = dict(model.named_parameters())
+    for engine in ENGINES[1:]:
+        for key, value in states[engine].items():
+            torch.testing.assert_close(value, states["loop"][key], rtol=1e-4, atol=1e-5)
+    for key, value in states["loop"].items():
+        assert torch.equal(value, first[key]) == key.endswith("idle")
+    fl.landscape(run, points=3, limit=10, store=False)
+
+
+@pytest.mark.parametrize("train", ["body", "all"])
+def test_a_loss_that_depends_on_nothing_trained_moves_nothing(train, coloured, tmp_path):
+    class Idle(nn.Flatten):
+        def __init__(self):
+            super().__init__()
+            self.idle = nn.Parameter(torch.ones(2))
+
+    model = Model(Idle(), nn.Linear(192, 4))
+    states = [
+        fl.train(fl.FedAvg(train=train), coloured, model, 1, store=tmp_path / engine, engine=engine, progress=False)
+        .state()
+        .params["body.idle"]
+        for engine in ENGINES
+    ]
+    assert all(torch.equal(state, torch.ones(2)) for state in states)
+
+
+def test_lazy_layers_are_refused_with_the_reason(coloured, tmp_path):
+    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+    with pytest.raises(fl.SettingError, match=r"model\.1: a LazyLinear has no weights before its first forward pass"):
+        split(lazy, head="1")
+    with pytest.raises(fl.SettingError, match=r"model\.head: a LazyLinear has no weights"):
+        fl.train(fl.FedAvg(), coloured, Model(nn.Flatten(), nn.LazyLinear(4)), 1, store=tmp_path, progress=False)
+    lazy(torch.zeros(2, 3, 8, 8))
+    assert split(lazy, head="1", example=(3, 8, 8)).head.in_features == 192

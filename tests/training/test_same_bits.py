@@ -1,0 +1,143 @@
+"""Same experiment, same machine, same bits: whatever was timed before, and whoever computes it beside whom."""
+
+import hashlib
+import itertools
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+import flatlab as fl
+
+SPEC = fl.ModelSpec(name="cnn4", width=0.125)
+PROGRAM = textwrap.dedent(
+    """
+    import sys, threading, torch
+    import flatlab as fl
+    threads, how, store, experiment, busy = int(sys.argv[1]), *sys.argv[2:5], sys.argv[5] == "busy"
+    if __name__ == "__main__":
+        torch.set_num_threads(threads)
+        done = threading.Event()
+
+        def bother():  # what else goes on in the process must not matter either
+            while busy and not done.is_set():
+                torch.randn(300, 300) @ torch.randn(300, 300)
+
+        company = threading.Thread(target=bother)
+        company.start()
+        wanted = fl.Experiment.from_json(experiment)
+        if how == "sweep":
+            twin = wanted.replace(seed=1)
+            fl.sweep([wanted, twin], store=store, progress=False, workers=2)
+        elif how == "run":
+            for _ in fl.Run(wanted, store=store):
+                pass
+        else:
+            data = wanted.data.load()
+            fl.train(wanted.algorithm, data, wanted.model, wanted.rounds, evaluation=wanted.evaluation,
+                     participation=wanted.participation, store=store, progress=False)
+        done.set()
+        company.join()
+    """
+)
+
+
+def digest(run):
+    """Of states, history and measurements: every bit."""
+    sums = hashlib.blake2b()
+    for round in range(run.round + 1):
+        for name, value in sorted(run.state(round).flat().items()):
+            sums.update(f"{round} {name}".encode() + value.numpy().tobytes())
+    sums.update(run.history.to_json(double_precision=15).encode())
+    return sums.hexdigest()
+
+
+def measured(run):
+    """Numbers of each kind of measurement, as written."""
+    options = {"limit": 200}
+    found = [
+        fl.hessian(run, **options).top(2).frame,
+        fl.landscape(run, points=5, store=False, **options).frame,
+        fl.sharpness(run, measures=["sam", "average"], **options).frame,
+        fl.personalize(run, epochs=1).frame,
+        fl.headless(run).frame,
+    ]
+    return [frame.to_json(double_precision=15) for frame in found]
+
+
+def test_stores_caches_and_company_change_no_bit(tmp_path):
+    data = fl.load("digits").federate(fl.Dirichlet(alpha=0.5), clients=6, seed=0)
+    evaluation = fl.Evaluation(clients_every=1)
+    wanted = fl.Experiment(
+        data=data.spec, model=SPEC, algorithm=fl.FedASAM(lr=0.1), rounds=2, participation=0.5, evaluation=evaluation
+    )
+    cases = [("1", "train", "quiet"), ("2", "run", "busy"), ("3", "sweep", "quiet")]
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(program), threads, how, str(tmp_path / how), wanted.to_json(), busy],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for threads, how, busy in cases
+    ]
+    for process in started:
+        _, said = process.communicate(timeout=600)
+        assert process.returncode == 0, said
+    runs = [fl.Run(wanted, data, store=tmp_path / how) for _, how, _ in cases]
+    assert all(run.done for run in runs)
+    assert len({digest(run) for run in runs}) == 1
+    recorded = [json.loads((run.directory / "versions.json").read_text()) for run in runs]
+    assert {(one["threads"], one["channels_last"], one["convolution"]) for one in recorded} == {(1, True, "grouped")}
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = measured(runs[0])
+        torch.set_num_threads(3)
+        assert measured(runs[1]) == alone
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_single_client_is_shared_among_cores_by_its_work_alone(digits, monkeypatch, tmp_path):
+    """Not by a timing, nor by how many threads torch happens to have."""
+    small = fl.Experiment(data=digits.spec, model=SPEC, algorithm=fl.Centralized(), rounds=1)
+    threads = set()
+    for limit, count in itertools.product((1, 10**12), (1, 2)):
+        monkeypatch.setattr("flatlab.training.engine.SHARED", limit)
+        monkeypatch.setattr("os.cpu_count", lambda: 4)
+        torch.set_num_threads(count)
+        threads.add((limit, fl.Run(small, digits, store=tmp_path).cohort.threads))
+    torch.set_num_threads(1)
+    assert threads == {(1, 4), (10**12, 1)}
+    monkeypatch.setattr("flatlab.training.engine.SHARED", 1)
+    many = fl.Experiment(data=digits.spec, model=SPEC, algorithm=fl.FedAvg(), rounds=1)
+    assert fl.Run(many, digits, store=tmp_path).cohort.threads == 1
+
+
+def test_a_run_keeps_the_pace_that_it_began_with_or_says_that_it_cannot(digits, tmp_path):
+    wanted = fl.Experiment(data=digits.spec, model=SPEC, algorithm=fl.FedAvg(), rounds=2, participation=0.3)
+    run = fl.Run(wanted, digits, store=tmp_path, channels_last=False, engine="loop")
+    run.step()
+    file = run.directory / "versions.json"
+    before = {"threads": 3, "workers": 1}  # as a timing once chose
+    written = {name: value for name, value in json.loads(file.read_text()).items() if name not in ("check", "format")}
+    file.write_text(json.dumps(written | before))
+    again = fl.Run(wanted, digits, store=tmp_path)
+    assert (again.cohort.threads, again.cohort.channels_last) == (3, False)
+    again.step()
+    assert torch.get_num_threads() == 1
+    with pytest.raises(fl.SettingError, match=r"channels_last = True: this run began with False"):
+        fl.Run(wanted, digits, store=tmp_path, channels_last=True)
+
+
+def test_a_run_that_began_as_one_batch_goes_on_as_one_batch(digits, tmp_path):
+    wanted = fl.Experiment(data=digits.spec, model=SPEC, algorithm=fl.FedAvg(), rounds=2, participation=0.3)
+    fl.Run(wanted, digits, store=tmp_path, engine="batch").step()
+    assert fl.Run(wanted, digits, store=tmp_path).cohort.way == "batch"
+    assert fl.Run(wanted, digits, store=tmp_path, engine="loop").cohort.way == "loop"
