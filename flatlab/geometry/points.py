@@ -62,7 +62,7 @@ class Points:
     Args:
         target: the samples, the network, and the parameters that vary.
         stack: how many points to measure as one batch; 16 on a GPU, 1 on a CPU and for
-            scripted networks.
+            scripted and recurrent networks.
         layout: memory format of the images, as in `about`; None takes the rule's (they differ in rounding).
 
     Attributes:
@@ -74,7 +74,8 @@ class Points:
             keep_freed_memory()
         self.target = target
         self.model = copy.deepcopy(target.model)
-        self.stack = 1 if scripted(self.model) else stack or (16 if target.device.type == "cuda" else 1)
+        whole = mappable(self.model) and not scripted(self.model)
+        self.stack = 1 if not whole else stack or (16 if target.device.type == "cuda" else 1)
         spans = target.spans(CHUNK.get(target.device.type, 64))
         alone = self.stack == 1 and target.device.type == "cpu"
         if alone:
@@ -127,7 +128,7 @@ class Points:
 
     def _together(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         def logits_at(vector: Tensor, images: Tensor) -> Tensor:
-            return mappable(self.model, lambda x: call(self.model, self.target.shaped(vector), x), images)
+            return call(self.model, self.target.shaped(vector), images)
 
         losses, hits = [], []
         for images, labels in zip(self.batches, self.labels, strict=True):

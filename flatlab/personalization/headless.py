@@ -130,7 +130,8 @@ def _features(run: Run, state: State, held: Sequence[Held], size: int | None) ->
 
     A client without samples has an empty tensor.
     """
-    data, body, batched = run.data, run.cohort.model.body, run.cohort.batched
+    data, body = run.data, run.cohort.model.body
+    batched = run.cohort.batched and mappable(body)
     shared, own = _of_body(state.served), _of_body(state.personal)
     lots: list[Tensor] = []
     draws: list[dict[str, Tensor]] = []
@@ -144,7 +145,7 @@ def _features(run: Run, state: State, held: Sequence[Held], size: int | None) ->
 
     def one(mine: Params, images: Tensor, weight: Tensor | None) -> Tensor:
         with sample_weight(weight):
-            return mappable(body, lambda images: functional_call(body, {**shared, **mine}, (images,)), images)
+            return functional_call(body, {**shared, **mine}, (images,))
 
     parts: list[list[Tensor]] = [[] for _ in held]
     ready = 0  # clients that are done

@@ -119,7 +119,7 @@ def score_clients(
     lots = [test.split(CUT) if bn_eval == "batch128" else (test,) for test in tests]
     flat = [lot for parts in lots for lot in parts]
     owner = torch.tensor([row for row, parts in enumerate(lots) for _ in parts])
-    if cohort.batched:
+    if cohort.batched and mappable(cohort.model):
         scored = _scored_stacked(cohort, params, flat, owner, own, budget)
     else:
         each = [{name: value[row] for name, value in own.items()} for row in owner.tolist()]
@@ -159,8 +159,7 @@ def _scored_stacked(
     shared = {name: value for name, value in params.items() if name not in own}
 
     def sums(mine: Params, images: Tensor, labels: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        outputs = mappable(model, lambda images: logits(model, {**shared, **mine}, images, weight), images)
-        return _sums(cohort.task, outputs, labels, weight)
+        return _sums(cohort.task, logits(model, {**shared, **mine}, images, weight), labels, weight)
 
     with cohort.precise():
         return [

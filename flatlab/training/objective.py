@@ -24,10 +24,9 @@ def logits(model: nn.Module, params: Params, images: Tensor, weight: Tensor | No
         return functional_call(model, params, (images,))
 
 
-def mappable(model: nn.Module, call: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """`call(images)` inside `torch.func.vmap`, which knows recurrent layers only below a derivative."""
-    recurrent = any(isinstance(layer, nn.RNNBase) for layer in model.modules())
-    return torch.func.vjp(call, images)[0] if recurrent else call(images)
+def mappable(model: nn.Module) -> bool:
+    """Whether forward passes can be stacked by `torch.func.vmap`, which knows recurrent layers only in a derivative."""
+    return not any(isinstance(layer, nn.RNNBase) for layer in model.modules())
 
 
 def batch_loss(model: nn.Module, params: Params, batch: Batch, task: Task, each: PerSample | None = None) -> Tensor:
