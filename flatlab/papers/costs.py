@@ -106,10 +106,11 @@ def cost(experiment: Experiment, speed: Speed, first: int = 0) -> Cost:
     return Cost(samples, passes, forwards, (passes + forwards / 3) / rate, states * state_bytes(experiment))
 
 
-def tuning_cost(experiment: Experiment, epochs: int, speed: Speed) -> Cost:
-    """The cost of fine-tuning all clients."""
+def tuning_cost(experiment: Experiment, epochs: int, speed: Speed, clients: int | None = None) -> Cost:
+    """The cost of fine-tuning all clients, or so many."""
     train, test, _, _ = sizes(experiment)
-    gradients_, forwards = epochs * float(train), (epochs + 1) * float(test)
+    share = 1.0 if clients is None else clients / (experiment.data.clients or 1)
+    gradients_, forwards = share * epochs * train, share * (epochs + 1) * test
     rate, _ = speed.rate(experiment)
     return Cost(gradients_, gradients_, forwards, (gradients_ + forwards / 3) / rate)
 

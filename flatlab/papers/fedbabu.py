@@ -35,6 +35,7 @@ class Size:
     centralized_epochs: int
     seeds: tuple[int, ...]
     leaves_out: str
+    tuned: int = 1  # every so many clients are fine-tuned
     scored: int = 32  # rounds in which clients are scored, at most: for curves, and for the best round
     lr: float = 0.1
     schedule: Schedule = STEPS
@@ -55,7 +56,8 @@ SIZES: dict[ScaleName, Size] = {
         (0, 1, 2),
         "K tau = 80 instead of 320, 10 epochs instead of 160 for LocalOnly, 15 instead of 160 centralized;"
         " cnn4 of half width in the place of MobileNet and 4convNet; f = 0.1 only; fewer tau; clients scored in 8"
-        " rounds",
+        " rounds; every third client fine-tuned",
+        tuned=3,
         scored=8,
         model=ModelSpec(name="cnn4", width=0.5),
     ),
@@ -178,7 +180,9 @@ def centralized(
 
 def tuning(scale: ScaleName = "paper", epochs: int = 5, **settings: Any) -> Measurement:
     """Personalization by the paper's protocol: 5 epochs of SGD(0.001, momentum 0.9) on body and head, batches of 50."""
-    return personalization(epochs, size_of(scale).tuning_lr, **settings)
+    size = size_of(scale)
+    some = {"clients": list(range(0, size.clients, size.tuned))} if size.tuned > 1 else {}
+    return personalization(epochs, size.tuning_lr, **some, **settings)
 
 
 def unbalanced_sizes(users: int, moved: int, clients: int = 100, mean: int = 500) -> tuple[int, ...]:

@@ -203,7 +203,8 @@ def _measuring_cost(measurement: Measurement, experiments: Iterable[Experiment],
     total, settings = Cost(), measurement.settings
     for experiment in experiments:
         if measurement.kind == "personalize":
-            total += tuning_cost(experiment, settings["epochs"], speed)
+            some = settings.get("clients")
+            total += tuning_cost(experiment, settings["epochs"], speed, None if some is None else len(some))
             continue
         rate, _ = speed.rate(experiment)
         limit = settings.get("limit", 1000)
