@@ -53,7 +53,7 @@ def bare(run: fl.Run, round: int, device: torch.device) -> Callable[[], float]:
     """
     data, algorithm, cohort = run.data, run.experiment.algorithm, run.cohort
     layout = torch.channels_last if cohort.channels_last else torch.contiguous_format
-    clients = run._federation.sample(round)
+    clients = run.federation.sample(round)
     streams = [("train", round, client) for client in clients]
     drawn = plan(data, [data.train[c] for c in clients], streams, 0, algorithm.epochs, algorithm.batch_size)
     ready: list[tuple[Tensor, Tensor]] = []

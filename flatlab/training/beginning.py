@@ -98,16 +98,16 @@ def take_up(run: Run) -> str | None:
         A sentence for the person, if there is something to say.
     """
     experiment, store = run.experiment, run.directory.parent
-    if run._record.begun or experiment.parent or experiment.initial:
+    if run.record.begun or experiment.parent or experiment.initial:
         return None
     others = [(_usable(other, shared, run), other) for other, shared in _alike(store, experiment)]
     for shared, other in sorted(others, key=lambda found: -found[0]):
-        origin = Record(Store(store / other.id), other, run._federation, run._record.checkpoint_every)
+        origin = Record(Store(store / other.id), other, run.federation, run.record.checkpoint_every)
         if shared:
-            with contextlib.suppress(RunBusy, BadCheckpoint, OSError, ValueError), run._store.held():
-                if not run._record.begun:
+            with contextlib.suppress(RunBusy, BadCheckpoint, OSError, ValueError), run.record.store.held():
+                if not run.record.begun:
                     _copy(origin, shared, run)
-                    run._catch_up()
+                    run.catch_up()
                     said = f"{run.id}: goes on from round {run.round} of {other.id}, whose rounds so far are the same"
                     return said + _instead(run, other)
     longer = [other for _, other in others if _but_rounds(other) == _but_rounds(experiment)]
@@ -142,7 +142,7 @@ def _usable(other: Experiment, shared: int, run: Run) -> int:
         written = began(store) or {}
     except (OSError, ValueError):
         return 0
-    here = run._record._computed()
+    here = run.record.computed()
     if {k: v for k, v in written.items() if k not in ANY} != {k: v for k, v in here.items() if k not in ANY}:
         return 0
     return max((round for round in store.checkpoints() if round <= shared), default=0)
@@ -157,10 +157,9 @@ def _copy(origin: Record, shared: int, run: Run) -> None:
         raise BadCheckpoint(f"{origin.store.directory}: rounds are missing in its history")
     due = {number: _due(run.experiment, number) | {"train"} for number in range(1, state.round + 1)}
     mine = pd.Series([split in due[number] for number, split in zip(table["round"], table["split"], strict=True)])
-    earlier = [origin.load(round) for round in rounds[:-1] if round % run._record.checkpoint_every == 0]
+    earlier = [origin.load(round) for round in rounds[:-1] if round % run.record.checkpoint_every == 0]
     made = {"run": origin.experiment.id, "round": state.round, "versions": began(origin.store)}
-    run._store.history.write(table[mine.to_numpy(bool)].reset_index(drop=True))
-    run._record.begin(state, earlier, made)
+    run.record.begin(state, table[mine.to_numpy(bool)].reset_index(drop=True), earlier, made)
 
 
 def _instead(run: Run, other: Experiment) -> str:

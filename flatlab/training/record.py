@@ -68,24 +68,33 @@ class Record:
         """Whether the run begins with the network's first weights, which can be made again."""
         return self.experiment.parent is None and self.experiment.initial is None
 
-    def begin(self, state: State, earlier: Sequence[State] = (), origin: dict[str, Any] | None = None) -> None:
+    def begin(
+        self,
+        state: State,
+        history: pd.DataFrame | None = None,
+        earlier: Sequence[State] = (),
+        origin: dict[str, Any] | None = None,
+    ) -> None:
         """Write the first files; `experiment.json` comes last and says that the others are there.
 
         Args:
             state: to begin with.
+            history: the rows of the rounds up to it, if another run did them.
             earlier: states before it, if another run did the rounds up to it.
             origin: which one, and how.
         """
+        if history is not None:
+            self.store.history.write(history)
         rows = self.store.history.read()
         self._first = int(rows["round"].min()) - 1 if len(rows) else state.round
-        self._versions = self._computed() | ({"origin": origin} if origin else {})
+        self._versions = self.computed() | ({"origin": origin} if origin else {})
         if isinstance(self.experiment.data.partition, Fixed):
             self.federation.data.save_partition(self.store.directory / PARTITION)
         for one in (*earlier, state):
             self._save(one, {before.round for before in earlier})
         self._write_notes()
 
-    def _computed(self) -> dict[str, Any]:
+    def computed(self) -> dict[str, Any]:
         """By what, and how, rounds are computed here."""
         cohort, device = self.federation.cohort, self.federation.data.images.device
         return {
@@ -186,7 +195,7 @@ class Record:
 
     def _mend_notes(self) -> None:
         """Write the small files anew if one is lost or damaged; what is damaged is set aside."""
-        self._versions = began(self.store) or self._versions or self._computed()
+        self._versions = began(self.store) or self._versions or self.computed()
         for path, problem in self._spoiled().items():
             aside = f"; kept as {set_aside(path).name}" if path.exists() else ""
             self.store.say(f"{problem}{aside}; written anew")

@@ -6,6 +6,7 @@ rounds that are on record are replayed, and a change of settings makes a fork, a
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import threading
@@ -61,6 +62,11 @@ class Run:
         start: state to begin from, instead of the network's first weights; its digest is part of the id. A fork has its
             parent's, see `fork`.
 
+    Attributes:
+        federation: how a round is done.
+        record: what is kept of the rounds.
+        stopping: set by `stop`.
+
     Raises:
         SettingError: if data or model are not those of the experiment, or a setting is out of range.
         BadCheckpoint: if the directory holds states of another model.
@@ -99,7 +105,7 @@ class Run:
         start = _parents or start
         self.data = data.to(self.device)
         self.root = user_path(root, "root")
-        self._stop = threading.Event()
+        self.stopping = threading.Event()
         self.directory = user_path(store, "store").absolute() / self.experiment.id
         self._store = Store(self.directory)
         written = began(self._store)
@@ -125,14 +131,15 @@ class Run:
             )
         if self.device.type == "cpu":
             keep_freed_memory()
-        self._federation = Federation(self.experiment, self.data, net, cohort)
+        self.federation = Federation(self.experiment, self.data, net, cohort)
         every = checkpoint_every or max(1, experiment.rounds // 50)
-        self._record = Record(self._store, self.experiment, self._federation, every)
-        self._state = self._record.restore(start)
+        self.record = Record(self._store, self.experiment, self.federation, every)
+        self._state = self.record.restore(start)
         self._known = self._state.round
-        self._written = self._record.begun  # it has files, which must not vanish under it
+        self._held = False
+        self._written = self.record.begun  # it has files, which must not vanish under it
         if not self._written:
-            held = [len(part) for part in self._federation.holders]
+            held = [len(part) for part in self.federation.holders]
             tell_lone(net, self.data, experiment.evaluation, experiment.algorithm.batch_size, held, holdout=True)
 
     @classmethod
@@ -165,7 +172,7 @@ class Run:
     @property
     def kept(self) -> tuple[str, ...]:
         """The parameters that each client trains and keeps for itself. Where there are any, no model is global."""
-        return tuple(name for name in names(self._federation.model) if name in self._federation.kept)
+        return tuple(name for name in names(self.federation.model) if name in self.federation.kept)
 
     @property
     def round(self) -> int:
@@ -190,17 +197,21 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """Tidy: round, split (train, holdout, test = the clients' own), metric, value, client (-1: all)."""
-        return self._record.history(self.round)
+        return self.record.history(self.round)
 
     @property
     def timings(self) -> pd.DataFrame:
         """Per round: seconds of training and of evaluation, sample passes."""
-        return self._record.timings()
+        return self.record.timings()
 
     # Training
 
-    def step(self) -> Round:
+    def step(self, trained: Iterable[Trained] | None = None, seconds: float = 0.0) -> Round:
         """Do one round: train, evaluate what is due, put it on record. A round already on record is replayed.
+
+        Args:
+            trained: the local training, where it is done already, as `cohort` gives it.
+            seconds: that it took.
 
         Raises:
             RunDone: if there is no round left.
@@ -208,25 +219,21 @@ class Run:
             Diverged: if a client's loss is no longer a number.
             OSError: if the round cannot be stored, or the run's files are gone.
         """
-        return self._step()
-
-    def _step(self, trained: Iterable[Trained] | None = None, seconds: float = 0.0, *, lazily: bool = False) -> Round:
-        """One round, of which another may have done the local training, in so many seconds; `lazily` as in `Record`."""
         if self.round < self._known:
             self._state, report = self._advance(trained, seconds)
             return report
         with self._store.held():
-            self._catch_up()
+            self.catch_up()
             if self.done:
                 raise RunDone(f"{self.id}: all {self.rounds} rounds are done")
-            if not self._record.begun:
+            if not self.record.begun:
                 if self._written:
                     raise FileNotFoundError(f"{self.directory}: the run's files are gone; make the run again")
-                self._record.begin(self._state)
+                self.record.begin(self._state)
             self._written = True
             state, report = self._advance(trained, seconds)
             try:
-                self._record.add(state, report, lazily=lazily)
+                self.record.add(state, report, lazily=self._held)
                 self._state, self._known = state, state.round
             except OSError as error:
                 raise OSError(
@@ -236,10 +243,35 @@ class Run:
                 ) from error
             return report
 
+    @contextlib.contextmanager
+    def held(self, wait: float = 0.0) -> Iterator[None]:
+        """Inside the block this object alone trains the run, from its last round; files may be a moment behind.
+
+        Raises:
+            RunBusy: if another process still trains it after `wait` seconds.
+        """
+        with self._store.held(wait):
+            self.catch_up()
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
+                self.record.rest()
+
+    def catch_up(self) -> None:
+        """Go on from what others have put on record since this object looked; while the run is held."""
+        newest = self.record.newer(self._known)
+        if newest is not None:
+            if self.round == self._known:  # not rewound
+                self._state = newest
+            self._known = newest.round
+        self.record.tidy(self._known)
+
     def __iter__(self) -> Iterator[Round]:
         """The rounds that are left, each done when it is asked for."""
-        self._stop.clear()
-        while not self.done and not self._stop.is_set():
+        self.stopping.clear()
+        while not self.done and not self.stopping.is_set():
             try:
                 report = self.step()
             except RunDone:  # by another process, meanwhile
@@ -265,25 +297,21 @@ class Run:
         target = self.rounds if round is None else round
         if target > self.rounds:
             raise SettingError("round", target, f"must be between 0 and the experiment's {self.rounds} rounds")
-        self._stop.clear()
-        if self.round >= target and not (self._record.missing or self._record.spoiled):
+        self.stopping.clear()
+        if self.round >= target and not (self.record.missing or self.record.spoiled):
             return self
-        with self._store.held(wait), soft_interrupt(self._stop) as interrupted:
-            self._catch_up()
-            try:
-                while self.round < target and not self._stop.is_set():
-                    report = self._step(lazily=True)
-                    if listener is not None:
-                        listener(self, report)
-            finally:
-                self._record.rest()
+        with self._store.held(wait), soft_interrupt(self.stopping) as interrupted, self.held():
+            while self.round < target and not self.stopping.is_set():
+                report = self.step()
+                if listener is not None:
+                    listener(self, report)
         if interrupted.is_set():
             raise KeyboardInterrupt(f"stopped after round {self.round} of {self.rounds}; make the run again to go on")
         return self
 
     def stop(self) -> None:
         """Ask the loop in `to` or `for round in run` to end after the round in flight; safe from any thread."""
-        self._stop.set()
+        self.stopping.set()
 
     @checked
     def rewind(self, round: Whole) -> Run:
@@ -307,7 +335,7 @@ class Run:
         old, new = self.experiment, experiment
         if raised := raised_rate(old, new, round):
             tell(raised)
-        own = self._federation.shapes.own_slots
+        own = self.federation.shapes.own_slots
         keeps_server = new.algorithm.server.kind == old.algorithm.server.kind
         keeps_own = new.algorithm.kind == old.algorithm.kind
         slots = {slot: kept for slot, kept in state.slots.items() if (keeps_own if slot in own else keeps_server)}
@@ -318,27 +346,26 @@ class Run:
         child = Run(
             experiment,
             self.data,
-            copy.deepcopy(self._federation.model),
+            copy.deepcopy(self.federation.model),
             store=self.directory.parent,
             device=self.device,
-            engine=self._federation.cohort.engine,
-            chunk=self._federation.cohort.chunk,
-            channels_last=self._federation.cohort.channels_last,
-            precision=self._federation.cohort.precision,
-            checkpoint_every=self._record.checkpoint_every,
+            engine=self.federation.cohort.engine,
+            chunk=self.federation.cohort.chunk,
+            channels_last=self.federation.cohort.channels_last,
+            precision=self.federation.cohort.precision,
+            checkpoint_every=self.record.checkpoint_every,
             root=self.root,
             _parents=state,
         )
-        if set(self.kept) & child._federation.sent:
+        if set(self.kept) & child.federation.sent:
             tell(
                 f"fork: {child.name} shares {self._kept_part()}, which the clients of {self.name} kept for themselves;"
                 " what it shares begins at its first weights, which nobody trained"
             )
-        if child._record.begun:  # forked in the same way before
+        if child.record.begun:  # forked in the same way before
             return child
         with child._store.held():
-            child._store.history.write(self._record.history(round))
-            child._record.begin(child._state)
+            child.record.begin(child._state, self.record.history(round))
         return child
 
     # Looking at it
@@ -356,10 +383,10 @@ class Run:
         if round > self._known:
             raise SettingError("round", round, f"must be between 0 and {self._known}, the rounds on record")
         begins_here = self.experiment.parent is None and self.experiment.initial is None
-        state = self._federation.start() if begins_here else None
+        state = self.federation.start() if begins_here else None
         for stored in reversed([stored for stored in self.checkpoints if stored <= round]):
             try:
-                state = self._record.load(stored)
+                state = self.record.load(stored)
                 break
             except BadCheckpoint:
                 continue
@@ -367,7 +394,7 @@ class Run:
             begin = min(self.checkpoints, default=self.round)
             raise SettingError("round", round, f"this run begins at round {begin}")
         while state.round < round:
-            state, _ = self._federation.advance(state)
+            state, _ = self.federation.advance(state)
         return state
 
     @checked
@@ -397,13 +424,13 @@ class Run:
         if client is not None:
             if client >= self.data.clients:
                 raise SettingError("client", client, f"must be one of 0 to {self.data.clients - 1}")
-            params = params | {name: value[0] for name, value in self._federation.own(state, [client], params).items()}
+            params = params | {name: value[0] for name, value in self.federation.own(state, [client], params).items()}
         return self._with(params)
 
     @checked
     def own(self, state: State, clients: Sequence[Whole]) -> Params:
         """The parameters [clients, ...] in which these clients' own models differ from the global one after a state."""
-        return self._federation.own(state, list(clients))
+        return self.federation.own(state, list(clients))
 
     @checked
     def clients(self, round: Count) -> dict[int, Model]:
@@ -412,8 +439,8 @@ class Run:
             raise SettingError("round", round, f"must be between 1 and {self._known}, the rounds on record")
         state = self.state(round - 1)
         found = {}
-        sampled = self._federation.sample(round - 1)
-        for chunk in self._federation.local(state, sampled):
+        sampled = self.federation.sample(round - 1)
+        for chunk in self.federation.local(state, sampled):
             for row, place in enumerate(chunk.clients):
                 client = sampled[place]
                 own = {name: value[client] for name, value in state.personal.items()}
@@ -424,7 +451,7 @@ class Run:
     @property
     def cohort(self) -> Cohort:
         """How clients are computed."""
-        return self._federation.cohort
+        return self.federation.cohort
 
     @property
     def best_round(self) -> int | None:
@@ -442,29 +469,20 @@ class Run:
 
     def _kept_part(self) -> str:
         """What clients keep, in words."""
-        model = self._federation.model
+        model = self.federation.model
         parts = {part: set(names(model, part)) for part in ("all", "body", "head")}
         return next((part for part, held in parts.items() if held == set(self.kept)), f"{len(self.kept)} parameters")
 
     def _advance(self, trained: Iterable[Trained] | None, seconds: float) -> tuple[State, Round]:
         start = time.perf_counter()
-        state, report = self._federation.advance(self._state, trained)
+        state, report = self.federation.advance(self._state, trained)
         middle = time.perf_counter()
-        report = self._federation.evaluate(state, report)
+        report = self.federation.evaluate(state, report)
         times = {"seconds": seconds + middle - start, "evaluation_seconds": time.perf_counter() - middle}
         return state, Round(**{**vars(report), **times})
 
-    def _catch_up(self) -> None:
-        """Another process may have gone on since this object looked."""
-        newest = self._record.newer(self._known)
-        if newest is not None:
-            if self.round == self._known:  # not rewound
-                self._state = newest
-            self._known = newest.round
-        self._record.tidy(self._known)
-
     def _with(self, params: Params) -> Model:
-        model = copy.deepcopy(self._federation.model)
+        model = copy.deepcopy(self.federation.model)
         with torch.no_grad():
             for name, value in model.named_parameters():
                 value.copy_(params[name])

@@ -29,15 +29,15 @@ def train_shared(run: Run, ranks: Ranks, listener: Listener | None = None, wait:
         RunBusy, Diverged: as `Run.to`.
         KeyboardInterrupt: in a process that was interrupted, after the round in flight, with which all of them end.
     """
-    federation, reached = run._federation, run.round
-    federation.ranks, ranks.leaving = ranks, run._stop
-    run._stop.clear()
+    federation, reached = run.federation, run.round
+    federation.ranks, ranks.leaving = ranks, run.stopping
+    run.stopping.clear()
     try:
-        with soft_interrupt(run._stop) as interrupted:
+        with soft_interrupt(run.stopping) as interrupted:
             if ranks.rank == 0:
                 reached = _lead(run, ranks, listener, wait)
             else:
-                state = _agreed(run._state, ranks)
+                state = _agreed(run.state(), ranks)
                 while (reached := state.round) < run.rounds and not ranks.left:
                     state, _ = federation.advance(state)
     except RankLost as error:
@@ -52,16 +52,12 @@ def train_shared(run: Run, ranks: Ranks, listener: Listener | None = None, wait:
 
 def _lead(run: Run, ranks: Ranks, listener: Listener | None, wait: float) -> int:
     """The first process's part; the rounds reached."""
-    with run._store.held(wait):
-        run._catch_up()
-        _agreed(run._state, ranks)
-        try:
-            while not run.done and not ranks.left:
-                report = run._step(lazily=True)
-                if listener is not None:
-                    listener(run, report)
-        finally:
-            run._record.flush()
+    with run.held(wait):
+        _agreed(run.state(), ranks)
+        while not run.done and not ranks.left:
+            report = run.step()
+            if listener is not None:
+                listener(run, report)
     return run.round
 
 

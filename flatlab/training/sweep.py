@@ -29,6 +29,7 @@ from ..arguments import Count, checked, refuse_unknown
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..files import user_path
+from .beginning import take_up
 from .engine import pick_device
 from .experiment import Experiment
 from .importing import Place, import_own, own_classes
@@ -282,5 +283,6 @@ def _train(
         runs.append(Run(experiment, data[key], store=store, root=root, **options))
     if len(runs) > 1:
         return train_together(runs, wait=BUSY_SECONDS, stopped=stopped)
+    take_up(runs[0])
     runs[0].to(listener=lambda run, _: run.stop() if stopped() else None, wait=BUSY_SECONDS)
     return {}

@@ -16,6 +16,7 @@ import torch
 
 from ..algorithms import ASAM, SAM, SGD, Algorithm
 from ..models import names
+from .beginning import take_up
 from .cohort import Trained
 from .experiment import Experiment
 from .federation import Diverged, Federation, Orders, State
@@ -61,17 +62,16 @@ def train_together(
     stop = threading.Event()
     with contextlib.ExitStack() as held:
         for run in runs:
-            held.enter_context(run._store.held(wait))
-            run._catch_up()
-            held.callback(run._record.rest)
+            take_up(run)
+            held.enter_context(run.held(wait))
         interrupted = held.enter_context(soft_interrupt(stop))
         while active := [run for run in runs if not run.done and run.id not in errors]:
             start = time.perf_counter()
-            found = _trained([run._federation for run in active], [run._state for run in active])
+            found = _trained([run.federation for run in active], [run.state() for run in active])
             seconds = (time.perf_counter() - start) / len(active)
             for run, trained in zip(active, found, strict=True):
                 try:
-                    run._step(trained, seconds, lazily=True)
+                    run.step(trained, seconds)
                 except (Diverged, OSError) as error:
                     errors[run.id] = error
             if stop.is_set() or stopped():

@@ -292,18 +292,18 @@ def test_two_panels_on_one_run(make):
 def test_an_exception_in_a_client_is_shown_with_its_traceback_and_raised(make):
     lab = make()
     lab.ensure(1)
-    local = lab.run._federation.local
+    local = lab.run.federation.local
 
     def fails(*_):
         raise ZeroDivisionError("client 4 fell over")
 
-    lab.run._federation.local = fails
+    lab.run.federation.local = fails
     click(lab, "run")
     with pytest.raises(ZeroDivisionError, match="client 4"):
         lab.ensure()
     assert "client 4 fell over" in lab.note.value and "traceback" in lab.note.value
     assert lab.transport.bar.bar_style == "danger" and "run" in enabled(lab)
-    lab.run._federation.local = local
+    lab.run.federation.local = local
     click(lab, "run")
     assert lab.ensure().round == 4 and "fell over" not in lab.note.value
 

@@ -104,14 +104,14 @@ def test_a_wrong_number_of_steps_is_refused(make, steps):
 
 def test_pause_lets_the_round_in_flight_and_its_evaluation_end(make):
     session = make(9)
-    evaluate, inside, go = session.run._federation.evaluate, threading.Event(), threading.Event()
+    evaluate, inside, go = session.run.federation.evaluate, threading.Event(), threading.Event()
 
     def slowly(*given):
         inside.set()
         assert go.wait(20)
         return evaluate(*given)
 
-    session.run._federation.evaluate = slowly
+    session.run.federation.evaluate = slowly
     session.start()
     assert inside.wait(20)
     session.pause()
@@ -271,14 +271,14 @@ def test_await_trains_while_other_coroutines_run_and_a_cancelled_one_pauses(make
 
 def test_an_exception_in_a_client_is_kept_raised_and_can_be_tried_again(make):
     session = make(3)
-    local, broken = session.run._federation.local, [True]
+    local, broken = session.run.federation.local, [True]
 
     def fails(state, clients):
         if state.round == 1 and broken:
             raise ZeroDivisionError("client 4 fell over")
         return local(state, clients)
 
-    session.run._federation.local = fails
+    session.run.federation.local = fails
     with pytest.raises(ZeroDivisionError, match="client 4"):
         session.ensure()
     assert session.state == "failed" and session.run.round == 1

@@ -1,6 +1,7 @@
 """Rounds that are provably the same are taken from the run that did them; the bits are those of doing them again."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -193,3 +194,12 @@ def test_a_fork_that_goes_on_as_it_was_or_as_asked_says_nothing(data, tmp_path, 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run.fork(**changes)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_sweep_takes_up_rounds_that_are_done(data, tmp_path, together):
+    short = [trained(fl.FedAvg(), data, tmp_path, 4, seed=seed) for seed in (0, 1)]
+    longer = [run.experiment.replace(rounds=6) for run in short]
+    runs = fl.sweep(longer, ThreadPoolExecutor(1), store=tmp_path, workers=1, together=together, progress=False)
+    for run, origin in zip(runs, short, strict=True):
+        assert run._store.read_json("versions.json")["origin"]["run"] == origin.id and run.done

@@ -95,7 +95,7 @@ def test_what_is_lost_is_made_again_and_said(copy, whole, data, name, harm):
         warnings.simplefilter("error")  # it was mended for good
         again = fl.Run.open(copy, data)
         equal(again, whole)
-    assert again.state(6).round == 6 and again._record.missing == []
+    assert again.state(6).round == 6 and again.record.missing == []
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -196,9 +196,9 @@ def test_a_lost_end_of_a_finished_run_is_trained_again_and_not_called_done(copy,
     with pytest.warns(UserWarning, match="the rows of rounds 5 to 6 are lost"):
         run = fl.Run.open(copy, data)
     assert run.done and run.history["round"].max() == 4
-    rounds, advance = [], type(run._federation).advance
+    rounds, advance = [], type(run.federation).advance
     with mock.patch.object(
-        type(run._federation), "advance", lambda self, state, *a: rounds.append(state.round) or advance(self, state, *a)
+        type(run.federation), "advance", lambda self, state, *a: rounds.append(state.round) or advance(self, state, *a)
     ):
         equal(run.to(), whole)
     assert rounds == [4, 5]  # from the state before them, not from the start
@@ -312,24 +312,24 @@ def test_the_history_is_not_read_again_each_round(data, tmp_path):
     run = fl.Run(spec(data, rounds=30, evaluation=every), data, store=tmp_path, checkpoint_every=2).to(3)
     read = []
     with mock.patch.object(History, "_table", side_effect=read.append):
-        run._record._synced = float("inf")  # no fold, which a second allows
+        run.record._synced = float("inf")  # no fold, which a second allows
         run.to(29)
     assert not read
-    assert run.best_round == run._record._best
+    assert run.best_round == run.record._best
 
 
 def test_the_disk_is_waited_for_once_a_second_and_at_the_end(data, tmp_path):
     synced = []
     with mock.patch("flatlab.training.store.sync_files", synced.append):
         run = fl.Run(spec(data, rounds=40), data, store=tmp_path, checkpoint_every=1)
-        run._record._synced = float("inf")
+        run.record._synced = float("inf")
         for _ in range(20):
             run.step()
         assert not synced
-        run._record._synced = -float("inf")
+        run.record._synced = -float("inf")
         run.step()
         assert len(synced) == 1 and run._store.checkpoint(21) in synced[0]
-        run._record._synced = float("inf")
+        run.record._synced = float("inf")
         run.to()
     assert len(synced) == 2 and run.directory / "history.log" in synced[1]
 
@@ -364,7 +364,7 @@ KILLER = textwrap.dedent(
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         run = fl.Run(spec(data, rounds=5000), data, store=store)
-        assert run._record.missing == []
+        assert run.record.missing == []
         print(run.round, flush=True)
     """
 )

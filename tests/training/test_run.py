@@ -69,14 +69,14 @@ CHILD = textwrap.dedent(
     data = digits_again()
     run = fl.Run(experiment(data), data, store={store!r})
     if {inside}:
-        local, seen = run._federation.local, []
+        local, seen = run.federation.local, []
         def dying(state, clients):
             for chunk in local(state, clients):
                 seen.append(chunk.clients)
                 if state.round == 4 and len(seen) % 5 == 3:
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield chunk
-        run._federation.local = dying
+        run.federation.local = dying
     for report in run:
         print(report.number, flush=True)
         if not {inside} and report.number == 4:
@@ -329,7 +329,7 @@ def test_a_run_killed_between_stored_states_is_bit_equal(whole, digits, tmp_path
     """A process that died without a word after round 6, of which the last stored state is round 4's."""
     monkeypatch.setattr("flatlab.training.record.LAZY_SECONDS", 1000.0)
     run = fl.Run(experiment(digits), digits, store=tmp_path, checkpoint_every=4)
-    monkeypatch.setattr(run._record, "flush", lambda: None if run.round >= 4 else type(run._record).flush(run._record))
+    monkeypatch.setattr(run.record, "flush", lambda: None if run.round >= 4 else type(run.record).flush(run.record))
     run.to(6)
     assert run.checkpoints[-1] == 4 and run.history["round"].max() == 6
     again = fl.Run(experiment(digits), digits, store=tmp_path)
