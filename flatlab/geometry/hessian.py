@@ -25,13 +25,13 @@ from flatlab.geometry.power import power_iteration
 from flatlab.geometry.products import HessianProducts
 from flatlab.geometry.pyhessian_adapter import PyHessian
 from flatlab.geometry.sampling import jackknifed, leave_out, told
-from flatlab.geometry.several import Progress, watched
 from flatlab.geometry.spectrum import Source, Spectrum, quadrature
 from flatlab.geometry.subject import aim, client_models, model_of, need_run
 from flatlab.geometry.target import Target
 from flatlab.geometry.trace import CONFIDENCE, hutchinson
 from flatlab.models import frame
 from flatlab.results import Result
+from flatlab.training.progress import Progress, gather
 from flatlab.training.threads import computing_with
 
 Method = Literal["lanczos", "pyhessian", "power"]
@@ -272,7 +272,7 @@ class Hessian:
                 found, near = self._sibling(self.target.at(model))._measure(k, trace, near)
                 yield [{"round": number, **row} for row in found]
 
-        rows, complete = _gather(each(), len(rounds), "Hessian along the run", progress)
+        rows, complete = gather(each(), len(rounds), "Hessian along the run", progress)
         frame = pd.DataFrame(rows, columns=["round", *COLUMNS])
         errors = told("bound of an eigenvalue, half the interval of a trace", None)
         return HessianAlong(frame, self._about(every=every, complete=complete, errors=errors))
@@ -320,7 +320,7 @@ class Hessian:
                 found, _ = self._sibling(target)._measure(k, trace, near)
                 yield [{"client": client, "samples": len(target.labels), **row} for row in found]
 
-        rows, complete = _gather(each(), len(found_models), "Hessian per client", progress)
+        rows, complete = gather(each(), len(found_models), "Hessian per client", progress)
         about: dict[str, Any] = {
             "data": f"{data} of each client",
             "models": models,
@@ -467,24 +467,6 @@ def hessian(
     target = aim(subject, data, seed=seed, **selection)
     chosen = {**selection, "seed": seed}
     return Hessian(target, method, tolerance, budget, memory, seed, run=run, selection=chosen, watch=watch)
-
-
-def _gather(
-    measured: Iterator[list[dict[str, Any]]], total: int, what: str, progress: Progress | None
-) -> tuple[list[dict[str, Any]], bool]:
-    """The rows of `total` models, one after another, and whether all are there: an interruption keeps those it has."""
-    rows: list[dict[str, Any]] = []
-    done = 0
-    try:
-        with watched(progress, total, what) as proceed:
-            for found in measured:
-                rows += found
-                done += 1
-                if not proceed(done):
-                    break
-    except KeyboardInterrupt:
-        tell(f"{what} interrupted: what was measured is returned")
-    return rows, done == total
 
 
 def _warn(message: str) -> None:

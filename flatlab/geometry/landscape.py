@@ -30,11 +30,12 @@ from flatlab.geometry.directions import Plane
 from flatlab.geometry.grid import VALUES
 from flatlab.geometry.panels import Kind, Layout, Mark, Panel, marks, panels
 from flatlab.geometry.points import Points
-from flatlab.geometry.several import Progress, named, targets, watched
+from flatlab.geometry.several import named, targets
 from flatlab.geometry.target import Target
 from flatlab.models import frame
 from flatlab.results import Result
 from flatlab.streams import stream
+from flatlab.training.progress import Progress, watched
 from flatlab.training.threads import computing_with
 
 Value = Literal["loss", "accuracy", "loss_error", "rise_error", "measured"]

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from flatlab.arguments import Axis, Count, Positive, Whole, checked
 from flatlab.geometry.points import Points
-from flatlab.geometry.several import Progress, buffers_of, named, targets, vector_of, watched
+from flatlab.geometry.several import buffers_of, named, targets, vector_of
 from flatlab.geometry.target import Target
 from flatlab.models import frame
 from flatlab.results import Result
 from flatlab.streams import stream
+from flatlab.training.progress import Progress, watched
 from flatlab.training.threads import computing_with
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from flatlab.arguments import Count, Whole, checked
 from flatlab.geometry.calls import Loss, cross_entropy, plain
@@ -15,8 +13,6 @@ from flatlab.geometry.subject import aim, client_of_samples, model_of, need_run
 from flatlab.geometry.target import Target
 from flatlab.training import Run, labels
 from flatlab.training.run import Which
-
-Progress = Callable[[int, int], object]
 
 
 def named(subjects: Any) -> dict[str, Any]:
@@ -110,21 +106,3 @@ def buffers_of(target: Target, model: nn.Module) -> dict[str, Tensor]:
         for name, buffer in target.model.named_buffers()
         if name in own and own[name].shape == buffer.shape
     }
-
-
-@contextlib.contextmanager
-def watched(progress: Progress | None, total: int, what: str) -> Iterator[Callable[[int], bool]]:
-    """A function to be told how much of `total` is done; its answer is whether to go on.
-
-    It passes the numbers to `progress`, which stops by returning False; without one it moves a bar in a terminal.
-    """
-    if progress is not None:
-        yield lambda done: progress(done, total) is not False
-        return
-    with tqdm(total=total, desc=what, leave=False, disable=None) as bar:
-
-        def show(done: int) -> bool:
-            bar.update(done - bar.n)
-            return True
-
-        yield show

@@ -28,13 +28,14 @@ from flatlab.geometry.calls import cross_entropy
 from flatlab.geometry.hessian import Eigenvalues, Hessian
 from flatlab.geometry.lanczos import Overflow
 from flatlab.geometry.sampling import jackknifed, leave_out, told
-from flatlab.geometry.several import Progress, named, targets, watched
+from flatlab.geometry.several import named, targets
 from flatlab.geometry.subject import need_run
 from flatlab.geometry.target import Target
 from flatlab.geometry.twice import NoDerivative
 from flatlab.models import frame
 from flatlab.results import Result
 from flatlab.streams import stream
+from flatlab.training.progress import Progress, gather
 from flatlab.training.threads import computing_with
 
 
@@ -290,17 +291,13 @@ def sharpness(
             for name, one in targets(runs, data or "train", client=client, **own).items()
         ]
     wanted = _wanted(measures, [target for _, _, target in every])
-    rows: list[dict[str, Any]] = []
     impossible: dict[str, str] = {}
-    with watched(progress, len(every) * len(wanted), "sharpness") as proceed:
-        for row in _rows(every, wanted, settings, subsets, impossible):
-            rows.append(row)
-            if not proceed(len(rows)):
-                break
+    parts = ([row] for row in _rows(every, wanted, settings, subsets, impossible))
+    rows, complete = gather(parts, len(every) * len(wanted), "sharpness", progress)
     if impossible and set(impossible) == set(wanted):
         raise NoDerivative(next(iter(impossible.values())))
     errors = told("bound of an eigenvalue, standard error over probes or draws", subsets)
-    about = {**every[0][2].about, **settings, "errors": errors, "complete": len(rows) == len(every) * len(wanted)}
+    about = {**every[0][2].about, **settings, "errors": errors, "complete": complete}
     if impossible:
         tell(f"{', '.join(impossible)} not measured: {next(iter(impossible.values()))}")
         about["not measured"] = impossible

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -24,6 +24,7 @@ from ..models import Model, frame
 from ..results import Result, spread
 from ..training import Diverged, Run, Score, State, Trained, labels, score_clients
 from ..training.lone import tell_lone
+from ..training.progress import Progress, gather
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def personalize(
     *,
     round: Whole | Literal["best"] | None = None,
     clients: Sequence[Whole] | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> Personalization:
     """Fine-tune a copy of the model for every client and score it on the client's test set after each epoch.
 
@@ -120,7 +121,7 @@ def personalize(
             (the official FedBABU code's choice, on test data); None is the latest.
         clients: which clients; None is all.
         progress: called with the client epochs done (scoring the initial accuracy counts as one) and their number;
-            False stops.
+            False stops. None: a bar in a terminal.
 
     Returns:
         The curves. After a stop `about["complete"]` is False, and only clients with a whole curve are in it.
@@ -145,15 +146,11 @@ def personalize(
         for run, ids in zip(runs, wanted, strict=True)
     }
     total = (epochs + 1) * sum(len(ids) for ids in wanted)
-    rows: list[dict[str, Any]] = []
-    for found in _scores(runs, wanted, settings, round):
-        rows += found
-        if progress is not None and progress(len(rows), total) is False:
-            break
+    rows, complete = gather(_scores(runs, wanted, settings, round), total, "personalization", progress, len)
     columns = ["run", "name", "seed", "round", "client", "epoch", "accuracy", "loss", "samples"]
     frame = pd.DataFrame(rows).sort_values(["order", "epoch"], kind="stable")
     curves = frame.groupby("order")["epoch"].transform("size")
-    about = {"epochs": epochs, "tuning": settings.to_dict(), "best": round == "best", "complete": len(rows) == total}
+    about = {"epochs": epochs, "tuning": settings.to_dict(), "best": round == "best", "complete": complete}
     about["lone"] = {run: clients for run, clients in lone.items() if clients}
     return Personalization(frame.loc[curves > epochs, columns].reset_index(drop=True), about)
 

@@ -1,16 +1,17 @@
-"""Progress of a run: a bar in a terminal, a widget in a notebook, a few log lines elsewhere; and of all of a sweep."""
+"""Progress: of a run, by a bar, a widget in a notebook or a few log lines; of all of a sweep; of a measurement."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import pandas as pd
 from tqdm import tqdm
 
+from ..declare import tell
 from ..files import printable
 from .standing import Standing, notes
 from .terminal import Lines
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 LOG_SECONDS = 30.0
 BARS = 12  # runs up to which each has a bar in a terminal
 ALL = "all runs"
+Progress = Callable[[int, int], object]  # told how much is done, of how much; False stops
+Row = TypeVar("Row")
 
 
 class Meter:
@@ -72,6 +75,56 @@ def counter(standing: Standing, progress: bool | Callable[[int, int], object]) -
     else:  # nothing where nobody looks: a file would get a line each time
         return lambda: None
     return lambda: show(standing.table())
+
+
+@contextlib.contextmanager
+def watched(progress: Progress | None, total: int, what: str) -> Iterator[Callable[[int], bool]]:
+    """A function to be told how much of `total` is done; its answer is whether to go on.
+
+    It passes the numbers to `progress`, which stops by returning False; without one it moves a bar in a terminal.
+    """
+    if progress is not None:
+        yield lambda done: progress(done, total) is not False
+        return
+    with tqdm(total=total, desc=what, leave=False, disable=None) as bar:
+
+        def show(done: int) -> bool:
+            bar.update(done - bar.n)
+            return True
+
+        yield show
+
+
+def gather(
+    parts: Iterable[list[Row]],
+    total: int,
+    what: str,
+    progress: Progress | None,
+    size: Callable[[list[Row]], int] = lambda part: 1,
+) -> tuple[list[Row], bool]:
+    """What a measurement yields, part by part, and whether that is all; a stop or Ctrl-C keeps what is there.
+
+    Args:
+        parts: some rows each.
+        total: how much is to be done.
+        what: is measured.
+        progress: as for `watched`.
+        size: how much of `total` a part is.
+    """
+    rows: list[Row] = []
+    done = 0
+    try:
+        with watched(progress, total, what) as proceed:
+            for part in parts:
+                rows += part
+                done += size(part)
+                if not proceed(done):
+                    break
+    except KeyboardInterrupt:
+        if not rows:
+            raise
+        tell(f"{what} interrupted: what was measured is returned")
+    return rows, done == total
 
 
 def _bar(bar: tqdm) -> Listener:
