@@ -11,7 +11,8 @@ import ipywidgets
 from .. import figures
 from ..files import printable
 from ..personalization.finetune import as_runs
-from ..training import Experiment, Run
+from ..training import Run
+from ..training.labels import experiment_labels
 from ..training.record import read_experiment
 from ..training.scan import scan
 from .clipboard import CopyCode
@@ -152,7 +153,9 @@ class Curves(Panel):
     def _list_store(self) -> None:
         own = {run.id for run in self.runs}
         held = scan(self.runs[0].directory.parent)
-        options = [(_describe(id, one.experiment), id) for id, one in held.look().items() if id not in own]
+        experiments = {id: one.experiment for id, one in held.look().items()}
+        names = zip(experiments, experiment_labels(list(experiments.values())), strict=True)
+        options = [(printable(f"{label} · {id}"), id) for id, label in names if id not in own]
         options += [(f"⚠ {printable(name)}: cannot be read here", name) for name in held.problems]
         if options != list(self.overlay.options):
             chosen = tuple(id for _, id in options if id in self.overlay.value)
@@ -184,12 +187,3 @@ class Curves(Panel):
             self._safely()
 
         self.compute(work, then, "opening runs")
-
-
-def _describe(run: str, experiment: Experiment) -> str:
-    """How the list of runs calls a run: enough to tell it from the others."""
-    algorithm, parent = experiment.algorithm, experiment.parent
-    swa = " + SWA" if algorithm.swa else ""
-    fork = f", forked at {parent.round}" if parent else ""
-    hash = run.rsplit("-", 1)[-1][:4]
-    return printable(f"{algorithm.kind}{swa}, {experiment.data.name}, seed {experiment.seed}{fork} ({hash})")

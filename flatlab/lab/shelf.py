@@ -7,7 +7,7 @@ from pathlib import Path
 import ipywidgets
 
 from ..files import printable, user_path
-from ..training import Experiment
+from ..training.labels import experiment_labels
 from ..training.scan import scan
 
 TOOLTIP = "Runs in the store: those selected are shown beside the present one (Ctrl for several)"
@@ -54,11 +54,10 @@ class Shelf(ipywidgets.VBox):
     def refresh(self) -> None:
         """Look into the store."""
         held = self._scan.look()
-        options = []
-        for run, one in sorted(held.items(), key=lambda item: _written(item[1].directory), reverse=True):
-            if run not in self._labels:
-                self._labels[run] = printable(_label(one.experiment))
-            options.append((f"{self._labels[run]} · {run}", run))
+        if held.keys() != self._labels.keys():
+            self._labels = dict(zip(held, experiment_labels([one.experiment for one in held.values()]), strict=True))
+        latest_first = sorted(held, key=lambda run: _written(held[run].directory), reverse=True)
+        options = [(printable(f"{self._labels[run]} · {run}"), run) for run in latest_first]
         self.list.tooltip = TOOLTIP + "".join(f"\n{name}: {why}" for name, why in self._scan.problems.items())
         if options != list(self.list.options):
             kept = [run for run in self.list.value if run in {run for _, run in options}]
@@ -79,11 +78,3 @@ def _written(directory: Path) -> float:
         return (directory / "experiment.json").stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _label(experiment: Experiment) -> str:
-    algorithm, data = experiment.algorithm, experiment.data
-    own = {**dict(data.partition), **dict(algorithm.local)}
-    said = [f"{name} {own[name]:g}" for name in ("alpha", "rho") if name in own]
-    since = [f"from round {experiment.parent.round}"] if experiment.parent else []
-    return ", ".join([algorithm.name, data.name, *said, f"seed {experiment.seed}", *since])

@@ -44,7 +44,7 @@ def test_another_run_of_the_store_is_laid_over_by_name(runs):
     panel = Curves(runs[0])
     choices = {id: label for label, id in panel.overlay.options}
     assert set(choices) == {run.id for run in runs[1:]}
-    assert choices[runs[2].id].startswith("FedASAM, digits, seed 0")
+    assert choices[runs[2].id].startswith("FedASAM · fedasam-")
     panel.overlay.value = (runs[2].id,)
     panel.settle(30)
     assert [run.id for run in panel.shown] == [runs[0].id, runs[2].id]
