@@ -63,5 +63,5 @@ class Classification(Task):
         """Needs a logit for each class."""
         if outputs.dim() != 2 or outputs.shape[1] < classes:
             raise SettingError(
-                f"model: gives {tuple(outputs.shape)} for two images; needs (2, at least {classes} classes)"
+                "model", allowed=f"gives {tuple(outputs.shape)} for two images; needs (2, at least {classes} classes)"
             )

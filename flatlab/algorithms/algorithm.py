@@ -137,7 +137,7 @@ class Algorithm(Family):
         if self.swa.low > self.lr:
             raise SettingError("swa.low", self.swa.low, f"must not exceed lr = {self.lr:g}")
         if self.share == "none":
-            raise SettingError("swa: the server has nothing to average with share = 'none'; set swa to None")
+            raise SettingError("swa", allowed="the server has nothing to average with share = 'none'; set swa to None")
 
     def rate(self, round: int, rounds: int) -> float:
         """The clients' learning rate in `round` (from 0) of `rounds`."""

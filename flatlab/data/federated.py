@@ -121,10 +121,13 @@ class FederatedDataset:
         count, name = len(self.labels), f"FederatedDataset {self.spec.name}"
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or len(self.images) != count:
             raise SettingError(
-                f"{name}.images: needs uint8 [{count}, C, H, W], is {self.images.dtype} {[*self.images.shape]}"
+                f"{name}.images",
+                allowed=f"needs uint8 [{count}, C, H, W], is {self.images.dtype} {[*self.images.shape]}",
             )
         if self.labels.dtype != torch.int64 or not 0 <= int(self.labels.min()) <= int(self.labels.max()) < self.classes:
-            raise SettingError(f"{name}.labels: needs int64 in 0..{self.classes - 1}, is {self.labels.dtype}")
+            raise SettingError(
+                f"{name}.labels", allowed=f"needs int64 in 0..{self.classes - 1}, is {self.labels.dtype}"
+            )
         if len(self.train) != len(self.test) or not self.train:
             raise SettingError(
                 f"{name}: {len(self.train)} train sets and {len(self.test)} test sets; needs one per client"

@@ -86,8 +86,9 @@ class Sized(Drawn):
         if isinstance(self.sizes, tuple):
             if len(self.sizes) != clients or sum(self.sizes) > total:
                 raise SettingError(
-                    f"{type(self).__name__}.sizes: {len(self.sizes)} sizes with sum {sum(self.sizes)}; "
-                    f"needs {clients} sizes, one for each client, with sum at most {total}"
+                    f"{type(self).__name__}.sizes",
+                    allowed=f"{len(self.sizes)} sizes with sum {sum(self.sizes)}; "
+                    f"needs {clients} sizes, one for each client, with sum at most {total}",
                 )
             return np.array(self.sizes)
         if self.sizes == "lognormal":

@@ -51,7 +51,9 @@ class Session:
             experiment = run
             run = call(lambda: Run(experiment, data, model, **options))
         elif data is not None or model is not None or options:
-            raise SettingError("run: a Run has its data, model and options already; give these with an Experiment only")
+            raise SettingError(
+                "run", allowed="a Run has its data, model and options already; give these with an Experiment only"
+            )
         self.run = run
         self.state: State = "done" if run.done else "idle"
         self.error: BaseException | None = None

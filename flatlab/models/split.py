@@ -158,16 +158,17 @@ def _probe(whole: nn.Module, model: Model, head: str, example: tuple[int, ...]) 
             raise SettingError("example", example, f"the network cannot take such images: {error}") from error
         if not isinstance(expected, Tensor) or expected.dim() != 2:
             raise SettingError(
-                "module: its forward must return logits [batch, classes] alone, in training too: no auxiliary outputs"
+                "module",
+                allowed="its forward must return logits [batch, classes] alone, in training too: no auxiliary outputs",
             )
         changed = [name for name, buffer in whole.named_buffers() if not torch.equal(buffer, buffers[name])]
         if changed:
             raise SettingError(
-                f"module: a forward pass changes the buffer {changed[0]}; take the layer that has it out"
+                "module", allowed=f"a forward pass changes the buffer {changed[0]}; take the layer that has it out"
             )
         if not same(whole):
             raise SettingError(
-                "module: draws random numbers in a forward pass (a functional dropout?); switch them off"
+                "module", allowed="draws random numbers in a forward pass (a functional dropout?); switch them off"
             )
         try:
             fits = same(model)

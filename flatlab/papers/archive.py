@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from ..declare import SettingError
+from ..files import write_atomically
 from ..results import Result
 from ..training import Experiment, Run
 from .measurements import Measurement
@@ -86,8 +87,7 @@ class Archive:
     def keep_failure(self, experiment: Experiment, why: str) -> None:
         """Note that a run cannot be finished (it diverged), so that nobody tries again unasked."""
         path = self._failed(experiment)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"planned": experiment.to_dict(), "why": why}, indent=1), encoding="utf-8")
+        write_atomically(path, json.dumps({"planned": experiment.to_dict(), "why": why}, indent=1).encode())
 
     def failure(self, experiment: Experiment) -> str:
         """Why a run cannot be finished; "" if nothing is known of that."""
@@ -144,10 +144,7 @@ class Archive:
                 continue
             place = self.folder / name
             if not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                part = place.with_name(f".{place.name}.{os.getpid()}.part")
-                shutil.copyfile(path, part)
-                os.replace(part, place)
+                write_atomically(place, path.read_bytes())
                 merged.added.append(str(name))
             elif path.suffix == ".parquet":
                 alike = _alike(pd.read_parquet(place), pd.read_parquet(path))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..declare import SettingError
+from ..files import write_atomically
 from ..training.engine import pick_device
 from . import pictures
 from .archive import Archive
@@ -96,12 +97,12 @@ def write(items: dict[str, Item], archive: Archive, options: Options) -> list[Pa
             filled = fill(item, archive)
             for suffix, text in ((".md", filled.markdown()), (".csv", filled.csv()), (".tex", filled.latex())):
                 written.append(folder / f"{item.id}{suffix}")
-                written[-1].write_text(text, encoding="utf-8")
+                write_atomically(written[-1], text.encode())
     chosen = [claim for name, claim in asked.items() if name in items]
     if chosen:
         every = set(asked) <= set(items)
         written.append(folder / ("claims.md" if every else f"{chosen[0].id}.md"))
-        written[-1].write_text(claims_page(chosen, archive), encoding="utf-8")
+        write_atomically(written[-1], claims_page(chosen, archive).encode())
     return written
 
 

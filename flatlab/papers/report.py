@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..files import write_atomically
 from . import pictures
 from .archive import Archive
 from .filled import fill
@@ -36,8 +37,7 @@ def reproduction(archive: Archive, path: Path) -> Path:
             parts.append(f"# Scale `{scale}`\n\n" + "\n".join(body))
     if len(parts) == 1:
         parts.append("Nothing is kept yet.\n")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(parts), encoding="utf-8")
+    write_atomically(path, "\n".join(parts).encode())
     return path
 
 

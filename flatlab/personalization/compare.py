@@ -79,6 +79,6 @@ def row_of(run: Run, table: pd.DataFrame) -> pd.Series:
     """
     mine = table[table["run"] == run.id]
     if mine.empty:
-        raise SettingError(f"personalization: holds nothing of {run.id}; personalize the same runs")
+        raise SettingError("personalization", allowed=f"holds nothing of {run.id}; personalize the same runs")
     here = mine[mine["round"] == run.round]
     return (mine if here.empty else here).iloc[-1]

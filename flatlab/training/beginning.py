@@ -32,13 +32,15 @@ def beginning_with(start: State, experiment: Experiment) -> Experiment:
     """
     if experiment.parent is not None:
         raise SettingError(
-            f"start: this experiment is a fork, which begins with its parent's state; make it by"
-            f" run.fork(round={experiment.parent.round}, ...), or set parent to None"
+            "start",
+            allowed=f"this experiment is a fork, which begins with its parent's state; make it by"
+            f" run.fork(round={experiment.parent.round}, ...), or set parent to None",
         )
     if experiment.initial not in (None, start.digest):
         raise SettingError(
-            f"start: its digest is {start.digest}, the experiment's is {experiment.initial}; give the state that the"
-            " experiment was described with, or set its initial to None"
+            "start",
+            allowed=f"its digest is {start.digest}, the experiment's is {experiment.initial}; give the state that the"
+            " experiment was described with, or set its initial to None",
         )
     return experiment.replace(initial=start.digest)
 

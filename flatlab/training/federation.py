@@ -187,11 +187,14 @@ class Federation:
         if given != wanted:
             name = next(name for name in (wanted | given) if wanted.get(name) != given.get(name))
             raise SettingError(
-                f"start: its {name} is {given.get(name, 'missing')}, that of {self.experiment.model.name} is"
-                f" {wanted.get(name, 'missing')}; give a state of the same network"
+                "start",
+                allowed=f"its {name} is {given.get(name, 'missing')}, that of {self.experiment.model.name} is"
+                f" {wanted.get(name, 'missing')}; give a state of the same network",
             )
         if not 0 <= start.round < self.experiment.rounds:
-            raise SettingError(f"start: after round {start.round}; rounds = {self.experiment.rounds} must exceed that")
+            raise SettingError(
+                "start", allowed=f"after round {start.round}; rounds = {self.experiment.rounds} must exceed that"
+            )
         device = self.data.images.device
         return self.with_client_state(State.from_flat(start.flat(), start.round, start.swa_count, device).plain())
 

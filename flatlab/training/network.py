@@ -94,12 +94,13 @@ def network(
                 )
         return built
     if given is None:
-        raise SettingError("model: the experiment has a network of your own; pass it as model=")
+        raise SettingError("model", allowed="the experiment has a network of your own; pass it as model=")
     # A resumed run takes its weights from the checkpoint, so the network at hand need only have the same shapes.
     if not resumed and fingerprint(given) != spec.fingerprint:
         raise SettingError(
-            f"model: its fingerprint is {fingerprint(given)}, the experiment's is {spec.fingerprint}; pass the network"
-            " with the weights that the experiment was described with"
+            "model",
+            allowed=f"its fingerprint is {fingerprint(given)}, the experiment's is {spec.fingerprint}; pass the network"
+            " with the weights that the experiment was described with",
         )
     if spec.code not in (None, code(given)):
         said = "model: its modules' code, settings or buffers are not those that the experiment was described with"
@@ -115,20 +116,21 @@ def _check(model: Model, shape: tuple[int, int, int], classes: int, task: Task) 
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise SettingError(
-                f"model.{name}: a {type(module).__name__} keeps statistics, or cannot leave out padding; use"
-                " flatlab.models.BatchStatNorm, or models.split, which puts it in"
+                f"model.{name}",
+                allowed=f"a {type(module).__name__} keeps statistics, or cannot leave out padding; use"
+                " flatlab.models.BatchStatNorm, or models.split, which puts it in",
             )
         if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
-            raise SettingError(f"model.{name}: Dropout draws hidden random numbers; set p = 0 or remove it")
+            raise SettingError(f"model.{name}", allowed="Dropout draws hidden random numbers; set p = 0 or remove it")
     if len(list(model.named_parameters(remove_duplicate=False))) != len(list(model.named_parameters())):
-        raise SettingError("model: two names share one parameter; give each its own")
+        raise SettingError("model", allowed="two names share one parameter; give each its own")
     for name, value in model.named_parameters():
         if value.dtype != torch.float32:
-            raise SettingError(f"model.{name}: is {value.dtype}; flatlab trains in float32: model.float()")
+            raise SettingError(f"model.{name}", allowed=f"is {value.dtype}; flatlab trains in float32: model.float()")
     probe = torch.zeros(2, *shape, device=next(model.parameters()).device)
     try:
         with torch.no_grad():
             outputs = model(probe)
     except (RuntimeError, ValueError) as error:
-        raise SettingError(f"model: does not take images {shape} of this data set: {error}") from None
+        raise SettingError("model", allowed=f"does not take images {shape} of this data set: {error}") from None
     task.check(outputs, classes)

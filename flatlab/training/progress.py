@@ -17,6 +17,8 @@ from .standing import Standing, notes
 from .terminal import Lines
 
 if TYPE_CHECKING:
+    import ipywidgets
+
     from .federation import Round
     from .run import Listener, Run
 
@@ -56,12 +58,12 @@ def reporter(run: Run, show: bool = True) -> Iterator[Listener | None]:
     if not show or run.done:
         yield None
     elif _in_notebook():
-        yield _widget(run)
+        yield _listener(_widget(run), 0.25)
     elif sys.stderr.isatty():
         with tqdm(total=run.rounds, initial=run.round, desc=printable(run.name), unit="round") as bar:
-            yield _bar(bar)
+            yield _listener(_bar(bar), 0)
     else:
-        yield _log()
+        yield _listener(_log(run), LOG_SECONDS)
 
 
 def counter(standing: Standing, progress: bool | Callable[[int, int], object]) -> Callable[[], object]:
@@ -127,51 +129,57 @@ def gather(
     return rows, done == total
 
 
-def _bar(bar: tqdm) -> Listener:
-    meter = Meter()
-
-    def listen(run: Run, report: Round) -> None:
-        meter.add(report)
-        bar.set_postfix_str(meter.text(run.rounds - report.number), refresh=False)
-        bar.update(report.number - bar.n)
-
-    return listen
-
-
-def _log() -> Listener:
+def _listener(show: Callable[[int, str], object], seconds: float) -> Listener:
+    """Tells `show` the rounds done and what to say, at most once in so many seconds, and at the end."""
     meter, last = Meter(), time.monotonic()
 
     def listen(run: Run, report: Round) -> None:
         nonlocal last
         meter.add(report)
-        if time.monotonic() - last > LOG_SECONDS or report.number == run.rounds:
+        if time.monotonic() - last >= seconds or report.number == run.rounds:
             last = time.monotonic()
-            line = f"{run.name}: round {report.number} of {run.rounds}, {meter.text(run.rounds - report.number)}"
-            print(printable(line), file=sys.stderr, flush=True)
+            show(report.number, meter.text(run.rounds - report.number))
 
     return listen
 
 
-def _widget(run: Run) -> Listener:
-    import ipywidgets
+def _bar(bar: tqdm) -> Callable[[int, str], object]:
+    def show(done: int, said: str) -> None:
+        bar.set_postfix_str(said, refresh=False)
+        bar.update(done - bar.n)
+
+    return show
+
+
+def _log(run: Run) -> Callable[[int, str], object]:
+    def show(done: int, said: str) -> None:
+        line = f"{run.name}: round {done} of {run.rounds}, {said}"
+        print(printable(line), file=sys.stderr, flush=True)
+
+    return show
+
+
+def _widget(run: Run) -> Callable[[int, str], object]:
     from IPython.display import display
 
-    # Only traits change later: that reaches the front end from any thread, where printing does not.
-    bar = ipywidgets.IntProgress(value=run.round, max=run.rounds, description=run.name)
-    bar.style.description_width = "initial"
-    note = ipywidgets.Label(f"round {run.round} of {run.rounds}")
-    display(ipywidgets.HBox([bar, note]))
-    meter, drawn = Meter(), 0.0
+    row = _row()
+    _move(row, run.round, run.rounds, f"{run.name}: round {run.round} of {run.rounds}")
+    display(row)
+    return lambda done, said: _move(row, done, run.rounds, f"{run.name}: round {done} of {run.rounds}, {said}")
 
-    def listen(run: Run, report: Round) -> None:
-        nonlocal drawn
-        meter.add(report)
-        if time.monotonic() - drawn > 0.25 or report.number == run.rounds:
-            drawn = time.monotonic()
-            bar.value = report.number
-            note.value = f"round {report.number} of {run.rounds}, {meter.text(run.rounds - report.number)}"
 
-    return listen
+def _row() -> ipywidgets.HBox:
+    """A bar and a note. Only traits change later: that reaches the front end from any thread, printing does not."""
+    import ipywidgets
+
+    layout = ipywidgets.Layout(flex="0 0 auto")
+    return ipywidgets.HBox([ipywidgets.IntProgress(), ipywidgets.Label()], layout=layout)
+
+
+def _move(row: ipywidgets.HBox, done: int, total: int, said: str) -> None:
+    bar, note = row.children
+    bar.max, bar.value, note.value = total, done, said
+    bar.bar_style = "success" if done == total else ""
 
 
 def _tell(table: pd.DataFrame, progress: Callable[[int, int], object]) -> None:
@@ -202,26 +210,17 @@ def _all_widgets() -> Callable[[pd.DataFrame], object]:
     import ipywidgets
     from IPython.display import display
 
-    def made() -> ipywidgets.HBox:
-        layout = ipywidgets.Layout(flex="0 0 auto")
-        return ipywidgets.HBox([ipywidgets.IntProgress(), ipywidgets.Label()], layout=layout)
-
-    def move(row: ipywidgets.HBox, done: int, total: int, said: str) -> None:
-        bar, note = row.children
-        bar.max, bar.value, note.value = total, done, said
-        bar.bar_style = "success" if done == total else ""
-
-    rows, whole = ipywidgets.VBox(layout=ipywidgets.Layout(max_height="340px", overflow="auto")), made()
+    rows, whole = ipywidgets.VBox(layout=ipywidgets.Layout(max_height="340px", overflow="auto")), _row()
     display(ipywidgets.VBox([rows, whole]))
 
     def show(table: pd.DataFrame) -> None:
         if not rows.children:
-            rows.children = [made() for _ in range(len(table))]
+            rows.children = [_row() for _ in range(len(table))]
         for meter, row, said in zip(rows.children, table.itertuples(), notes(table), strict=True):
             text = f"{row.name}: {row.round} of {row.rounds}"
-            move(meter, row.round, row.rounds, f"{text}, {said}" if said else text)
+            _move(meter, row.round, row.rounds, f"{text}, {said}" if said else text)
         done, total = int(table["round"].sum()), int(table["rounds"].sum())
-        move(whole, done, total, f"{ALL}: {done} of {total}, {_runs_done(table)}")
+        _move(whole, done, total, f"{ALL}: {done} of {total}, {_runs_done(table)}")
 
     return show
 

@@ -97,7 +97,7 @@ class Run:
             data = experiment.data.load(root, user_path(store, "store") / experiment.id)
         elif experiment.data not in (data.spec, data.spec.replace(fingerprint=None)):
             raise SettingError(
-                f"data: made by {data.spec.to_json()}, the experiment asks for {experiment.data.to_json()}"
+                "data", allowed=f"made by {data.spec.to_json()}, the experiment asks for {experiment.data.to_json()}"
             )
         self.experiment = met(experiment, data)
         if start is not None:
