@@ -33,6 +33,7 @@ from flatlab.geometry.subject import need_run
 from flatlab.geometry.target import Target
 from flatlab.geometry.twice import NoDerivative
 from flatlab.models import frame
+from flatlab.personalization.finetune import client_ids
 from flatlab.results import Result
 from flatlab.streams import stream
 from flatlab.training.progress import Progress, gather
@@ -284,10 +285,13 @@ def sharpness(
         every = [(-1, name, one) for name, one in targets(subjects, data or "holdout", seed=seed, **selection).items()]
     else:
         runs = {name: need_run(subject) for name, subject in subjects.items()}
+        asked = list(clients)
+        for run in runs.values():
+            client_ids(run, asked)  # refuses those that it lacks
         own = {"seed": seed, "one_class": True, **selection}
         every = [
             (client, name, one)
-            for client in clients
+            for client in asked
             for name, one in targets(runs, data or "train", client=client, **own).items()
         ]
     wanted = _wanted(measures, [target for _, _, target in every])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from ..declare import SettingError
+from ..declare import SettingError, shown
 
 if TYPE_CHECKING:
     from .controls import Controls
@@ -108,9 +108,9 @@ class Words(Value):
             return text
         try:
             return json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             if text[:1] in "[{" and text:
-                raise SettingError(f"{text!r} is not JSON; a list looks like [0.5, 0.75]") from None
+                raise SettingError(f"{shown(text)} is not JSON; a list looks like [0.5, 0.75]") from None
             return text
 
     def write(self, value: Any) -> None:

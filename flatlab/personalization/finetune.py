@@ -213,13 +213,13 @@ def client_ids(run: Run, clients: Sequence[Whole] | None) -> list[int]:
     """All clients of a run, or those asked for.
 
     Raises:
-        SettingError: if one of them does not exist.
+        SettingError: if one of them does not exist, or would count twice.
     """
     known = range(run.data.clients)
     wanted = list(known if clients is None else clients)
     strange = [client for client in wanted if client not in known]
-    if strange or not wanted:
-        raise SettingError("clients", wanted, f"must be some of 0 to {len(known) - 1}")
+    if strange or not wanted or len(set(wanted)) < len(wanted):
+        raise SettingError("clients", wanted, f"must be some of 0 to {len(known) - 1}, each once")
     return wanted
 
 

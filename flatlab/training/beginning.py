@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..declare import SettingError
+from ..files import parse_json
 from .experiment import Experiment
 from .federation import State
 from .record import Record, began
@@ -122,7 +122,7 @@ def _alike(store: Path, wanted: Experiment) -> Iterator[tuple[Experiment, int]]:
     for file in store.glob("*/experiment.json"):
         with contextlib.suppress(OSError, ValueError, TypeError):  # another version's, or being removed
             text = file.read_text(encoding="utf-8")
-            values = json.loads(text)
+            values = parse_json(text, file)
             if isinstance(values, dict) and all(
                 values.get(name) == look[name] for name in ("data", "model", "seed", "participation")
             ):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..algorithms import Algorithm, Carry, Message, Params, Slots
 from ..data import FederatedDataset
+from ..declare import SettingError
 from ..models import Model, names
 from ..tasks import Classification, Task
 from .batches import Plan, plan
@@ -275,6 +276,8 @@ class Cohort:
         """[clients] how many steps each takes."""
         size = _samples_a_step(algorithm)
         counts = [algorithm.epochs * math.ceil(len(index) / size) for index in indices]
+        if max(counts, default=0) > torch.iinfo(torch.int64).max:
+            raise SettingError("epochs", algorithm.epochs, "more steps than can be counted")
         return torch.tensor(counts).to(self.data.images.device)
 
     def foresee(self, algorithm: Algorithm, indices: Sequence[Tensor], streams: Sequence[Name], seed: int) -> None:

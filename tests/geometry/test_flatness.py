@@ -73,5 +73,7 @@ def test_impossible_requests_are_refused(run):
     gains = fl.personalize(run, epochs=1, clients=[0, 1])
     with pytest.raises(ValueError, match=r"nothing of the clients \[2, 3, 4\]"):
         flatness_vs_gain(run, clients=range(5), gains=gains)
+    with pytest.raises(ValueError, match=r"clients = \[0, 1, 0, 1, 0\]: .* each once"):
+        flatness_vs_gain(run, clients=[0, 1, 0, 1, 0], gains=gains)
     with pytest.raises(ValueError, match="a run is needed"):
         flatness_vs_gain(run.model())

@@ -163,8 +163,9 @@ def test_what_another_version_computed_is_not_taken_but_how_to_fork_is_said(data
 def test_what_cannot_be_read_is_passed_over(data, tmp_path):
     short = trained(fl.FedAvg(), data, tmp_path, 4)
     short._store.checkpoint(4).write_bytes(b"torn")
-    (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "experiment.json").write_text("null")
+    for name, text in {"foreign": "null", "deep": "[" * 100_000, "torn": '{"data": '}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "experiment.json").write_text(text)
     run = trained(fl.FedAvg(), data, tmp_path, 6)
     assert equal(run.state(), trained(fl.FedAvg(), data, tmp_path / "b", 6).state())
 
