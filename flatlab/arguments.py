@@ -123,7 +123,7 @@ def with_settings(declared: type[Settings]) -> Callable[[Callable[..., Returned]
             given = signature.bind(*args, **kwargs).arguments
             others = given.pop(rest, {})
             fields = {name: given.pop(name) for name in declared.model_fields if name in given}
-            settings = declared.called(function.__name__, fields)
+            settings = declared.called(_name(function), fields)
             return function(**given | check_arguments(function, given), settings=settings, **others)
 
         call.__doc__ = _with_help(function.__doc__ or "", declared)
@@ -141,7 +141,7 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> d
         SettingError: naming the first that does not fit.
     """
     if (declared := getattr(function, "settings", None)) is not None:
-        declared.called(function.__name__, {name: given[name] for name in declared.model_fields if name in given})
+        declared.called(_name(function), {name: given[name] for name in declared.model_fields if name in given})
     return {name: fitted(name, given[name], hint) for name, hint in _hints(function).items() if name in given}
 
 
@@ -231,6 +231,11 @@ def _list(value: Any, kind: Any, hint: Any) -> Any:
         return value
     items = [_fit(item, hint) for item in plain]
     return items if number else value
+
+
+def _name(function: Callable[..., Any]) -> str:
+    """What errors call a function; its class, if it makes one."""
+    return function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
 
 def _with_help(doc: str, declared: type[Settings]) -> str:

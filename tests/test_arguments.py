@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_refused_by_name_and_value(name, function):
             said = str(caught.value)
             if argument in getattr(getattr(function, "settings", None), "model_fields", ()):
                 given = "" if isinstance(junk, dict) else f" = {shown(junk)}"
-                assert said.startswith(f"{function.__name__}.{argument}{given}: ") and len(said) < 600
+                assert said.startswith(f"{name.removesuffix('.__init__')}.{argument}{given}: ") and len(said) < 600
                 continue
             assert said.startswith(f"{argument} = {shown(junk)}: must be ") and len(said) < 600 and "\n" not in said
             tried += 1
@@ -169,18 +169,18 @@ WRONG = {
     "batch_size = 2.5": lambda run: fl.headless(run, batch_size=2.5),
     "limit = nan": lambda run: fl.sharpness(run, limit=math.nan),
     "limit = 0": lambda run: fl.hessian(run, limit=0),
-    "rho = inf": lambda run: fl.sharpness(run, rho=math.inf),
+    "sharpness.rho = inf": lambda run: fl.sharpness(run, rho=math.inf),
     "measures = ['tip']": lambda run: fl.sharpness(run, measures=["tip"]),
     "client = 9": lambda run: fl.sharpness(run, clients=[9]),
     "measure = 'tip'": lambda run: fl.flatness_vs_gain(run, "tip"),
     "which = 3": lambda run: fl.flatness_vs_gain(run, which=3),
     "personalize.epochs = -2": lambda run: fl.flatness_vs_gain(run, tuning={"epochs": -2}),
-    "curve = 1000": lambda run: fl.path(run, run, curve=10**400),
-    "points = 4": lambda run: fl.landscape(run, points=4),
-    "points = 1000000001": lambda run: fl.landscape(run, points=10**9 + 1),
-    "directions = 'up'": lambda run: fl.landscape(run, directions="up"),
-    "dimensions = 3": lambda run: fl.landscape(run, dimensions=3),
-    "span = 0": lambda run: fl.landscape(run, span=0),
+    "path.curve = 1000": lambda run: fl.path(run, run, curve=10**400),
+    "landscape: points = 4": lambda run: fl.landscape(run, points=4),
+    "landscape.points = 1000000001": lambda run: fl.landscape(run, points=10**9 + 1),
+    "landscape.directions = 'up'": lambda run: fl.landscape(run, directions="up"),
+    "landscape.dimensions = 3": lambda run: fl.landscape(run, dimensions=3),
+    "landscape.span = 0": lambda run: fl.landscape(run, span=0),
     "data = 'all'": lambda run: fl.landscape(run, "all"),
     "batch = '8'": lambda run: fl.landscape(run, batch="8"),
     "k = 0": lambda run: fl.hessian(run).top(0),

@@ -1,11 +1,12 @@
 """Where a model lies: its Hessian, its loss landscape, its sharpness, and the paths to other models."""
 
 from .flatness import FlatnessVsGain, flatness_vs_gain
-from .hessian import ClientHessians, Eigenvalues, Hessian, HessianAlong, Trace, hessian
+from .hessian import ClientHessians, Eigenvalues, Hessian, HessianAlong, HessianSettings, Trace, hessian
 from .landscape import Landscape, landscape
-from .path import Path, path
+from .panels import LandscapeSettings
+from .path import Path, PathSettings, path
 from .products import Interrupted
-from .sharpness import Sharpness, sharpness
+from .sharpness import Sharpness, SharpnessSettings, sharpness
 from .spectrum import Spectrum
 from .target import Target
 
@@ -15,10 +16,14 @@ __all__ = [
     "FlatnessVsGain",
     "Hessian",
     "HessianAlong",
+    "HessianSettings",
     "Interrupted",
     "Landscape",
+    "LandscapeSettings",
     "Path",
+    "PathSettings",
     "Sharpness",
+    "SharpnessSettings",
     "Spectrum",
     "Target",
     "Trace",

@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from flatlab.arguments import Count, Positive, Several, Share, Whole, checked
-from flatlab.declare import tell
+from flatlab.arguments import Count, Positive, Settings, Several, Share, Whole, checked, with_settings
+from flatlab.declare import setting, tell
 from flatlab.geometry.lanczos import Eigenpairs, Lanczos, Overflow, extreme_pairs, lanczos
 from flatlab.geometry.power import power_iteration
 from flatlab.geometry.products import HessianProducts
@@ -76,41 +76,57 @@ class ClientHessians(Result):
     """Sharpness per client: `frame` has `client`, `samples`, `quantity`, `value`, `error`, `converged`, `products`."""
 
 
+class HessianSettings(Settings):
+    """How the Hessian's eigenvalues are found."""
+
+    method: Method = setting(
+        "lanczos", '"lanczos", "pyhessian" (that package does the work), or "power" (FedASAM\'s protocol)'
+    )
+    tolerance: Share | None = setting(
+        None,
+        'of eigenvalues; None takes the method\'s own: 1e-3 of the value for residuals ("lanczos"), 1e-3 and 1e-4 for'
+        ' the change of a value ("pyhessian", "power")',
+        log=True,
+        span=(1e-5, 0.1),
+    )
+    budget: Count = setting(
+        200, 'the most Hessian-vector products an answer may take, or a pair of "pyhessian" ("power" keeps to 20)'
+    )
+    memory: Whole | None = setting(
+        None, "bytes for cached graphs; None takes 1 GiB on a CPU, half of what is free elsewhere"
+    )
+    seed: Whole = setting(0, "of samples, start vectors and probes")
+
+
 class Hessian:
     """The Hessian of a target's loss. Make it with `hessian`; the model it was made of stays untouched.
 
     Args:
         target: the loss and its samples.
-        method: "lanczos", "pyhessian" or "power".
-        tolerance: of eigenvalues; None takes the method's own.
-        budget: the most Hessian-vector products an answer may take, or a pair of "pyhessian" ("power" keeps to 20).
-        memory: bytes for cached graphs; None takes 1 GiB on a CPU, half of what is free elsewhere.
-        seed: of start vectors and probes.
+        settings: made of the keyword arguments; see `HessianSettings`.
         run: the run behind it, if there is one.
         selection: how `aim` chose the target, for `along` and `per_client`.
     """
 
-    @checked
+    @with_settings(HessianSettings)
     def __init__(
         self,
         target: Target,
-        method: Method = "lanczos",
-        tolerance: Share | None = None,
-        budget: Count = 200,
-        memory: Whole | None = None,
-        seed: Whole = 0,
+        settings: HessianSettings,
+        *,
         run: Any = None,
         selection: dict[str, Any] | None = None,
         watch: Callable[[int], object] | None = None,
     ) -> None:
         self.target = target
-        self._method, self._tolerance = method, METHODS[method] if tolerance is None else tolerance
-        self._budget, self._memory, self._seed = budget, memory, seed
+        self._settings, self._method = settings, settings.method
+        self._budget, self._seed = settings.budget, settings.seed
+        self._tolerance = METHODS[settings.method] if settings.tolerance is None else settings.tolerance
         self._run, self._selection = run, selection or {}
         self._watch = watch
-        self._products = HessianProducts(target, memory, watch=watch)
+        self._products = HessianProducts(target, settings.memory, watch=watch)
         self._like = target.flat(target.weights)
-        self._space = lanczos(self._products, self._like, seed)
+        self._space = lanczos(self._products, self._like, settings.seed)
 
     @checked
     @computing_with(1)
@@ -191,7 +207,10 @@ class Hessian:
             raise ValueError("method = 'power' has no trace; use 'lanczos' or 'pyhessian'")
         with self._released():
             if self._method == "pyhessian":
-                deflated, found = 0, PyHessian(self._products, self._seed).trace_estimate(tolerance, self._budget)
+                deflated, found = (
+                    0,
+                    PyHessian(self._products, self._seed).trace_estimate(tolerance, self._budget),
+                )
             else:
                 deflated = min(DEFLATED, self._space.size)
                 found = hutchinson(
@@ -336,8 +355,7 @@ class Hessian:
         return lanczos(self._products, self._like, self._seed, vectors)
 
     def _sibling(self, target: Target) -> Hessian:
-        settings = (self._method, self._tolerance, self._budget, self._memory, self._seed)
-        return Hessian(target, *settings, watch=self._watch)
+        return Hessian(target, **self._settings.changed(), watch=self._watch)
 
     def _measure(
         self, k: int, trace: bool, near: Eigenvalues | None
@@ -430,17 +448,13 @@ class Hessian:
                 self._products.release()
 
 
-@checked
+@with_settings(HessianSettings)
 @frame()
 def hessian(
     subject: Any,
     data: Any = "holdout",
     *,
-    method: Method = "lanczos",
-    tolerance: Share | None = None,
-    budget: Count = 200,
-    memory: Whole | None = None,
-    seed: Whole = 0,
+    settings: HessianSettings,
     watch: Callable[[int], object] | None = None,
     **selection: Any,
 ) -> Hessian:
@@ -449,12 +463,7 @@ def hessian(
     Args:
         subject: an `nn.Module`, or a run.
         data: "holdout", "train" or "test" of a run; or a pair (images, normalised, and labels).
-        method: "lanczos" (default), "pyhessian" (that package does the work), or "power" (FedASAM's protocol).
-        tolerance: of eigenvalues; None takes the method's own: 1e-3 of the value for residuals ("lanczos"), 1e-3 and
-            1e-4 for the change of a value ("pyhessian", "power").
-        budget: the most Hessian-vector products an answer may take.
-        memory: bytes for cached graphs; None takes 1 GiB on a CPU, half of what is free elsewhere.
-        seed: of the draw of samples, start vectors and probes.
+        settings: made of the keyword arguments.
         watch: called many times while it measures, with the Hessian-vector products done; False stops, by raising
             `geometry.Interrupted`.
         **selection: as in `aim`: round, which, client, limit (1000 samples), part, batch, loss, dtype, one_class,
@@ -464,9 +473,9 @@ def hessian(
         ValueError: naming what cannot be measured, and why.
     """
     run = None if isinstance(subject, nn.Module) else subject
-    target = aim(subject, data, seed=seed, **selection)
-    chosen = {**selection, "seed": seed}
-    return Hessian(target, method, tolerance, budget, memory, seed, run=run, selection=chosen, watch=watch)
+    target = aim(subject, data, seed=settings.seed, **selection)
+    chosen = {**selection, "seed": settings.seed}
+    return Hessian(target, **settings.changed(), run=run, selection=chosen, watch=watch)
 
 
 def _warn(message: str) -> None:

@@ -22,13 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flatlab.arguments import Axis, Count, Positive, Whole, checked
+from flatlab.arguments import Count, Whole, checked, with_settings
 from flatlab.declare import shown, tell
 from flatlab.digest import Opaque, digest
 from flatlab.files import printable, user_path
 from flatlab.geometry.directions import Plane
 from flatlab.geometry.grid import VALUES
-from flatlab.geometry.panels import Kind, Layout, Mark, Panel, marks, panels
+from flatlab.geometry.panels import LandscapeSettings, Mark, Panel, marks, panels
 from flatlab.geometry.points import Points
 from flatlab.geometry.several import named, targets
 from flatlab.geometry.target import Target
@@ -116,24 +116,16 @@ def overflown(points: pd.DataFrame) -> pd.Series:
     return points["measured"].astype(bool) & ~np.isfinite(points["loss"])
 
 
-@checked
+@with_settings(LandscapeSettings)
 @frame()
 @computing_with(1)
 def landscape(
     models: Any,
     data: Any = "holdout",
     *,
-    dimensions: Literal[1, 2] = 2,
-    directions: Kind | Plane = "random",
-    points: Axis | None = None,
-    span: Positive | None = None,
-    repeats: Count = 1,
-    refine: bool = False,
-    tolerance: Positive = 0.002,
+    settings: LandscapeSettings,
     markers: Mapping[str, nn.Module] | None = None,
     clients: Count | None = None,
-    trajectory: bool = False,
-    seed: Whole = 0,
     store: str | Path | bool = True,
     progress: Progress | None = None,
     **selection: Any,
@@ -148,20 +140,9 @@ def landscape(
     Args:
         models: a model, a run (its latest model), several of them, or a mapping from names to them.
         data: "holdout", "train" or "test" of the first run; a FederatedDataset; or (images, labels); see `aim`.
-        dimensions: 1 (a line) or 2 (a plane).
-        directions: "random" (one draw for all, filter-normalised to each model), "eigen" (Hessian eigenvectors of the
-            first model, for all), "own-eigen" (each model's own), "pca" (all runs' checkpoints, one panel around the
-            first run's model), "plane" (through three models, one panel around the first), or a `Plane`.
-        points: on an axis, odd; 21 in a plane, 41 on a line by default.
-        span: the axes reach from -span to span. By default 1 for random directions (units of filter length), 0.5 for
-            eigenvectors (distance in weight space), else as far as the marked models need.
-        repeats: how many random lines to measure, in one dimension; one line is one sample.
-        refine: measure a coarse grid, and finer points only where it bends; a spline gives the rest.
-        tolerance: largest error of that spline, as a share of the surface's range.
+        settings: made of the keyword arguments.
         markers: more models to show on each panel, e.g. fine-tuned ones.
         clients: a round whose sampled clients' models are shown on their run's panel.
-        trajectory: show each run's checkpoints on its panel (always with "pca").
-        seed: of the samples and directions.
         store: where points are kept while and after they are measured, so that the same call goes on or returns at
             once: True is with the first run (bare models have no place), False nowhere, or a file.
         progress: called with the points done and their number (more than needed, with `refine`); False stops. None: a
@@ -174,30 +155,32 @@ def landscape(
     Raises:
         ValueError: naming what cannot be measured, and why.
     """
-    layout = Layout(directions, dimensions, points or (21 if dimensions == 2 else 41), span, repeats, seed)
-    settings = {
-        **{name: getattr(layout, name) for name in ("dimensions", "points", "span", "repeats", "seed")},
-        "directions": layout.kind,
-        "tolerance": tolerance if refine else None,
-    }
+    refine, tolerance, seed = settings.refine, settings.tolerance, settings.seed
     subjects = named(models)
     found = targets(subjects, data, seed=seed, **selection)
-    shown = marks(subjects, found, clients, trajectory or directions == "pca", markers or {}, selection.get("client"))
-    fingerprint = _fingerprint(settings, directions, found, shown)
+    shown = marks(
+        subjects,
+        found,
+        clients,
+        settings.trajectory or settings.directions == "pca",
+        markers or {},
+        selection.get("client"),
+    )
+    fingerprint = _fingerprint(settings, found, shown)
     path, begun = _begun(_place(store, subjects, fingerprint), fingerprint)
     if begun is not None and begun.about["complete"] and not _holes(begun):
         return begun
 
-    surfaces = panels(found, shown, layout)
+    surfaces = panels(found, shown, settings)
     if refine and not all(panel.grid.refinable for panel in surfaces):
-        raise ValueError(f"points = {layout.points}: refine needs at least 21 on each axis")
+        raise ValueError(f"points = {settings.size}: refine needs at least 21 on each axis")
     meters: dict[str, Points] = {}
     memory = begun.about["memory format"] if begun is not None else None
     for panel in surfaces:
         if panel.name not in meters:
             meters[panel.name] = Points(panel.target, layout=memory)
             memory = meters[panel.name].about["memory format"]
-    about = {**settings, **_about(found, meters, surfaces), "fingerprint": fingerprint}
+    about = {**settings.key, **_about(found, meters, surfaces), "fingerprint": fingerprint}
     if begun is not None:
         _restore(surfaces, begun)
 
@@ -294,14 +277,14 @@ def _about(found: Mapping[str, Target], meters: Mapping[str, Points], surfaces: 
 
 
 def _fingerprint(
-    settings: dict[str, Any], directions: Any, found: Mapping[str, Target], shown: Mapping[str, list[Mark]]
+    settings: LandscapeSettings, found: Mapping[str, Target], shown: Mapping[str, list[Mark]]
 ) -> str | None:
     """What stands for all that the values depend on; None if something cannot be looked into."""
     first = next(iter(found.values()))
-    plane = directions if isinstance(directions, Plane) else None
+    plane = settings.directions if isinstance(settings.directions, Plane) else None
     measured = [(name, target.about, target.model, target.losses, shown[name]) for name, target in found.items()]
     try:
-        return digest(settings, plane, first.images, first.labels, measured, torch.__version__)
+        return digest(settings.key, plane, first.images, first.labels, measured, torch.__version__)
     except Opaque as error:
         tell(f"landscape: not kept, as a model or loss holds {error}, of which nobody can tell whether it changed")
         return None

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import field_serializer, model_validator
 from torch import Tensor, nn
 
+from flatlab.arguments import Axis, Count, Positive, Settings, Whole
+from flatlab.declare import SettingError, setting
 from flatlab.geometry.directions import Plane, eigen_plane, plane_through, random_plane, trajectory_plane, window
 from flatlab.geometry.grid import Grid
 from flatlab.geometry.several import buffers_of, vector_of
@@ -44,32 +47,58 @@ class Panel:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The settings of `landscape` that say where points lie.
+class LandscapeSettings(Settings):
+    """Where the points of a landscape lie, and which are measured. A `Plane` is written as its kind."""
 
-    Raises:
-        ValueError: naming the setting that is impossible.
-    """
+    dimensions: Literal[1, 2] = setting(2, "1 (a line) or 2 (a plane)")
+    directions: Kind | Plane = setting(
+        "random",
+        '"random" (one draw for all, filter-normalised to each model), "eigen" (Hessian eigenvectors of the first'
+        ' model, for all), "own-eigen" (each model\'s own), "pca" (all runs\' checkpoints, one panel around the first'
+        ' run\'s model), "plane" (through three models, one panel around the first), or a `Plane`',
+    )
+    points: Axis | None = setting(None, "on an axis, odd; 21 in a plane, 41 on a line by default")
+    span: Positive | None = setting(
+        None,
+        "the axes reach from -span to span. By default 1 for random directions (units of filter length), 0.5 for"
+        " eigenvectors (distance in weight space), else as far as the marked models need",
+    )
+    repeats: Count = setting(1, "how many random lines to measure, in one dimension; one line is one sample")
+    refine: bool = setting(
+        False, "measure a coarse grid, and finer points only where it bends; a spline gives the rest"
+    )
+    tolerance: Positive = setting(0.002, "largest error of that spline, as a share of the surface's range", log=True)
+    trajectory: bool = setting(False, 'show each run\'s checkpoints on its panel (always with "pca")')
+    seed: Whole = setting(0, "of the samples and directions")
 
-    directions: str | Plane
-    dimensions: int
-    points: int
-    span: float | None
-    repeats: int
-    seed: int
-
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
         if isinstance(self.directions, Plane) and (self.directions.y is None) != (self.dimensions == 1):
-            raise ValueError(f"dimensions = {self.dimensions}: the plane given has another number of directions")
-        if self.points % 2 == 0:
-            raise ValueError(f"points = {self.points}: an odd number, so that one is the model itself")
+            raise SettingError("dimensions", self.dimensions, "the plane given has another number of directions")
+        if self.size % 2 == 0:
+            raise SettingError("points", self.size, "an odd number, so that one is the model itself")
         if self.repeats != 1 and (self.dimensions == 2 or self.directions != "random"):
-            raise ValueError(f"repeats = {self.repeats}: 1, or more for random lines (dimensions=1)")
+            raise SettingError("repeats", self.repeats, "1, or more for random lines (dimensions=1)")
         if self.directions == "plane" and self.dimensions == 1:
-            raise ValueError(
-                "dimensions = 1: a plane through three models has 2; path(a, b) draws the line between two"
-            )
+            allowed = "a plane through three models has 2; path(a, b) draws the line between two"
+            raise SettingError("dimensions", 1, allowed)
+        return self
+
+    @field_serializer("directions")
+    def _written(self, directions: Any) -> str:
+        return directions.kind if isinstance(directions, Plane) else str(directions)
+
+    @property
+    def size(self) -> int:
+        """Points on an axis."""
+        return self.points or (21 if self.dimensions == 2 else 41)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What stands for them on files of landscapes: their names and order must not change."""
+        spaced = {name: getattr(self, name) for name in ("span", "repeats", "seed")}
+        named = {"directions": self.kind, "tolerance": self.tolerance if self.refine else None}
+        return {"dimensions": self.dimensions, "points": self.size, **spaced, **named}
 
     @property
     def kind(self) -> str:
@@ -87,11 +116,11 @@ class Layout:
         low, high = places[:, : self.dimensions].min(0), places[:, : self.dimensions].max(0)
         widths = high - low
         more = np.maximum(widths.max() / 2 - widths, 0) / 2  # no axis is shorter than half the other
-        return self._grid([window(*ends, self.points) for ends in zip(low - more, high + more, strict=True)])
+        return self._grid([window(*ends, self.size) for ends in zip(low - more, high + more, strict=True)])
 
     def _axis(self, span: float) -> NDArray[Any]:
-        half = self.points // 2
-        return (np.arange(self.points) - half) * (span / half)
+        half = self.size // 2
+        return (np.arange(self.size) - half) * (span / half)
 
     def _grid(self, axes: list[NDArray[Any]]) -> Grid:
         return Grid(axes[0], axes[1] if self.dimensions == 2 else np.zeros(1))
@@ -127,7 +156,7 @@ def marks(
     return found
 
 
-def panels(targets: Mapping[str, Target], shown: Mapping[str, list[Mark]], layout: Layout) -> list[Panel]:
+def panels(targets: Mapping[str, Target], shown: Mapping[str, list[Mark]], layout: LandscapeSettings) -> list[Panel]:
     """A panel for each model (and repeated line) around its own weights; one for all where the plane joins them."""
     if layout.directions in ("random", "eigen", "own-eigen"):
         span = layout.span or (1.0 if layout.directions == "random" else 0.5)
@@ -148,7 +177,7 @@ def panels(targets: Mapping[str, Target], shown: Mapping[str, list[Mark]], layou
     return [Panel(" · ".join(targets), 0, first, plane, layout.grid_around(places), all_marks)]
 
 
-def _planes_apart(targets: Mapping[str, Target], layout: Layout) -> dict[str, list[Plane]]:
+def _planes_apart(targets: Mapping[str, Target], layout: LandscapeSettings) -> dict[str, list[Plane]]:
     if layout.directions == "random":
         draws = range(layout.repeats)
         return {
@@ -167,7 +196,7 @@ def _planes_apart(targets: Mapping[str, Target], layout: Layout) -> dict[str, li
 
 
 def _plane_for_all(
-    first: Target, centres: Mapping[str, Tensor], shown: Mapping[str, list[Mark]], layout: Layout
+    first: Target, centres: Mapping[str, Tensor], shown: Mapping[str, list[Mark]], layout: LandscapeSettings
 ) -> Plane:
     if layout.directions in ("pca", "plane") and first.part != "all":
         raise ValueError(f"part = {first.part!r}: directions={layout.directions!r} join whole models; use part='all'")

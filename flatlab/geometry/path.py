@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flatlab.arguments import Axis, Count, Positive, Whole, checked
+from flatlab.arguments import Axis, Count, Positive, Settings, Whole, with_settings
+from flatlab.declare import setting
 from flatlab.geometry.points import Points
 from flatlab.geometry.several import buffers_of, named, targets, vector_of
 from flatlab.geometry.target import Target
@@ -65,7 +66,17 @@ def _largest(values: NDArray[Any], t: NDArray[Any]) -> tuple[float, float]:
     return (np.nan, np.nan) if top is None else (values[top], t[top])
 
 
-@checked
+class PathSettings(Settings):
+    """How `path` goes from one model to the other."""
+
+    points: Axis = setting(21, "on each curve, both ends included", span=(3, 101))
+    curve: bool = setting(False, "also train a quadratic Bezier curve from a to b; see `bezier_bend`")
+    steps: Count = setting(500, "steps of its training")
+    lr: Positive = setting(0.05, "its learning rate", log=True, span=(1e-4, 1.0))
+    seed: Whole = setting(0, "of samples and training")
+
+
+@with_settings(PathSettings)
 @frame()
 @computing_with(1)
 def path(
@@ -73,12 +84,8 @@ def path(
     b: Any,
     data: Any = "holdout",
     *,
-    points: Axis = 21,
-    curve: bool = False,
+    settings: PathSettings,
     train: Any = None,
-    steps: Count = 500,
-    lr: Positive = 0.05,
-    seed: Whole = 0,
     progress: Progress | None = None,
     **selection: Any,
 ) -> Path:
@@ -91,13 +98,9 @@ def path(
         a: the model, or run, at t = 0.
         b: the one at t = 1.
         data: "holdout", "train" or "test" of the first run; a FederatedDataset; or (images, labels).
-        points: on each curve, both ends included.
-        curve: also train a quadratic Bezier curve from a to b; see `bezier_bend`.
+        settings: made of the keyword arguments.
         train: samples to train it on, (images, labels) or a FederatedDataset (all clients' training samples); by
             default those of the run or of `data`.
-        steps: steps of its training.
-        lr: its learning rate.
-        seed: of samples and training.
         progress: called with the training steps and points done and their number; False stops (a curve still in
             training is left out).
         **selection: as in `targets`: round, which, source, client, limit (1000 samples), batch, loss,
@@ -106,6 +109,7 @@ def path(
     Raises:
         ValueError: naming what cannot be measured, and why.
     """
+    points, curve, steps, lr, seed = (value for _, value in settings)
     subjects = named({"a": a, "b": b})
     found = targets(subjects, data, seed=seed, **selection)
     target = found["a"]

@@ -22,8 +22,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from flatlab.arguments import Count, Positive, Several, Whole, checked
-from flatlab.declare import shown, tell
+from flatlab.arguments import Count, Positive, Settings, Several, Whole, with_settings
+from flatlab.declare import setting, shown, tell
 from flatlab.geometry.calls import cross_entropy
 from flatlab.geometry.hessian import Eigenvalues, Hessian
 from flatlab.geometry.lanczos import Overflow
@@ -185,13 +185,10 @@ def _needs_cross_entropy(target: Target, measure: str) -> None:
 class _Subject:
     """One model on its samples, with the settings of `sharpness`; its Hessian's eigenvalues are found once."""
 
-    def __init__(self, target: Target, count: int, start: Eigenvalues | None, settings: dict[str, Any]) -> None:
-        self.target, self.count, self.start = target, count, start
+    def __init__(self, target: Target, count: int, start: Eigenvalues | None, settings: SharpnessSettings) -> None:
+        self.target, self.count, self.start, self.settings = target, count, start, settings
         self.scale = target.flat(target.weights).abs()
-        self.hessian = Hessian(target, seed=settings["seed"])
-        self.rho, self.adaptive_rho, self.steps = (settings[name] for name in ("rho", "adaptive_rho", "steps"))
-        self.sigma, self.adaptive_sigma = settings["sigma"], settings["adaptive_sigma"]
-        self.draws, self.seed, self.tolerance = settings["draws"], settings["seed"], settings["tolerance"]
+        self.hessian = Hessian(target, seed=settings.seed)
 
     @functools.cached_property
     def eigenvalues(self) -> Eigenvalues:
@@ -209,7 +206,7 @@ class _Subject:
         return Value(ratio, abs(ratio) * (first.error / abs(first.value) + fifth.error / abs(fifth.value)))
 
     def trace(self) -> Value:
-        row = self.hessian.trace(self.tolerance).frame.iloc[0]
+        row = self.hessian.trace(self.settings.tolerance).frame.iloc[0]
         return Value(row["trace"], row["standard_error"])
 
 
@@ -217,19 +214,39 @@ MEASURES: dict[str, Callable[[_Subject], Value]] = {
     "top": lambda s: s.eigenvalue(0),
     "ratio": _Subject.ratio,
     "trace": _Subject.trace,
-    "sam": lambda s: ascent(s.target, s.rho),
-    "sam_steps": lambda s: ascent(s.target, s.rho, s.steps),
-    "asam": lambda s: ascent(s.target, s.adaptive_rho, scale=s.scale),
-    "asam_steps": lambda s: ascent(s.target, s.adaptive_rho, s.steps, s.scale),
-    "average": lambda s: average(s.target, s.sigma, s.draws, s.seed),
-    "average_adaptive": lambda s: average(s.target, s.adaptive_sigma, s.draws, s.seed, s.scale),
+    "sam": lambda s: ascent(s.target, s.settings.rho),
+    "sam_steps": lambda s: ascent(s.target, s.settings.rho, s.settings.steps),
+    "asam": lambda s: ascent(s.target, s.settings.adaptive_rho, scale=s.scale),
+    "asam_steps": lambda s: ascent(s.target, s.settings.adaptive_rho, s.settings.steps, s.scale),
+    "average": lambda s: average(s.target, s.settings.sigma, s.settings.draws, s.settings.seed),
+    "average_adaptive": lambda s: average(
+        s.target, s.settings.adaptive_sigma, s.settings.draws, s.settings.seed, s.scale
+    ),
     "fisher_rao": lambda s: fisher_rao(s.target),
     "relative_flatness": lambda s: relative_flatness(s.target),
 }
 INVARIANT = frozenset({"asam", "asam_steps", "average_adaptive", "fisher_rao", "relative_flatness"})
 
 
-@checked
+class SharpnessSettings(Settings):
+    """How far and how often `sharpness` looks."""
+
+    rho: Positive = setting(0.05, "radius of SAM's ball", span=(0.0, 1.0))
+    adaptive_rho: Positive = setting(0.5, "radius of ASAM's", span=(0.0, 2.0))
+    steps: Count = setting(10, "gradient steps of `sam_steps` and `asam_steps`")
+    sigma: Positive = setting(0.01, "noise of `average`", span=(0.0, 0.1))
+    adaptive_sigma: Positive = setting(0.1, "noise of `average_adaptive`, relative to each weight", span=(0.0, 1.0))
+    draws: Count = setting(10, "pairs of random points of both")
+    tolerance: Positive = setting(0.05, "standard error of `trace`, as a share of it", log=True, span=(1e-3, 0.5))
+    subsets: Several | None = setting(
+        None,
+        "measure the sampling error too, without one of so many groups of the samples in turn: about so many times the"
+        " work",
+    )
+    seed: Whole = setting(0, "of samples, noise and start vectors")
+
+
+@with_settings(SharpnessSettings)
 @frame()
 @computing_with(1)
 def sharpness(
@@ -238,15 +255,7 @@ def sharpness(
     *,
     measures: Iterable[str] | None = None,
     clients: Iterable[Whole] | None = None,
-    rho: Positive = 0.05,
-    adaptive_rho: Positive = 0.5,
-    steps: Count = 10,
-    sigma: Positive = 0.01,
-    adaptive_sigma: Positive = 0.1,
-    draws: Count = 10,
-    tolerance: Positive = 0.05,
-    subsets: Several | None = None,
-    seed: Whole = 0,
+    settings: SharpnessSettings,
     progress: Progress | None = None,
     **selection: Any,
 ) -> Sharpness:
@@ -261,16 +270,7 @@ def sharpness(
             (default) or "test".
         measures: some of `MEASURES`; None takes all that the models and the loss allow.
         clients: on whose own samples to measure, instead of all; needs a run.
-        rho: radius of SAM's ball.
-        adaptive_rho: radius of ASAM's.
-        steps: gradient steps of `sam_steps` and `asam_steps`.
-        sigma: noise of `average`.
-        adaptive_sigma: noise of `average_adaptive`, relative to each weight.
-        draws: pairs of random points of both.
-        tolerance: standard error of `trace`, as a share of it.
-        subsets: measure the sampling error too, without one of so many groups of the samples in turn: about so many
-            times the work.
-        seed: of samples, noise and start vectors.
+        settings: made of the keyword arguments.
         progress: called with the number of values measured and wanted; False stops.
         **selection: as in `targets`: round, which, limit (1000 samples), part, batch, loss, statistics.
 
@@ -278,8 +278,7 @@ def sharpness(
         ValueError: naming what cannot be measured, and why. If only some measures lack a derivative, these are NaN, a
             warning names the operation and its module, and so does `about["not measured"]`.
     """
-    positive = {"rho": rho, "adaptive_rho": adaptive_rho, "sigma": sigma, "adaptive_sigma": adaptive_sigma}
-    settings = {**positive, "steps": steps, "draws": draws, "tolerance": tolerance, "seed": seed}
+    seed, subsets = settings.seed, settings.subsets
     subjects = named(models)
     if clients is None:
         every = [(-1, name, one) for name, one in targets(subjects, data or "holdout", seed=seed, **selection).items()]
@@ -296,12 +295,12 @@ def sharpness(
         ]
     wanted = _wanted(measures, [target for _, _, target in every])
     impossible: dict[str, str] = {}
-    parts = ([row] for row in _rows(every, wanted, settings, subsets, impossible))
+    parts = ([row] for row in _rows(every, wanted, settings, impossible))
     rows, complete = gather(parts, len(every) * len(wanted), "sharpness", progress)
     if impossible and set(impossible) == set(wanted):
         raise NoDerivative(next(iter(impossible.values())))
     errors = told("bound of an eigenvalue, standard error over probes or draws", subsets)
-    about = {**every[0][2].about, **settings, "errors": errors, "complete": complete}
+    about = {**every[0][2].about, **settings.to_dict(), "errors": errors, "complete": complete}
     if impossible:
         tell(f"{', '.join(impossible)} not measured: {next(iter(impossible.values()))}")
         about["not measured"] = impossible
@@ -313,8 +312,7 @@ def sharpness(
 def _rows(
     every: list[tuple[int, str, Target]],
     wanted: list[str],
-    settings: dict[str, Any],
-    subsets: int | None,
+    settings: SharpnessSettings,
     impossible: dict[str, str],
 ) -> Iterator[dict[str, Any]]:
     """A row a measure; what has no derivative is NaN, with the reason in `impossible`."""
@@ -324,7 +322,7 @@ def _rows(
         start = None if "trace" in wanted else known.get(name)
         count = 5 if "ratio" in wanted else 1
         subject = _Subject(target, count, start, settings)
-        parts = leave_out(target, subsets, settings["seed"]) if subsets is not None else []
+        parts = leave_out(target, settings.subsets, settings.seed) if settings.subsets is not None else []
         fewer = [_Subject(part, count, None, settings) for part in parts]
         for measure in wanted:
             row: dict[str, Any] = {"model": name, "client": client, "measure": measure}
@@ -335,7 +333,7 @@ def _rows(
             except NoDerivative as error:
                 impossible[measure], found, without = str(error), nothing, [nothing.value for _ in fewer]
             row |= {"value": found.value, "error": found.error}
-            if subsets is not None:
+            if settings.subsets is not None:
                 sampling = jackknifed([[value] for value in without], [found.value])
                 row |= {"sampling_error": sampling.error[0], "sampling_bias": sampling.bias[0]}
             yield {**row, "invariant": measure in INVARIANT}
