@@ -6,6 +6,7 @@ Kinds of one thing (partitions, algorithms, schedules) derive from a common `Fam
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import json
@@ -96,7 +97,7 @@ def tell(message: str) -> None:
     Python shows a warning once for each line: one inside the package would hide all later ones.
     """
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((_PACKAGE, contextlib.__file__)):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
 

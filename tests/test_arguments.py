@@ -171,7 +171,7 @@ WRONG = {
     "limit = 0": lambda run: fl.hessian(run, limit=0),
     "sharpness.rho = inf": lambda run: fl.sharpness(run, rho=math.inf),
     "measures = ['tip']": lambda run: fl.sharpness(run, measures=["tip"]),
-    "client = 9": lambda run: fl.sharpness(run, clients=[9]),
+    "clients = [9]": lambda run: fl.sharpness(run, clients=[9]),
     "measure = 'tip'": lambda run: fl.flatness_vs_gain(run, "tip"),
     "which = 3": lambda run: fl.flatness_vs_gain(run, which=3),
     "personalize.epochs = -2": lambda run: fl.flatness_vs_gain(run, tuning={"epochs": -2}),
