@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -25,12 +26,14 @@ import torch
 from torch import Tensor, nn
 
 from ..declare import SettingError
-from ..models import macs
+from ..models import BatchStatNorm, macs
 from ..streams import torch_stream
 from .cohort import Cohort, Engine
 from .convolution import Convolution
 from .loop import laid_out
 from .threads import cores
+
+log = logging.getLogger("flatlab")
 
 SHARED = 2**28  # multiply-accumulates of a step's forward pass, from which cores share it: about 30 ms with one
 MOST_THREADS = 8
@@ -114,6 +117,19 @@ def recorded_pace(began: Mapping[str, Any], usual: Pace, channels_last: bool | N
         raise SettingError("channels_last", channels_last, told)
     threads, convolution = began.get("threads") or usual.threads, began.get("convolution", "grouped")
     return usual._replace(threads=threads, channels_last=format_then, convolution=convolution)
+
+
+def tell_earlier(name: str, began: Mapping[str, Any], cohort: Cohort) -> None:
+    """Say if a run's first rounds were computed with batch statistics whose sums are not made any more.
+
+    Args:
+        name: the run's.
+        began: its `versions.json`; those of versions that did so do not say on which kind of device.
+        cohort: how it goes on.
+    """
+    inexact = cohort.channels_last and any(isinstance(layer, BatchStatNorm) for layer in cohort.model.modules())
+    if began and "device_type" not in began and inexact:
+        log.warning("%s: began with an earlier version, whose batch statistics were inexact; they are exact now", name)
 
 
 @torch.no_grad()

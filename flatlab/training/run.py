@@ -27,7 +27,7 @@ from ..files import user_path
 from ..models import Model, names
 from .beginning import beginning_with, raised_rate
 from .cohort import Cohort, Engine, Precision, Trained
-from .engine import keep_freed_memory, pace, pick_device, recorded_engine, recorded_pace
+from .engine import keep_freed_memory, pace, pick_device, recorded_engine, recorded_pace, tell_earlier
 from .experiment import Experiment, Parent, own_code
 from .federation import Federation, Round, State
 from .interrupt import soft_interrupt
@@ -137,6 +137,7 @@ class Run:
         self._state = self.record.restore(start)
         self._known = self._state.round
         self._held = False
+        self._tell_earlier = recorded  # once, when it goes on
         self._written = self.record.begun  # it has files, which must not vanish under it
         if not self._written:
             held = [len(part) for part in self.federation.holders]
@@ -267,6 +268,9 @@ class Run:
                 self._state = newest
             self._known = newest.round
         self.record.tidy(self._known)
+        if self._tell_earlier:
+            tell_earlier(self.id, self._tell_earlier, self.cohort)
+            self._tell_earlier = {}
 
     def __iter__(self) -> Iterator[Round]:
         """The rounds that are left, each done when it is asked for."""
