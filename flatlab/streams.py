@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import operator
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 
 def key(seed: int, *name: str | int) -> int:
@@ -29,7 +34,40 @@ def stream(seed: int, *name: str | int) -> np.random.Generator:
 
 @contextlib.contextmanager
 def torch_stream(seed: int, *name: str | int) -> Iterator[None]:
-    """Seed torch's global CPU generator inside the block (module initialisers know no other) and put it back after."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key(seed, *name) % 2**63)
+    """Inside the block torch's draws on a CPU come from the stream, whatever other threads draw meanwhile.
+
+    What takes a generator gets one of its own. The rest (dropout) knows only torch's global one, which is seeded alike
+    and put back after; blocks of several threads wait for each other.
+    """
+    number = key(seed, *name) % 2**63
+    with _GLOBAL, torch.random.fork_rng(devices=[]), _From(torch.Generator().manual_seed(number)):
+        torch.manual_seed(number)
         yield
+
+
+class _From(TorchFunctionMode):
+    """Hands a generator to every draw of this thread that has none."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func in _DRAWS and given.get("generator") is None:
+            given["generator"] = self.generator
+        return func(*args, **given)
+
+
+_GLOBAL = threading.RLock()
+_DRAWS = {
+    *(torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal, torch.bernoulli, torch.multinomial),
+    *(getattr(torch.Tensor, name) for name in ("uniform_", "normal_", "random_", "bernoulli_", "exponential_")),
+    *(
+        func
+        for func in vars(nn.init).values()
+        if inspect.isfunction(func) and "generator" in inspect.signature(func).parameters
+    ),
+}

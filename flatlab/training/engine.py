@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 from ..declare import SettingError
 from ..models import BatchStatNorm, macs
-from ..streams import torch_stream
 from .cohort import Cohort, Engine
 from .convolution import Convolution
 from .loop import laid_out
@@ -147,8 +146,8 @@ def memory_format(
     fits = images.device.type == "cpu" and images.dim() == 4 and images.is_floating_point()
     if not fits or not any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
         return torch.contiguous_format
-    with torch_stream(0, "memory format"):
-        probe = torch.randn(2, *images.shape[1:]).to(next(iter(weights.values())).dtype)
+    random = torch.Generator().manual_seed(0)
+    probe = torch.randn(2, *images.shape[1:], generator=random).to(next(iter(weights.values())).dtype)
     outputs = outputs or (lambda params, images: torch.func.functional_call(model, params, (images,)))
     plain, laid = outputs(weights, probe), {name: laid_out(v, torch.channels_last) for name, v in weights.items()}
     try:

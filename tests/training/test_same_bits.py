@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 import torch
@@ -144,3 +145,27 @@ def test_a_run_that_began_as_one_batch_goes_on_as_one_batch(digits, tmp_path):
     fl.Run(wanted, digits, store=tmp_path, engine="batch").step()
     assert fl.Run(wanted, digits, store=tmp_path).cohort.way == "batch"
     assert fl.Run(wanted, digits, store=tmp_path, engine="loop").cohort.way == "loop"
+
+
+def test_first_weights_do_not_depend_on_what_other_threads_draw():
+    """Module initialisers draw from torch's global generator, which all threads share."""
+    wanted = [value.clone() for value in fl.models.build(SPEC, (3, 32, 32), 10, 7).parameters()]
+    done = threading.Event()
+
+    def draw():
+        while not done.is_set():
+            torch.randn(100)
+
+    def build(seed):
+        return [fl.models.build(SPEC, (3, 32, 32), 10, seed).parameters() for _ in range(5)][-1]
+
+    company = [threading.Thread(target=draw), threading.Thread(target=build, args=(1,))]
+    for thread in company:
+        thread.start()
+    try:
+        found = [fl.models.build(SPEC, (3, 32, 32), 10, 7).parameters() for _ in range(10)]
+    finally:
+        done.set()
+        for thread in company:
+            thread.join()
+    assert all(torch.equal(a, b) for weights in found for a, b in zip(weights, wanted, strict=True))
