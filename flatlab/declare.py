@@ -167,7 +167,9 @@ class Declared(BaseModel):
     @classmethod
     def _no_truth_for_number(cls, value: Any, info: ValidationInfo) -> Any:
         # Python counts True as 1; as a number of rounds it is a slip.
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        of_texts = get_origin(kind) is Literal and all(isinstance(choice, str) for choice in get_args(kind))
+        if isinstance(value, bool) and kind is not bool and not of_texts:  # a choice of texts names them all
             raise ValueError("true and false are allowed for switches only")
         return value
 

@@ -96,6 +96,7 @@ def test_ids_of_recorded_runs_stay():
     [
         (lambda: Scene(count=10), ("Scene.count", "10", "less than or equal to 9")),
         (lambda: Scene(count=True), ("Scene.count", "True", "switches only")),
+        (lambda: fl.Evaluation(final=False), ("Evaluation.final", "False", "'both'", "'none'")),
         (lambda: Scene(shape="square"), ("Scene.shape", "square", "circle")),
         (lambda: Scene(shape={"kind": ["circle"]}), ("unknown kind", "circle")),
         (lambda: Scene(shape={"kind": "circle", "radius": 0}), ("Circle.radius", "0", "greater than 0")),
