@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import seaborn as sns
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.text import Text
 from PIL import Image
 
 from ..arguments import checked
@@ -64,8 +66,19 @@ def paper_style() -> Iterator[None]:
         yield
 
 
+_DOLLAR = re.compile(r"(?<!\\)\$")  # one that `plain` has not marked
+
+
 class Drawing(Figure):
     """A figure that no pyplot window holds on to, and that shows itself as the value of a notebook's cell."""
+
+    def draw(self, renderer: Any) -> None:
+        """As matplotlib's; what stands between dollars in a user's name is no formula."""
+        for text in self.findobj(Text):
+            words = text.get_text()
+            if _DOLLAR.search(words) and not words.startswith(r"$\mathdefault"):  # as ticks of a log axis do
+                text.set_parse_math(False)
+        super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         return self.png()

@@ -89,7 +89,8 @@ class Landscape(Result):
         for panel, points in self.surfaces.groupby("panel", sort=False):
             centre = points[(points["x"] == 0) & (points["y"] == 0)].iloc[0]
             finite = points.loc[np.isfinite(points["loss"]), "loss"]
-            rise = finite.mean() - centre["loss"] if np.isfinite(centre["loss"]) else np.nan
+            alone = len(finite) < 2  # the centre says nothing of a rise
+            rise = np.nan if alone or not np.isfinite(centre["loss"]) else finite.mean() - centre["loss"]
             rows.append(
                 {
                     "panel": panel,

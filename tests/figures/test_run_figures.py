@@ -254,3 +254,16 @@ def test_classes_of_any_name_are_drawn(names, tmp_path):
     assert {plain(name) for name in names} <= shown or {"0", "1", "2", "3", "4"} <= shown
     if "US$" in names:
         assert r"US\$" in shown
+
+
+def test_a_users_name_with_dollars_is_drawn_as_it_is(digits, tmp_path):
+    class Odd(fl.FedAvg):
+        """A kind that looks like a broken formula."""
+
+        kind: str = "Fed$x_{$^"
+
+    run = fl.train(Odd(), digits, fl.ModelSpec(name="lenet", width=0.125), 1, store=tmp_path, progress=False)
+    drawing = run.plot()
+    drawing.axes[0].set_xscale("log")  # whose ticks are formulas of matplotlib's own
+    assert drawing.png().startswith(b"\x89PNG")
+    assert fl.landscape({"a$b^": run, "$": run}, dimensions=1, points=3, limit=20).plot().png()
