@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,10 +26,11 @@ from ..models import Model, names
 from ..tasks import Classification, Task
 from .batches import Plan, plan
 from .convolution import Convolution, as_chosen
-from .loop import Epochs, Work, loop
+from .loop import Work, loop
 from .stack import Recordings, eager, stacked_step
 from .threads import Item, Result, computing_with, side_by_side
 from .trees import mapped
+from .turns import Turns
 
 log = logging.getLogger("flatlab")
 
@@ -180,26 +182,26 @@ class Cohort:
             if self.chunk is None and largest not in self.fitting:
                 self.fitting[largest] = self._fitting(largest, params)
             yield from self._stacked(algorithm, chunk, len(indices), largest, every_epoch)
-        elif self.threads == 1:
+            return
 
-            def train(model: Model, client: int) -> list[Trained]:
+        def train(model: Model, client: int) -> Iterator[Trained | None]:
+            with self.precise():
                 work = chunk(client, client + 1)
-                epochs = loop(model, self.data, algorithm, self.task, work, self.channels_last)
-                return [
-                    _trained(algorithm, [client], done, work)
-                    for done in epochs
-                    if every_epoch or done[0] == algorithm.epochs
-                ]
+            steps_and_epochs = loop(model, self.data, algorithm, self.task, work, self.channels_last)
+            ended = 0
+            while ended < algorithm.epochs:
+                with self.precise():  # for each step, as another thread may do the next
+                    done = next(steps_and_epochs)
+                ended = ended if done is None else done[0]
+                wanted = done is not None and (every_epoch or ended == algorithm.epochs)
+                yield _trained(algorithm, [client], done, work) if done is not None and wanted else None
 
-            for trained_client in self.side_by_side(train, range(len(indices)), "client"):
-                yield from trained_client
+        if self.threads == 1 and min(self.workers, len(indices)) > 1:
+            turns = Turns(train, self._networks, steps.tolist(), self.workers, "client")
+            yield from itertools.chain.from_iterable(turns.results())
         else:
             for client in range(len(indices)):
-                work = chunk(client, client + 1)
-                epochs = loop(self.model, self.data, algorithm, self.task, work, self.channels_last)
-                while (done := self._next(epochs)) is not None:
-                    if every_epoch or done[0] == algorithm.epochs:
-                        yield _trained(algorithm, [client], done, work)
+                yield from (done for done in self._paced(train(self.model, client)) if done is not None)
 
     def _stacked(
         self, algorithm: Algorithm, chunk: Callable[[int, int], Work], clients: int, largest: int, every_epoch: bool
@@ -221,7 +223,7 @@ class Cohort:
                         if self.way == "graph"
                         else eager(step, self.data, carry, work)
                     )
-                while (found := self._next(epochs)) is not None:
+                for found in self._paced(epochs):
                     done = found[0]
                     if every_epoch or done == algorithm.epochs:
                         yield _trained(algorithm, list(range(start, start + count)), found, work)
@@ -256,14 +258,19 @@ class Cohort:
     def _networks(self) -> SimpleQueue[Model]:
         """A network for each worker: its parameters are exchanged for a client's during a step."""
         made = SimpleQueue[Model]()
-        for _ in range(self.workers):
+        for _ in range(2 * self.workers - 1):  # see `Turns`
             made.put(copy.deepcopy(self.model))
         return made
 
-    def _next(self, epochs: Epochs) -> tuple[int, Carry, Tensor] | None:
-        """The next epoch, computed at this cohort's pace; what is done with it is not."""
-        with self.paced(), as_chosen(self.convolution if self.batched else "grouped"):
-            return next(epochs, None)
+    def _paced(self, results: Iterator[Result]) -> Iterator[Result]:
+        """Each computed at this cohort's pace; what is done with it is not."""
+        while True:
+            with self.paced(), as_chosen(self.convolution if self.batched else "grouped"):
+                try:
+                    found = next(results)
+                except StopIteration:
+                    return
+            yield found
 
     def plan(
         self, algorithm: Algorithm, indices: Sequence[Tensor], streams: Sequence[Name], seed: int | Sequence[int]

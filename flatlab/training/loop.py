@@ -16,7 +16,8 @@ from .batches import Batch, Plan, batches
 from .objective import OneBatch
 from .trees import mapped
 
-Epochs = Iterator[tuple[int, Carry, Tensor]]  # epochs done, the carry, mean losses so far; a leading client axis
+Epoch = tuple[int, Carry, Tensor]  # epochs done, the carry, mean losses so far; a leading client axis
+Epochs = Iterator[Epoch]
 
 
 class Work(NamedTuple):
@@ -33,8 +34,8 @@ class Work(NamedTuple):
 
 def loop(
     model: Model, data: FederatedDataset, algorithm: Algorithm, task: Task, work: Work, channels_last: bool
-) -> Epochs:
-    """Train the one client of `work`; yields after each epoch.
+) -> Iterator[Epoch | None]:
+    """Train the one client of `work`; yields after each epoch, and None after each step.
 
     Args:
         model: the architecture; parameters are put into it for the time of a step.
@@ -66,6 +67,7 @@ def loop(
                 moved, value = algorithm.step(carry, OneBatch(model, frozen, batch, task, _gradient), lr)
             carry = counted(carry, moved)
             total, seen = total + value * len(batch.labels), seen + len(batch.labels)
+            yield None
         yield epoch + 1, mapped(lambda value: value.unsqueeze(0), carry), torch.as_tensor(total / seen).reshape(1)
 
 
