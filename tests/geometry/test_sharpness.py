@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from scenes import FakeRun, flat, moved, network, own_loss, rescaled, samples, smooth, trained
+from scenes import flat, moved, network, own_loss, rescaled, samples, smooth, trained
 from torch import nn
 
+import flatlab as fl
 from flatlab.geometry.sharpness import (
     INVARIANT,
     MEASURES,
@@ -155,11 +156,12 @@ def test_eigenvalues_and_trace_are_those_of_the_dense_hessian():
     assert abs(frame.loc["trace", "value"] - values.sum().item()) < 4 * frame.loc["trace", "error"] + 1e-9
 
 
-def test_each_client_is_measured_on_its_own_samples():
-    run = FakeRun([smooth()])
+def test_each_client_is_measured_on_its_own_samples(digits, tmp_path):
+    small = fl.ModelSpec(name="lenet", width=0.125)
+    run = fl.train(fl.FedAvg(), digits, small, 1, store=tmp_path, progress=False)
     found = sharpness(run, clients=[2, 5], measures=["top", "sam", "fisher_rao"]).frame
     assert sorted(found["client"].unique()) == [2, 5]
-    images, labels = run.samples("train", client=5)
+    images, labels = digits.samples("train", client=5)
     alone = sharpness(run.model(), (images, labels), measures=["sam"]).frame["value"].item()
     mine = found[(found["client"] == 5) & (found["measure"] == "sam")]["value"].item()
     assert mine == pytest.approx(alone, rel=1e-4)

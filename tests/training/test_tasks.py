@@ -17,7 +17,7 @@ SMALL = fl.ModelSpec(name="lenet", width=0.125)
 class Smoothed(fl.Task):
     """Cross-entropy with smoothed labels; how sure the network is of the right class."""
 
-    kind: Literal["smoothed"] = "smoothed"
+    kind: Literal["label_smoothing"] = "label_smoothing"
     share: float = fl.setting(0.1, "given to all classes alike", ge=0, lt=1)
 
     def losses(self, outputs, targets):
