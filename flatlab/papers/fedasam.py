@@ -15,10 +15,9 @@ from typing import Any
 
 from ..algorithms import ASAM, SAM, SGD, SWA, Average, Local
 from ..data import IID, Augmentation, DataSpec, Dirichlet
-from ..declare import SettingError
 from ..models import ModelSpec
 from ..training import Evaluation, Experiment
-from .tables import SCALES, ScaleName, method
+from .tables import ScaleName, checked_scale, method
 
 LOCALS = ("", "SAM", "ASAM")
 # rho of SAM and of ASAM, by data set: for alpha below 0.5, and from there on (FedGF's script).
@@ -182,9 +181,7 @@ def size_of(scale: str) -> Size:
     Raises:
         SettingError: if there is no such scale.
     """
-    if scale not in SIZES:
-        raise SettingError("scale", scale, f"must be {', '.join(SCALES)}")
-    return SIZES[scale]
+    return SIZES[checked_scale(scale)]
 
 
 def protocol(scale: ScaleName) -> str:

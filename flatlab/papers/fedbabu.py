@@ -15,13 +15,12 @@ from typing import Any, Literal
 
 from ..algorithms import Constant, Schedule, Steps
 from ..data import IID, DataSpec, Partition, Shards
-from ..declare import SettingError
 from ..models import ModelSpec
 from ..training import Evaluation, Experiment
 from ..training.experiment import Parent
 from .measurements import Measurement
 from .quantities import personalization
-from .tables import SCALES, ScaleName, method
+from .tables import ScaleName, checked_scale, method
 
 STEPS, CONSTANT = Steps(), Constant()
 
@@ -200,9 +199,7 @@ def size_of(scale: str) -> Size:
     Raises:
         SettingError: if there is no such scale.
     """
-    if scale not in SIZES:
-        raise SettingError("scale", scale, f"must be {', '.join(SCALES)}")
-    return SIZES[scale]
+    return SIZES[checked_scale(scale)]
 
 
 def data_of(dataset: str, scale: ScaleName, seed: int, partition: Partition) -> DataSpec:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ..declare import SettingError, near
 from . import crossing, fedasam_tables, fedbabu_tables
 from .questions import claims
-from .tables import SCALES, Item, ScaleName
+from .tables import Item, ScaleName, checked_scale
 
 BUILDERS: dict[str, Callable[[ScaleName], Item]] = {
     **fedbabu_tables.TABLES,
@@ -29,8 +29,7 @@ def select(names: Sequence[str], scale: ScaleName) -> dict[str, Item]:
     Raises:
         SettingError: if a name stands for nothing; the nearest ones are named.
     """
-    if scale not in SCALES:
-        raise SettingError("scale", scale, f"must be {', '.join(SCALES)}")
+    checked_scale(scale)
     asked = {claim.id: claim.table() for claim in claims(scale).values()}
     chosen: dict[str, Item] = {}
     for name in names:

@@ -16,7 +16,19 @@ from .quantities import Quantity
 
 ScaleName = Literal["quick", "short", "paper"]
 SCALES: tuple[ScaleName, ...] = ("quick", "short", "paper")
+
 RECALLED = "recalled, unverified"
+
+
+def checked_scale(scale: str) -> ScaleName:
+    """The scale of that name.
+
+    Raises:
+        SettingError: if there is none.
+    """
+    if scale not in SCALES:
+        raise SettingError("scale", scale, f"must be {', '.join(SCALES)}")
+    return scale
 
 
 @dataclass(frozen=True)
