@@ -28,11 +28,11 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
 import flatlab as fl
-from flatlab.geometry.hessian import DEFLATED
+from flatlab.geometry.hessian_api import DEFLATED
+from flatlab.geometry.hvp import HessianProducts
 from flatlab.geometry.lanczos import lanczos
+from flatlab.geometry.objective import Target
 from flatlab.geometry.power import power_iteration
-from flatlab.geometry.products import HessianProducts
-from flatlab.geometry.target import Target
 from flatlab.geometry.trace import hutchinson
 
 LIMITS = {"GroupNorm": 2.6, "batch statistics": 3.5}

@@ -24,7 +24,7 @@ from typing import Any
 from report import header
 
 import flatlab as fl
-from flatlab.training.together import train_together
+from flatlab.training.lockstep import train_together
 
 SPEC = fl.ModelSpec(name="cnn4", width=0.125)
 COMMON: dict[str, Any] = {"lr": 0.1, "batch_size": 16}

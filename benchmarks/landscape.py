@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import flatlab as fl
-from flatlab.geometry.points import Points
-from flatlab.geometry.target import Target
+from flatlab.geometry.evaluate_points import Points
+from flatlab.geometry.objective import Target
 
 POINTS = 21
 TURNS = 7

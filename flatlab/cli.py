@@ -31,10 +31,10 @@ from .papers import demonstration
 from .papers.tables import SCALES
 from .results import spread
 from .training import BadCheckpoint, Diverged, Experiment, RankLost, Ranks, Run, RunBusy, Standing, train_shared
-from .training.beginning import take_up
 from .training.importing import import_module
 from .training.progress import reporter
-from .training.standing import readable, summary
+from .training.start import take_up
+from .training.status import readable, summary
 from .training.terminal import Lines
 
 WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)

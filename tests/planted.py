@@ -5,7 +5,7 @@ import os
 import time
 
 import flatlab as fl
-from flatlab.training.store import Store
+from flatlab.training.checkpoints import Store
 
 
 def experiments(count=1, rounds=10, **changes):

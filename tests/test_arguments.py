@@ -19,8 +19,8 @@ import flatlab as fl
 from flatlab import figures
 from flatlab.arguments import Count, Share, Whole, check_arguments, checked, fitted
 from flatlab.declare import Declared, setting, shown
-from flatlab.geometry.hessian import Hessian
-from flatlab.geometry.landscape import Landscape
+from flatlab.geometry.hessian_api import Hessian
+from flatlab.geometry.landscape_api import Landscape
 from flatlab.geometry.spectrum import Spectrum
 from flatlab.models import build, split, stateless
 

@@ -8,11 +8,11 @@ import torch
 from elsewhere import DEVICE, elsewhere, moved
 
 import flatlab as fl
-from flatlab.geometry.sharpness import MEASURES
+from flatlab.geometry.sharpness_measures import MEASURES
 from flatlab.models import build
 from flatlab.training import Cohort, score_clients, score_holdout
-from flatlab.training.federation import Federation
-from flatlab.training.stack import Recorded
+from flatlab.training.cuda_graph import Recorded
+from flatlab.training.round import Federation
 
 ALGORITHMS = {
     "FedAvg": fl.FedAvg(batch_size=8, momentum=0.9, weight_decay=0.01, clip=1.0),

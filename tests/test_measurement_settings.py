@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 import flatlab as fl
 from flatlab.arguments import Settings, check_arguments
-from flatlab.geometry.hessian import Hessian, HessianSettings
-from flatlab.geometry.landscape import Landscape
+from flatlab.geometry.hessian_api import Hessian, HessianSettings
+from flatlab.geometry.landscape_api import Landscape
+from flatlab.geometry.mode_connectivity import PathSettings
 from flatlab.geometry.panels import LandscapeSettings
-from flatlab.geometry.path import PathSettings
-from flatlab.geometry.sharpness import SharpnessSettings
+from flatlab.geometry.sharpness_measures import SharpnessSettings
 from flatlab.lab.controls import Controls
 
 FUNCTIONS = {

@@ -20,7 +20,7 @@ from ..geometry import (
 )
 from ..personalization import Comparison, Headless, Personalization
 from ..training import Run
-from .cohort import cohort_table, draw_cohort
+from .clients import cohort_table, draw_cohort
 from .curves import METRICS, XS, draw_comparison, draw_headless, draw_personalization, draw_runs, draw_table
 from .gains import draw_gains
 from .hessian import draw_along, draw_clients, draw_spectrum, draw_together, draw_top, draw_trace

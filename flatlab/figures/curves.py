@@ -19,7 +19,7 @@ from ..personalization import Comparison, Headless, Personalization
 from ..personalization.finetune import as_runs
 from ..results import spread
 from ..training import Run, labels
-from ..training.lone import by_batch, lone_tests
+from ..training.single_samples import by_batch, lone_tests
 from .gains import draw_gains, note_clients
 from .style import COLUMN, PAGE, Drawing, figure, line_style
 

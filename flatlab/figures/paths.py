@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ..geometry.flatness import FlatnessVsGain
-from ..geometry.path import Path
-from ..geometry.sharpness import MEASURES, Sharpness
+from ..geometry.mode_connectivity import Path
+from ..geometry.sharpness_measures import MEASURES, Sharpness
 from ..results import spread
 from .hessian import bars
 from .landscape import note

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
-from ..training.standing import notes, silent, summary
+from ..training.status import notes, silent, summary
 from .style import PAGE, Drawing, figure, line_style, paper_style
 
 

@@ -1,14 +1,14 @@
 """Where a model lies: its Hessian, its loss landscape, its sharpness, and the paths to other models."""
 
 from .flatness import FlatnessVsGain, flatness_vs_gain
-from .hessian import ClientHessians, Eigenvalues, Hessian, HessianAlong, HessianSettings, Trace, hessian
-from .landscape import Landscape, landscape
+from .hessian_api import ClientHessians, Eigenvalues, Hessian, HessianAlong, HessianSettings, Trace, hessian
+from .hvp import Interrupted
+from .landscape_api import Landscape, landscape
+from .mode_connectivity import Path, PathSettings, path
+from .objective import Target
 from .panels import LandscapeSettings
-from .path import Path, PathSettings, path
-from .products import Interrupted
-from .sharpness import Sharpness, SharpnessSettings, sharpness
+from .sharpness_measures import Sharpness, SharpnessSettings, sharpness
 from .spectrum import Spectrum
-from .target import Target
 
 __all__ = [
     "ClientHessians",

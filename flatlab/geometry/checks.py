@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from flatlab.geometry.calls import call, cross_entropy
-from flatlab.geometry.twice import NoDerivative
+from flatlab.geometry.network_calls import call, cross_entropy
+from flatlab.geometry.second_derivatives import NoDerivative
 
 if TYPE_CHECKING:
-    from flatlab.geometry.target import Target
+    from flatlab.geometry.objective import Target
 
 PARTS = ("all", "body", "head")
 PRECISIONS = (torch.float32, torch.float64)

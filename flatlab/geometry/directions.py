@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flatlab.geometry.hessian import Hessian
-from flatlab.geometry.target import Target
+from flatlab.geometry.hessian_api import Hessian
+from flatlab.geometry.objective import Target
 from flatlab.streams import stream
 
 

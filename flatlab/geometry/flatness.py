@@ -16,9 +16,8 @@ from numpy.typing import ArrayLike
 
 from flatlab.arguments import Count, Whole, check_arguments, checked
 from flatlab.declare import shown
-from flatlab.geometry.several import targets
-from flatlab.geometry.sharpness import MEASURES, sharpness
-from flatlab.geometry.subject import aim, need_run
+from flatlab.geometry.inputs import aim, need_run, targets
+from flatlab.geometry.sharpness_measures import MEASURES, sharpness
 from flatlab.personalization import Personalization, personalize
 from flatlab.results import Result
 from flatlab.streams import stream

@@ -16,9 +16,8 @@ from flatlab.arguments import Axis, Count, Positive, Settings, Whole
 from flatlab.declare import SettingError, setting
 from flatlab.geometry.directions import Plane, eigen_plane, plane_through, random_plane, trajectory_plane, window
 from flatlab.geometry.grid import Grid
-from flatlab.geometry.several import buffers_of, vector_of
-from flatlab.geometry.subject import model_of, need_run
-from flatlab.geometry.target import Target
+from flatlab.geometry.inputs import buffers_of, model_of, need_run, vector_of
+from flatlab.geometry.objective import Target
 
 Kind = Literal["random", "eigen", "own-eigen", "pca", "plane"]
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flatlab.geometry.hvp import HessianProducts
 from flatlab.geometry.lanczos import Eigenpairs
-from flatlab.geometry.products import HessianProducts
 from flatlab.geometry.trace import TraceEstimate, sample_until
 from flatlab.streams import key
 

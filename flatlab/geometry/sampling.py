@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flatlab.geometry.target import Target
+from flatlab.geometry.objective import Target
 from flatlab.streams import stream
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from flatlab.arguments import Axis, Positive, checked
+from flatlab.geometry.hvp import HessianProducts
 from flatlab.geometry.lanczos import Lanczos, generator, random_signs
-from flatlab.geometry.products import HessianProducts
 from flatlab.geometry.pyhessian_adapter import PyHessian
 from flatlab.results import Result
 

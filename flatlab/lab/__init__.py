@@ -3,11 +3,11 @@
 from .clients import Clients
 from .compare import Compare
 from .curves import Curves
+from .hessian_panel import Spectrum
 from .lab import Lab
-from .landscape import Landscape
-from .personalization import Personalization
+from .landscape_panel import Landscape
+from .personalization_panel import Personalization
 from .progress import Progress
 from .session import Session
-from .spectrum import Spectrum
 
 __all__ = ["Clients", "Compare", "Curves", "Lab", "Landscape", "Personalization", "Progress", "Session", "Spectrum"]

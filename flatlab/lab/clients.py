@@ -18,7 +18,7 @@ from ..personalization.finetune import as_runs
 from ..training import Run
 from .clipboard import CopyCode
 from .code import call, code_for, literal
-from .compute import Job
+from .jobs import Job
 from .panel import Panel, Picture
 from .table import html_table
 

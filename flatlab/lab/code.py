@@ -22,8 +22,8 @@ from ..declare import Declared
 from ..files import user_path
 from ..personalization.finetune import as_runs
 from ..training import Experiment, Run, pick_device
-from ..training.engine import memory_format
-from ..training.record import read_experiment
+from ..training.pace import memory_format
+from ..training.recording import read_experiment
 
 WIDTH = 100
 FORKED = ("algorithm", "rounds", "participation", "sampling", "evaluation", "seed")  # what a fork may change

@@ -12,7 +12,7 @@ import pandas as pd
 from .. import figures
 from ..geometry import Eigenvalues
 from ..personalization import Personalization as Tuned
-from ..personalization.compare import row_of
+from ..personalization.comparison import row_of
 from ..personalization.finetune import as_runs
 from ..results import Result, spread
 from ..training import Run, flattened
@@ -20,10 +20,10 @@ from .clients import Clients
 from .clipboard import CopyCode
 from .code import code_for
 from .curves import Curves
-from .landscape import Landscape
+from .hessian_panel import Spectrum
+from .landscape_panel import Landscape
 from .panel import Panel
-from .personalization import Personalization
-from .spectrum import Spectrum
+from .personalization_panel import Personalization
 from .table import html_table
 
 NONE = "–"

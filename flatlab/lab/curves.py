@@ -12,9 +12,9 @@ from .. import figures
 from ..files import printable
 from ..personalization.finetune import as_runs
 from ..training import Run
-from ..training.labels import experiment_labels
-from ..training.record import read_experiment
-from ..training.scan import scan
+from ..training.recording import read_experiment
+from ..training.run_names import experiment_labels
+from ..training.store_scan import scan
 from .clipboard import CopyCode
 from .code import call, code_for, run_names
 from .panel import Panel, Picture

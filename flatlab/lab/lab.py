@@ -19,11 +19,11 @@ from ..arguments import Count, Whole, check_arguments, checked
 from ..data import FederatedDataset, Source
 from ..declare import SettingError, near
 from ..training import Experiment, Run, met, pick_device
-from .bench import Bench
 from .code import FORKED
-from .compute import Cancelled, Job, enqueue, on_compute_thread
+from .experiment_form import same
+from .jobs import Cancelled, Job, enqueue, on_compute_thread
+from .lab_view import Bench
 from .session import Session
-from .setup import same
 
 OPTIONS = {"device", "engine", "chunk", "channels_last", "checkpoint_every"}  # of `Run`
 

@@ -16,8 +16,8 @@ from typing import Any
 import ipywidgets
 
 from .. import figures
-from .compute import Job, enqueue, on_compute_thread
 from .fields import free
+from .jobs import Job, enqueue, on_compute_thread
 
 
 class Picture(ipywidgets.Image):

@@ -13,7 +13,7 @@ import pandas as pd
 from .. import figures
 from ..files import printable
 from ..training import Experiment, Standing
-from ..training.standing import readable, silent, summary
+from ..training.status import readable, silent, summary
 from .panel import Panel
 from .table import STYLE, html_table
 

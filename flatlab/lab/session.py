@@ -21,7 +21,7 @@ from ..arguments import Count, Whole, checked
 from ..declare import SettingError
 from ..training import Experiment, Run, RunDone
 from ..training.progress import Meter
-from .compute import Job, call, on_compute_thread, submit
+from .jobs import Job, call, on_compute_thread, submit
 
 State = Literal["idle", "running", "pausing", "paused", "stopping", "stopped", "failed", "done"]
 Listener = Callable[["Session"], None]

@@ -14,9 +14,9 @@ from .clients import Clients
 from .compare import Compare
 from .curves import Curves
 from .fields import free
-from .landscape import Landscape
-from .personalization import Personalization
-from .spectrum import Spectrum
+from .hessian_panel import Spectrum
+from .landscape_panel import Landscape
+from .personalization_panel import Personalization
 
 VIEWS: dict[str, Callable[[list[Run]], Any]] = {
     "Curves": Curves,

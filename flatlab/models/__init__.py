@@ -1,13 +1,13 @@
 """Networks cut into body and head, without mutable buffers: the papers' own, torchvision's, or the user's."""
 
 from flatlab.models import cnn, mobilenet, resnet  # they register their networks
-from flatlab.models.build import build
+from flatlab.models.building import build
 from flatlab.models.context import frame
 from flatlab.models.net import Model, copied, macs, names
 from flatlab.models.norm import BatchStatNorm, sample_weight
 from flatlab.models.registry import network, registered
 from flatlab.models.spec import ModelSpec
-from flatlab.models.split import split, stateless
+from flatlab.models.splitting import split, stateless
 
 __all__ = [
     "BatchStatNorm",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..declare import SettingError
 from ..files import write_atomically
-from ..training.engine import pick_device
+from ..training.device import pick_device
 from . import pictures
 from .archive import Archive
 from .costs import Speed, hours

@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..declare import SettingError
 from ..training import Experiment
-from ..training.beginning import shared_rounds
+from ..training.start import shared_rounds
 from .archive import Archive
 from .costs import Cost, Speed, cost, tuning_cost
 from .measurements import Measurement

@@ -16,9 +16,9 @@ import torch
 from ..data import DataSpec, FederatedDataset, Source, load
 from ..data.federated import federate
 from ..training import Diverged, Experiment, Run
-from ..training.beginning import take_up
-from ..training.engine import pick_device
+from ..training.device import pick_device
 from ..training.progress import reporter
+from ..training.start import take_up
 from .archive import Archive
 from .costs import checkpoint_every
 from .measurements import Measurement

@@ -1,7 +1,7 @@
 """How well a run's model personalizes: fine-tuning curves, headless accuracy, one table over methods."""
 
-from .compare import Comparison, compare
+from .comparison import Comparison, compare
 from .finetune import Personalization, Tuning, fine_tuned, personalize
-from .headless import Headless, headless
+from .templates import Headless, headless
 
 __all__ = ["Comparison", "Headless", "Personalization", "Tuning", "compare", "fine_tuned", "headless", "personalize"]

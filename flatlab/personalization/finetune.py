@@ -23,8 +23,8 @@ from ..declare import SettingError, setting
 from ..models import Model, frame
 from ..results import Result, spread
 from ..training import Diverged, Run, Score, State, Trained, labels, score_clients
-from ..training.lone import tell_lone
 from ..training.progress import Progress, gather
+from ..training.single_samples import tell_lone
 
 
 @dataclass(frozen=True)

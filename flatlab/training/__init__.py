@@ -1,19 +1,19 @@
 """How an algorithm is run: cohort, evaluation, one round, a run with its files."""
 
-from .cohort import Cohort, Trained
-from .engine import pick_device
+from .checkpoints import BadCheckpoint, RunBusy
+from .clients import Cohort, Trained
+from .device import pick_device
+from .distributed import train_shared
 from .evaluate import Evaluation, Score, score, score_clients, score_holdout
 from .experiment import Experiment, Parent
-from .federation import Diverged, Round, State
-from .labels import flattened, labels
+from .launch import train
 from .network import met
-from .ranks import RankLost, Ranks
+from .process_group import RankLost, Ranks
+from .round import Diverged, Round, State
 from .run import Run, RunDone
-from .shared import train_shared
-from .standing import Standing
-from .store import BadCheckpoint, RunBusy
-from .sweep import SweepFailed, sweep
-from .train import train
+from .run_names import flattened, labels
+from .status import Standing
+from .sweeping import SweepFailed, sweep
 
 __all__ = [
     "BadCheckpoint",

@@ -20,9 +20,9 @@ from ..declare import Declared, setting
 from ..models import Model
 from ..streams import stream
 from ..tasks import Task
-from .cohort import Cohort
-from .loop import laid_out
+from .clients import Cohort
 from .objective import logits, mappable
+from .sequential import laid_out
 from .threads import computing_with
 
 MOST_COPIED = 2**30  # bytes of clients' own parameters in one batch

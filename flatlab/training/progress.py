@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from ..declare import tell
 from ..files import printable
-from .standing import Standing, notes
+from .status import Standing, notes
 from .terminal import Lines
 
 if TYPE_CHECKING:
     import ipywidgets
 
-    from .federation import Round
+    from .round import Round
     from .run import Listener, Run
 
 LOG_SECONDS = 30.0

@@ -25,16 +25,17 @@ from ..data import FederatedDataset
 from ..declare import SettingError, tell
 from ..files import user_path
 from ..models import Model, names
-from .beginning import beginning_with, raised_rate
-from .cohort import Cohort, Engine, Precision, Trained
-from .engine import keep_freed_memory, pace, pick_device, recorded_engine, recorded_pace, tell_earlier
+from .checkpoints import BadCheckpoint, Store
+from .clients import Cohort, Engine, Precision, Trained
+from .device import keep_freed_memory, pick_device
 from .experiment import Experiment, Parent, own_code
-from .federation import Federation, Round, State
 from .interrupt import soft_interrupt
-from .lone import tell_lone
 from .network import met, network
-from .record import Record, began, best_round, read_experiment
-from .store import BadCheckpoint, Store
+from .pace import pace, recorded_engine, recorded_pace, tell_earlier
+from .recording import Record, began, best_round, read_experiment
+from .round import Federation, Round, State
+from .single_samples import tell_lone
+from .start import beginning_with, raised_rate
 
 Which = Literal["auto", "global", "swa"]  # model of a run
 Listener = Callable[["Run", Round], None]
@@ -55,7 +56,7 @@ class Run:
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         engine: "auto", "graph", "batch" or "loop"; see `Cohort`.
         chunk: clients computed at a time by "batch" and "graph"; None: as many as fit.
-        channels_last: memory format of "loop"; None: by the rule in `flatlab.training.engine`.
+        channels_last: memory format of "loop"; None: by the rule in `flatlab.training.pace`.
         precision: "float32", "tf32" or "bfloat16", see `Cohort`; None: what the run began with, else "float32".
         checkpoint_every: rounds between states that are kept for good; None: about fifty over the run.
         root: folder of the data sets.

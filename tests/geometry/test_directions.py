@@ -10,8 +10,8 @@ from scipy.interpolate import CubicSpline
 from sklearn.decomposition import PCA
 
 from flatlab.geometry.directions import eigen_plane, plane_through, random_plane, trajectory_plane, window
+from flatlab.geometry.objective import Target
 from flatlab.geometry.spline import spline_matrix
-from flatlab.geometry.target import Target
 
 
 def test_every_filter_of_a_random_direction_is_as_long_as_the_models_own_and_vectors_are_zero():

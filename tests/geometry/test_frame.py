@@ -13,12 +13,12 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from flatlab.geometry.directions import Plane
-from flatlab.geometry.hessian import hessian
-from flatlab.geometry.landscape import landscape
-from flatlab.geometry.path import path
-from flatlab.geometry.sharpness import sharpness
-from flatlab.geometry.target import Target
-from flatlab.geometry.twice import EQUAL_FORMS, NoDerivative, TwiceDifferentiable
+from flatlab.geometry.hessian_api import hessian
+from flatlab.geometry.landscape_api import landscape
+from flatlab.geometry.mode_connectivity import path
+from flatlab.geometry.objective import Target
+from flatlab.geometry.second_derivatives import EQUAL_FORMS, NoDerivative, TwiceDifferentiable
+from flatlab.geometry.sharpness_measures import sharpness
 from flatlab.models import Model
 
 DATA = noise(32)

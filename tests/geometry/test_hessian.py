@@ -11,11 +11,11 @@ from hessian_nets import dense_hessian, network, noise
 from scipy.stats import wasserstein_distance
 from torch import nn
 
-from flatlab.geometry.hessian import ClientHessians, Eigenvalues, Hessian, HessianAlong, Spectrum, Trace, hessian
-from flatlab.geometry.products import HessianProducts
+from flatlab.geometry.hessian_api import ClientHessians, Eigenvalues, Hessian, HessianAlong, Spectrum, Trace, hessian
+from flatlab.geometry.hvp import HessianProducts
+from flatlab.geometry.inputs import choose_samples
+from flatlab.geometry.objective import Target
 from flatlab.geometry.pyhessian_adapter import PyHessian
-from flatlab.geometry.subject import choose_samples
-from flatlab.geometry.target import Target
 from flatlab.streams import key
 
 SCENES = [("batch", "all"), ("group", "all"), ("batch", "body"), ("group", "head")]

@@ -6,8 +6,8 @@ from hessian_nets import NORMS, dense_hessian, network, noise
 from torch import nn
 
 from flatlab.geometry import Interrupted, hessian
-from flatlab.geometry.products import HessianProducts
-from flatlab.geometry.target import Target
+from flatlab.geometry.hvp import HessianProducts
+from flatlab.geometry.objective import Target
 
 
 def target_of(norm, count=20, part="all", smooth=False, batch=8, dtype=torch.float64):

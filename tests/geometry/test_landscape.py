@@ -9,10 +9,10 @@ from scenes import FakeRun, flat, moved, network, own_loss, samples, smooth
 from torch import nn
 
 from flatlab.geometry.directions import Plane, random_plane
+from flatlab.geometry.evaluate_points import Points
 from flatlab.geometry.grid import Grid
-from flatlab.geometry.landscape import Landscape, landscape
-from flatlab.geometry.points import Points
-from flatlab.geometry.target import Target
+from flatlab.geometry.landscape_api import Landscape, landscape
+from flatlab.geometry.objective import Target
 
 DATA = samples()
 

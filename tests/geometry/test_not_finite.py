@@ -11,12 +11,12 @@ from torch import nn
 
 import flatlab as fl
 from flatlab.geometry.flatness import rank_correlation
-from flatlab.geometry.path import Path
-from flatlab.geometry.sharpness import Sharpness, ascent
-from flatlab.geometry.target import Target
+from flatlab.geometry.mode_connectivity import Path
+from flatlab.geometry.objective import Target
+from flatlab.geometry.sharpness_measures import Sharpness, ascent
 from flatlab.personalization import Headless, Personalization
 from flatlab.results import spread
-from flatlab.training.record import best_round
+from flatlab.training.recording import best_round
 
 
 class Steep(nn.Module):

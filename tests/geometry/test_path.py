@@ -6,8 +6,8 @@ import pytest
 import torch
 from scenes import FakeRun, flat, moved, network, own_loss, samples, smooth
 
-from flatlab.geometry.path import Path, bezier, bezier_bend, path
-from flatlab.geometry.target import Target
+from flatlab.geometry.mode_connectivity import Path, bezier, bezier_bend, path
+from flatlab.geometry.objective import Target
 
 DATA = samples(200)
 

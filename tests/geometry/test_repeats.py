@@ -13,9 +13,9 @@ from hessian_nets import dense_hessian, network, noise
 from scenes import samples
 from torch import nn
 
-from flatlab.geometry.hessian import hessian
+from flatlab.geometry.hessian_api import hessian
 from flatlab.geometry.lanczos import extreme_pairs, lanczos
-from flatlab.geometry.target import Target
+from flatlab.geometry.objective import Target
 
 
 def planted(values, seed=0):

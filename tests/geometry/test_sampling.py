@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 import flatlab as fl
+from flatlab.geometry.objective import Target
 from flatlab.geometry.sampling import jackknifed, leave_out
-from flatlab.geometry.target import Target
 
 torch.manual_seed(0)
 MODEL = nn.Sequential(nn.Flatten(), nn.Linear(3, 3)).double()  # 12 parameters: Lanczos counts the whole trace exactly

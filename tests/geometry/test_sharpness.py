@@ -7,7 +7,8 @@ from scenes import flat, moved, network, own_loss, rescaled, samples, smooth, tr
 from torch import nn
 
 import flatlab as fl
-from flatlab.geometry.sharpness import (
+from flatlab.geometry.objective import Target
+from flatlab.geometry.sharpness_measures import (
     INVARIANT,
     MEASURES,
     ascent,
@@ -16,7 +17,6 @@ from flatlab.geometry.sharpness import (
     relative_flatness,
     sharpness,
 )
-from flatlab.geometry.target import Target
 from flatlab.models import Model
 
 DATA = samples(120)

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from flatlab.lab.compute import submit
+from flatlab.lab.jobs import submit
 
 
 def click(lab, name):

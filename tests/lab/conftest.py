@@ -7,7 +7,7 @@ from small_runs import six_clients
 
 import flatlab as fl
 from flatlab.lab import Lab
-from flatlab.lab.compute import submit
+from flatlab.lab.jobs import submit
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from small_runs import click, six_clients, trained
 import flatlab as fl
 from flatlab.figures import cohort_table
 from flatlab.lab.clients import Clients
-from flatlab.lab.compute import submit
+from flatlab.lab.jobs import submit
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from by_hand import click, enabled, hold, until
 from ipywidgets.widgets import widget as widgets
 
 import flatlab as fl
-from flatlab.lab.setup import Setup
+from flatlab.lab.experiment_form import Setup
 from flatlab.lab.views import VIEWS
 
 
@@ -148,7 +148,7 @@ def test_a_data_set_that_is_not_there_is_not_downloaded_for_looking(make, monkey
     def download(*_):
         raise AssertionError("it must not go to the network unasked")
 
-    monkeypatch.setattr("flatlab.lab.setup.load", download)
+    monkeypatch.setattr("flatlab.lab.experiment_form.load", download)
     lab = make()
     lab.setup.settle()
     lab.setup.controls.control("data.name").control.value = "cifar10"

@@ -7,7 +7,7 @@ import pytest
 from by_hand import busy, click, hold, until
 
 import flatlab as fl
-from flatlab.lab.compute import Cancelled
+from flatlab.lab.jobs import Cancelled
 
 
 def slide(lab, round):

@@ -10,10 +10,10 @@ import pytest
 from small_runs import click
 
 import flatlab as fl
-from flatlab.geometry.landscape import Landscape as Measured
-from flatlab.lab.landscape import Landscape
+from flatlab.geometry.landscape_api import Landscape as Measured
+from flatlab.lab.landscape_panel import Landscape
+from flatlab.lab.landscape_widget import HERE, SCRIPTS, LandscapeView
 from flatlab.lab.request import Corner
-from flatlab.lab.view import HERE, SCRIPTS, LandscapeView
 
 
 @pytest.fixture(scope="module")

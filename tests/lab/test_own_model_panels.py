@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import flatlab as fl
-from flatlab.lab.landscape import Landscape
-from flatlab.lab.spectrum import Spectrum
+from flatlab.lab.hessian_panel import Spectrum
+from flatlab.lab.landscape_panel import Landscape
 
 
 @pytest.fixture(scope="module")

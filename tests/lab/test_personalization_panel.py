@@ -4,8 +4,8 @@ import pytest
 from small_runs import click, six_clients, trained
 
 import flatlab as fl
-from flatlab.lab.compute import submit
-from flatlab.lab.personalization import VIEWS, Personalization
+from flatlab.lab.jobs import submit
+from flatlab.lab.personalization_panel import VIEWS, Personalization
 
 
 @pytest.fixture(scope="module")

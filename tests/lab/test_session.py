@@ -13,9 +13,9 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 import flatlab as fl
-from flatlab.lab.compute import submit
+from flatlab.lab.jobs import submit
 from flatlab.lab.session import Session
-from flatlab.training.store import Store
+from flatlab.training.checkpoints import Store
 
 
 @pytest.fixture

@@ -320,7 +320,7 @@ def test_the_history_is_not_read_again_each_round(data, tmp_path):
 
 def test_the_disk_is_waited_for_once_a_second_and_at_the_end(data, tmp_path):
     synced = []
-    with mock.patch("flatlab.training.store.sync_files", synced.append):
+    with mock.patch("flatlab.training.checkpoints.sync_files", synced.append):
         run = fl.Run(spec(data, rounds=40), data, store=tmp_path, checkpoint_every=1)
         run.record._synced = float("inf")
         for _ in range(20):
@@ -340,7 +340,7 @@ KILLER = textwrap.dedent(
     import numpy as np, torch
     torch.set_num_threads(1)
     sys.path.insert(0, {tests!r})
-    import flatlab as fl, flatlab.training.record as record
+    import flatlab as fl, flatlab.training.recording as record
     from test_files_of_a_run import spec
     record.LAZY_SECONDS, record.SYNC_SECONDS = 0.01, 0.05
     store, kills, random = sys.argv[1], int(sys.argv[2]), np.random.default_rng(0)

@@ -14,8 +14,8 @@ import pytest
 
 import flatlab as fl
 from flatlab.cli import main
+from flatlab.training.checkpoints import Store
 from flatlab.training.importing import import_own, own_classes
-from flatlab.training.store import Store
 
 HEAD = """
 import flatlab as fl
@@ -114,7 +114,7 @@ def test_ctrl_c_ends_rounds_in_flight_and_begins_no_other_run(program, tmp_path)
 
 ENDLESS = """
 import time
-import flatlab.training.federation as federation
+import flatlab.training.round as federation
 federation.Federation.evaluate = lambda *_: time.sleep(1000)
 """
 

@@ -9,7 +9,7 @@ import flatlab as fl
 from flatlab.data.augment import prepare
 from flatlab.models import build
 from flatlab.streams import stream
-from flatlab.training.cohort import Cohort
+from flatlab.training.clients import Cohort
 
 
 @pytest.mark.parametrize("engine", ["loop", "batch"])

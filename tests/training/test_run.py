@@ -19,8 +19,8 @@ from safetensors.torch import save
 
 import flatlab as fl
 from flatlab.training import RunDone
+from flatlab.training.checkpoints import _digest
 from flatlab.training.history import History
-from flatlab.training.store import _digest
 
 ALGORITHM = fl.FedASAM(rho=0.5, momentum=0.9, swa=fl.SWA(start=0.5, cycle=2, low=0.01), server=fl.Average(momentum=0.5))
 MODEL = fl.ModelSpec(name="cnn4", width=0.25)
@@ -304,7 +304,7 @@ def test_a_run_keeps_the_precision_that_it_began_with(digits, tmp_path):
 
 
 def test_fast_rounds_are_stored_now_and_then_and_at_every_end(whole, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("flatlab.training.record.LAZY_SECONDS", 1000.0)
+    monkeypatch.setattr("flatlab.training.recording.LAZY_SECONDS", 1000.0)
     run = fl.Run(experiment(digits), digits, store=tmp_path, checkpoint_every=4)
     stored = []
 
@@ -327,7 +327,7 @@ def test_fast_rounds_are_stored_now_and_then_and_at_every_end(whole, digits, tmp
 
 def test_a_run_killed_between_stored_states_is_bit_equal(whole, digits, tmp_path, monkeypatch):
     """A process that died without a word after round 6, of which the last stored state is round 4's."""
-    monkeypatch.setattr("flatlab.training.record.LAZY_SECONDS", 1000.0)
+    monkeypatch.setattr("flatlab.training.recording.LAZY_SECONDS", 1000.0)
     run = fl.Run(experiment(digits), digits, store=tmp_path, checkpoint_every=4)
     monkeypatch.setattr(run.record, "flush", lambda: None if run.round >= 4 else type(run.record).flush(run.record))
     run.to(6)

@@ -110,13 +110,13 @@ def test_a_single_client_is_shared_among_cores_by_its_work_alone(digits, monkeyp
     small = fl.Experiment(data=digits.spec, model=SPEC, algorithm=fl.Centralized(), rounds=1)
     threads = set()
     for limit, count in itertools.product((1, 10**12), (1, 2)):
-        monkeypatch.setattr("flatlab.training.engine.SHARED", limit)
+        monkeypatch.setattr("flatlab.training.pace.SHARED", limit)
         monkeypatch.setattr("os.cpu_count", lambda: 4)
         torch.set_num_threads(count)
         threads.add((limit, fl.Run(small, digits, store=tmp_path).cohort.threads))
     torch.set_num_threads(1)
     assert threads == {(1, 4), (10**12, 1)}
-    monkeypatch.setattr("flatlab.training.engine.SHARED", 1)
+    monkeypatch.setattr("flatlab.training.pace.SHARED", 1)
     many = fl.Experiment(data=digits.spec, model=SPEC, algorithm=fl.FedAvg(), rounds=1)
     assert fl.Run(many, digits, store=tmp_path).cohort.threads == 1
 

@@ -12,10 +12,10 @@ from unittest import mock
 import pytest
 
 import flatlab as fl
+from flatlab.training.checkpoints import Store
+from flatlab.training.lockstep import shape
 from flatlab.training.pool import Workers
-from flatlab.training.store import Store
-from flatlab.training.sweep import _jobs
-from flatlab.training.together import shape
+from flatlab.training.sweeping import _jobs
 
 MODEL = fl.ModelSpec(name="cnn4", width=0.25)
 
@@ -92,7 +92,7 @@ def test_runs_trained_together_equal_runs_alone(digits, tmp_path, engine):
     other = fl.load("digits").federate(fl.IID(), clients=7, seed=3)
     wanted["partition"] = first.replace(data=other.spec)
     options = {"store": tmp_path / "swept", "engine": engine, "progress": False}
-    with mock.patch("flatlab.training.sweep.Pool.started", in_this_process), pytest.raises(fl.SweepFailed) as caught:
+    with mock.patch("flatlab.training.sweeping.Pool.started", in_this_process), pytest.raises(fl.SweepFailed) as caught:
         fl.sweep(list(wanted.values()), together=True, workers=1, **options)
     bad = wanted.pop("diverging")
     assert {name: type(error) for name, error in caught.value.errors.items()} == {bad.id: fl.Diverged}

@@ -11,8 +11,8 @@ import flatlab as fl
 from flatlab.data import prepare
 from flatlab.models import split
 from flatlab.training.batches import plan
-from flatlab.training.cohort import Cohort
-from flatlab.training.federation import Federation
+from flatlab.training.clients import Cohort
+from flatlab.training.round import Federation
 
 CLIENTS, ROUNDS, LR = 6, 3, 0.05
 

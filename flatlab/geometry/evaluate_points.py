@@ -1,0 +1,138 @@
+"""The loss at many points of weight space, one forward pass over the samples each.
+
+A copy of the network keeps all selected weights in one vector, which is overwritten point by point; the samples lie
+ready in batches, in the memory format that the rule of `flatlab.training.pace` gives (the 4-conv net: twice as fast
+channels-last on a CPU). On a GPU many points go through the network as one batch (`torch.func.vmap`); on a CPU that is
+two to three times slower than one after another. There each core measures a point of its own, with a copy of its own:
+cores that share one point's layers wait for each other at every one of them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from flatlab.geometry.fused import fuse, remember
+from flatlab.geometry.network_calls import call, logits_of, right, scripted
+from flatlab.geometry.objective import Target
+from flatlab.models import frame
+from flatlab.training.device import keep_freed_memory
+from flatlab.training.objective import mappable
+from flatlab.training.threads import cores, side_by_side
+
+CHUNK = {"cpu": 64, "cuda": 512}
+
+
+class Scores(NamedTuple):
+    """Per-sample losses `[points, n]` and whether each sample is classified rightly (bool `[points, n]`)."""
+
+    losses: Tensor
+    hits: Tensor
+
+
+class _Copy:
+    """A network whose selected parameters are pieces of one vector, and its buffers as they were."""
+
+    def __init__(self, target: Target, model: nn.Module) -> None:
+        self.model, self.vector = model, target.flat(target.weights).clone()
+        parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+        for name, piece in target.shaped(self.vector).items():
+            parameters[name].data = piece
+        self.buffers = {name: (buffer, buffer.clone()) for name, buffer in buffers.items()}
+
+    def move(self, vector: Tensor, buffers: Mapping[str, Tensor]) -> None:
+        """Go to other weights, and to the buffers given; the others are as they were."""
+        self.vector.copy_(vector)
+        for name, (buffer, first) in self.buffers.items():
+            buffer.copy_(buffers.get(name, first))
+
+
+class Points:
+    """Measures a target's loss at weight vectors; the target and its model stay as they are.
+
+    It is the target's own function, the one that is differentiated for the Hessian: where layers keep running
+    statistics these are constants on the way (or each batch's own, see `Target`).
+
+    Args:
+        target: the samples, the network, and the parameters that vary.
+        stack: how many points to measure as one batch; 16 on a GPU, 1 on a CPU and for
+            scripted and recurrent networks.
+        layout: memory format of the images, as in `about`; None takes the rule's (they differ in rounding).
+
+    Attributes:
+        at_once: how many points `measure` is best given at a time.
+    """
+
+    def __init__(self, target: Target, stack: int | None = None, layout: str | None = None) -> None:
+        if target.device.type == "cpu":
+            keep_freed_memory()
+        self.target = target
+        self.model = copy.deepcopy(target.model)
+        whole = mappable(self.model) and not scripted(self.model)
+        self.stack = 1 if not whole else stack or (16 if target.device.type == "cuda" else 1)
+        spans = target.spans(CHUNK.get(target.device.type, 64))
+        alone = self.stack == 1 and target.device.type == "cpu"
+        if alone:
+            fuse(self.model)
+        self.format = getattr(torch, layout) if layout else target.layout
+        self.batches = [target.images[span].contiguous(memory_format=self.format) for span in spans]
+        if alone:
+            remember(self.model, self.batches, self.format)
+        self.labels = [target.labels[span] for span in spans]
+        at_once = cores() if alone else 1
+        models = [self.model, *(copy.deepcopy(self.model) for _ in range(at_once - 1))]
+        self.copies = [_Copy(target, model) for model in models]
+        self._free = SimpleQueue[_Copy]()
+        for one in self.copies:
+            self._free.put(one)
+        self.at_once = max(self.stack, at_once)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """How the points are measured, to be added to the target's own `about`."""
+        return {"memory format": str(self.format).removeprefix("torch.")}
+
+    @frame()
+    @torch.no_grad()
+    def measure(self, vectors: Sequence[Tensor], buffers: Mapping[str, Tensor] | None = None) -> Scores:
+        """The scores at weight vectors, each `[target.size]`, with other buffers than the target's where given."""
+        if self.stack > 1 and not buffers:
+            groups = [
+                torch.stack(list(vectors[start : start + self.stack])) for start in range(0, len(vectors), self.stack)
+            ]
+            found = [self._together(group) for group in groups]
+            return Scores(*(torch.cat(part) for part in zip(*found, strict=True)))
+
+        def alone(tool: _Copy, vector: Tensor) -> tuple[Tensor, Tensor]:
+            return self._alone(tool, vector, buffers or {})
+
+        # With one thread each, also one alone: values must not depend on how many are asked for together.
+        found = list(side_by_side(alone, self._free, min(len(vectors), len(self.copies)), vectors, "point"))
+        return Scores(*(torch.stack(part) for part in zip(*found, strict=True)))
+
+    @torch.no_grad()  # which holds for a thread, and this runs on several
+    def _alone(self, one: _Copy, vector: Tensor, buffers: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        one.move(vector, buffers)
+        losses, hits = [], []
+        for images, labels in zip(self.batches, self.labels, strict=True):
+            logits = logits_of(one.model(images))
+            losses.append(self.target.losses_of(logits, labels))
+            hits.append(right(logits, labels))
+        return torch.cat(losses), torch.cat(hits)
+
+    def _together(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        def logits_at(vector: Tensor, images: Tensor) -> Tensor:
+            return call(self.model, self.target.shaped(vector), images)
+
+        losses, hits = [], []
+        for images, labels in zip(self.batches, self.labels, strict=True):
+            logits = vmap(logits_at, in_dims=(0, None))(vectors, images)
+            losses.append(torch.stack([self.target.losses_of(point, labels) for point in logits]))
+            hits.append(torch.stack([right(point, labels) for point in logits]))
+        return torch.cat(losses, 1), torch.cat(hits, 1)

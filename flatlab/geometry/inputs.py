@@ -1,0 +1,260 @@
+"""Where a measurement's models and samples come from: runs, a data set, or the user's own tensors.
+
+The one place of this package that knows what a `Run` and a `FederatedDataset` offer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from flatlab.arguments import Count, Whole, checked
+from flatlab.declare import shown
+from flatlab.geometry.network_calls import Loss, cross_entropy, plain
+from flatlab.geometry.objective import Target
+from flatlab.streams import key
+from flatlab.training import Run, labels
+from flatlab.training.run import Which
+
+
+@checked
+def aim(
+    subject: Any,
+    data: Any = "holdout",
+    *,
+    source: Any = None,
+    round: Whole | None = None,
+    which: Which = "auto",
+    client: Whole | None = None,
+    limit: Count | None = 1000,
+    part: str = "all",
+    batch: Count = 64,
+    loss: Loss = cross_entropy,
+    seed: Whole = 0,
+    dtype: torch.dtype | None = None,
+    one_class: bool = False,
+    statistics: str = "stored",
+) -> Target:
+    """The target of a measurement of `subject`, a model or a run. Equal arguments give equal samples for every subject.
+
+    Args:
+        subject: an `nn.Module`, or a run.
+        data: "holdout", "train" or "test" of a run; a FederatedDataset (its holdout) or an index tensor into a run's
+            images; or a pair (images `[n, C, H, W]` normalised, labels `[n]`).
+        source: the FederatedDataset that names and indices refer to; a run's own by default.
+        round: a run's checkpoint; the latest by default.
+        which: a run's "global" or "swa" model; "auto" takes what its algorithm evaluates.
+        client: whose "train" or "test" samples; None takes those of all. Where a run's clients keep parts of the model
+            for themselves (FedPer, LocalOnly), it is whose model, too, on any samples.
+        limit: at most this many samples of a data set, drawn with `seed`; None takes all. Given ones are taken whole.
+        part: "all", "body" or "head".
+        batch: size of the batches, only for networks that normalise with batch statistics.
+        loss: per-sample loss, `(logits [n, classes], labels [n]) -> [n]`.
+        seed: of the draw of samples from a data set, and of their order.
+        dtype: precision of the measurement, float32 or float64; the model's by default (float32 for bfloat16).
+        one_class: accept samples of one class only.
+        statistics: "stored" takes the running statistics of a network of your own as they are, the model that
+            predicts; "batch" has every batch re-estimate them (`batch` as large as `limit`: all samples do).
+
+    Raises:
+        ValueError: naming what cannot be measured, and why.
+    """
+    run = None if isinstance(subject, nn.Module) else need_run(subject)
+    model = subject if run is None else model_of(run, round, which, client)
+    if run is None and round is not None:
+        raise ValueError(f"round = {round}: a model has no rounds; give its run")
+    source = run.data if run is not None and source is None else source
+    images, labels, name = choose_samples(data, source, client_of_samples(data, client, subject), limit, seed)
+    if client is not None and getattr(subject, "kept", False):
+        name = f"{name}; model of client {client}"
+    if not isinstance(data, (tuple, list)):
+        place = next(model.parameters()).device
+        images, labels = images.to(place), labels.to(place)
+    return Target.of(
+        model,
+        images,
+        labels,
+        name=name,
+        part=part,
+        batch=batch,
+        loss=loss,
+        dtype=dtype,
+        one_class=one_class,
+        statistics=statistics,
+    )
+
+
+def need_run(subject: Any) -> Any:
+    """The subject, if it is a run.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if isinstance(subject, nn.Module) or not all(hasattr(subject, name) for name in ("model", "data", "checkpoints")):
+        raise ValueError(f"{shown(subject)}: a run is needed, as fl.train returns it")
+    return subject
+
+
+def model_of(run: Any, round: int | None = None, which: Which = "auto", client: int | None = None) -> nn.Module:
+    """A run's model as `aim` says: the global one, or where clients keep parts of it that of `client`.
+
+    Raises:
+        SettingError: if there is no global model and no client is named.
+    """
+    own = {"client": client} if getattr(run, "kept", False) else {}
+    return run.model(round, which=which, **own)
+
+
+def client_of_samples(data: Any, client: int | None, *subjects: Any) -> int | None:
+    """Whose samples `client` asks for: nobody's where it only says whose model, on samples that are no client's."""
+    own_models = any(getattr(subject, "kept", False) for subject in subjects)
+    return None if own_models and not (isinstance(data, str) and data in ("train", "test")) else client
+
+
+@checked
+def client_models(
+    run: Any, round: Whole | None = None, models: Literal["clients", "global"] = "clients", which: Which = "auto"
+) -> dict[int, nn.Module]:
+    """Models by client: with "clients", each participant's after its local training in `round`; with "global", the
+    global model (or its average, see `aim`) for every client, with the parts that this client keeps.
+    """
+    if models == "global":
+        if getattr(run, "kept", False):
+            return {client: model_of(run, round, which, client) for client in range(run.data.clients)}
+        return dict.fromkeys(range(run.data.clients), run.model(round, which=which))
+    return run.clients(run.round if round is None else round)
+
+
+def choose_samples(
+    data: Any, source: Any = None, client: int | None = None, limit: int | None = None, seed: int = 0
+) -> tuple[Tensor, Tensor, str]:
+    """Images `[n, C, H, W]`, labels `[n]` and name of the samples that `data` stands for (arguments as in `aim`)."""
+    if hasattr(data, "samples"):
+        source, data = data, "holdout"
+    if isinstance(data, str):
+        return _named(data, source, client, limit, seed)
+    if client is not None:
+        raise ValueError(f"client = {client}: only data='train' or data='test' belong to a client")
+    if isinstance(data, Tensor) and data.dim() == 1 and source is not None:
+        # Positions, also where a mask or negative numbers were given.
+        index = torch.arange(len(source.labels), device=source.labels.device)[data.to(source.labels.device)]
+        return source.prepared(index), source.labels[index], "given indices"
+    if isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
+        return data[0], data[1], "given samples"
+    raise ValueError(
+        f"data = {type(data).__name__}: give 'holdout', 'train', 'test', or a pair of tensors (images, labels)"
+    )
+
+
+def _named(data: str, source: Any, client: int | None, limit: int | None, seed: int) -> tuple[Tensor, Tensor, str]:
+    if data not in ("holdout", "train", "test"):
+        raise ValueError(f"data = {shown(data)}: known are 'holdout', 'train', 'test', or give (images, labels)")
+    if source is None:
+        raise ValueError(f"data = {data!r}: a name needs a run; give a model's samples as (images, labels)")
+    if client is not None and data == "holdout":
+        raise ValueError(f"client = {client}: the holdout belongs to no client; use data='train' or data='test'")
+    images, labels = source.samples(data, client=client, limit=limit, seed=seed)
+    order = _order(labels, seed)  # a set sorted by class must not make batches of one class
+    name = data if client is None else f"{data} of client {client}"
+    return images[order], labels[order], name if limit is None else f"{name}, at most {limit} drawn with seed {seed}"
+
+
+def _order(labels: Tensor, seed: int) -> Tensor:
+    random = torch.Generator().manual_seed(key(seed, "samples", len(labels)) % 2**63)
+    return torch.randperm(len(labels), generator=random).to(labels.device)
+
+
+def named(subjects: Any) -> dict[str, Any]:
+    """Models or runs by name: a mapping as it is; runs by their names, models as "model 1", ... otherwise.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if isinstance(subjects, Mapping):
+        found = {str(name): subject for name, subject in subjects.items()}
+    else:
+        several = list(subjects if isinstance(subjects, Iterable) and not _is_one(subjects) else [subjects])
+        runs = [subject for subject in several if isinstance(subject, Run)]
+        told = {id(run): label for run, label in zip(runs, labels(runs), strict=True)}
+        found = {}
+        for number, subject in enumerate(several, 1):
+            plain = f"model {number}" if isinstance(subject, nn.Module) else getattr(subject, "name", f"run {number}")
+            name = told.get(id(subject), str(plain))
+            found[name if name not in found else f"{name} ({number})"] = subject
+    if not found:
+        raise ValueError("models = []: at least one model or run is needed")
+    return found
+
+
+def _is_one(subject: Any) -> bool:
+    return isinstance(subject, nn.Module) or hasattr(subject, "checkpoints")
+
+
+@checked
+def targets(
+    subjects: Mapping[str, Any],
+    data: Any = "holdout",
+    *,
+    round: Whole | None = None,
+    which: Which = "auto",
+    part: str = "all",
+    batch: Count = 64,
+    loss: Loss = cross_entropy,
+    statistics: str = "stored",
+    **samples: Any,
+) -> dict[str, Target]:
+    """A target for each model or run, all on the samples that the first run (else the first model) gives.
+
+    Arguments as of `aim`; `round` and `which` are those of every run, `samples` are source, client, limit, seed and
+    one_class.
+    """
+    settings: dict[str, Any] = {"part": part, "batch": batch, "loss": loss, "statistics": statistics}
+    client = samples.get("client")
+    models = {
+        name: subject if isinstance(subject, nn.Module) else model_of(need_run(subject), round, which, client)
+        for name, subject in subjects.items()
+    }
+    samples = {**samples, "client": client_of_samples(data, client, *subjects.values())}
+    lead = next((name for name in subjects if subjects[name] is not models[name]), next(iter(subjects)))
+    if subjects[lead] is not models[lead]:
+        samples = {"source": subjects[lead].data, **samples}
+    first = aim(models[lead], data, **samples, **settings)
+
+    def on_same_samples(name: str) -> Target:
+        own = f"; model of client {client}" if getattr(subjects[name], "kept", False) else ""
+        data = f"{first.data}{own}"
+        return Target.of(models[name], first.images, first.labels, name=data, one_class=True, **settings)
+
+    return {name: on_same_samples(name) for name in subjects}
+
+
+def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:
+    """A model's selected weights as a vector in the order of `target.flat`.
+
+    Raises:
+        ValueError: if its parameters are not those of the target, not finite, or on another device.
+    """
+    own = {key: weight.detach() for key, weight in plain(model).named_parameters()}
+    shapes = {key: weight.shape for key, weight in target.weights.items()}
+    if {key: weight.shape for key, weight in own.items() if key in shapes} != shapes:
+        raise ValueError(f"{name}: its parameters differ in name or shape; points of one plane need the same network")
+    places = {weight.device for weight in own.values()}
+    if places != {target.device}:
+        raise ValueError(f"{name}: on {', '.join(map(str, places))}, the others are on {target.device}; use .to(...)")
+    vector = target.flat(own).to(target.images.dtype)
+    if not bool(vector.isfinite().all()):
+        raise ValueError(f"{name}: weights are not finite (NaN or infinite values)")
+    return vector
+
+
+def buffers_of(target: Target, model: nn.Module) -> dict[str, Tensor]:
+    """What a model keeps besides its weights, such as running statistics, as far as the target's function reads it."""
+    own = dict(plain(model).named_buffers())
+    return {
+        name: own[name].detach().to(buffer)
+        for name, buffer in target.model.named_buffers()
+        if name in own and own[name].shape == buffer.shape
+    }

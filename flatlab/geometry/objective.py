@@ -1,0 +1,321 @@
+"""What a measurement of geometry is taken of: a loss as a function of the weights, on fixed samples.
+
+Every number and picture of this package comes from a `Target`, so that the eigenvalue, the landscape and the sharpness
+of a model speak of the same weights, the same samples and the same normalisation, and say so in their `about`.
+
+    L(w) = 1/n sum_i loss(f(w; batch of i)_i, y_i)
+
+Without batch statistics the batch does not matter and the samples are visited in chunks of any size. With them
+(`BatchStatNorm`, torch's BatchNorm without running statistics, whatever else lets an output depend on the batch) the
+batches are part of the function: the samples are cut, in their order, into batches of a stated size, the last smaller.
+Running statistics of a user's own network are constants as stored, since that is the model that predicts;
+`statistics="batch"` lets every batch re-estimate them. Either way all measurements take the same function.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+from flatlab.declare import tell
+from flatlab.geometry.checks import batch_matters, check_derivative, check_outputs, check_parameters, check_samples
+from flatlab.geometry.network_calls import Loss, call, cross_entropy, own_copy, plain, precision, right
+from flatlab.geometry.second_derivatives import TwiceDifferentiable, explained, need_second
+from flatlab.models import BatchStatNorm, copied, frame
+from flatlab.training.pace import memory_format
+from flatlab.training.threads import computing_with
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A model's loss on fixed samples, as a pure function of the selected parameters.
+
+    Build it with `Target.of`. `params` in the methods below is a mapping from parameter names to tensors of their
+    shapes, on the target's device; parameters it leaves out stay at the model's weights; None means all of them do.
+
+    Attributes:
+        model: its own copy, in evaluation mode, without gradients; never altered.
+        images: `[n, C, H, W]` in the precision of the measurement.
+        labels: int64 `[n]`.
+        names: the selected parameters in the model's order.
+        part: "all", "body" or "head".
+        batch: the size of the batches whose statistics normalise; None if the batch does not matter.
+        losses: per-sample loss, `(logits [n, classes], labels [n]) -> [n]`.
+        data: what the samples are called.
+        statistics: "stored", or "batch" if each batch re-estimates the running ones.
+    """
+
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+    part: str = "all"
+    batch: int | None = None
+    losses: Loss = cross_entropy
+    data: str = "given samples"
+    statistics: str = "stored"
+    weights: dict[str, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        own = dict(self.model.named_parameters())
+        object.__setattr__(self, "weights", {name: own[name].detach() for name in self.names})
+
+    @classmethod
+    @frame()
+    def of(
+        cls,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        name: str = "given samples",
+        part: str = "all",
+        batch: int = 64,
+        loss: Loss = cross_entropy,
+        dtype: torch.dtype | None = None,
+        one_class: bool = False,
+        statistics: str = "stored",
+    ) -> Self:
+        """A target at `model`'s weights; the model itself stays as it is.
+
+        Args:
+            model: any network with logits `[n, classes]`, alone, first of a tuple, or "logits" (else "out") of a dict;
+                one logit `[n]` or `[n, 1]` with a loss of your own. DataParallel, AveragedModel and compiled networks
+                are measured as the network inside.
+            images: normalised, `[n, C, H, W]`, on the model's device.
+            labels: class numbers, `[n]`, on the same device.
+            name: what the samples are called in results.
+            part: which parameters vary: "all", or those whose names begin with "body." or "head.".
+            batch: size of the batches, only where a sample's output depends on its batch (64 as in FedASAM's code;
+                larger ones make Hessian products dearer on a CPU).
+            loss: per-sample loss, `(logits, labels) -> [n]`.
+            dtype: precision of the measurement, torch.float32 or torch.float64; by default the model's own, and float32
+                for bfloat16 and float16, which have too few digits for curvature.
+            one_class: accept samples of one class only (a client may hold no other).
+            statistics: of layers that keep running statistics: "stored" takes those, "batch" each batch's own.
+
+        Raises:
+            ValueError: naming what is empty, of one class, not finite, on another device or of the wrong shape; a model
+                that is no function of weights and batch (dropout at work, state that changes); `inference_mode`.
+        """
+        model = plain(model)
+        check_parameters(model, part, dtype)
+        check_samples(model, images, labels, name, batch, one_class)
+        dtype = dtype or precision(model)
+        own = own_copy(model, dtype, statistics)
+        fixed, free = (  # images made under inference_mode cannot enter a gradient, their copies can
+            part.detach().clone() if part.is_inference() else part.detach() for part in (labels, images)
+        )
+        target = cls(
+            model=own,
+            images=free.to(dtype),
+            labels=fixed.long(),
+            names=tuple(
+                key
+                for key, weight in own.named_parameters()
+                if weight.is_floating_point() and (part == "all" or key.startswith(f"{part}."))
+            ),
+            part=part,
+            losses=copied(loss).to(images.device, dtype) if isinstance(loss, nn.Module) else loss,
+            data=name,
+            statistics=statistics,
+        )
+        check_outputs(target)
+        if uses_batch_statistics(own) or batch_matters(target):
+            object.__setattr__(target, "batch", batch)
+        if target.ends_alone:
+            tell(
+                f"{len(target.labels)} samples in batches of {batch}: the last holds one, of which batch statistics say"
+                " nothing; take another batch or limit, or a network with GroupNorm"
+            )
+        return target
+
+    def at(self, model: nn.Module) -> Target:
+        """The same samples, part, loss, precision and statistics at another model's weights."""
+        return Target.of(
+            model,
+            self.images,
+            self.labels,
+            name=self.data,
+            part=self.part,
+            batch=self.batch or 64,
+            loss=self.losses,
+            dtype=self.images.dtype,
+            one_class=True,
+            statistics=self.statistics,
+        )
+
+    @property
+    def size(self) -> int:
+        """How many numbers the selected parameters hold."""
+        return sum(weight.numel() for weight in self.weights.values())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model and its samples live."""
+        return self.images.device
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What this is, in words and numbers, for every result taken of it."""
+        alone = ", the last of one sample" if self.ends_alone else ""
+        return {
+            "data": self.data,
+            "samples": len(self.labels),
+            "loss": getattr(self.losses, "__name__", type(self.losses).__name__),
+            "part": self.part,
+            "parameters": self.size,
+            "normalisation": self.normalisation,
+            "batch": "free" if self.batch is None else f"fixed batches of {self.batch}, in order{alone}",
+            "precision": str(self.images.dtype).removeprefix("torch."),
+            "device": self.device.type,
+        }
+
+    @property
+    def ends_alone(self) -> bool:
+        """Whether a batch that belongs to the function holds one sample, normalised with itself alone."""
+        return self.batch is not None and (self.batch == 1 or len(self.labels) % self.batch == 1)
+
+    @property
+    def normalisation(self) -> str:
+        """How the network normalises, in words."""
+        if uses_batch_statistics(self.model):
+            retaken = ", re-estimated in place of the running ones" if self.statistics == "batch" else ""
+            return f"batch statistics{retaken}"
+        if keeps_statistics(self.model):
+            return "running statistics, as stored"
+        kinds = {type(layer).__name__ for layer in self.model.modules() if type(layer).__name__.endswith("Norm")}
+        return ", ".join(sorted(kinds)) or "none"
+
+    @functools.cached_property
+    def layout(self) -> torch.memory_format:
+        """The memory format of forward passes alone; second derivatives are no faster channels-last."""
+        return memory_format(self.model, self.images, lambda params, images: call(self.model, params, images))
+
+    def flat(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Parameter-shaped tensors as one vector `[size]`, in the order of `names`."""
+        return torch.cat([tensors[name].reshape(-1) for name in self.names])
+
+    def shaped(self, vector: Tensor) -> dict[str, Tensor]:
+        """The inverse of `flat` (views of `vector`)."""
+        pieces = vector.split([weight.numel() for weight in self.weights.values()])
+        return {
+            name: piece.view(weight.shape) for (name, weight), piece in zip(self.weights.items(), pieces, strict=True)
+        }
+
+    def spans(self, chunk: int) -> list[slice]:
+        """How to visit the samples: the fixed batches where they matter, else chunks of `chunk`."""
+        step = self.batch or chunk
+        return [slice(start, min(start + step, len(self.labels))) for start in range(0, len(self.labels), step)]
+
+    def outputs(self, params: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """The logits of a batch at other parameters (or buffers), differentiable as often as wanted."""
+        with frame(), TwiceDifferentiable():
+            return call(self.model, params, images)
+
+    def losses_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Each sample's loss `[n]`."""
+        if isinstance(self.losses, nn.BCEWithLogitsLoss):
+            labels = labels.to(logits.dtype).reshape(logits.shape)
+        with TwiceDifferentiable():
+            losses = self.losses(logits, labels)
+        return losses.reshape(-1) if losses.numel() == len(labels) else losses
+
+    def share(self, params: Mapping[str, Tensor], span: slice) -> Tensor:
+        """What the samples of one span add to the mean loss: a differentiable scalar."""
+        logits = self.outputs(params, self.images[span])
+        with frame():
+            return self.losses_of(logits, self.labels[span]).sum() / len(self.labels)
+
+    @frame()
+    @computing_with(1)
+    @torch.no_grad()
+    def losses_and_hits(self, params: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Each sample's loss `[n]` and whether it is classified rightly (bool `[n]`), without gradients."""
+        losses, hits = [], []
+        for span in self.spans(64 if self.device.type == "cpu" else 512):
+            images = self.images[span].contiguous(memory_format=self.layout)
+            logits = call(self.model, params or {}, images)
+            losses.append(self.losses_of(logits, self.labels[span]))
+            hits.append(right(logits, self.labels[span]))
+        return torch.cat(losses), torch.cat(hits)
+
+    def loss(self, params: Mapping[str, Tensor] | None = None) -> float:
+        """The mean loss."""
+        return self.losses_and_hits(params)[0].double().mean().item()
+
+    @frame()
+    @computing_with(1)
+    def gradient(self, params: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The gradient of the mean loss in the selected parameters."""
+        point = {**self.weights, **(params or {})}
+        leaves = {name: point[name].detach().requires_grad_() for name in self.names}
+        total = [torch.zeros_like(leaf) for leaf in leaves.values()]
+        for span in self.spans(32 if self.device.type == "cpu" else 512):
+            for sum_, part in zip(total, self.slope({**point, **leaves}, leaves, span), strict=True):
+                if part is not None:
+                    sum_ += part
+        return dict(zip(self.names, total, strict=True))
+
+    def slope(
+        self, params: Mapping[str, Tensor], leaves: Mapping[str, Tensor], span: slice, again: bool = False
+    ) -> tuple[Tensor | None, ...]:
+        """What one span adds to the gradient in the leaves, None where it does not depend on one.
+
+        Args:
+            params: the point, the leaves among them.
+            leaves: tensors that require gradients.
+            span: which samples.
+            again: record it, to be differentiated again.
+
+        Raises:
+            ValueError: if the output depends on no parameter of the network in a way that torch can differentiate.
+        """
+        share = self.share(params, span)
+        if not share.requires_grad:
+            check_derivative(self)
+            return (None,) * len(leaves)
+        return torch.autograd.grad(share, list(leaves.values()), create_graph=again, allow_unused=True)
+
+    @frame()
+    def along(self, direction: Mapping[str, Tensor], span: slice) -> tuple[Tensor, Tensor]:
+        """The logits of one span, and their derivative along a direction of the selected parameters, both detached.
+
+        J v = d/du <J^T u, v>: two backward passes (the first is linear in u).
+
+        Raises:
+            NoDerivative: naming an operation that torch cannot differentiate so.
+        """
+        leaves = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
+        logits = self.outputs(leaves, self.images[span])
+        if not logits.requires_grad:
+            check_derivative(self)
+            return logits, torch.zeros_like(logits)
+        try:
+            u = torch.zeros_like(logits, requires_grad=True)
+            pulled = torch.autograd.grad(logits, list(leaves.values()), u, create_graph=True, allow_unused=True)
+            need_second(part for part in pulled if part is not None)
+            parts = [(part, direction[name]) for name, part in zip(leaves, pulled, strict=True) if part is not None]
+            (change,) = torch.autograd.grad([part for part, _ in parts], u, [weight for _, weight in parts])
+        except RuntimeError as error:
+            raise explained(error, self.model, lambda: self.outputs(leaves, self.images[span])) from error
+        return logits.detach(), change
+
+
+def uses_batch_statistics(model: nn.Module) -> bool:
+    """Whether a sample's output depends on the batch it is in, in evaluation mode."""
+    return any(
+        isinstance(layer, BatchStatNorm) or (isinstance(layer, _BatchNorm) and layer.running_mean is None)
+        for layer in model.modules()
+    )
+
+
+def keeps_statistics(model: nn.Module) -> bool:
+    """Whether layers of the network normalise with running statistics."""
+    return any(isinstance(layer, _NormBase) and layer.running_mean is not None for layer in model.modules())

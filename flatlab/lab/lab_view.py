@@ -1,0 +1,271 @@
+"""What the lab shows: settings on the left, views of the run on the right, and a slider that takes the view back.
+
+The buttons that make and move runs are `Lab`'s.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+
+from .. import figures
+from ..data import FederatedDataset, Fixed, Source
+from ..files import user_path
+from ..training import Experiment, Run
+from ..training.network import describe
+from ..training.recording import read_experiment
+from .experiment_form import WIDTH, Setup, bare, same
+from .jobs import Job, enqueue, on_compute_thread, submit
+from .panel import Panel
+from .run_list import Shelf
+from .session import Session
+from .transport import BUSY, Transport
+from .views import Views
+
+FRAME = 1 / 3  # seconds between two drawings of a live panel, at least
+SHARE = 0.04  # of the time, at most, goes to drawing while a run trains
+HEIGHT = 520  # pixels of a view: the whole bench fits on a laptop's screen
+
+
+class Bench(Panel):
+    """Controls of an experiment, and every view of the run in a session, which it follows.
+
+    Args:
+        data: a data set to start from, shared out or not; else handwritten digits.
+        store: folder of the runs.
+        root: folder of the data sets.
+        options: of `Run`.
+        settings: of the experiment to start from.
+    """
+
+    def __init__(
+        self,
+        data: FederatedDataset | Source | None,
+        store: str | Path,
+        root: str | Path,
+        options: dict[str, Any],
+        settings: dict[str, Any],
+    ) -> None:
+        own, spec = describe(settings.pop("model", "cnn4"))
+        setup = Setup(data, root, model=spec, **settings)  # first: what it refuses leaves no widgets behind
+        super().__init__()
+        self._own = own
+        self._store, self._root, self._options = user_path(store, "store"), user_path(root, "root"), options
+        self.session: Session | None = None
+        self._round: int | None = None  # the round that is looked at; None: the run's latest
+        self._view: Run | None = None
+        self._overlaid: list[Run] = []
+        self._looking: Job | None = None
+        self._unraised: BaseException | None = None  # what went wrong when runs were looked at; `settle` raises it
+        self._lock = threading.RLock()
+        self._following: int | None = None  # the thread that moves the slider, which is no person's doing
+        self._next_frame = 0.0
+        self._blamed: BaseException | None = None  # the session's error that is shown
+        self._trouble: Exception | None = None  # what a view raised when it was last drawn
+
+        self.setup = setup
+        self.transport = Transport()
+        self.shelf = Shelf(store)
+        self.tabs = Views(HEIGHT)
+        left = ipywidgets.VBox(
+            [self.setup],
+            layout=ipywidgets.Layout(
+                display="block",
+                width=f"{WIDTH}px",
+                flex=f"1 1 {WIDTH}px",
+                max_width="100%",
+                height=f"{HEIGHT + 58}px",
+                overflow="hidden auto",
+            ),
+        )
+        bench = ipywidgets.HBox(
+            [left, self.tabs], layout=ipywidgets.Layout(width="100%", flex_flow="row wrap", align_items="flex-start")
+        )
+        self.fill(bench, self.transport, self.shelf)
+
+        self.shelf.list.observe(lambda _: self.guarded(self._look), "value")
+        self.transport.slider.observe(lambda change: self.guarded(lambda: self._slid(change["new"])), "value")
+        self.tabs.observe(lambda _: self.guarded(self._show), "selected_index")
+        self.setup.controls.observe(lambda _: self.guarded(self._refit), ["changed", "valid"])
+        self.setup.observe(lambda _: self._refit(), "ready")
+        self._refit()
+
+    @property
+    def experiment(self) -> Experiment:
+        """The settings on the left as they stand.
+
+        Raises:
+            SettingError: if something is wrong with them.
+        """
+        return self.setup.experiment
+
+    @experiment.setter
+    def experiment(self, experiment: Experiment) -> None:
+        self.setup.experiment = experiment
+
+    @property
+    def run(self) -> Run | None:
+        """The run, once there is one."""
+        return None if self.session is None else self.session.run
+
+    def panel(self, name: str) -> Any:
+        """A view by the title of its tab, made if nobody has looked at it yet.
+
+        Raises:
+            SettingError: if there is no such tab. RuntimeError: before there is a run.
+        """
+        if not self.runs:
+            raise RuntimeError(f"panel({name!r}): there is no run yet; step() or start() makes one")
+        return self.tabs.panel(name, self.runs)
+
+    @property
+    def runs(self) -> list[Run]:
+        """What the views show: the run, as of the slider's round, and those selected in the list."""
+        run = self._view or self.run
+        return [] if run is None else [run, *(other for other in self._overlaid if other.id != run.id)]
+
+    def figure(self) -> figures.Drawing:
+        """The picture of the view in front; before there is a run, of who holds what."""
+        return self.setup.figure() if self.session is None else self.panel(self.tabs.front).figure()
+
+    def settle(self, seconds: float | None = None) -> Any:
+        """Wait until nothing is computed for the bench or the view in front; raises what went wrong there.
+
+        A run in training is not waited for; that is `ensure`.
+        """
+        found = super().settle(seconds)
+        self.setup.settle(seconds)
+        for _ in range(2):  # rewound and looked at; then what these queued for drawing is drawn
+            submit(lambda _: None).wait(seconds)
+        if self._unraised is not None:
+            error, self._unraised = self._unraised, None  # once: the bench goes on
+            raise error
+        if self.tabs.front in self.tabs.panels:
+            self.tabs.panels[self.tabs.front].settle(seconds)
+        return found
+
+    def close(self) -> None:
+        """Free every widget, those of the views, too."""
+        if self._looking is not None:
+            self._looking.cancel()
+        super().close()
+
+    def _heard(self, session: Session) -> None:
+        """A round was done, or the state changed; called from any thread."""
+        if session is not self.session:
+            return
+        self._refit()
+        if session.error is not self._blamed:
+            self._blamed = session.error
+            self.say("") if session.error is None else self.blame(session.error)
+        resting = session.state not in BUSY
+        if resting or time.monotonic() >= self._next_frame:
+            if resting:
+                self.shelf.refresh()
+            self._next_frame = time.monotonic() + FRAME  # so that what is queued now is not queued twice
+            if on_compute_thread():
+                self._draw()
+            else:
+                submit(lambda _: self._draw())
+
+    def _refit(self) -> None:
+        """Fit buttons, progress and slider to where things stand."""
+        with self._lock:
+            session, ready = self.session, self.setup.ready and self.setup.controls.valid
+            hint = ""
+            if not ready:
+                hint = "the settings marked ⚠ do not make an experiment"
+            elif session is not None and not same(session.run.experiment, self.experiment):
+                hint = "settings changed: Run begins a new run, Fork here goes on from this one"
+            self.transport.show(session, ready, hint)
+            if session is not None:
+                self._fit_slider(session.run)
+
+    def _fit_slider(self, run: Run) -> None:
+        slider, stored = self.transport.slider, run.checkpoints
+        first = run.experiment.parent.round if run.experiment.parent is not None else 0
+        last = max([run.round, *stored[-1:]])
+        self._following = threading.get_ident()
+        try:
+            with slider.hold_sync():
+                slider.min = min(first, slider.min)
+                slider.max = max(last, slider.min + 1)
+                slider.min = first
+                slider.value = run.round if self._round is None else self._round
+                slider.disabled = last <= first
+        finally:
+            self._following = None
+
+    def _slid(self, round: int) -> None:
+        if self._following == threading.get_ident() or self.run is None:
+            return
+        self._round = None if round == self.run.round else round
+        self._look()
+
+    def _look(self) -> None:
+        """Show the runs as of the slider's round and the list's selection."""
+
+        def look(_: Job) -> None:
+            # As things stand now: the slider may have moved again, or the run was taken back, since this was queued.
+            session, at, ids = self.session, self._round, self.shelf.list.value
+            # A shallow copy shares what is on disk and in memory, and has a present of its own.
+            self._view = None if session is None or at is None else copy.copy(session.run).rewind(at)
+            known = {run.id: run for run in self._overlaid}
+            try:
+                self._overlaid = [known.get(run) or self._opened(self.shelf.directory(run)) for run in ids]
+            except FileNotFoundError:
+                self.shelf.refresh()  # which drops it
+                raise
+            self._changed_runs()
+
+        if self._looking is not None:
+            self._looking.cancel()
+        self._looking = enqueue(Job(look, self._tell_looking))
+
+    def _tell_looking(self, job: Job) -> None:
+        if job.error is not None:
+            self._unraised = job.error
+            self.blame(job.error)
+
+    def _changed_runs(self) -> None:
+        self.tabs.outdate()
+        self._refit()
+        self._draw()
+
+    def _show(self) -> None:
+        """A tab came to the front."""
+        if self.session is not None:
+            submit(lambda _: self._draw())
+
+    def _draw(self) -> None:
+        """Bring the view in front up to date; on the compute thread."""
+        begun, trouble = time.monotonic(), None
+        try:
+            if not self.runs:
+                return
+            self.tabs.draw(self.runs, grown=self._view is None)
+        except Exception as error:  # a view that cannot be drawn must not end the training
+            trouble = error
+            self.blame(error)
+        if self._trouble is not None and trouble is None:
+            self.say("")
+        self._trouble = trouble
+        now = time.monotonic()
+        self._next_frame = now + max(FRAME, (now - begun) / SHARE)
+
+    def _opened(self, directory: Path) -> Run:
+        experiment = read_experiment(directory)
+        if isinstance(experiment.data.partition, Fixed):  # the run's own copy, wherever the file is now
+            return self._trained(experiment, None)
+        data = self.setup.dataset(bare(experiment).data)
+        known = data if experiment.data in (data.spec, data.spec.replace(fingerprint=None)) else None
+        return self._trained(experiment, known)
+
+    def _trained(self, experiment: Experiment, data: FederatedDataset | None) -> Run:
+        own = self._own if experiment.model.name == "custom" else None
+        return Run(experiment, data, own, store=self._store, root=self._root, **self._options)

@@ -1,0 +1,139 @@
+"""Linked, rotatable loss landscapes in the browser: one anywidget that draws what `fl.landscape` measured.
+
+The grids travel once, as float32 bytes. How they are looked at (`mode`, `log`, `shared`, `value`, `shown`, `camera`,
+`cursor`) are traits: the buttons in the view set them, and so can Python.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+
+from .. import figures
+from ..figures.landscape import axis_name, caption
+from ..geometry.landscape_api import Landscape, overflown
+
+HERE = Path(__file__).parent
+SCRIPTS = ("scales.js", "plane.js", "landscape.js")  # one module in three files: a widget cannot import its own
+SERIES = ("models", "trajectory", "clients", "markers")
+
+
+class LandscapeView(anywidget.AnyWidget):
+    """The planes of a landscape, side by side.
+
+    Args:
+        result: what to show; nothing yet if None.
+        **settings: of the traits below.
+
+    Attributes:
+        mode: "2d" (contours) or "3d" (surfaces).
+        log: colours and heights on a logarithmic scale.
+        shared: one scale for all panels.
+        value: "loss" or "accuracy".
+        shown: the series of marks to show, of `SERIES`.
+        camera: azimuth and elevation in degrees.
+        cursor: the coordinates whose values are shown on all panels; empty: those of the centre.
+    """
+
+    _esm = "\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS)
+    _css = HERE / "landscape.css"
+
+    panels = traitlets.List(traitlets.Dict()).tag(sync=True)  # name, nx, ny, x and y (ends), axes (names), marks
+    grids = traitlets.Bytes().tag(sync=True)  # float32, panel by panel: loss [ny, nx], then accuracy [ny, nx]
+    caption = traitlets.Unicode().tag(sync=True)
+    mode = traitlets.Enum(["2d", "3d"], "2d").tag(sync=True)
+    log = traitlets.Bool(False).tag(sync=True)
+    shared = traitlets.Bool(True).tag(sync=True)
+    value = traitlets.Enum(["loss", "accuracy"], "loss").tag(sync=True)
+    shown = traitlets.List(traitlets.Enum(SERIES), list(SERIES)).tag(sync=True)
+    camera = traitlets.List(traitlets.Float(), [-60.0, 35.0], minlen=2, maxlen=2).tag(sync=True)
+    cursor = traitlets.List(traitlets.Float(), maxlen=2).tag(sync=True)
+
+    def __init__(self, result: Landscape | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.result: Landscape | None = None
+        if result is not None:
+            self.show(result)
+
+    def show(self, result: Landscape | None) -> None:
+        """Draw a landscape, or nothing.
+
+        Raises:
+            ValueError: if it is a line, for which there is the figure only.
+        """
+        if result is not None and result.about["dimensions"] != 2:
+            raise ValueError(f"dimensions = {result.about['dimensions']}: the view shows planes; plot() draws lines")
+        self.result = result
+        with self.hold_sync():
+            self.cursor = []
+            self.panels, self.grids, self.caption = [], b"", ""
+            if result is not None:
+                names = result.about["panels"]
+                self.panels = [_panel(result, name) for name in names]
+                grids = [result.surface(name, value)[2] for name in names for value in ("loss", "accuracy")]
+                self.grids = b"".join(np.asarray(grid, "<f4").tobytes() for grid in grids)
+                lost, every = int(overflown(result.surfaces).sum()), len(result.surfaces)
+                self.caption = f"{caption(result.about)} Grey: not measured, or not finite ({lost} of {every})."
+
+    def plot_options(self) -> dict[str, Any]:
+        """The options of `Landscape.plot` that draw what the view shows, from its own angle."""
+        options: dict[str, Any] = {}
+        if self.value != "loss":
+            options["value"] = self.value
+        if self.log:
+            options["log"] = True
+        if self.mode == "3d":
+            options["view"] = "surface"
+        if not self.shared and len(self.panels) != 1:
+            options["scale"] = "own"
+        if self.result is not None:
+            values = self.result.frame.loc[self.result.frame["series"] == "surface", self.value]
+            if np.isinf(values).any():  # a diverged corner must not swallow the scale
+                options["top"] = float(f"{values[np.isfinite(values)].max():.6g}")
+        return options
+
+    def figure(self) -> figures.Drawing:
+        """The static picture of what is shown."""
+        if self.result is None:
+            return figures.draw_missing("nothing measured yet")
+        frame = self.result.frame
+        kept = frame[frame["series"].isin(["surface", *self.shown])].reset_index(drop=True)
+        return dataclasses.replace(self.result, frame=kept).plot(**self.plot_options())
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        bundle = super()._repr_mimebundle_(**options)
+        if bundle is None:
+            return None
+        data, metadata = bundle
+        names = ", ".join(panel["name"] for panel in self.panels) or "nothing yet"
+        shown = {
+            "text/plain": f"Loss landscape of {names}",
+            "image/png": base64.b64encode(self.figure().png()).decode(),
+        }
+        return {**data, **shown}, metadata
+
+
+def _panel(result: Landscape, name: str) -> dict[str, Any]:
+    xs, ys, _ = result.surface(name)
+    marks = result.marks(name)[["series", "name", "x", "y", "loss", "accuracy", "residual"]]
+    return {
+        "name": name,
+        "nx": len(xs),
+        "ny": len(ys),
+        "x": [float(xs[0]), float(xs[-1])],
+        "y": [float(ys[0]), float(ys[-1])],
+        "axes": [axis_name(result.about, name, axis) for axis in (0, 1)],
+        "marks": [{key: _plain(cell) for key, cell in mark.items()} for mark in marks.to_dict("records")],
+    }
+
+
+def _plain(cell: Any) -> Any:
+    """As JSON takes it: it knows no NaN."""
+    return None if isinstance(cell, float) and not math.isfinite(cell) else cell

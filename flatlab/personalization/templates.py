@@ -1,0 +1,170 @@
+"""Headless accuracy: how good are the features alone? Predict the class whose template is nearest.
+
+A template is the mean feature (the head's input) of a client's own training samples of a class.
+Source: Oh et al. (2106.06042, Table 3, "without classifier") and the official code; easier than a choice among all
+classes, so never compare it with accuracy through a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.utils.rnn import pad_sequence
+
+from ..algorithms import Params
+from ..arguments import Count, Whole, checked
+from ..models import frame, sample_weight
+from ..results import Result, spread
+from ..streams import stream
+from ..training import Run, State
+from ..training.evaluate import CUT, rectangles
+from ..training.objective import mappable
+from ..training.single_samples import tell_lone
+from ..training.threads import computing_with
+from .finetune import as_runs, run_round
+
+AT_ONCE = 2**13  # samples in a forward pass, where clients are computed as one batch
+Held = tuple[Tensor, dict[str, Tensor]]  # a client's samples, and how each is augmented
+
+
+@dataclass(frozen=True)
+class Headless(Result):
+    """Template accuracy per client: columns run, name, seed, client, accuracy, samples."""
+
+    def summary(self) -> pd.DataFrame:
+        """Per run: mean over clients, its population standard deviation, how many, and how many have no accuracy."""
+        keys = ["run", "name", "seed"]
+        rows = [(*key, *spread(values)) for key, values in self.frame.groupby(keys, sort=False)["accuracy"]]
+        return pd.DataFrame(rows, columns=[*keys, "mean", "std", "clients", "left_out"])
+
+
+@checked
+@frame()
+@computing_with(1)
+def headless(
+    runs: Run | Iterable[Run],
+    *,
+    classes: Literal["own", "all"] = "own",
+    metric: Literal["euclidean", "cosine"] = "euclidean",
+    templates: Literal["clean", "official"] = "clean",
+    batch_size: Count = 128,
+    round: Whole | Literal["best"] | None = None,
+) -> Headless:
+    """Score every client's test set by nearest template.
+
+    Args:
+        runs: a run or several.
+        classes: "own" chooses among the classes that the client holds, with its own templates (the paper); "all" adds
+            templates of the other classes from all clients' training samples together.
+        metric: distance to the template.
+        templates: "clean" takes shuffled training samples without augmentation; "official" takes them sorted by class
+            and augmented, as the official code does. With batch statistics the two differ.
+        batch_size: training samples per forward pass.
+        round: as for `personalize`.
+
+    Raises:
+        SettingError: if a setting is not one of those named.
+    """
+    rows = []
+    lone: dict[str, list[int]] = {}
+    for run in as_runs(runs):
+        data, state = run.data, run.state(run_round(run, round))
+        sizes = [len(part) for part in data.train]
+        if alone := tell_lone(run.cohort.model, data, run.experiment.evaluation, batch_size, sizes):
+            lone[run.id] = alone
+        train = [_train_set(run, client, templates) for client in range(data.clients)]
+        test: list[Held] = [(part, {}) for part in data.test]
+        whole = run.experiment.evaluation.bn_eval == "client"
+        sums, counts = [], []
+        for (index, _), features in zip(train, _features(run, state, train, batch_size), strict=True):
+            onehot = F.one_hot(data.labels[index], data.classes).to(features.dtype)
+            sums.append(onehot.T @ features)
+            counts.append(onehot.sum(0))
+        pooled, held = torch.stack(sums).sum(0), torch.stack(counts).sum(0)
+        for client, features in enumerate(_features(run, state, test, None if whole else CUT)):
+            mine = counts[client] > 0
+            means = sums[client] / counts[client].clamp(min=1)[:, None]
+            known = mine
+            if classes == "all":
+                means = torch.where(mine[:, None], means, pooled / held.clamp(min=1)[:, None])
+                known = held > 0
+            labels, accuracy = data.labels[data.test[client]], float("nan")
+            if len(labels):
+                right = nearest(features, means, known, metric) == labels
+                sound = bool(features.isfinite().all() and means[known].isfinite().all())
+                accuracy = int(right.sum()) / len(labels) if sound else float("nan")
+            rows.append({"run": run.id, "name": run.name, "seed": run.experiment.seed, "client": client})
+            rows[-1] |= {"accuracy": accuracy, "samples": len(labels)}
+    about = {"classes": classes, "metric": metric, "templates": templates, "batch_size": batch_size, "round": round}
+    return Headless(pd.DataFrame(rows), {**about, "lone": lone})
+
+
+def nearest(features: Tensor, templates: Tensor, known: Tensor, metric: str) -> Tensor:
+    """The class [n] of the nearest of `templates` [classes, d] for `features` [n, d], among the classes `known`."""
+    if metric == "cosine":
+        distance = 1 - F.normalize(features, dim=1) @ F.normalize(templates, dim=1).T
+    else:
+        distance = torch.cdist(features, templates, compute_mode="donot_use_mm_for_euclid_dist")
+    return distance.masked_fill(~known, float("inf")).argmin(1)
+
+
+def _train_set(run: Run, client: int, templates: str) -> Held:
+    index = run.data.train[client]
+    rng = stream(run.experiment.seed, "templates", client)
+    if templates == "clean":
+        return index[torch.from_numpy(rng.permutation(len(index))).to(index.device)], {}
+    drawn = run.data.augmentation.draw(rng, len(index))
+    draws = {key: torch.from_numpy(value).to(index.device) for key, value in drawn.items()}
+    return index[run.data.labels[index].argsort(stable=True)], draws
+
+
+def _features(run: Run, state: State, held: Sequence[Held], size: int | None) -> Iterator[Tensor]:
+    """The features [samples, d] of what each client holds, computed in batches of `size`, or of all that it holds.
+
+    A client without samples has an empty tensor.
+    """
+    data, body = run.data, run.cohort.model.body
+    batched = run.cohort.batched and mappable(body)
+    shared, own = _of_body(state.served), _of_body(state.personal)
+    lots: list[Tensor] = []
+    draws: list[dict[str, Tensor]] = []
+    owner: list[int] = []
+    for client, (index, drawn) in enumerate(held):
+        places = torch.arange(len(index), device=index.device)
+        for part in places.split(size or max(1, len(index))) if len(index) else ():
+            lots.append(index[part])
+            draws.append({key: value[part] for key, value in drawn.items()})
+            owner.append(client)
+
+    def one(mine: Params, images: Tensor, weight: Tensor | None) -> Tensor:
+        with sample_weight(weight):
+            return functional_call(body, {**shared, **mine}, (images,))
+
+    parts: list[list[Tensor]] = [[] for _ in held]
+    ready = 0  # clients that are done
+    for here, mine, index, weight in rectangles(lots, torch.tensor(owner), own, AT_ONCE if batched else 1):
+        drawn = {key: pad_sequence([lot[key] for lot in draws[here]], batch_first=True) for key in draws[0]}
+        images = data.prepared(index, drawn)
+        with torch.no_grad():
+            if batched:
+                features = torch.func.vmap(one)(mine, images, weight)
+            else:
+                features = one({name: value[0] for name, value in mine.items()}, images[0], None)[None]
+        for row, lot, client in zip(features, lots[here], owner[here], strict=True):
+            parts[client].append(row[: len(lot)])
+        stop = owner[here.stop] if here.stop < len(owner) else len(held)
+        for client in range(ready, stop):
+            yield torch.cat(parts[client]) if parts[client] else features.new_empty(0)
+            parts[client].clear()
+        ready = stop
+
+
+def _of_body(params: Params) -> Params:
+    return {name.removeprefix("body."): value for name, value in params.items() if name.startswith("body.")}

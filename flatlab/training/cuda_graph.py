@@ -1,0 +1,207 @@
+"""A step of all clients on tensors that stay where they are: on CUDA recorded once as a graph and replayed.
+
+Gathering and augmentation are part of it, so that Python launches one thing a step.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..algorithms import Algorithm, Carry
+from ..data import FederatedDataset
+from .batches import Batch, Plan
+from .sequential import Epochs, Work
+from .trees import leaves, mapped, pairs
+from .vmapped import Step
+
+log = logging.getLogger("flatlab")
+
+WARM_UPS = 2  # steps before the recording: libraries choose kernels and take workspace in the first ones
+Arrays = dict[str, tuple[np.ndarray, torch.dtype]]  # [clients, epochs, steps, ...], and as what a step takes them
+
+
+class Recorded:
+    """A step on tensors with a fixed place, for any number of epochs of one shape.
+
+    Args:
+        step: from `stacked_step`.
+        data: on the device to compute on.
+        carry, work: examples of what `epochs` will be given; only their shapes matter.
+        capacity: steps of an epoch to make room for, at least those of `work`.
+    """
+
+    def __init__(self, step: Step, data: FederatedDataset, carry: Carry, work: Work, capacity: int) -> None:
+        self.step, self.data = step, data
+        self.device = data.images.device
+        clients, _, steps, self.size = work.drawn.index.shape
+        self.capacity = max(steps, capacity)
+        self.tail = tail(work.drawn)
+        self.carry, self.frozen, self.settings = (
+            mapped(torch.clone, tree) for tree in (carry, work.frozen, work.settings)
+        )
+        self.plan = {
+            name: torch.zeros((clients, self.capacity, *value.shape[3:]), dtype=kind, device=self.device)
+            for name, (value, kind) in _arrays(work.drawn).items()
+        }
+        self.at = torch.zeros(1, dtype=torch.int64, device=self.device)
+        self.total, self.seen = (torch.zeros_like(self.settings["lr"]) for _ in range(2))
+        self._replay: dict[int, Callable[[], object]] = {}
+
+    def epochs(self, carry: Carry, work: Work) -> Epochs:
+        """As `eager`."""
+        for fixed, given in ((self.carry, carry), (self.frozen, work.frozen), (self.settings, work.settings)):
+            _refill(fixed, given)
+        self.total.zero_()
+        self.seen.zero_()
+        arrays, steps = _arrays(work.drawn), work.drawn.index.shape[2]
+        for epoch in range(work.drawn.epochs):
+            self._load(arrays, epoch, steps)
+            for _ in range(steps - bool(self.tail)):
+                self._run(self.size)
+            if self.tail:
+                self._run(self.tail)
+            yield epoch + 1, mapped(torch.clone, self.carry), self.total / self.seen
+
+    def _load(self, arrays: Arrays, epoch: int, steps: int) -> None:
+        self.at.zero_()
+        for name, (value, kind) in arrays.items():
+            told = torch.from_numpy(np.ascontiguousarray(value[:, epoch])).to(kind)
+            if self.device.type == "cuda":
+                told = told.pin_memory()
+            self.plan[name][:, :steps].copy_(told, non_blocking=True)
+
+    def _run(self, kept: int) -> None:
+        """One step on the first `kept` places of the batch."""
+        if kept not in self._replay:
+            self._replay[kept] = self._record(kept)
+        self._replay[kept]()
+
+    def _record(self, kept: int) -> Callable[[], object]:
+        def whole() -> None:
+            self._step(kept)
+
+        if self.device.type != "cuda":
+            return whole
+        changed = [*leaves(_changing(self.carry)), self.at, self.total, self.seen]
+        before = [value.clone() for value in changed]
+        side = torch.cuda.Stream(self.device)
+        side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                whole()
+                torch._foreach_copy_(changed, before)
+        torch.cuda.current_stream(self.device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                whole()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            # A network of the user's may do what a graph cannot hold (look at a value, copy from the host).
+            log.warning("this step cannot be recorded as a CUDA graph (%s): going on without", error)
+            torch._foreach_copy_(changed, before)
+            return whole
+        return graph.replay
+
+    def _step(self, kept: int) -> None:
+        now = {name: value.index_select(1, self.at).squeeze(1) for name, value in self.plan.items()}
+        index = now.pop("index")[:, :kept]
+        partner, share, weight = (now.pop(name, None) for name in ("partner", "share", "weight"))
+        draws = {name: value[:, :kept] for name, value in now.items()}
+        batch = Batch(
+            self.data.prepared(index, draws),
+            self.data.labels[index],
+            weight,
+            None if partner is None else partner[:, :kept],
+            share,
+        )
+        carry, value = self.step(self.carry, self.frozen, self.settings, batch)
+        samples = kept if weight is None else weight.sum(-1)
+        _refill(_changing(self.carry), mapped(torch.detach, _changing(carry)))
+        self.total += value.detach() * samples
+        self.seen += samples
+        self.at += 1
+
+
+class Recordings:
+    """Recorded steps by the shape of their work; the last few are kept, as each holds memory on the device."""
+
+    KEPT = 6
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Recorded] = {}
+
+    def epochs(
+        self,
+        algorithm: Algorithm,
+        step: Step,
+        data: FederatedDataset,
+        carry: Carry,
+        work: Work,
+        modes: tuple[Any, ...],
+    ) -> Epochs:
+        """As `eager`; a step of the same shape and algorithm under the same `modes` is recorded once."""
+        drawn = work.drawn
+        capacity = -(-max(len(index) for index in data.train) // drawn.index.shape[3])
+        shape = tuple((name, value[:, :, 0].shape[2:]) for name, (value, _) in _arrays(drawn).items())
+        kept = [(slot, *values) for part in (carry.memory, carry.received) for slot, values in part.items()]
+        names = (*carry.params, *kept)
+        key = (algorithm, names, len(drawn.index), shape, tail(drawn), tuple(work.settings), modes)
+        found = self._known.pop(key, None)
+        if found is None or found.capacity < drawn.index.shape[2]:
+            found = Recorded(step, data, carry, work, capacity)
+        self._known[key] = found
+        while len(self._known) > self.KEPT:
+            self._known.pop(next(iter(self._known)))
+        return found.epochs(carry, work)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def clear(self) -> None:
+        """Forget all, and give their memory back."""
+        self._known.clear()
+
+
+def _changing(carry: Carry) -> tuple[Any, ...]:
+    """What a step may change; the rest stays as the client received it."""
+    return carry.params, carry.velocity, carry.memory, carry.step
+
+
+def _refill(fixed: Any, given: Any) -> None:
+    """Copy the leaves of one tree into another of the same shape."""
+    both = list(pairs(fixed, given))
+    if both:
+        torch._foreach_copy_([place for place, _ in both], [value for _, value in both])
+
+
+def tail(drawn: Plan) -> int:
+    """Samples of the last step where all clients end alike with a smaller one; 0 where none or not all do."""
+    if not _equal(drawn):
+        return 0
+    kept = int(drawn.weight[0, 0, -1].sum())
+    return 0 if kept == drawn.weight.shape[3] else kept
+
+
+def _equal(drawn: Plan) -> bool:
+    """Whether all clients have equally many samples."""
+    counts = drawn.weight[:, 0].sum((1, 2))
+    return bool((counts == counts[0]).all())
+
+
+def _arrays(drawn: Plan) -> Arrays:
+    """What a step needs of a plan; the weights only if some client's places are padded when another's are not."""
+    found: Arrays = {"index": (drawn.index, torch.int64)}
+    if not _equal(drawn):
+        found["weight"] = (drawn.weight, torch.float32)
+    if drawn.partner is not None and drawn.share is not None:
+        found |= {"partner": (drawn.partner, torch.int64), "share": (drawn.share, torch.float32)}
+    for name, value in drawn.draws.items():
+        found[name] = (value, torch.from_numpy(value[:0]).dtype)
+    return found

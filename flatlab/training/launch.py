@@ -1,0 +1,70 @@
+"""`train`: from an algorithm and data to a finished run, in one call."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Literal
+
+from ..algorithms import Algorithm
+from ..arguments import Seconds, checked, refuse_unknown
+from ..data import FederatedDataset
+from ..models import Model, ModelSpec
+from ..tasks import Task
+from .evaluate import Evaluation
+from .experiment import Experiment
+from .network import describe
+from .progress import reporter
+from .run import Run
+from .start import take_up
+
+
+@checked
+def train(
+    algorithm: Algorithm | str,
+    data: FederatedDataset,
+    model: str | ModelSpec | Model = "cnn4",
+    rounds: int = 100,
+    *,
+    participation: float = 1.0,
+    seed: int = 0,
+    sampling: Literal["stream", "round_seed"] = "stream",
+    evaluation: Evaluation | None = None,
+    task: Task | str = "classification",
+    progress: bool = True,
+    wait: Seconds = 0.0,
+    **options: Any,
+) -> Run:
+    """Train an algorithm on federated data and return the finished run; one already finished is loaded.
+
+    First rounds that another run of the store provably did the same (fewer rounds of constant settings, or the rounds
+    before an average begins) are taken from it, with the bits that they would have.
+
+    Args:
+        algorithm: an `Algorithm`, or the name of one.
+        data: from `load(...).federate(...)`.
+        model: a name ("cnn4", "lenet", "mobilenet", "resnet18", "resnet20"), "module:function" that makes a network of
+            your own (see `flatlab.models.network`), a `ModelSpec`, or a `Model` of your own (`flatlab.models.split`).
+        rounds: communication rounds, at least 1.
+        participation: fraction of the clients sampled in each round, (0, 1].
+        seed: seed of all random streams but the partition's.
+        sampling: how clients are drawn; see `Experiment`.
+        evaluation: what is scored, and when.
+        task: what is predicted, and how it is scored; see `flatlab.Task`.
+        progress: show a bar (terminal, notebook) or log lines (elsewhere).
+        wait: seconds to wait if another process trains the same run.
+        options: of `Run`: store, device, engine, chunk, channels_last, precision, checkpoint_every, root.
+
+    Raises:
+        SettingError: for each setting that is wrong, before any work starts.
+        RunBusy, Diverged, KeyboardInterrupt: as `Run.to`.
+    """
+    refuse_unknown(options, train, Run)
+    own, spec = describe(model)
+    settings: dict[str, Any] = {"rounds": rounds, "participation": participation, "seed": seed, "sampling": sampling}
+    settings |= {"algorithm": algorithm, "model": spec, "evaluation": evaluation or Evaluation(), "task": task}
+    run = Run(Experiment(data=data.spec, **settings), data, own, **options)
+    said = take_up(run)
+    if said and progress:
+        print(said, file=sys.stderr)
+    with reporter(run, progress) as listener:
+        return run.to(listener=listener, wait=wait)

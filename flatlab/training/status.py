@@ -1,0 +1,206 @@
+"""How far runs have come, read from their directories while any processes, on any machines, train them.
+
+    standing = Standing("runs")
+    standing.table()    # a row for each run; as often as you like: only runs with a new state are read again
+
+It only reads, and takes no lock: a trainer never notices. `readable`, `notes` and `summary` say in words what a table
+holds; every view of several runs (terminal, notebook, panel, figure) shows these.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ..arguments import checked
+from ..declare import SettingError
+from ..files import printable, user_path
+from .checkpoints import Store
+from .experiment import Experiment
+from .history import timings
+from .run_names import experiment_labels
+from .store_scan import scan
+
+COLUMNS = ("run", "name", "seed", "round", "rounds", "accuracy", "seconds", "left", "idle")
+KINDS = {"round": "int64", "rounds": "int64", "accuracy": "float64", "seconds": "float64"}
+TIMED = 20  # latest rounds, over which a round's seconds are averaged: not every round is evaluated
+SILENT_ROUNDS, SILENT_SECONDS = 5, 60.0  # a run is silent if it wrote nothing for both of these
+SILENT_AT_FIRST = 600.0  # seconds, while nobody knows how long a round takes
+NONE = "–"
+
+
+class Standing:
+    """How far the runs of a store have come.
+
+    Args:
+        store: folder that holds the directories of runs.
+        experiments: what to look for, begun or not; None: whatever runs the store holds at each look, but for those
+            that this process cannot read (damaged, or of classes of the user's that are not defined here), which
+            `unreadable` lists.
+
+    Raises:
+        SettingError: if an experiment does not say which data it was federated from, so that its run has no name yet.
+    """
+
+    @checked
+    def __init__(self, store: str | Path, experiments: Sequence[Experiment] | None = None) -> None:
+        self.store = user_path(store, "store").absolute()
+        self._scan = scan(self.store)
+        self._all = experiments is None
+        self._places: dict[str, Path] = {}  # of runs whose directory is not called after them: a link leads there
+        for experiment in experiments or ():
+            if experiment.data.fingerprint is None:
+                raise SettingError(
+                    "data.fingerprint",
+                    None,
+                    "a run is found by its data, too; federate them and take data.spec, or a"
+                    " run's own experiment, run.experiment",
+                )
+        self._experiments = {experiment.id: experiment for experiment in experiments or ()}
+        self._seen: dict[str, _Seen] = {}
+        self._troubles: dict[str, str] = {}
+        self._names: dict[str, str] = {}
+
+    def table(self) -> pd.DataFrame:
+        """A row for each run.
+
+        Returns:
+            run: its id; name: a label unlike the others'; seed; round: done so far, as stored; rounds: wanted;
+            accuracy: the last on the holdout (nan: none yet); seconds: of a round, over the latest ones (nan: none
+            yet); left: seconds until it is done, as far as can be told (else nan); idle: seconds since a state was
+            written (nan: not begun, or done).
+        """
+        if self._all:
+            held = sorted(self._scan.look().items(), key=lambda item: _place(item[1].experiment))
+            self._experiments = {run: one.experiment for run, one in held}
+            self._places = {run: one.directory for run, one in held}
+        seen = {run: self._look(run) for run in self._experiments}
+        if self._all:  # without a state it is half removed
+            seen = {run: one for run, one in seen.items() if one.begun}
+        experiments = [self._experiments[run] for run in seen]
+        if list(seen) != list(self._names):
+            self._names = dict(zip(seen, experiment_labels(experiments), strict=True))
+        rows = [
+            (run, self._names[run], experiment.seed, one.round, experiment.rounds, one.accuracy, one.seconds)
+            for (run, one), experiment in zip(seen.items(), experiments, strict=True)
+        ]
+        table = pd.DataFrame(rows, columns=list(COLUMNS[:-2])).astype(KINDS)
+        missing = table["rounds"] - table["round"]
+        gap = pd.Series([one.gap for one in seen.values()], dtype=float)
+        # Runs trained in one batch share out its time in their timings, so their states lie further apart than these
+        # say. A pause between two states looks the same; but no batch is larger than all runs that are not done.
+        slowest = table["seconds"] * max(int((missing > 0).sum()), 1)
+        pace = np.fmax(table["seconds"], np.fmin(gap.fillna(table["seconds"]), slowest))
+        table["left"] = (missing * pace).where(missing > 0, 0.0)
+        written = pd.Series([one.written for one in seen.values()], dtype=float)
+        table["idle"] = (time.time() - written).clip(lower=0).where(missing > 0)  # clocks of machines differ
+        return table
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Directories of the store, by name, that look like runs and could not be read at the last look, and why."""
+        return {**(self._scan.problems if self._all else {}), **self._troubles}
+
+    def _look(self, run: str) -> _Seen:
+        store = Store(self._places.get(run, self.store / run))
+        self._troubles.pop(run, None)
+        try:
+            stored = store.checkpoints()
+            if not stored:
+                self._seen.pop(run, None)
+            elif run not in self._seen or stored[-1] != self._seen[run].round:
+                self._seen[run] = _read(store, stored)
+        except FileNotFoundError:
+            pass  # files come and go; the next look sees them whole
+        except (OSError, ValueError) as error:
+            self._troubles[run] = printable(error)
+        return self._seen.get(run, _Seen())
+
+
+def _place(experiment: Experiment) -> tuple[str, int]:
+    return experiment.algorithm.name, experiment.seed
+
+
+def silent(table: pd.DataFrame) -> pd.Series:
+    """Which runs have written nothing for much longer than their rounds take: their trainers wait, or are gone."""
+    pace = table["left"] / (table["rounds"] - table["round"])
+    return table["idle"] > (SILENT_ROUNDS * pace).clip(lower=SILENT_SECONDS).fillna(SILENT_AT_FIRST)
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table in words: name, seed, rounds, accuracy, a round, left, idle."""
+    quiet = silent(table)
+    rows = []
+    for row, still in zip(table.itertuples(), quiet, strict=True):
+        done = row.round >= row.rounds
+        idle = NONE if math.isnan(row.idle) else tqdm.format_interval(row.idle)
+        rows.append(
+            {
+                "name": row.name,
+                "seed": row.seed,
+                "rounds": f"{row.round} of {row.rounds}",
+                "accuracy": NONE if math.isnan(row.accuracy) else f"{100 * row.accuracy:.1f} %",
+                "a round": NONE if math.isnan(row.seconds) else f"{row.seconds:.3g} s",
+                "left": "done" if done else NONE if math.isnan(row.left) else tqdm.format_interval(row.left),
+                "idle": f"silent {idle}" if still else idle,
+            }
+        )
+    return pd.DataFrame(rows, columns=["name", "seed", "rounds", "accuracy", "a round", "left", "idle"])
+
+
+def notes(table: pd.DataFrame) -> list[str]:
+    """For each run what a bar does not show: accuracy, and time left or silence, as far as they are known."""
+    said = []
+    for row, still in zip(readable(table).itertuples(), silent(table), strict=True):
+        left = str(row.idle if still else row.left if row.left in ("done", NONE) else f"{row.left} left")
+        said.append(", ".join(part for part in (str(row.accuracy), left) if part != NONE))
+    return said
+
+
+def summary(table: pd.DataFrame) -> str:
+    """One line on all runs."""
+    open_ones = table[table["round"] < table["rounds"]]
+    said = [
+        f"{table['round'].sum()} of {table['rounds'].sum()} rounds",
+        f"{len(table) - len(open_ones)} of {len(table)} runs done",
+    ]
+    quiet = int(silent(table).sum())
+    if quiet:
+        said.append(f"{quiet} silent")
+    longest = open_ones["left"].max(skipna=False)  # of runs that wait for a worker nobody can tell
+    if not quiet and longest > 0:
+        said.append(f"{tqdm.format_interval(longest)} left")
+    return ", ".join(said)
+
+
+class _Seen(NamedTuple):
+    """What a run's files said when its newest state was found."""
+
+    round: int = 0
+    accuracy: float = math.nan
+    seconds: float = math.nan
+    gap: float = math.nan  # between the last two states, per round
+    written: float = math.nan
+
+    @property
+    def begun(self) -> bool:
+        return not math.isnan(self.written)
+
+
+def _read(store: Store, stored: list[int]) -> _Seen:
+    *_, before, newest = [-1, *stored]
+    written, gap = store.checkpoint(newest).stat().st_mtime, math.nan
+    if before >= 0:
+        gap = (written - store.checkpoint(before).stat().st_mtime) / (newest - before)
+    rows = islice(timings(store.directory, store.run, newest_first=True), TIMED)
+    times = [row["seconds"] + row["evaluation_seconds"] for row in rows]
+    seconds = float(np.mean(times)) if times else math.nan
+    return _Seen(newest, store.history.latest("holdout", "accuracy", newest), seconds, gap, written)

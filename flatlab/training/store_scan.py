@@ -1,0 +1,101 @@
+"""The runs of a store: one look at its directories, which every view of several runs shares.
+
+A directory that is damaged, foreign, or of classes that this process does not have is marked, and hides no other.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..files import printable, user_path
+from .experiment import Experiment
+from .recording import read_experiment
+
+MOST_ROUNDS = 2**53  # more cannot be counted in a table
+
+
+class Held(NamedTuple):
+    """A run of a store."""
+
+    directory: Path
+    experiment: Experiment
+
+
+class Scan:
+    """What a store holds; see `scan`.
+
+    Attributes:
+        problems: why the other directories that look like runs cannot be shown, by their names, after `look`.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.problems: dict[str, str] = {}
+        self._known: dict[str, tuple[Any, Held | str]] = {}
+        self._lock = threading.Lock()
+
+    def look(self) -> dict[str, Held]:
+        """Its runs by their ids, in the order of their directories' names; only what is new or has changed is read.
+
+        Raises:
+            OSError: if the store is there and cannot be read.
+        """
+        with self._lock:
+            known, self._known = self._known, {}
+            for directory in self._directories():
+                signature = _signature(directory / "experiment.json")
+                before = known.get(directory.name)
+                held = before[1] if before is not None and before[0] == signature else _read(directory)
+                if held is not None:
+                    self._known[directory.name] = signature, held
+            self.problems = {name: held for name, (_, held) in self._known.items() if isinstance(held, str)}
+            runs = [held for _, held in self._known.values() if isinstance(held, Held)]
+            # A link beside its run says the same twice; the directory itself comes last, and counts.
+            return {
+                held.experiment.id: held for held in sorted(runs, key=lambda held: held.directory.is_symlink())[::-1]
+            }
+
+    def _directories(self) -> list[Path]:
+        try:
+            with os.scandir(self.store) as entries:
+                return sorted(Path(entry.path) for entry in entries if not entry.name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+@functools.lru_cache(maxsize=64)
+def _scan(store: Path) -> Scan:
+    return Scan(store)
+
+
+def scan(store: str | Path) -> Scan:
+    """The one `Scan` of a store in this process."""
+    return _scan(user_path(store, "store").absolute())
+
+
+def _signature(path: Path) -> Any:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _read(directory: Path) -> Held | str | None:
+    """The run in a directory, or why it cannot be shown; None if it does not look like one."""
+    try:
+        experiment = read_experiment(directory)
+        if experiment.rounds > MOST_ROUNDS:
+            return f"rounds = {experiment.rounds:.3e}: more than can be counted"
+        _ = experiment.algorithm.name  # a class of the user's may fail only here
+        return Held(directory if directory.name == experiment.id else directory.resolve(), experiment)
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        return None
+    except Exception as error:  # whatever a file, or a class of the user's, comes up with
+        return printable(next(iter(str(error).splitlines()), type(error).__name__))[:200]

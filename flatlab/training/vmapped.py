@@ -1,0 +1,74 @@
+"""Local training of many clients as one batch: a step of one client under `torch.func.vmap`, for all of them at once.
+
+`eager` runs it step by step. `Recorded` is the same step on tensors that stay where they are, gathering and
+augmentation included: on CUDA it is recorded once as a graph and replayed, so that Python launches one thing a step.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..algorithms import Algorithm, Carry, Params
+from ..data import FederatedDataset
+from ..models import Model
+from ..tasks import Task
+from .batches import Batch, batches
+from .objective import OneBatch
+from .sequential import Epochs, Work, counted
+from .trees import mapped
+
+log = logging.getLogger("flatlab")
+
+Step = Callable[[Carry, Params, Params, Batch], tuple[Carry, Tensor]]
+
+
+def stacked_step(model: Model, algorithm: Algorithm, task: Task) -> Step:
+    """`step(carry, frozen, settings, batch) -> (carry, losses)`; every tensor has a leading client axis.
+
+    `settings` holds each client's learning rate, `lr`, and settings of the algorithm that differ between clients.
+    """
+
+    def one(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
+        others = {name: value for name, value in settings.items() if name != "lr"}
+        mine = algorithm.varied(others) if others else algorithm
+        moved, value = mine.step(carry, OneBatch(model, frozen, batch, task, _gradient), settings["lr"])
+        moved = counted(carry, moved)
+        if batch.weight is None:
+            return moved, value
+        # A client whose samples are used up waits for the others.
+        active = batch.weight.sum() > 0
+        return mapped(lambda old, new: torch.where(active, new, old), carry, moved), value
+
+    def step(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
+        return torch.func.vmap(one, in_dims=(0, 0, 0, stacked(batch)))(carry, frozen, settings, batch)
+
+    return step
+
+
+def _gradient(objective: Callable[[Params], Tensor], params: Params) -> tuple[Params, Tensor]:
+    """Inside `torch.func.vmap`."""
+    grads, value = torch.func.grad_and_value(objective)(params)
+    return grads, value
+
+
+def eager(step: Step, data: FederatedDataset, carry: Carry, work: Work) -> Epochs:
+    """After each epoch: its number from 1, the carry, and each client's mean loss so far."""
+    total: Tensor | float = 0.0
+    seen: Tensor | float = 0.0
+    for epoch in range(work.drawn.epochs):
+        for batch in batches(data, work.drawn, epoch):
+            samples = batch.labels.shape[-1] if batch.weight is None else batch.weight.sum(-1)
+            carry, value = step(carry, work.frozen, work.settings, batch)
+            total, seen = total + value.detach() * samples, seen + samples
+        yield epoch + 1, carry, torch.as_tensor(total / seen)
+
+
+def stacked(batch: Batch) -> Batch:
+    """`in_dims` of a batch with a leading client axis: fields that are None have none."""
+    axes: Any = (None if value is None else 0 for value in batch)
+    return Batch(*axes)

@@ -1,0 +1,143 @@
+"""The Hessian panel: measures what its buttons say, shows the numbers, and its code gives the same ones."""
+
+import pandas as pd
+import pytest
+from small_runs import click
+
+import flatlab as fl
+from flatlab.figures.hessian import draw_along, draw_top, draw_trace
+from flatlab.geometry import Eigenvalues, HessianAlong, Trace
+from flatlab.lab.hessian_panel import BUTTONS, Spectrum
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    data = fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=6, seed=0)
+    model = fl.ModelSpec(name="cnn4", width=0.125)
+    store = tmp_path_factory.mktemp("runs")
+    return [fl.train(one, data, model, rounds=3, participation=0.5, store=store) for one in (fl.FedAvg(), fl.FedASAM())]
+
+
+@pytest.fixture
+def small(runs):
+    panel = Spectrum(runs)
+    panel.limit.value, panel.k.value, panel.steps.value, panel.every.value = 40, 2, 8, 3
+    panel.part.value = "head"  # few parameters: a trace takes a tenth of the products
+    return panel
+
+
+def test_nothing_is_measured_before_somebody_asks(small):
+    small.k.set_state({"value": 3})
+    small.refresh()
+    assert small.job is None
+    assert small.results == {}
+    assert bytes(small.picture.value).startswith(b"\x89PNG")  # an empty drawing, not a broken image
+    assert small.code().startswith("spectrum = {")
+
+
+@pytest.mark.parametrize("what", BUTTONS)
+def test_each_button_measures_both_runs_and_the_code_gives_the_same_numbers(small, runs, what):
+    before = small.picture.value
+    click(small.buttons[what])
+    shown = small.settle(60)
+    assert small.results == shown
+    assert list(shown) == ["FedAvg", "FedASAM"]
+    assert small.picture.value != before
+    assert "FedASAM" in small.table.value
+    space = {"fl": fl, "run1": runs[0], "run2": runs[1]}
+    exec(small.code(), space)
+    for name, result in shown.items():
+        pd.testing.assert_frame_equal(space[what][name].frame, result.frame)
+    assert small.state()["quantity"] == what
+
+
+@pytest.mark.filterwarnings("ignore:.*not converged")  # power iteration on so few samples
+def test_controls_reach_the_measurement(runs):
+    panel = Spectrum(runs[0])
+    for name, value in {"limit": 40, "k": 3, "part": "body", "data": "train", "seed": 5, "method": "power"}.items():
+        getattr(panel, name).value = value
+    panel.round.set_state({"index": 1})
+    panel.measure("top")
+    (found,) = panel.settle(60).values()
+    assert len(found.frame) == 3
+    assert (found.about["part"], found.about["method"], found.about["seed"]) == ("body", "power", 5)
+    assert found.about["data"].startswith("train")
+    direct = fl.hessian(runs[0], "train", part="body", limit=40, seed=5, method="power", round=1).top(3)
+    pd.testing.assert_frame_equal(found.frame, direct.frame)
+    space = {"fl": fl, "run1": runs[0]}
+    exec(panel.code(), space)
+    pd.testing.assert_frame_equal(space["top"].frame, found.frame)
+
+
+def test_known_settings_are_not_measured_again(small, monkeypatch):
+    small.measure("top")
+    first = small.settle(60)
+    small.measure("spectrum")
+    small.settle(60)
+    monkeypatch.setattr("flatlab.geometry.hessian", lambda *_, **__: pytest.fail("measured again"))
+    small.measure("top")
+    assert small.settle(60)["FedAvg"] is first["FedAvg"]
+    small.seed.set_state({"value": 9})
+    assert "differ" in small.note.value
+
+
+def test_what_cannot_be_measured_is_explained(small):
+    small.method.value = "power"
+    small.measure("trace")
+    with pytest.raises(ValueError, match="no trace"):
+        small.settle(60)
+    assert "no trace" in small.note.value
+    with pytest.raises(ValueError, match="what = 'beauty'"):
+        small.measure("beauty")
+
+
+def test_cancel_keeps_the_run_that_is_done_and_measuring_again_completes_it(small, held):
+    job = small.measure("top")
+    report = job.report
+
+    def stop_at_the_second(done, total):
+        if done == 1:
+            click(small.cancel_button)
+        return report(done, total)
+
+    job.report = stop_at_the_second
+    held.set()
+    first = small.settle(60)
+    assert list(small.results) == list(first) == ["FedAvg"]
+    assert "run2" not in small.code()
+    small.measure("top")
+    whole = small.settle(60)
+    assert list(whole) == ["FedAvg", "FedASAM"]
+    assert whole["FedAvg"] is first["FedAvg"]
+
+
+def test_other_runs_replace_what_is_shown(small, runs, held):
+    job = small.measure("top")
+    small.show(runs[1])
+    job._stop.clear()  # as if it had been too late to cancel
+    held.set()
+    small.settle(60)
+    assert small.results == {}
+    assert small.table.value == ""
+
+
+def test_pictures_of_several_runs_show_each_with_its_error():
+    said = {"samples": 9, "data": "holdout", "loss": "mse", "part": "all", "normalisation": "none", "batch": "free"}
+    about = {**said, "method": "lanczos", "seed": 0, "confidence": 0.99}
+    trace = pd.DataFrame({"trace": [5.0], "standard_error": 0.5, "low": 3.0, "high": 7.0, "converged": False})
+    axis = draw_trace({"a": Trace(trace, about), "b": Trace(trace, about)}).axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
+    (bar,) = axis.containers[0][2]
+    assert bar.get_segments()[0][:, 1].tolist() == [3.0, 7.0]
+    assert fl.plot(Trace(trace, about)).axes[0].get_ylabel() == "trace, 99 % interval"
+    pairs = Eigenvalues(
+        pd.DataFrame({"rank": [1, 2], "eigenvalue": [5.0, 3.0], "error": 0.1, "converged": True}), about
+    )
+    one, two = draw_top(pairs).axes[0], draw_top({"a": pairs, "b": pairs}).axes[0]
+    assert one.get_legend() is None
+    assert [text.get_text() for text in two.get_legend().get_texts()] == ["a", "b"]
+    rounds = {"round": [0, 5], "quantity": "lambda_1", "value": [1.0, 9.0], "error": 0.1}
+    along = HessianAlong(pd.DataFrame(rounds), about)
+    drawn = fl.plot({"a": along, "b": along}).axes[0]
+    assert [text.get_text() for text in drawn.get_legend().get_texts()] == ["a λ1", "b λ1"]
+    assert len(draw_along(along).axes) == 1

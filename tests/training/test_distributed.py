@@ -1,0 +1,129 @@
+"""One run by several processes: the same numbers as by one, and no harm if one of them is killed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+import flatlab as fl
+from flatlab.training import Ranks
+from flatlab.training.checkpoints import Store
+
+ALGORITHMS = {
+    "weighted": fl.FedASAM(lr=0.05, momentum=0.9, swa=fl.SWA(start=0.5, cycle=2, low=0.01)),
+    "kept parts, adam": fl.FedPer(lr=0.05, momentum=0.9, keep_momentum=True, server=fl.Adaptive()),
+    "server data": fl.FedBABU(lr=0.05, server_data=fl.ServerData(share=0.1, train="all")),
+}
+
+
+def experiment(digits, algorithm, rounds=4):
+    return fl.Experiment(
+        data=digits.spec,
+        model=fl.ModelSpec(name="cnn4", width=0.25, norm="group", groups=2),  # batch statistics amplify rounding
+        algorithm=algorithm,
+        rounds=rounds,
+        participation=0.5,
+        evaluation=fl.Evaluation(clients_every=2),
+    )
+
+
+def toml(value, path):
+    """An experiment as a file that `flatlab run` takes."""
+    lines = []
+
+    def write(prefix, table):
+        simple = {k: v for k, v in table.items() if not isinstance(v, dict) and v is not None}
+        lines.append(f"[{prefix}]" if prefix else "")
+        lines.extend(f"{k} = {json.dumps(v)}" for k, v in simple.items())
+        for k, v in table.items():
+            if isinstance(v, dict):
+                write(f"{prefix}.{k}".strip("."), v)
+
+    write("", value.to_dict())
+    path.write_text("\n".join(lines))
+    return path
+
+
+def alone(digits, value, store):
+    return fl.Run(value, digits, store=store, engine="loop").to()
+
+
+def command(file, store):
+    return ["-m", "flatlab", "run", str(file), "--store", str(store), "--device", "cpu"]
+
+
+def environment():
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_two_processes_give_the_numbers_of_one(digits, tmp_path, name):
+    value = experiment(digits, ALGORITHMS[name])
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launch, *command(toml(value, tmp_path / "run.toml"), tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(value.id) == 1 and "2 processes" in done.stderr
+    two, one = fl.Run(value, digits, store=tmp_path / "two"), alone(digits, value, tmp_path / "one")
+    keys = ["round", "split", "metric", "client"]
+    found, wanted = (run.history.set_index(keys)["value"].sort_index() for run in (two, one))
+    assert found.index.equals(wanted.index)
+    # Two processes add up in another order than one; accuracies jump where a sample lies between two classes.
+    assert (found - wanted).drop("accuracy", level="metric").abs().max() < 2e-4
+    for key, tensor in one.state().flat().items():
+        assert (two.state().flat()[key] - tensor).abs().max() < 2e-4, key
+
+
+def test_a_killed_process_ends_the_others_with_a_message_and_the_run_goes_on(digits, tmp_path):
+    value = experiment(digits, ALGORITHMS["weighted"], rounds=40)
+    file, store = toml(value, tmp_path / "run.toml"), tmp_path / "two"
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    # What torchrun tells its processes, without torchrun, which would end the survivor before it can speak.
+    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, *command(file, store)],
+            env=environment() | told | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    end = time.monotonic() + 100
+    while max(Store(store / value.id).checkpoints(), default=0) < 3:
+        assert time.monotonic() < end and ranks[0].poll() is None
+        time.sleep(0.02)
+    ranks[1].send_signal(signal.SIGKILL)
+    _, said = ranks[0].communicate(timeout=100)
+    ranks[1].communicate()
+    assert ranks[0].returncode == 1
+    assert "another process of this run ended" in said and "go on" in said
+    reached = fl.Run(value, digits, store=store)
+    assert 3 <= reached.round < 40
+    assert not reached.history.duplicated(["round", "split", "metric", "client"]).any()
+    assert reached.to().done
+
+
+def test_work_is_shared_without_loss_and_evenly():
+    ranks = [object.__new__(Ranks) for _ in range(3)]
+    for rank, one in enumerate(ranks):
+        one.rank, one.size = rank, 3
+    work = [50, 10, 10, 10, 10, 10, 10, 5, 5, 30]
+    shares = [one.share(work) for one in ranks]
+    assert sorted(place for share in shares for place in share) == list(range(10))
+    assert [sum(work[place] for place in share) for share in shares] == [50, 50, 50]
+    assert [one.share([7]) for one in ranks] == [[0], [], []]
