@@ -5,7 +5,7 @@ DATA ?= data
 QUICK := tests/algorithms tests/data tests/models tests/zoo tests/test_foundations.py tests/test_digest.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-docs check-wheel test-oldest test-gpu bench-gpu lint lab notebooks clean
+.PHONY: help setup demo test check check-docs docs check-wheel test-oldest test-gpu bench-gpu lint lab notebooks clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ check-docs: setup  ## run what the documentation and the notebooks show
 	$(BIN)/python -m pytest tests/test_docs.py
 	$(BIN)/python notebooks/build.py --check
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
+
+docs: setup  ## build the documentation site into docs/_build, offline; a warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build
 
 check-wheel: setup  ## build wheel and source archive, use the wheel from another folder
 	.ci/wheel

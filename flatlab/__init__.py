@@ -1,10 +1,15 @@
 """flatlab: why does a federated model generalise, and how well does it personalise?
 
-import flatlab as fl
+    import flatlab as fl
 
-data = fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=20, seed=0)
-run = fl.train(fl.FedBABU(lr=0.1), data, "cnn4", rounds=60)
-fl.personalize(run, epochs=10).plot()
+    data = fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=20, seed=0)
+    run = fl.train(fl.FedBABU(lr=0.1), data, "cnn4", rounds=60)
+    fl.personalize(run, epochs=10).plot()
+
+The examples in docstrings (`help(fl.FedBABU)`) share `fl`, `torch` and these two; the tests run them as they stand:
+
+    data = fl.load("digits").federate(fl.Dirichlet(alpha=10.0), clients=4, seed=0)
+    run = fl.train(fl.FedAvg(), data, "lenet", rounds=2)
 """
 
 import importlib
@@ -69,7 +74,20 @@ from .models import Model, ModelSpec
 from .personalization import Comparison, Headless, Personalization, Tuning, compare, fine_tuned, headless, personalize
 from .results import plot
 from .tasks import Classification, Task
-from .training import BadCheckpoint, Diverged, Evaluation, Experiment, Run, RunBusy, SweepFailed, sweep, train
+from .training import (
+    BadCheckpoint,
+    Diverged,
+    Evaluation,
+    Experiment,
+    Run,
+    RunBusy,
+    SweepFailed,
+    annotate,
+    differing,
+    runs,
+    sweep,
+    train,
+)
 from .zoo import SCAFFOLD, AdaBest, Ditto, FedDyn, FedRep, LGFedAvg, PerFedAvg
 
 __all__ = [
@@ -143,7 +161,9 @@ __all__ = [
     "Uniform",
     "Weighted",
     "aggregation",
+    "annotate",
     "compare",
+    "differing",
     "fine_tuned",
     "flatness_vs_gain",
     "headless",
@@ -156,6 +176,7 @@ __all__ = [
     "path",
     "personalize",
     "plot",
+    "runs",
     "setting",
     "sharpness",
     "sweep",

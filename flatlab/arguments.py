@@ -22,7 +22,6 @@ import inspect
 import math
 import numbers
 import operator
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -31,7 +30,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-from .declare import SIGNS, Declared, SettingError, near
+from .declare import Declared, SettingError, near
+from .describe import SIGNS, setting_lines
 
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -69,10 +69,6 @@ class Settings(Declared):
             return _fit(value, hint)
         except _Misfit:
             raise ValueError(f"must be {_allowed(hint)}") from None
-
-    def changed(self) -> dict[str, Any]:
-        """What is not at its default: the arguments that a call with these settings needs."""
-        return {name: value for name, value in self if value != type(self).model_fields[name].get_default()}
 
 
 def checked(function: Function) -> Function:
@@ -247,8 +243,7 @@ def _with_help(doc: str, declared: type[Settings]) -> str:
             lines.append(line)
             continue
         for name, field in declared.model_fields.items():
-            told = textwrap.wrap(f"{name}: {field.description}.", 110 - len(indent), subsequent_indent="    ")
-            lines += [indent + part for part in told]
+            lines += [indent + part for part in setting_lines(name, field)]
     return "\n".join(lines)
 
 

@@ -21,9 +21,10 @@ from typing import Any, NoReturn, TextIO
 import pandas as pd
 
 from . import figures
-from .algorithms import Algorithm, Local, Schedule, Server
-from .data import Partition
+from .algorithms import Algorithm, FedBABU, Local, Schedule, Server
+from .data import DataSpec, Dirichlet, Partition
 from .declare import Family, SettingError, catalogue, near, shown
+from .describe import sample
 from .files import printable, user_path
 from .geometry import hessian, landscape
 from .papers import command as papers
@@ -40,6 +41,9 @@ from .training.terminal import Lines
 WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 LONGEST = 1500  # signs of a message
 DAY = 86400  # seconds
+SAMPLE = Experiment(
+    data=DataSpec(name="digits", partition=Dirichlet(alpha=0.3), clients=20), algorithm=FedBABU(), rounds=40
+)
 INTERRUPTED = 130  # exit status after Ctrl-C, by custom 128 + SIGINT
 
 
@@ -100,8 +104,8 @@ def demo(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train the experiment of a TOML file, from where it is; under torchrun with all its processes."""
-    experiment = Experiment.from_toml(options.experiment, dict(options.set))
+    """Train the experiment of a TOML or JSON file, from where it is; under torchrun with all its processes."""
+    experiment = Experiment.from_file(options.experiment, dict(options.set))
     if Ranks.launched():
         _run_shared(experiment, options)
         return
@@ -222,6 +226,9 @@ def schema(options: argparse.Namespace) -> None:
         }
         print(json.dumps({"Experiment": Experiment.model_json_schema(), "kinds": kinds}, indent=1))
         return
+    if options.toml:
+        print(sample(SAMPLE), end="")
+        return
     for title, rows in catalogue(Experiment):
         table = pd.DataFrame(rows)
         print(f"{title}\n{_table(table)}\n")
@@ -314,7 +321,9 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
 
     command(demo, trains=True, own=False)
     running = command(run, trains=True)
-    running.add_argument("experiment", type=Path, help="TOML file; `flatlab schema` lists its settings")
+    running.add_argument(
+        "experiment", type=Path, help="TOML file (`flatlab schema --toml` prints one), or a run's experiment.json"
+    )
     running.add_argument(
         "--set", type=_change, action="append", default=[], metavar="NAME=VALUE", help="change a setting of the file"
     )
@@ -330,7 +339,9 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
         "--every", type=float, metavar="SECONDS", help="look again, until all are done or Ctrl-C is pressed"
     )
     _reproducing(command(reproduce, trains=True))
-    command(schema).add_argument("--json", action="store_true", help="as JSON Schema")
+    listing = command(schema)
+    listing.add_argument("--json", action="store_true", help="as JSON Schema")
+    listing.add_argument("--toml", action="store_true", help="as a file for `flatlab run`, to be changed")
     opening = command(lab, own=False)
     opening.add_argument("place", nargs="?", default="notebooks", help="notebook or folder (default: notebooks)")
     return parser, commands.choices

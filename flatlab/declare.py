@@ -15,8 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, ClassVar, Literal, NamedTuple, Self, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -30,8 +29,8 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+
+from .describe import describe, first_line, rows
 
 
 class Problem(NamedTuple):
@@ -103,7 +102,6 @@ def tell(message: str) -> None:
 
 
 _PACKAGE = str(Path(__file__).parent / "_")[:-1]
-SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
@@ -126,6 +124,15 @@ def setting(
     `log` and `span` (usual lowest and highest value) only tell a slider how to look; they do not restrict. A setting
     that came after runs were recorded is `new`: at its default it is left out of the JSON, so that those runs keep
     their ids. Its default then means what was done before it came, and must never change.
+
+    >>> class Oven(fl.declare.Declared):
+    ...     heat: float = fl.setting(180.0, "how hot", gt=0, le=300, unit="degrees")
+    >>> Oven(heat=200.0)
+    Oven(heat=200.0)
+    >>> Oven(heat=900.0)
+    Traceback (most recent call last):
+        ...
+    flatlab.declare.SettingError: Oven.heat = 900.0: Input should be less than or equal to 300
     """
     shown: Any = {
         key: value
@@ -152,6 +159,18 @@ class Declared(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise _refusal(type(self), error) from None
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        describe(cls)
+
+    def __repr_args__(self) -> Iterable[tuple[str, Any]]:
+        return self.changed().items()
+
+    def changed(self) -> dict[str, Any]:
+        """What is not at its default: the arguments that a call needs to make these settings."""
+        return {name: value for name, value in self if value != type(self).model_fields[name].get_default()}
 
     @classmethod
     def called(cls, name: str, values: Mapping[str, Any]) -> Self:
@@ -214,6 +233,9 @@ class Declared(BaseModel):
         return self.from_dict({name: getattr(self, name) for name in type(self).model_fields} | changes)
 
 
+Declared.__init__.__doc__ = ""  # else `?` shows pydantic's; the class itself says what it takes
+
+
 class Family(Declared):
     """A base class whose subclasses are told apart by `kind`; a field of the base's type takes any of them.
 
@@ -270,33 +292,9 @@ def catalogue(declared: type[Declared]) -> Iterator[tuple[str, list[dict[str, An
         if issubclass(cls, Family) and cls.abstract:
             waiting[:0] = list(cls.members().values())
             continue
-        about, _, _ = (cls.__doc__ or "").partition("\n")  # a user's own class may say nothing
-        yield f"{cls.__name__}: {about}", rows(cls)
+        yield f"{cls.__name__}: {first_line(cls)}", rows(cls)
         for field in cls.model_fields.values():
             waiting += [found for found in _classes(field.annotation) if found not in seen]
-
-
-def rows(declared: type[Declared]) -> list[dict[str, Any]]:
-    """The settings of one class: name, type, allowed, default, unit, help."""
-    found = []
-    for name, field in declared.model_fields.items():
-        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        default = field.default
-        if isinstance(default, Family):
-            default = default.kind
-        elif isinstance(default, Declared):
-            default = type(default).__name__ + "()"
-        found.append(
-            {
-                "name": name,
-                "type": _type_name(field.annotation),
-                "allowed": _allowed(field),
-                "default": "required" if default is PydanticUndefined else default,
-                "unit": extra.get("unit", ""),
-                "help": field.description or "",
-            }
-        )
-    return found
 
 
 @functools.cache
@@ -312,26 +310,6 @@ def _classes(annotation: Any) -> list[type[Declared]]:
     if isinstance(annotation, type) and issubclass(annotation, Declared):
         return [annotation]
     return [found for part in get_args(annotation) for found in _classes(part)]
-
-
-def _type_name(annotation: Any) -> str:
-    if get_origin(annotation) is Literal:
-        return " | ".join(repr(value) for value in get_args(annotation))
-    if isinstance(annotation, type) and not get_args(annotation):
-        return "none" if annotation is type(None) else annotation.__name__
-    if get_origin(annotation) in (Union, UnionType):
-        return " | ".join(_type_name(part) for part in get_args(annotation))
-    return str(annotation).replace("typing.", "")
-
-
-def _allowed(field: FieldInfo) -> str:
-    found = [
-        f"{sign} {getattr(rule, name)}"
-        for rule in field.metadata
-        for name, sign in SIGNS.items()
-        if hasattr(rule, name)
-    ]
-    return ", ".join(found)
 
 
 def _refusal(cls: type[BaseModel], error: ValidationError, called: str = "") -> SettingError:

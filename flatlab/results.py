@@ -30,6 +30,10 @@ def plot(thing: Any, **options: Any) -> Any:
     """Draw a result with `flatlab.figures` and return the matplotlib figure.
 
     The one door from computation to drawing: it opens only when somebody asks for a picture.
+
+    >>> figure = fl.plot(run)  # the same as run.plot(); so with any result
+    >>> len(figure.axes) > 0
+    True
     """
     return importlib.import_module("flatlab.figures").draw(thing, **options)
 
@@ -69,6 +73,25 @@ class Result:
     def summary(self) -> pd.DataFrame:
         """A small table for a person; the whole frame unless a kind of result knows better."""
         return self.frame
+
+    def to_csv(self, path: str | Path | None = None) -> str | None:
+        """The summary as CSV: to a file, or as text without one. The whole frame: `result.frame.to_csv(...)`."""
+        return self._written("to_csv", path)
+
+    def to_latex(self, path: str | Path | None = None) -> str | None:
+        r"""The summary as a LaTeX table (booktabs), names and signs escaped: to a file, or as text without one.
+
+        >>> print(fl.compare(run, fl.personalize(run, epochs=1)).to_latex())
+        \begin{tabular}...
+        """
+        return self._written("to_latex", path, escape=True)
+
+    def _written(self, how: str, path: str | Path | None, **options: Any) -> str | None:
+        text: str = getattr(self.summary(), how)(index=False, **options)
+        if path is None:
+            return text
+        write_atomically(user_path(path), text.encode())
+        return None
 
     @checked
     def save(self, path: str | Path) -> Path:

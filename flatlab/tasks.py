@@ -45,6 +45,9 @@ class Classification(Task):
     """Cross-entropy of the softmax, and accuracy: the share of samples whose largest logit is their class's.
 
     -log(exp(z_y) / sum_c exp(z_c)) for logits z [classes] and the class y.
+
+    >>> fl.Classification().scores(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
+    {'accuracy': tensor([ True, False])}
     """
 
     kind: Literal["classification"] = "classification"

@@ -1,7 +1,9 @@
 """What the documentation shows is run as it stands."""
 
 import re
+import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -15,8 +17,30 @@ def blocks(page):
         yield text[: match.start()].count("\n") + 2, match[1]
 
 
+@pytest.fixture
+def loggers(monkeypatch):
+    """Stand-ins for the logging libraries of the how-tos, none of which flatlab needs."""
+    stands = {name: MagicMock() for name in ("wandb", "mlflow", "torch.utils.tensorboard")}
+    for name, stand in stands.items():
+        monkeypatch.setitem(sys.modules, name, stand)
+    return stands
+
+
+def test_recipes_log_every_round(loggers, tmp_path, monkeypatch):
+    test_blocks_run_one_after_another("howto.md", tmp_path, monkeypatch, loggers)
+    writer = loggers["torch.utils.tensorboard"].SummaryWriter.return_value.__enter__.return_value
+    scored = [(name, step) for (name, _, step), _ in writer.add_scalar.call_args_list]
+    assert {("holdout/accuracy", 1), ("holdout/accuracy", 2), ("train/loss", 1), ("train/drift", 2)} <= {*scored}
+    for calls in (
+        loggers["wandb"].init.return_value.__enter__.return_value.log.call_args_list,
+        loggers["mlflow"].log_metrics.call_args_list,
+    ):
+        assert [told["step"] for _, told in calls] == [1, 2]
+        assert all(0 <= values["holdout/accuracy"] <= 1 for (values,), _ in calls)
+
+
 @pytest.mark.parametrize("page", ["extending.md"])
-def test_blocks_run_one_after_another(page, tmp_path, monkeypatch):
+def test_blocks_run_one_after_another(page, tmp_path, monkeypatch, loggers):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
     for line, code in blocks(page):

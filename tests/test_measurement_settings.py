@@ -88,7 +88,9 @@ def test_signature_and_help_are_those_of_the_declaration(function):
     parameters = inspect.signature(function).parameters
     for name, field in FUNCTIONS[function].model_fields.items():
         assert parameters[name].default == field.default
-        assert f"\n        {name}: {field.description.split()[0]}" in function.__doc__
+        assert re.search(
+            rf"\n        {name} \(.+?\):\s+{re.escape(field.description.split()[0])}", function.__doc__, re.S
+        )
     assert "settings" not in parameters and "settings:" not in function.__doc__
 
 

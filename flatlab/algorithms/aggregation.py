@@ -53,7 +53,11 @@ class Aggregation(Family):
 
 
 class Weighted(Aggregation):
-    """Mean of the clients by their numbers of samples (McMahan et al., 1602.05629)."""
+    """Mean of the clients by their numbers of samples (McMahan et al., 1602.05629).
+
+    >>> fl.Weighted().weights([10, 30])
+    [10.0, 30.0]
+    """
 
     kind: Literal["weighted"] = "weighted"
     linear: ClassVar[bool] = True
@@ -64,7 +68,11 @@ class Weighted(Aggregation):
 
 
 class Uniform(Aggregation):
-    """Plain mean of the clients (FedBABU's official code)."""
+    """Plain mean of the clients (FedBABU's official code).
+
+    >>> fl.FedBABU(aggregation="uniform").aggregation.weights([10, 30])
+    [1.0, 1.0]
+    """
 
     kind: Literal["uniform"] = "uniform"
     linear: ClassVar[bool] = True
@@ -75,7 +83,12 @@ class Uniform(Aggregation):
 
 
 class Median(Aggregation):
-    """Median of each coordinate; of an even number of clients the mean of the middle two (Yin et al., 1803.01498)."""
+    """Median of each coordinate; of an even number of clients the mean of the middle two (Yin et al., 1803.01498).
+
+    >>> updates = {"w": torch.tensor([[1.0], [2.0], [3.0], [4.0], [90.0]])}  # of five clients
+    >>> fl.aggregation.Median().combine(updates, sizes=torch.full((5,), 50))[0]["w"]
+    tensor([3.])
+    """
 
     kind: Literal["median"] = "median"
 
@@ -86,7 +99,12 @@ class Median(Aggregation):
 
 
 class Trimmed(Aggregation):
-    """Mean of each coordinate without its f largest and f smallest values (Yin et al., 1803.01498)."""
+    """Mean of each coordinate without its f largest and f smallest values (Yin et al., 1803.01498).
+
+    >>> updates = {"w": torch.tensor([[1.0], [2.0], [3.0], [4.0], [90.0]])}  # of five clients
+    >>> fl.aggregation.Trimmed(share=0.2).combine(updates, sizes=torch.full((5,), 50))[0]["w"]
+    tensor([3.])
+    """
 
     kind: Literal["trimmed"] = "trimmed"
     share: float = setting(0.2, "share of a round's clients cut at either end", ge=0, lt=0.5)
@@ -101,6 +119,10 @@ class Krum(Aggregation):
     """The update nearest to its n - f - 2 nearest others, in summed squared distances (Blanchard et al., 1703.02757).
 
     `chosen` > 1 is Multi-Krum: the mean of so many updates of the lowest scores.
+
+    >>> updates = {"w": torch.tensor([[1.0], [2.0], [3.0], [4.0], [90.0]])}  # of five clients
+    >>> fl.aggregation.Krum(share=0.2).combine(updates, sizes=torch.full((5,), 50))[0]["w"]
+    tensor([2.])
     """
 
     kind: Literal["krum"] = "krum"
@@ -134,6 +156,10 @@ class Geometric(Aggregation):
     """Geometric median: the point of the least summed distance, weighed by samples (RFA; Pillutla et al., 1912.13445).
 
     Weiszfeld's iteration from the weighted mean; all distances follow from those between the clients.
+
+    >>> updates = {"w": torch.tensor([[1.0], [2.0], [3.0], [4.0], [90.0]])}  # of five clients
+    >>> fl.aggregation.Geometric().combine(updates, sizes=torch.full((5,), 50))[0]["w"].round(decimals=2)
+    tensor([3.])
     """
 
     kind: Literal["geometric"] = "geometric"
@@ -160,7 +186,12 @@ class Geometric(Aggregation):
 
 
 class Clipped(Aggregation):
-    """Mean of updates cut to a length of at most tau: centred clipping from 0 (Karimireddy et al., 2012.10333)."""
+    """Mean of updates cut to a length of at most tau: centred clipping from 0 (Karimireddy et al., 2012.10333).
+
+    >>> updates = {"w": torch.tensor([[1.0], [2.0], [3.0], [4.0], [90.0]])}  # of five clients
+    >>> fl.aggregation.Clipped(tau=2.0).combine(updates, sizes=torch.full((5,), 50))[0]["w"]
+    tensor([1.8000])
+    """
 
     kind: Literal["clipped"] = "clipped"
     tau: float = setting(1.0, "largest Euclidean length of an update; must be of an update's size", gt=0, log=True)

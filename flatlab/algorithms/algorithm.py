@@ -39,6 +39,10 @@ class ServerData(Declared):
     """The server owns a share of the training data and trains on it for an epoch after each aggregation.
 
     Source: FedBABU, Table 2. The server's samples stay with their clients too, as in the official code.
+
+    >>> helped = fl.FedBABU(server_data=fl.ServerData(share=0.1, train="all"))
+    >>> fl.train(helped, data, "lenet", rounds=1).round
+    1
     """
 
     share: float = setting(0.1, "fraction of all training samples that the server holds", gt=0, le=1)

@@ -20,6 +20,10 @@ class SWA(Declared):
     where the rate is lowest. `variant="official"` does what the official code does: it collects the model after the
     first round of a cycle, when the rate has just restarted, and its first collected model replaces the one at `start`.
     Parameters are averaged; flatlab's networks have no running statistics to refresh.
+
+    >>> swa = fl.SWA(start=0.75, cycle=5)
+    >>> [round + 1 for round in range(40) if swa.collects(round, rounds=40)]
+    [35, 40]
     """
 
     start: float = setting(0.75, "fraction of the rounds done when averaging starts", ge=0, lt=1)

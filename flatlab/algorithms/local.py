@@ -32,7 +32,11 @@ class Local(Family):
 
 
 class SGD(Local):
-    """The gradient of the batch as it is."""
+    """The gradient of the batch as it is.
+
+    >>> fl.FedBABU(local=fl.SGD()) == fl.FedBABU()
+    True
+    """
 
     kind: Literal["sgd"] = "sgd"
 
@@ -45,6 +49,10 @@ class SAM(Local):
     """Sharpness-aware minimisation: the gradient at w + rho g / ||g||, one norm over all trained tensors.
 
     Source: Foret et al. (2010.01412); as a client step: Caldarola et al. (2203.11834, FedSAM) and their official code.
+
+    >>> w, g = {"weight": torch.zeros(2)}, {"weight": torch.tensor([3.0, 4.0])}
+    >>> fl.SAM(rho=0.05).perturbed(w, g)["weight"]
+    tensor([0.0300, 0.0400])
     """
 
     kind: Literal["sam"] = "sam"
@@ -69,6 +77,10 @@ class ASAM(SAM):
 
     Source: Kwon et al. (2102.11600); as a client step: Caldarola et al. (2203.11834, FedASAM) and their official code.
     `variant="elementwise"` is what many libraries call adaptive SAM: T = |w| for every tensor, without eta.
+
+    >>> w, g = {"weight": torch.tensor([1.0, 10.0])}, {"weight": torch.tensor([1.0, 1.0])}
+    >>> fl.ASAM(rho=0.5, eta=0.0).perturbed(w, g)["weight"] - w["weight"]  # rho T² g / ||T g||
+    tensor([0.0498, 4.9752])
     """
 
     kind: Literal["asam"] = "asam"  # type: ignore[assignment]  # a kind of its own, told apart by name

@@ -19,7 +19,11 @@ class Schedule(Family):
 
 
 class Constant(Schedule):
-    """The same rate in every round."""
+    """The same rate in every round.
+
+    >>> fl.FedAvg(lr=0.1, schedule=fl.Constant()).rate(round=5, rounds=10)
+    0.1
+    """
 
     kind: Literal["constant"] = "constant"
 
@@ -34,6 +38,9 @@ class Steps(Schedule):
     As in the official loop, which asks after each round whether it is one of these, two shares that come to one round
     make one drop, and a share above 0 that comes to no round makes none: one round is all at the base rate, of two the
     second at a tenth.
+
+    >>> [round(fl.Steps().lr(0.1, number, rounds=8), 4) for number in range(8)]
+    [0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     """
 
     kind: Literal["steps"] = "steps"
@@ -56,7 +63,11 @@ class Steps(Schedule):
 
 
 class Cyclical(Schedule):
-    """Falls linearly from the base rate to `low` within each cycle, then restarts (official FedSAM code, SWA phase)."""
+    """Falls linearly from the base rate to `low` within each cycle, then restarts (official FedSAM code, SWA phase).
+
+    >>> [round(fl.Cyclical(cycle=2, low=0.01).lr(0.1, number, rounds=4), 3) for number in range(4)]
+    [0.055, 0.01, 0.055, 0.01]
+    """
 
     kind: Literal["cyclical"] = "cyclical"
     cycle: int = setting(10, "length of a cycle", ge=1, unit="rounds")
@@ -71,7 +82,11 @@ class Cyclical(Schedule):
 
 
 class Exponential(Schedule):
-    """Times `decay` after every round."""
+    """Times `decay` after every round.
+
+    >>> [round(fl.Exponential(decay=0.5).lr(0.1, number, rounds=3), 3) for number in range(3)]
+    [0.1, 0.05, 0.025]
+    """
 
     kind: Literal["exponential"] = "exponential"
     decay: float = setting(0.998, "what the rate is multiplied with after each round", gt=0, le=1)

@@ -25,7 +25,13 @@ class Server(Family):
 
 
 class Average(Server):
-    """w + lr m with m = momentum m + D: FedAvg, and with momentum FedAvgM (Hsu et al., 1909.06335)."""
+    """w + lr m with m = momentum m + D: FedAvg, and with momentum FedAvgM (Hsu et al., 1909.06335).
+
+    >>> w, mean_update = {"weight": torch.tensor([1.0])}, {"weight": torch.tensor([0.5])}
+    >>> w, slots = fl.Average(momentum=0.9).update(w, mean_update, {})
+    >>> fl.Average(momentum=0.9).update(w, mean_update, slots)[0]["weight"]  # 1 + 0.5 + (0.9 x 0.5 + 0.5)
+    tensor([2.4500])
+    """
 
     kind: Literal["average"] = "average"
     momentum: float = setting(0.0, "server momentum; 0.9 is FedAvgM", ge=0, lt=1)
@@ -40,7 +46,15 @@ class Average(Server):
 
 
 class Adaptive(Server):
-    """w + lr m / (sqrt(v) + tau) without bias correction: FedAdam, FedYogi, FedAdagrad (Reddi et al., 2003.00295)."""
+    """w + lr m / (sqrt(v) + tau) without bias correction: FedAdam, FedYogi, FedAdagrad (Reddi et al., 2003.00295).
+
+    With m = beta1 m + (1 - beta1) D, and v by `rule`: adam beta2 v + (1 - beta2) D², yogi
+    v - (1 - beta2) D² sign(v - D²), adagrad v + D².
+
+    >>> adam = fl.Adaptive(rule="adam", lr=0.1, beta1=0.0, beta2=0.0)
+    >>> adam.update({"weight": torch.tensor([1.0])}, {"weight": torch.tensor([0.5])}, {})[0]["weight"]
+    tensor([1.0998])
+    """
 
     kind: Literal["adaptive"] = "adaptive"
     lr: float = setting(0.01, "server learning rate", gt=0, log=True, span=(1e-4, 1.0))

@@ -18,7 +18,12 @@ from flatlab.declare import Declared, setting
 
 
 class Augmentation(Declared):
-    """What training does to its images; everything off by default. Evaluation never augments."""
+    """What training does to its images; everything off by default. Evaluation never augments.
+
+    >>> data = fl.load("digits").federate(fl.IID(), clients=4, augment=fl.Augmentation(crop=1, cutout=2))
+    >>> data.augmentation
+    Augmentation(crop=1, cutout=2)
+    """
 
     crop: int = setting(0, "random crop after zero padding by so many pixels on each side", ge=0, unit="px")
     flip: bool = setting(False, "mirror left to right with probability 1/2")

@@ -38,7 +38,11 @@ PARTITION = "partition.json"  # a run's copy of the file that its partition was 
 
 
 class DataSpec(Declared):
-    """What makes a `FederatedDataset`: the data set, its partition, and how images are normalised and augmented."""
+    """What makes a `FederatedDataset`: the data set, its partition, and how images are normalised and augmented.
+
+    >>> data.spec.name, data.spec.partition, data.spec.clients
+    ('digits', Dirichlet(alpha=10.0), 4)
+    """
 
     name: str = setting(..., "data set: digits, one that torchvision knows, or ROOT/<name>.npz")
     partition: Partition = setting("iid", "who holds which images")
@@ -99,6 +103,13 @@ class FederatedDataset:
 
     Raises:
         SettingError: if a label is not a class, an index does not exist or is held twice, or a client has no images.
+
+    >>> data = fl.load("digits").federate(fl.Dirichlet(alpha=10.0), clients=4, seed=0)
+    >>> data.clients, data.classes, data.shape, len(data.train[0]), len(data.holdout)
+    (4, 10, (1, 8, 8), 360, 359)
+    >>> images, labels = data.samples("train", client=0, limit=16)  # normalised
+    >>> images.shape
+    torch.Size([16, 1, 8, 8])
     """
 
     made_by: ClassVar[str] = "load(name).federate(partition, clients=...)"  # for messages to who gives another thing

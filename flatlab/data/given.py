@@ -34,6 +34,14 @@ class Groups(Partition):
 
     Groups are in sorted order. A group with test images only is no client: its images stay in the holdout, and
     `FederatedDataset.unseen` lists them. A client whose group has no test images has an empty test set.
+
+    >>> import numpy as np
+    >>> images, labels = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8), [0, 1, 0, 1]
+    >>> writers = np.array(["ann", "ann", "bob", "bob"])
+    >>> names = {"class_names": ["no", "yes"], "train_groups": writers, "test_groups": writers}
+    >>> source = fl.Source.from_arrays("notes", images, labels, images, labels, **names)
+    >>> source.federate(fl.Groups()).names
+    ('ann', 'bob')
     """
 
     kind: Literal["groups"] = "groups"
@@ -51,6 +59,11 @@ class Fixed(Partition):
     """The partition in a file; see the head of this module for the two layouts.
 
     A file of the FedSAM code has train images only: each client's test set is then drawn in its train proportions.
+
+    >>> path = data.save_partition("mine.json")
+    >>> again = fl.load("digits").federate(fl.Fixed(path=str(path)))
+    >>> all(map(torch.equal, again.train, data.train))
+    True
     """
 
     kind: Literal["fixed"] = "fixed"

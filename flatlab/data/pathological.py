@@ -28,6 +28,10 @@ class Shards(Partition):
     image). The list of all shards' classes is shuffled and dealt, and each entry takes a random remaining shard of its
     class, so a client may get a class twice. The test set is dealt by the same table: both sets are partitioned, and a
     client's train and test classes agree.
+
+    >>> data = fl.load("digits").federate(fl.Shards(per_client=2), clients=20, seed=0)
+    >>> max(len(data.labels[images].unique()) for images in data.train)
+    2
     """
 
     kind: Literal["shards"] = "shards"
@@ -64,6 +68,10 @@ class Classes(Drawn):
     A class gets holders in proportion to its images. Client after client draws its classes at random, weighted by the
     places left; a class with as many places left as there are clients left is taken at once, so the draw cannot get
     stuck. Then the images of a class are divided among its holders so that clients come out equal where possible.
+
+    >>> data = fl.load("digits").federate(fl.Classes(per_client=3), clients=10, seed=0)
+    >>> {len(data.labels[images].unique()) for images in data.train}
+    {3}
     """
 
     kind: Literal["classes"] = "classes"

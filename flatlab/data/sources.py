@@ -115,6 +115,9 @@ class Source:
 
         Raises:
             SettingError: if the partition cannot be made.
+
+        >>> fl.load("digits").federate(fl.Shards(per_client=2), clients=50, seed=0).clients
+        50
         """
         given: dict[str, Any] = {"partition": partition, "augmentation": augment}
         return federate(self, DataSpec(name=self.name, clients=clients, seed=seed, normalise=normalise, **given))
@@ -154,6 +157,12 @@ class Source:
 
         Raises:
             SettingError: naming the array that does not fit.
+
+        >>> import numpy as np
+        >>> images, labels = np.arange(6 * 64, dtype=np.uint8).reshape(6, 8, 8), np.array([0, 1, 0, 1, 0, 1])
+        >>> own = fl.Source.from_arrays("mine", images, labels, images[:4], labels[:4], ["cat", "dog"])
+        >>> [len(images) for images in own.federate(fl.IID(), clients=2).train]
+        [3, 3]
         """
         where = where or f"{name}: "
         names = tuple(str(label) for label in np.asarray(class_names).reshape(-1))
@@ -219,6 +228,10 @@ def load(name: str, root: str | Path = "data") -> Source:
     Raises:
         SettingError: if the name is unknown or its file does not fit the layout.
         FileNotFoundError: if it cannot be downloaded; says which file to put where.
+
+    >>> source = fl.load("digits")
+    >>> source.images.shape, source.n_train, len(source.class_names)
+    (torch.Size([1797, 1, 8, 8]), 1438, 10)
     """
     root = user_path(root, "root")
     path = root / f"{name}.npz"

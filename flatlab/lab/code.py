@@ -61,7 +61,7 @@ def literal(value: Any) -> str:
         return repr(value)
     cls = type(value)
     name = f"fl.{cls.__name__}" if _known(cls) else cls.__name__
-    return call(name, **_changed(value))
+    return call(name, **value.changed())
 
 
 def run_names(count: int) -> str:
@@ -173,7 +173,7 @@ class _Script:
         if experiment.participation != 1:
             given["participation"] = experiment.participation
         given["seed"] = experiment.seed
-        changed = _changed(experiment)
+        changed = experiment.changed()
         given |= {name: changed[name] for name in ("sampling", "evaluation") if name in changed}
         own = experiment.model.name == "custom"
         model = f"model_of_{one.name}" if own else self._model(experiment)
@@ -193,7 +193,7 @@ class _Script:
 
     @staticmethod
     def _model(experiment: Experiment) -> str:
-        plain = set(_changed(experiment.model)) <= {"name"}
+        plain = set(experiment.model.changed()) <= {"name"}
         return literal(experiment.model.name) if plain else literal(experiment.model)
 
     def _options(self, one: _Wanted) -> dict[str, Any]:
@@ -233,14 +233,8 @@ def _known(cls: type) -> bool:
     return getattr(fl, cls.__name__, None) is cls
 
 
-def _changed(value: Declared) -> dict[str, Any]:
-    """The settings that are not at their defaults."""
-    given = {name: getattr(value, name) for name in type(value).model_fields if name != "kind"}
-    return {name: one for name, one in given.items() if one != type(value).model_fields[name].get_default()}
-
-
 def _classes(value: Declared) -> Iterator[type[Declared]]:
     yield type(value)
-    for inner in _changed(value).values():
+    for inner in value.changed().values():
         if isinstance(inner, Declared):
             yield from _classes(inner)

@@ -16,7 +16,8 @@ import traitlets
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from ..declare import Declared, Family, Problem, SettingError, rows
+from ..declare import Declared, Family, Problem, SettingError
+from ..describe import first_line, rows
 from .fields import Field, Group, Maybe, Menu, Number, Words, complaint, described, free, switch
 
 _FEW = 4  # settings up to which a group is not folded
@@ -76,7 +77,7 @@ class Controls(ipywidgets.VBox):
         self._family = family
         if family is not None:
             self._members = family.members()
-            tooltip = f"{(family.__doc__ or label).splitlines()[0]} Known: {', '.join(self._members)}"
+            tooltip = f"{first_line(family) or label} Known: {', '.join(self._members)}"
             self.kind = ipywidgets.Dropdown(options=_menu(self._members), **described(label, tooltip))
             self.kind.value = chosen.model_fields["kind"].default
             self.kind.observe(self._choose, "value")

@@ -3,6 +3,7 @@
 from flatlab.models import cnn, mobilenet, resnet  # they register their networks
 from flatlab.models.building import build
 from flatlab.models.context import frame
+from flatlab.models.exchange import plain, weights
 from flatlab.models.net import Model, copied, macs, names
 from flatlab.models.norm import BatchStatNorm, sample_weight
 from flatlab.models.registry import network, registered
@@ -21,9 +22,11 @@ __all__ = [
     "mobilenet",
     "names",
     "network",
+    "plain",
     "registered",
     "resnet",
     "sample_weight",
     "split",
     "stateless",
+    "weights",
 ]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from flatlab.declare import SettingError
+from flatlab.models.exchange import write
 
 
 class Model(nn.Module):
@@ -18,6 +20,11 @@ class Model(nn.Module):
 
     Its only children are `body`, images [batch, C, H, W] to features [batch, features], and `head`, features to logits
     [batch, classes]; so the parts are the prefixes "body." and "head." of the parameters' names.
+
+    >>> model = run.model()
+    >>> features = model.body(data.samples("holdout", limit=5)[0])
+    >>> model.head(features).shape
+    torch.Size([5, 10])
     """
 
     made_by = "flatlab.models.split(module, head=...)"  # for messages to who gives another thing
@@ -30,6 +37,15 @@ class Model(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits [batch, classes] of images [batch, C, H, W]."""
         return self.head(self.body(x))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the weights: `.safetensors`, or a state dict of torch, `.pth` or `.pt`; `train(init=path)` reads it.
+
+        >>> path = run.model().save("weights.safetensors")
+        >>> fl.train(fl.FedBABU(), data, "lenet", rounds=1, init=path).experiment.initial is None
+        False
+        """
+        return write(self, path)
 
 
 def names(model: Model, part: str = "all") -> tuple[str, ...]:

@@ -11,7 +11,12 @@ from flatlab.models.registry import find
 
 
 class ModelSpec(Declared):
-    """Settings of a network; a field of this type takes a plain name, such as "cnn4", as well."""
+    """Settings of a network; a field of this type takes a plain name, such as "cnn4", as well.
+
+    >>> spec = fl.ModelSpec(name="cnn4", norm="group", width=0.5)
+    >>> fl.train(fl.FedAvg(), data, spec, rounds=1, evaluation=fl.Evaluation(final="none")).experiment.model == spec
+    True
+    """
 
     name: str = setting(
         "cnn4", "cnn4, lenet, mobilenet, resnet18, resnet20, module:function of your own; custom: cut by models.split"

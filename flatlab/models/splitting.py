@@ -46,6 +46,14 @@ def split(module: nn.Module, head: str = "classifier", example: Sequence[Count] 
     Raises:
         SettingError: what does not fit, and what to do: no such head, a convolution in it, parameters that it shares
             with the body, running statistics, dropout, buffers that change (or any, without an example to check).
+
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    >>> model = fl.models.split(net, head="3", example=(1, 8, 8))
+    >>> [name for name, _ in model.named_parameters()]
+    ['body.0.0.weight', 'body.0.0.bias', 'head.weight', 'head.bias']
+    >>> fl.train(fl.FedBABU(), data, model, rounds=1).round
+    1
     """
     need_weights(module)
     parts = dict(module.named_modules(remove_duplicate=False))
@@ -86,6 +94,12 @@ def stateless(module: nn.Module, norm: Literal["batch", "group"] = "batch", grou
 
     Raises:
         SettingError: for another norm, or groups that do not fit some layer's channels.
+
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    >>> model = fl.models.split(fl.models.stateless(net, norm="group"), head="4", example=(1, 8, 8))
+    >>> fl.train(fl.FedAvg(), data, model, rounds=1).round
+    1
     """
 
     def group_norm(part: _BatchNorm) -> nn.Module:

@@ -33,6 +33,9 @@ class Personalization(Result):
 
     `frame` has the columns run, name, seed, round, client, epoch, accuracy and loss (on the client's own test set), and
     samples (in that set).
+
+    >>> fl.personalize(run, epochs=1, clients=[0, 2]).frame[["client", "epoch"]].values.tolist()
+    [[0, 0], [0, 1], [2, 0], [2, 1]]
     """
 
     def curve(self) -> pd.DataFrame:
@@ -83,7 +86,13 @@ def as_runs(runs: Run | Iterable[Run]) -> list[Run]:
 
 
 class Tuning(Settings):
-    """How every client fine-tunes its copy of the model."""
+    """How every client fine-tunes its copy of the model.
+
+    >>> fl.Tuning(epochs=1, part="head")
+    Tuning(epochs=1, part='head')
+    >>> len(fl.personalize(run, **dict(fl.Tuning(epochs=1, part="head"))).curve())
+    2
+    """
 
     epochs: Whole = setting(5, "fine-tuning epochs", span=(0, 30))
     part: Part = setting("all", "what is tuned")
@@ -130,6 +139,10 @@ def personalize(
     Raises:
         SettingError: if a setting is out of range or a client does not exist.
         Diverged: if a client's loss is no longer a number.
+
+    >>> tuned = fl.personalize(run, epochs=1, lr=0.01)
+    >>> tuned.summary()[["initial", "personalized", "gain"]].shape
+    (1, 3)
     """
     runs = as_runs(runs)
     epochs = settings.epochs
@@ -174,6 +187,10 @@ def fine_tuned(
 
     Raises:
         SettingError, Diverged: as `personalize`.
+
+    >>> models = fl.fine_tuned(run, [3], epochs=1)
+    >>> [type(model).__name__ for model in models.values()]
+    ['Model']
     """
     at, wanted = run_round(run, round), client_ids(run, clients)
     if not settings.epochs:

@@ -6,8 +6,10 @@ from .device import pick_device
 from .distributed import train_shared
 from .evaluate import Evaluation, Score, score, score_clients, score_holdout
 from .experiment import Experiment, Parent
+from .finding import differing, runs
 from .launch import train
 from .network import met
+from .notes import annotate
 from .process_group import RankLost, Ranks
 from .round import Diverged, Round, State
 from .run import Run, RunDone
@@ -33,10 +35,13 @@ __all__ = [
     "State",
     "SweepFailed",
     "Trained",
+    "annotate",
+    "differing",
     "flattened",
     "labels",
     "met",
     "pick_device",
+    "runs",
     "score",
     "score_clients",
     "score_holdout",

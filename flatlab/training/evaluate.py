@@ -30,7 +30,12 @@ CUT = 128  # samples of a client's test set in a batch under "batch128"
 
 
 class Evaluation(Declared):
-    """What is scored, and when. The last round is scored in any case, unless `final` says otherwise."""
+    """What is scored, and when. The last round is scored in any case, unless `final` says otherwise.
+
+    >>> seldom = fl.Evaluation(every=10, clients_every=20)
+    >>> [round for round in range(1, 41) if seldom.holdout_due(round, rounds=40)]
+    [10, 20, 30, 40]
+    """
 
     every: int = setting(
         1, "score the global model on the holdout after every so many rounds; 0: only at the end (see final)", ge=0

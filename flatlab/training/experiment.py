@@ -17,7 +17,7 @@ from ..algorithms import Algorithm
 from ..data import DataSpec
 from ..declare import Declared, SettingError, setting
 from ..digest import digest, own
-from ..files import user_path
+from ..files import read_json, user_path
 from ..models import ModelSpec
 from ..tasks import Classification, Task
 from .evaluate import Evaluation
@@ -31,7 +31,14 @@ class Parent(Declared):
 
 
 class Experiment(Declared):
-    """Data, model, algorithm and schedule of one run. Values that only change speed are not part of it."""
+    """Data, model, algorithm and schedule of one run. Values that only change speed are not part of it.
+
+    >>> experiment = fl.Experiment(data=data.spec, model="lenet", algorithm=fl.FedBABU(lr=0.05), rounds=40)
+    >>> fl.Experiment.from_json(experiment.to_json()) == experiment
+    True
+    >>> experiment.replace(seed=1).id == experiment.id
+    False
+    """
 
     data: DataSpec = setting(..., "data set, partition, clients, augmentation")
     model: ModelSpec = setting(ModelSpec(name="cnn4"), "network")
@@ -96,20 +103,23 @@ class Experiment(Declared):
         return found
 
     @classmethod
-    def from_toml(cls, path: str | Path, changes: dict[str, Any] | None = None) -> Experiment:
-        """Read a TOML file, with `changes` such as {"algorithm.lr": 0.05} applied.
+    def from_file(cls, path: str | Path, changes: dict[str, Any] | None = None) -> Experiment:
+        """Read a TOML file, or a JSON file such as a run's `experiment.json`, with `changes` applied.
+
+        Args:
+            path: of the file; `.json` is JSON, all else TOML.
+            changes: by dotted names, such as {"algorithm.lr": 0.05}.
 
         Raises:
-            SettingError: if the file is not TOML or a setting is wrong.
+            SettingError: if the file is not TOML or JSON, or a setting is wrong.
+
+        >>> fl.Experiment.from_file(run.directory / "experiment.json", {"seed": 3}) == run.experiment.replace(seed=3)
+        True
         """
         path = user_path(path)
-        try:
-            values = tomllib.loads((content := path.read_bytes()).decode("utf-8-sig"))
-        except RecursionError:
-            raise SettingError(f"{path}: not valid TOML: nested too deeply") from None
-        except ValueError as error:  # what tomllib and the decoding raise
-            hint = "; in a path, write / for \\, or put it in single quotes" if b"\\" in content else ""
-            raise SettingError(f"{path}: not valid TOML: {error}{hint}") from None
+        values = read_json(path) if path.suffix == ".json" else _toml(path)
+        if not isinstance(values, dict):
+            raise SettingError(f"{path}: holds no experiment")
         for name, value in (changes or {}).items():
             *parents, last = name.split(".")
             place = values
@@ -122,6 +132,16 @@ class Experiment(Declared):
                 place = inner
             place[last] = value
         return cls.from_dict(values)
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads((content := path.read_bytes()).decode("utf-8-sig"))
+    except RecursionError:
+        raise SettingError(f"{path}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # what tomllib and the decoding raise
+        hint = "; in a path, write / for \\, or put it in single quotes" if b"\\" in content else ""
+        raise SettingError(f"{path}: not valid TOML: {error}{hint}") from None
 
 
 def own_code(experiment: Experiment) -> str | None:

@@ -8,13 +8,14 @@ from typing import Any, Literal
 from ..algorithms import Algorithm
 from ..arguments import Seconds, checked, refuse_unknown
 from ..data import FederatedDataset
-from ..models import Model, ModelSpec
+from ..models import Model, ModelSpec, weights
 from ..tasks import Task
 from .evaluate import Evaluation
 from .experiment import Experiment
 from .network import describe
 from .progress import reporter
-from .run import Run
+from .round import Round, State
+from .run import Listener, Run
 from .start import take_up
 
 
@@ -30,6 +31,8 @@ def train(
     sampling: Literal["stream", "round_seed"] = "stream",
     evaluation: Evaluation | None = None,
     task: Task | str = "classification",
+    init: Any = None,
+    listener: Listener | None = None,
     progress: bool = True,
     wait: Seconds = 0.0,
     **options: Any,
@@ -50,6 +53,9 @@ def train(
         sampling: how clients are drawn; see `Experiment`.
         evaluation: what is scored, and when.
         task: what is predicted, and how it is scored; see `flatlab.Task`.
+        init: weights to begin with, all of the network's by their names: a `.safetensors`, `.pth` or `.pt` file, a
+            state dict, a module, or the `State` of a run. Their digest is part of the id.
+        listener: `listener(run, round)` is called after each round; see `Round` for what it can be asked.
         progress: show a bar (terminal, notebook) or log lines (elsewhere).
         wait: seconds to wait if another process trains the same run.
         options: of `Run`: store, device, engine, chunk, channels_last, precision, checkpoint_every, root.
@@ -57,14 +63,26 @@ def train(
     Raises:
         SettingError: for each setting that is wrong, before any work starts.
         RunBusy, Diverged, KeyboardInterrupt: as `Run.to`.
+
+    >>> run = fl.train(fl.FedBABU(lr=0.1), data, "lenet", rounds=2, participation=0.5)
+    >>> run.done, run.rounds, run.name
+    (True, 2, 'FedBABU')
     """
     refuse_unknown(options, train, Run)
     own, spec = describe(model)
     settings: dict[str, Any] = {"rounds": rounds, "participation": participation, "seed": seed, "sampling": sampling}
     settings |= {"algorithm": algorithm, "model": spec, "evaluation": evaluation or Evaluation(), "task": task}
+    if init is not None:
+        options["start"] = init if isinstance(init, State) else State(0, weights(init))
     run = Run(Experiment(data=data.spec, **settings), data, own, **options)
     said = take_up(run)
     if said and progress:
         print(said, file=sys.stderr)
-    with reporter(run, progress) as listener:
-        return run.to(listener=listener, wait=wait)
+    with reporter(run, progress) as shown:
+
+        def heard(run: Run, round: Round) -> None:
+            for one in (shown, listener):
+                if one is not None:
+                    one(run, round)
+
+        return run.to(listener=heard, wait=wait)

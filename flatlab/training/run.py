@@ -31,6 +31,7 @@ from .device import keep_freed_memory, pick_device
 from .experiment import Experiment, Parent, own_code
 from .interrupt import soft_interrupt
 from .network import met, network
+from .notes import read_notes
 from .pace import pace, recorded_engine, recorded_pace, tell_earlier
 from .recording import Record, began, best_round, read_experiment
 from .round import Federation, Round, State
@@ -71,6 +72,15 @@ class Run:
     Raises:
         SettingError: if data or model are not those of the experiment, or a setting is out of range.
         BadCheckpoint: if the directory holds states of another model.
+
+    >>> run = fl.Run(fl.Experiment(data=data.spec, model="lenet", algorithm="FedBABU", rounds=2, seed=7), data)
+    >>> [round.number for round in run]  # each is done when it is asked for
+    [1, 2]
+    >>> run.history.columns.tolist()
+    ['round', 'split', 'metric', 'value', 'client']
+    >>> child = run.fork(round=1, algorithm=fl.FedAvg())
+    >>> child.to(2).round
+    2
     """
 
     made_by = "train(...)"  # for messages to who gives another thing
@@ -168,8 +178,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """How figures and tables call it: see `Algorithm.name`."""
-        return self.experiment.algorithm.name
+        """How figures and tables call it: its label, see `annotate`, or else `Algorithm.name`."""
+        return read_notes(self.directory).get("label") or self.experiment.algorithm.name
 
     @property
     def kept(self) -> tuple[str, ...]:

@@ -17,12 +17,14 @@ _SILENT = {"fingerprint", "run", "initial", "code"}  # hashes
 
 def labels(runs: Sequence[Run]) -> list[str]:
     """One label a run, in order, each unlike the others unless it is the same run twice."""
-    return experiment_labels([run.experiment for run in runs], [run.round for run in runs])
+    return experiment_labels([run.experiment for run in runs], [run.round for run in runs], [run.name for run in runs])
 
 
-def experiment_labels(experiments: Sequence[Experiment], moments: Sequence[int] | None = None) -> list[str]:
+def experiment_labels(
+    experiments: Sequence[Experiment], moments: Sequence[int] | None = None, names: Sequence[str] | None = None
+) -> list[str]:
     """The same for runs known by their experiments alone; at different `moments`, rounds done, one may stand twice."""
-    found = [experiment.algorithm.name for experiment in experiments]
+    found = list(names or [experiment.algorithm.name for experiment in experiments])
     moments = moments or [0] * len(found)
     for name, count in Counter(found).items():
         if count > 1:

@@ -93,6 +93,9 @@ def sweep(
         SettingError: before any work, if an experiment cannot be run by a worker, or the script has no main guard.
         SweepFailed: after all others are done, naming the runs that failed, and why.
         KeyboardInterrupt: after the rounds in flight; the same call goes on. A second interrupt does not wait for them.
+
+    >>> experiments = [run.experiment.replace(seed=seed) for seed in range(5)]
+    >>> runs = fl.sweep(experiments, workers=2)  # doctest: +SKIP
     """
     refuse_unknown(options, sweep, Run)
     refuse_respawn()

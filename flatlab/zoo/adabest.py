@@ -16,6 +16,9 @@ class AdaBest(Algorithm):
 
     t_i is the round in which the client last took part. A reading of the paper's Algorithm 1, recalled: the first m_old
     is the first model. The model that is scored is x.
+
+    >>> fl.train(fl.AdaBest(beta=0.9), data, "lenet", rounds=1).round
+    1
     """
 
     kind: Literal["AdaBest"] = "AdaBest"

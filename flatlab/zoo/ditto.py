@@ -15,6 +15,10 @@ class Ditto(Algorithm):
     """The global copy is FedAvg's; the client's own v takes v -= lr (g(v) + lam (v - x)) on the same batches.
 
     With lam = 0 the personal models are those of clients that train alone.
+
+    >>> ditto = fl.train(fl.Ditto(lam=0.1), data, "lenet", rounds=1)
+    >>> torch.equal(ditto.model().head.bias, ditto.model(client=3).head.bias)  # the global one, and client 3's own
+    False
     """
 
     kind: Literal["Ditto"] = "Ditto"

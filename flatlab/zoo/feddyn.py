@@ -17,6 +17,9 @@ class FedDyn(Algorithm):
     h -= alpha / N sum (y_i - x) over the round's clients; N are all there are.
 
     The model that is scored is x. At a local optimum g_i is the gradient of the client's own loss there.
+
+    >>> fl.train(fl.FedDyn(alpha=0.01), data, "lenet", rounds=1).round
+    1
     """
 
     kind: Literal["FedDyn"] = "FedDyn"

@@ -15,6 +15,9 @@ class FedRep(Algorithm):
     """The first `head_epochs` of the `epochs` train the head alone, the rest the body alone; the body is shared.
 
     FedBABU's tables use as many head epochs as the others have epochs, then one of the body.
+
+    >>> fl.train(fl.FedRep(epochs=2, head_epochs=1), data, "lenet", rounds=1).kept
+    ('head.weight', 'head.bias')
     """
 
     kind: Literal["FedRep"] = "FedRep"

@@ -9,7 +9,11 @@ from ..declare import setting
 
 
 class LGFedAvg(Algorithm):
-    """Train everything, share the head; each client keeps its body. FedBABU's tables start it from a trained FedAvg."""
+    """Train everything, share the head; each client keeps its body. FedBABU's tables start it from a trained FedAvg.
+
+    >>> "head.weight" in fl.train(fl.LGFedAvg(), data, "lenet", rounds=1).kept
+    False
+    """
 
     kind: Literal["LGFedAvg"] = "LGFedAvg"
     share: Share = setting("head", "the part that is sent and averaged")

@@ -14,6 +14,9 @@ class PerFedAvg(Algorithm):
     """w' = w - alpha g(w; batch 1); w -= lr g(w'; batch 2). A step takes two batches, so an epoch has half the steps.
 
     The loss on record is that at w'. With alpha = 0 it is FedAvg on every second batch.
+
+    >>> fl.train(fl.PerFedAvg(alpha=0.05), data, "lenet", rounds=1).round
+    1
     """
 
     kind: Literal["PerFedAvg"] = "PerFedAvg"

@@ -16,6 +16,10 @@ class SCAFFOLD(Algorithm):
 
     Option II: c_i' = c_i - c + (x - y) / (K lr) after K steps. Option I: c_i' = the gradient over all the client's
     samples at x, one more pass over them. c is the mean of all N clients' c_i after every round.
+
+    >>> run = fl.train(fl.SCAFFOLD(lr=0.1), data, "lenet", rounds=1)
+    >>> run.state().memory["control"]["head.bias"].shape  # [clients, classes]
+    torch.Size([4, 10])
     """
 
     kind: Literal["SCAFFOLD"] = "SCAFFOLD"

@@ -134,7 +134,7 @@ def test_toml_is_read_or_refused_in_one_sentence(tmp_path, text, said):
     path = tmp_path / "experiment.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SettingError, match=said):
-        Experiment.from_toml(path)
+        Experiment.from_file(path)
 
 
 def test_deep_json_is_refused_in_one_sentence(tmp_path, toy):

@@ -1,0 +1,137 @@
+"""Runs of a store, found by their settings, and the settings in which runs differ.
+
+fl.differing(fl.runs("runs", algorithm="FedBABU", alpha=0.3))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..arguments import checked
+from ..data import FederatedDataset
+from ..declare import Declared, SettingError, near, tell
+from .notes import read_notes
+from .run import Run
+from .store_scan import scan
+
+SILENT = {"fingerprint", "code", "initial", "parent"}  # digests, and where a run comes from
+
+
+@checked
+def runs(
+    store: str | Path = "runs",
+    *,
+    label: str | None = None,
+    data: FederatedDataset | None = None,
+    root: str | Path = "data",
+    device: str = "auto",
+    **settings: Any,
+) -> list[Run]:
+    """The runs of a store that have these settings, as far as they have come, in the order of their ids.
+
+    Args:
+        store: folder that holds the directories of runs.
+        label: only those with this label, see `annotate`.
+        data: the federated data, if it is at hand; else each data set is made again, once.
+        root: folder of the data sets.
+        device: as for `Run`.
+        **settings: by name, as `algorithm="FedBABU"`, `alpha=0.3`, `seed=[0, 1]` (any of them) or
+            `partition=fl.Shards(2)`. A name that several places have counts in any; `**{"partition.alpha": 0.3}` says
+            which.
+
+    Raises:
+        SettingError: if no run of the store has a setting of that name.
+
+    >>> [found.id == run.id for found in fl.runs(algorithm="FedAvg", rounds=2, seed=0)]
+    [True]
+    """
+    held = scan(store).look().values()
+    places = {one.experiment.id: dict(_places(one.experiment)) for one in held}
+    known = {name for each in places.values() for path in each for name in _names(path)}
+    for name in settings:
+        if known and name not in known:
+            raise SettingError(name, settings[name], f"no run has such a setting{near(name, sorted(known))}")
+    chosen, loaded = [], dict[str, FederatedDataset]()
+    for one in held:
+        values = places[one.experiment.id]
+        fits = all(_has(values, name, wanted) for name, wanted in settings.items())
+        if not fits or label not in (None, read_notes(one.directory).get("label")):
+            continue
+        key = one.experiment.data.to_json()
+        if data is not None and data.spec == one.experiment.data:
+            loaded[key] = data
+        try:
+            if key not in loaded:
+                loaded[key] = one.experiment.data.load(root, one.directory)
+            chosen.append(Run.open(one.directory, loaded[key], root=root, device=device))
+        except SettingError as error:  # a network of one's own, which only its maker has
+            tell(f"{one.experiment.id}: left out: {error}")
+    return chosen
+
+
+@checked
+def differing(runs: Iterable[Run]) -> pd.DataFrame:
+    """Tidy: a row a run (its id is the index), a column for each setting that is not the same in all of them.
+
+    What goes with a kind (the part that FedBABU trains) is no column of its own.
+
+    >>> fl.differing([run, fl.train(fl.FedBABU(lr=0.05), data, "lenet", rounds=1)])["algorithm"].tolist()
+    ['FedAvg', 'FedBABU']
+    """
+    listed = list(runs)
+    rows = [{".".join(path): value for path, value in _places(run.experiment)} for run in listed]
+    usual = [{".".join(path) for path in _usual(run.experiment)} for run in listed]
+    columns = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [_plain(row.get(name)) for row in rows]
+        implied = all(name in known or name not in row for row, known in zip(rows, usual, strict=True))
+        if len({repr(value) for value in values}) > 1 and not implied:
+            columns[name] = values
+    return pd.DataFrame(columns, index=pd.Index([run.id for run in listed], name="run"))
+
+
+def _places(settings: Declared, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every setting, and every group of settings, by the path of its names."""
+    for name, value in settings:
+        if name not in SILENT and not (path and name in ("kind", "name")):
+            yield (*path, name), value
+            if isinstance(value, Declared):
+                yield from _places(value, (*path, name))
+
+
+def _usual(settings: Declared, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of settings at their defaults."""
+    given = settings.changed()
+    for name, value in settings:
+        if name not in given:
+            yield (*path, name)
+        if isinstance(value, Declared):
+            yield from _usual(value, (*path, name))
+
+
+def _names(path: tuple[str, ...]) -> list[str]:
+    """What a setting may be called: its own name, or with names before it."""
+    return [".".join(path[start:]) for start in range(len(path))]
+
+
+def _has(values: dict[tuple[str, ...], Any], name: str, wanted: Any) -> bool:
+    choices = list(wanted) if isinstance(wanted, (list, tuple, set)) else [wanted]
+    held = [value for path, value in values.items() if name in _names(path)]
+    return any(_same(value, choice) for value in held for choice in choices)
+
+
+def _same(value: Any, choice: Any) -> bool:
+    if isinstance(choice, str):  # of a group of settings its kind or name; capitals do not matter
+        return str(_plain(value)).casefold() == choice.casefold()
+    return bool(value == choice)
+
+
+def _plain(value: Any) -> Any:
+    """A setting as a table shows it: of a group its kind or name alone."""
+    if not isinstance(value, Declared):
+        return value
+    return getattr(value, "kind", getattr(value, "name", repr(value)))

@@ -1,0 +1,42 @@
+"""What `import flatlab` costs beside `import torch`, in a process of its own."""
+
+import json
+import subprocess
+import sys
+
+LATER = {
+    "IPython",
+    "ipywidgets",
+    "anywidget",
+    "jupyterlab",
+    "matplotlib",
+    "seaborn",
+    "pyhessian",
+    "sklearn",
+    "torchvision",
+}
+MEASURED = """
+import json, sys, time
+
+def held():
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096 / 2**20  # MiB
+    except OSError:  # no Linux
+        return 0
+
+import torch
+seconds, memory = time.process_time(), held()
+import flatlab
+print(json.dumps({
+    "torch": seconds, "more": time.process_time() - seconds, "memory": held() - memory, "modules": list(sys.modules)
+}))
+"""
+
+
+def test_importing_costs_little_more_than_torch():
+    said = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True, timeout=120)
+    cost = json.loads(said.stdout)
+    assert not LATER & set(cost["modules"])
+    assert cost["memory"] < 130  # MiB; 88 when it was written
+    assert cost["more"] < 0.8 * cost["torch"]  # 0.49 when it was written, most of it pandas
