@@ -18,6 +18,7 @@ project, author, copyright = "flatlab", "the flatlab developers", "the flatlab d
 extensions = ["myst_parser"]
 html_theme = "furo"
 html_title = "flatlab"
+smartquotes = False
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 

@@ -148,7 +148,13 @@ def _signature(thing: Any) -> str:
         if not one.name.startswith(("self", "cls", "_"))
     ]
     text = str(inspect.Signature(plain))
-    return text if len(text) < 100 else "(\n    " + ",\n    ".join(map(str, plain)) + ",\n)"
+    if len(text) < 100:
+        return text
+    named = next((place for place, one in enumerate(plain) if one.kind is one.KEYWORD_ONLY), None)
+    lines = [str(one) for one in plain]
+    if named is not None:
+        lines.insert(named, "*")
+    return "(\n    " + ",\n    ".join(lines) + ",\n)"
 
 
 def _fence(code: str) -> str:

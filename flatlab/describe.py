@@ -65,11 +65,8 @@ def signature(declared: type[BaseModel]) -> inspect.Signature:
 
 def setting_lines(name: str, field: FieldInfo) -> list[str]:
     """A setting as a docstring has it: name, type, range, unit, default, help."""
-    kind, none, _ = type_name(field.annotation, members=True).partition(" | None")
-    limits, unit = allowed(field), _extra(field).get("unit")
-    known = [kind, limits and f" {limits}", unit and f" [{unit}]", none]
     default = "" if field.is_required() else f"; default {field.default!r}"
-    text = f"{name} ({''.join(filter(None, known))}{default}): {field.description}."
+    text = f"{name} ({_kind(field)}{default}): {field.description}."
     return textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
@@ -135,9 +132,15 @@ def sample(settings: BaseModel, table: str = "") -> str:
             inner += "\n" + sample(value, f"{table}.{name}".strip("."))
         elif name not in NOTED:
             given = f"# {name} = ..." if value is None else f"{name} = {json.dumps(value)}"
-            kinds = " ".join(filter(None, [type_name(field.annotation, members=True), allowed(field)]))
-            lines.append(f"{given}  # {field.description} ({kinds})")
+            lines.append(f"{given}  # {field.description} ({_kind(field)})")
     return "\n".join(lines) + "\n" + inner
+
+
+def _kind(field: FieldInfo) -> str:
+    """Type, range and unit."""
+    kind, none, _ = type_name(field.annotation, members=True).partition(" | None")
+    limits, unit = allowed(field), _extra(field).get("unit")
+    return "".join(filter(None, [kind, limits and f" {limits}", unit and f" [{unit}]", none]))
 
 
 def _order(declared: type[BaseModel]) -> list[str]:
