@@ -152,11 +152,12 @@ def show(options: argparse.Namespace) -> None:
     if options.hessian or options.landscape:
         if chosen.kept and options.client is None:
             raise SettingError(
-                f"{chosen.name} has no global model, its clients have their own; choose one: --client 0 to"
-                f" {chosen.data.clients - 1}"
+                "--client",
+                allowed=f"{chosen.name} has no global model, its clients have their own; choose one: --client 0 to"
+                f" {chosen.data.clients - 1}",
             )
         if own and not chosen.kept:
-            raise SettingError(f"--client {options.client}: {chosen.name} has a global model; leave it out")
+            raise SettingError("--client", options.client, f"{chosen.name} has a global model; leave it out")
         chosen.model(**own)
     _summary(chosen)
     drawn: dict[str, Any] = {"curves": chosen}
@@ -211,7 +212,7 @@ def reproduce(options: argparse.Namespace) -> None:
 
 
 def schema(options: argparse.Namespace) -> None:
-    """Print every setting with type, range, default and help."""
+    """Print every setting with type, range, default and help, and what the algorithms' local steps cost."""
     if options.json:
         families: dict[str, type[Family]] = {
             "Algorithm": Algorithm,
@@ -232,6 +233,17 @@ def schema(options: argparse.Namespace) -> None:
     for title, rows in catalogue(Experiment):
         table = pd.DataFrame(rows)
         print(f"{title}\n{_table(table)}\n")
+    print(f"Cost of a local step, in gradients of a batch\n{_table(_costs())}")
+
+
+def _costs() -> pd.DataFrame:
+    """What a step of each algorithm costs with its default settings, and of each local step that it may be given."""
+    kinds: dict[str, Any] = {**Algorithm.members(), **{f"local = {k}": kind for k, kind in Local.members().items()}}
+    rows = []
+    for name, kind in kinds.items():
+        with contextlib.suppress(SettingError):  # of a user's own: a setting that must be given
+            rows.append({"kind": name, "gradients": kind().gradients_per_step})
+    return pd.DataFrame(rows)
 
 
 def lab(options: argparse.Namespace) -> None:

@@ -222,11 +222,11 @@ class Declared(BaseModel):
         try:
             return cls.from_dict(json.loads(text))
         except RecursionError:
-            raise SettingError(f"{cls.__name__}: not valid JSON: nested too deeply") from None
+            raise SettingError(cls.__name__, allowed="not valid JSON: nested too deeply") from None
         except ValueError as error:
             if isinstance(error, SettingError):
                 raise
-            raise SettingError(f"{cls.__name__}: not valid JSON: {error}") from None
+            raise SettingError(cls.__name__, allowed=f"not valid JSON: {error}") from None
 
     def replace(self, **changes: Any) -> Self:
         """A validated copy with some settings changed."""

@@ -148,7 +148,9 @@ def refuse_later(number: Any, where: object) -> None:
         SettingError: if `number` is larger than this version's.
     """
     if isinstance(number, int) and number > FORMAT:
-        raise SettingError(f"{where}: written by a later flatlab (format {number}, here {FORMAT}); update this one")
+        raise SettingError(
+            f"{where}", allowed=f"written by a later flatlab (format {number}, here {FORMAT}); update this one"
+        )
 
 
 def _seal(value: dict[str, Any], owner: str) -> str:
@@ -205,7 +207,7 @@ def acquire(lock: filelock.BaseFileLock, wait: float) -> None:
             raise
         folder = os.path.dirname(lock.lock_file)
         raise SettingError(
-            f"{folder}: its file system cannot lock files ({error}); use a folder on another file system"
+            folder, allowed=f"its file system cannot lock files ({error}); use a folder on another file system"
         ) from None
 
 

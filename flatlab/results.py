@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from .arguments import checked
-from .declare import tell
+from .declare import SettingError, tell
 from .files import (
     FORMAT,
     Damaged,
@@ -108,13 +108,15 @@ class Result:
 
         Raises:
             OSError: if the file cannot be read.
-            ValueError: if it is damaged, or holds another kind of result.
+            SettingError: if it is damaged, or holds another kind of result.
         """
         path = user_path(path)
         table, written = read_table(path.read_bytes(), path)
         refuse_later(written.get("format"), path)
         if written.get("kind") != cls.__name__ or not isinstance(written.get("about"), dict):
-            raise ValueError(f"{path}: holds {written.get('kind', 'no flatlab result')}, not {cls.__name__}")
+            raise SettingError(
+                f"{path}", allowed=f"holds {written.get('kind', 'no flatlab result')}, not {cls.__name__}"
+            )
         return cls(table.to_pandas(), written["about"])
 
     def keep(self, path: Path) -> bool:
@@ -132,7 +134,7 @@ class Result:
 
         Raises:
             OSError: if it cannot be read, and so must not be written over.
-            ValueError: if it holds another kind of result.
+            SettingError: if it holds another kind of result.
         """
         try:
             return cls.load(path)

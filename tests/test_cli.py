@@ -113,6 +113,9 @@ def test_schema_lists_every_setting_once(capsys):
     for word in ("participation", "rho", "eta", "alpha", "FedBABU", "SWA", "cutout", "head_init"):
         assert word in out
     assert out.count("\nFedBABU:") == 1
+    costs = dict(re.findall(r"^ *(\S+|local = \S+) +(\d)$", out.partition("Cost of a local step")[2], re.M))
+    wanted = {"FedAvg": "1", "FedASAM": "2", "Ditto": "2", "PerFedAvg": "2", "SCAFFOLD": "1", "local = sam": "2"}
+    assert costs.items() >= wanted.items()
     assert run("schema", "--json") == 0
     schema = json.loads(capsys.readouterr().out)
     assert "participation" in schema["Experiment"]["properties"]

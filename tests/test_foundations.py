@@ -1,6 +1,8 @@
 """Settings, random streams and results: what everything else stands on."""
 
+import ast
 import pickle
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -177,6 +179,17 @@ def test_a_class_without_a_docstring_is_in_the_catalogue_too():
         size: int = setting(1, "how big")
 
     assert [title for title, _ in catalogue(Silent)] == ["Silent: "]
+
+
+def test_every_error_of_the_package_names_its_setting():
+    plain = []
+    for path in Path(fl.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "SettingError":
+                named = {keyword.arg for keyword in node.keywords} & {"allowed", "problems"}
+                if len(node.args) < 3 and not named:
+                    plain.append(f"{path.name}:{node.lineno}")
+    assert not plain
 
 
 def test_an_error_of_settings_says_which_one_whatever_its_words():

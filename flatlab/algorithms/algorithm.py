@@ -125,6 +125,18 @@ class Algorithm(Family):
         return self.local.gradients_per_step
 
     @property
+    def cost(self) -> str:
+        """What a local step costs where that is more than FedAvg's single gradient, in words; else nothing."""
+        more = [f"{self.gradients_per_step} gradients a step"] if self.gradients_per_step != 1 else []
+        more += ["a gradient over all samples a round"] if self.whole_gradient else []
+        return " and ".join(more)
+
+    @property
+    def personalizes(self) -> bool:
+        """Whether each client has a model of its own, beside the parts that it keeps: whether `personal` says so."""
+        return type(self).personal is not Algorithm.personal
+
+    @property
     def whole_gradient(self) -> bool:
         """Whether `received["gradient"]` is to be the gradient over all the client's samples at the received model."""
         return False

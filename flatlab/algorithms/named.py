@@ -126,7 +126,7 @@ def _with_local(kind: type[SAM], settings: dict[str, Any], **own: float | None) 
     if not given:
         return settings
     if "local" in settings:
-        raise SettingError(f"{', '.join(given)} = {list(given.values())}: give these or local, not both")
+        raise SettingError(", ".join(given), [*given.values()], "give these or local, not both")
     return settings | {"local": kind.from_dict(given)}
 
 

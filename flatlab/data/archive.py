@@ -56,7 +56,9 @@ def read_arrays(path: Path, required: Sequence[str], optional: Sequence[str]) ->
             return arrays
     except _WRONG as error:
         said = "there is none" if isinstance(error, KeyError) else str(error) or type(error).__name__
-        raise SettingError(f"{path}: {key}: cannot be read as a plain array ({said}); see data/README.md") from error
+        raise SettingError(
+            f"{path}: {key}", allowed=f"cannot be read as a plain array ({said}); see data/README.md"
+        ) from error
 
 
 def _claimed(archive: zipfile.ZipFile, member: str, checked: bool) -> int:

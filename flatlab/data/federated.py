@@ -141,11 +141,13 @@ class FederatedDataset:
             )
         if len(self.train) != len(self.test) or not self.train:
             raise SettingError(
-                f"{name}: {len(self.train)} train sets and {len(self.test)} test sets; needs one per client"
+                name, allowed=f"{len(self.train)} train sets and {len(self.test)} test sets; needs one per client"
             )
         for client, part in enumerate(self.train):
             if not len(part):
-                raise SettingError(f"{name}: client {client} has no train images; each needs at least one")
+                raise SettingError(
+                    f"{name}.train", allowed=f"client {client} has no train images; each needs at least one"
+                )
         check_indices(_arrays(self.train), count, f"{name}.train", disjoint=True)
         check_indices(_arrays(self.test), count, f"{name}.test")
         mean, std = (

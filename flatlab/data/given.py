@@ -48,7 +48,7 @@ class Groups(Partition):
 
     def assign(self, labels: Labels, clients: int | None, seed: int) -> tuple[Indices, Indices]:
         if labels.groups is None:
-            raise SettingError("DataSpec.partition = groups: this data set has no train_groups and test_groups")
+            raise SettingError("DataSpec.partition", "groups", "this data set has no train_groups and test_groups")
         mine, theirs = by_group(labels.groups[0]), by_group(labels.groups[1])
         if clients not in (None, len(mine)):
             raise SettingError("DataSpec.clients", clients, f"{len(mine)} groups have train images; leave it out")
@@ -83,24 +83,29 @@ class Fixed(Partition):
             else:
                 if content["labels"] != (here := labels_digest(labels)):
                     raise SettingError(
-                        f"{where}: made for other labels (of {content['data']!s:.40}, digest {content['labels']!s:.40})"
-                        f" than these (digest {here})"
+                        where,
+                        allowed=f"made for other labels (of {content['data']!s:.40}, digest {content['labels']!s:.40})"
+                        f" than these (digest {here})",
                     )
                 mine, tests = ([_whole(part) for part in content[key]] for key in ("train", "test"))
                 if content.get("digest", held := indices_digest(mine, tests)) != held:
                     raise SettingError(
-                        f"{where}: altered: its checksum does not match (changed by hand: remove digest)"
+                        where, allowed="altered: its checksum does not match (changed by hand: remove digest)"
                     )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             if isinstance(error, SettingError):
                 raise
-            raise SettingError(f"{where}: no partition can be read from it ({type(error).__name__}: {error})") from None
+            raise SettingError(
+                where, allowed=f"no partition can be read from it ({type(error).__name__}: {error})"
+            ) from None
         if clients not in (None, len(mine)):
             raise SettingError("DataSpec.clients", clients, f"{self.path} has {len(mine)}; leave it out")
         check_indices(mine, len(labels.train), f"{where}: train", disjoint=True)
         check_indices(tests, len(labels.test), f"{where}: test")
         if self.digest not in (None, found := indices_digest(mine, tests)):
-            raise SettingError(f"{where}: the file has changed: its indices have digest {found}, not {self.digest}")
+            raise SettingError(
+                where, allowed=f"the file has changed: its indices have digest {found}, not {self.digest}"
+            )
         return mine, tests
 
     def _positions(self, count: int) -> dict[str, int]:
@@ -134,11 +139,11 @@ def check_indices(parts: Sequence[np.ndarray], total: int, where: str, disjoint:
     """
     for client, part in enumerate(parts):
         if part.ndim != 1 or (len(part) and not 0 <= part.min() <= part.max() < total):
-            raise SettingError(f"{where}, client {client}: needs a list of indices in 0..{total - 1}")
+            raise SettingError(f"{where}, client {client}", allowed=f"needs a list of indices in 0..{total - 1}")
         if len(np.unique(part)) < len(part):
-            raise SettingError(f"{where}, client {client}: holds an image twice")
+            raise SettingError(f"{where}, client {client}", allowed="holds an image twice")
     if disjoint and (held := np.bincount(np.concatenate([*parts, np.empty(0, np.int64)]), minlength=1)).max() > 1:
-        raise SettingError(f"{where}: image {held.argmax()} is held by {held.max()} clients; at most one may")
+        raise SettingError(where, allowed=f"image {held.argmax()} is held by {held.max()} clients; at most one may")
 
 
 def write_partition(path: str | Path, train: Indices, test: Indices, labels: str, about: dict[str, Any]) -> Path:
@@ -191,13 +196,14 @@ def _fedsam(users: dict[str, Any], labels: np.ndarray, where: str, positions: di
         match = re.fullmatch(r"img_(\d+)_label_(\d+)\.png", name)
         if match is None and name not in positions:
             raise SettingError(
-                f"{where}, client {user}: {name!r} does not say which image it is: names need the form"
-                " img_<index>_label_<label>.png, or Fixed.names a file with all names in the data set's order"
-                " (CIFAR-100: the entry 'filenames' of the original archive's file 'train', a line each)"
+                f"{where}, client {user}",
+                allowed=f"{name!r} does not say which image it is: names need the form img_<index>_label_<label>.png,"
+                " or Fixed.names a file with all names in the data set's order (CIFAR-100: the entry 'filenames' of the"
+                " original archive's file 'train', a line each)",
             )
         place, said = (int(match[1]), int(match[2])) if match else (positions[name], label)
         if place >= len(labels) or not labels[place] == said == label:
-            raise SettingError(f"{where}, client {user}: {name!r} ({label}) is not train image {place} here")
+            raise SettingError(f"{where}, client {user}", allowed=f"{name!r} ({label}) is not train image {place} here")
         return place
 
     clients = []

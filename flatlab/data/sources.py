@@ -167,7 +167,7 @@ class Source:
         where = where or f"{name}: "
         names = tuple(str(label) for label in np.asarray(class_names).reshape(-1))
         if not names or len(set(names)) < len(names):
-            raise SettingError(f"{where}class_names: needs different names, one for each class")
+            raise SettingError(f"{where}class_names", allowed="needs different names, one for each class")
         shown, labels, groups = [], [], []
         for part, images, marks, members in (
             ("train", train_images, train_labels, train_groups),
@@ -178,19 +178,21 @@ class Source:
             if train_groups is not None or test_groups is not None:
                 groups.append(_groups(members, len(shown[-1]), group_names, f"{where}{part}_groups"))
         if shown[0].shape[1:] != shown[1].shape[1:]:
-            raise SettingError(f"{where}test_images: {shown[1].shape[1:]} an image, train_images {shown[0].shape[1:]}")
+            raise SettingError(
+                f"{where}test_images", allowed=f"{shown[1].shape[1:]} an image, train_images {shown[0].shape[1:]}"
+            )
         count = len(shown[0])
         height, width, channels = shown[0].shape[1:]
         both = torch.empty((count + len(shown[1]), channels, height, width), dtype=torch.uint8)
         both[:count], both[count:] = (torch.from_numpy(array.transpose(0, 3, 1, 2)) for array in shown)
         if (mean is None) != (std is None):
-            raise SettingError(f"{name}: mean = {mean}, std = {std}: give both, or neither")
+            raise SettingError(f"{where}mean, std", [mean, std], "give both, or neither")
         if mean is None or std is None:
             mean, std = _CONSTANTS.get(name) or _statistics(both[:count])
         centre, spread = (tuple(float(value) for value in np.asarray(given).reshape(-1)) for given in (mean, std))
         for key, values, low in (("mean", centre, 0.0), ("std", spread, 1e-6)):
             if len(values) != channels or not all(low <= value <= 1 for value in values):
-                raise SettingError(f"{where}{key}: is {values}; needs {channels} numbers in {low}..1")
+                raise SettingError(f"{where}{key}", values, f"needs {channels} numbers in {low}..1")
         everything = torch.from_numpy(np.concatenate(labels))
         belongs = (groups[0], groups[1]) if groups else None
         return cls(name, both, everything, count, names, centre, spread, belongs)
@@ -318,12 +320,12 @@ def _images(array: Any, where: str) -> np.ndarray:
     array = np.asarray(array)
     if array.dtype != np.uint8:
         nan = " with NaN" if array.dtype.kind == "f" and np.isnan(array).any() else ""
-        raise SettingError(f"{where}: is {array.dtype}{nan}; needs uint8, 0..255")
+        raise SettingError(where, allowed=f"is {array.dtype}{nan}; needs uint8, 0..255")
     if array.ndim == 3:
         array = array[..., None]
     if array.ndim != 4 or not array.size or array.shape[3] not in range(1, 5):
         raise SettingError(
-            f"{where}: has shape {array.shape}; needs [N, H, W] or [N, H, W, C] with 1 to 4 channels last"
+            where, allowed=f"has shape {array.shape}; needs [N, H, W] or [N, H, W, C] with 1 to 4 channels last"
         )
     return array
 
@@ -331,10 +333,12 @@ def _images(array: Any, where: str) -> np.ndarray:
 def _labels(array: Any, count: int, classes: int, where: str) -> np.ndarray:
     array = np.asarray(array)
     if array.dtype.kind not in "iu" or array.shape != (count,):
-        raise SettingError(f"{where}: is {array.dtype} {array.shape}; needs integers, one for each of {count} images")
+        raise SettingError(
+            where, allowed=f"is {array.dtype} {array.shape}; needs integers, one for each of {count} images"
+        )
     wrong = np.flatnonzero((array < 0) | (array >= classes))
     if len(wrong):
-        raise SettingError(f"{where}: image {wrong[0]} has label {array[wrong[0]]}; needs 0..{classes - 1}")
+        raise SettingError(where, allowed=f"image {wrong[0]} has label {array[wrong[0]]}; needs 0..{classes - 1}")
     return array.astype(np.int64)
 
 
@@ -342,12 +346,12 @@ def _groups(array: Any, count: int, names: Sequence[str] | np.ndarray | None, wh
     array = np.asarray(array)
     if array.dtype.kind not in "iuU" or array.shape != (count,):
         raise SettingError(
-            f"{where}: is {array.dtype} {array.shape}; needs a number or name for each of {count} images"
+            where, allowed=f"is {array.dtype} {array.shape}; needs a number or name for each of {count} images"
         )
     if names is None or array.dtype.kind == "U":
         return array
     if array.min() < 0 or array.max() >= len(names):
-        raise SettingError(f"{where}: needs 0..{len(names) - 1}, as there are so many group_names")
+        raise SettingError(where, allowed=f"needs 0..{len(names) - 1}, as there are so many group_names")
     return np.asarray(names)[array]
 
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
 from ..arguments import Count, Whole, checked
+from ..declare import SettingError
 from ..geometry import Sharpness
 from ..personalization import Personalization
 from ..training import Run
@@ -34,13 +35,13 @@ def cohort_table(run: Run, round: Count | None = None) -> pd.DataFrame:
         part), initial (accuracy on its own test set after the round; NaN if clients were not scored then).
 
     Raises:
-        ValueError: if the history does not have the round.
+        SettingError: if the history does not have the round.
     """
     history, round = run.history, run.round if round is None else round
     mine = history[history["round"] == round]
     trained = mine[(mine["split"] == "train") & (mine["client"] >= 0)]
     if trained.empty:
-        raise ValueError(f"round = {round}: {run.name} has rounds 1 to {run.round} on record")
+        raise SettingError("round", round, f"{run.name} has rounds 1 to {run.round} on record")
     table = trained.pivot_table(index="client", columns="metric", values="value")
     initial = mine[(mine["split"] == "test") & (mine["metric"] == "accuracy")].set_index("client")["value"]
     counts = _counts(run, table.index)
@@ -75,7 +76,7 @@ def draw_cohort(
         sharp: what `sharpness` found of the global model on clients' own samples.
 
     Raises:
-        ValueError: if the history does not have the round.
+        SettingError: if the history does not have the round.
     """
     table = cohort_table(run, round)
     if scored is not None:

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from pydantic import Field
 
 from ..arguments import Whole, checked
-from ..declare import shown
+from ..declare import SettingError
 from ..personalization import Comparison, Headless, Personalization
 from ..personalization.finetune import as_runs
 from ..results import spread
@@ -68,12 +68,12 @@ def draw_runs(
         onto: an earlier drawing with the same options, whose axes are kept; `Frames` shows it several times as quickly.
 
     Raises:
-        ValueError: naming the option that is impossible.
+        SettingError: naming the option that is impossible.
     """
     runs = as_runs(runs)
     strange = [name for name in metrics if name not in METRICS]
     if strange or not metrics:
-        raise ValueError(f"metrics = {shown(list(metrics))}: some of {', '.join(METRICS)}")
+        raise SettingError("metrics", list(metrics), f"some of {', '.join(METRICS)}")
     passed = [_passed(run, x) for run in runs]
     if onto is None:
         across, down = min(2, len(metrics)), -(-len(metrics) // 2)
@@ -114,11 +114,13 @@ def draw_personalization(
 
 
 def draw_table(result: Comparison) -> Drawing:
-    """Holdout, initial and personalized accuracy of every run; bars are one standard deviation over clients."""
+    """Holdout, initial, personal, personalized accuracy of every run; bars: one standard deviation over clients."""
     fig = figure(COLUMN + 0.5, 2.4)
     axes = fig.subplots()
     frame, places = result.frame, np.arange(len(result.frame))
-    for shift, name, marker in ((-0.15, "initial", "o"), (0.15, "personalized", "D")):
+    for shift, name, marker in ((-0.15, "initial", "o"), (0, "personal", "s"), (0.15, "personalized", "D")):
+        if name not in frame or frame[name].isna().all():
+            continue
         spread = 100 * frame[f"{name} std"]
         axes.errorbar(places + shift, 100 * frame[name], spread, fmt=marker, markersize=4, capsize=2, label=name)
     axes.plot(places, 100 * frame["holdout"], "k_", markersize=12, label="holdout")

@@ -62,8 +62,8 @@ class Controls(ipywidgets.VBox):
         self._first, self._hide, self._choices = dict(first or {}), tuple(hide), dict(choices or {})
         self._built: dict[type[Declared], tuple[dict[str, Field], ipywidgets.VBox]] = {}
         self._general = ipywidgets.HTML(layout=ipywidgets.Layout(display="none", width="100%"))
-        self._own: dict[str, str] = {}  # what validation found, by field; "" for all
-        self._told: dict[str, str] = {}  # what others complained about
+        self._own: dict[str, Problem] = {}  # what validation found, by field; "" for all
+        self._told: dict[str, Problem] = {}  # what others complained about
         self._value: Declared | None = None
         self._class: type[Declared] | None = None
         self._hidden: dict[str, Any] = {}
@@ -93,7 +93,8 @@ class Controls(ipywidgets.VBox):
             SettingError: with every problem, if there is one.
         """
         if self._value is None:
-            raise SettingError("; ".join(self.problems.values()) or "some settings are wrong")
+            problems = [problem._replace(field=name) for name, problem in self._problems().items()]
+            raise SettingError("; ".join(self.problems.values()) or "some settings are wrong", problems=problems)
         return self._value
 
     @value.setter
@@ -111,16 +112,13 @@ class Controls(ipywidgets.VBox):
     @property
     def problems(self) -> dict[str, str]:
         """What is wrong, by the dotted name of the setting; "" where it is about all of them."""
-        found = dict(self._own) | self._told
-        for name, inner in self._inner():
-            found |= {f"{name}.{path}" if path else name: text for path, text in inner.problems.items()}
-        return found
+        return {name: str(problem) for name, problem in self._problems().items()}
 
     def complain(self, error: SettingError) -> None:
         """Show what turned out to be wrong outside, beside the settings that it names, until something changes."""
         for problem in error.problems:
-            if not self._point(problem.path, str(problem)):
-                self._told[""] = str(problem)
+            if not self._point(problem.path, problem):
+                self._told[""] = problem
         self._show()
 
     def look_again(self) -> None:
@@ -272,7 +270,7 @@ class Controls(ipywidgets.VBox):
                 values[name] = field.read()
             except SettingError as error:
                 if not isinstance(field, Group | Maybe) or field.controls is None:
-                    self._own[name] = str(error)  # nested settings show theirs themselves
+                    self._own[name] = error.problems[0]  # nested settings show theirs themselves
                 values[name] = _WRONG
         if _WRONG not in values.values():
             try:
@@ -285,22 +283,28 @@ class Controls(ipywidgets.VBox):
         for problem in error.problems:
             name = next(iter(problem.path), "")
             if name in self.fields and not isinstance(self.fields[name], Group | Maybe):
-                said = Problem(name, _read(self.fields[name]), problem.allowed)
-                self._own[name] = f"{self._own[name]}; or {problem.allowed}" if name in self._own else str(said)
-            elif not self._point(problem.path, str(problem)):
-                self._own[""] = str(problem)
+                before = f"{self._own[name].allowed}; or " if name in self._own else ""
+                self._own[name] = Problem(name, _read(self.fields[name]), before + problem.allowed)
+            elif not self._point(problem.path, problem):
+                self._own[""] = problem
 
-    def _point(self, path: list[str], message: str) -> bool:
-        """Put a message beside the setting at `path`, here or further inside."""
+    def _problems(self) -> dict[str, Problem]:
+        found = self._own | self._told
+        for name, inner in self._inner():
+            found |= {f"{name}.{path}" if path else name: problem for path, problem in inner._problems().items()}
+        return found
+
+    def _point(self, path: list[str], problem: Problem) -> bool:
+        """Put a problem beside the setting at `path`, here or further inside."""
         inner = dict(self._inner())
         if not path:
             return False
         if path[0] in self.fields:
-            if not (len(path) > 1 and path[0] in inner and inner[path[0]]._point(path[1:], message)):
-                self._told[path[0]] = message
+            if not (len(path) > 1 and path[0] in inner and inner[path[0]]._point(path[1:], problem)):
+                self._told[path[0]] = problem
                 self._show()
             return True
-        return any(controls._point(path, message) for controls in inner.values())
+        return any(controls._point(path, problem) for controls in inner.values())
 
     def _forget(self) -> None:
         self._told = {}
@@ -311,8 +315,8 @@ class Controls(ipywidgets.VBox):
 
     def _show(self) -> None:
         for name, field in self.fields.items():
-            field.mark(self._told.get(name) or self._own.get(name, ""))
-        general = self._told.get("") or self._own.get("", "")
+            field.mark(str(self._told.get(name) or self._own.get(name, "")))
+        general = str(self._told.get("") or self._own.get("", ""))
         self._general.value, self._general.layout.display = complaint(general), "" if general else "none"
         self.valid = self._value is not None and not self.problems
 

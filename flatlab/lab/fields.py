@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from ..declare import SettingError, shown
+from ..declare import SettingError
 
 if TYPE_CHECKING:
     from .controls import Controls
@@ -99,7 +99,7 @@ class Words(Value):
     """
 
     def __init__(self, name: str, tooltip: str, plain: bool) -> None:
-        self.plain = plain
+        self.name, self.plain = name, plain
         super().__init__(ipywidgets.Text(continuous_update=False, **described(name, tooltip)))
 
     def read(self) -> Any:
@@ -110,7 +110,7 @@ class Words(Value):
             return json.loads(text)
         except (ValueError, RecursionError):
             if text[:1] in "[{" and text:
-                raise SettingError(f"{shown(text)} is not JSON; a list looks like [0.5, 0.75]") from None
+                raise SettingError(self.name, text, "is not JSON; a list looks like [0.5, 0.75]") from None
             return text
 
     def write(self, value: Any) -> None:

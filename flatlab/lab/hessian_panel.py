@@ -16,6 +16,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from .. import figures, geometry
+from ..declare import SettingError
 from ..geometry.inputs import named
 from ..personalization.finetune import as_runs
 from ..results import Result
@@ -124,10 +125,10 @@ class Spectrum(Panel):
         """Measure "spectrum", "top", "trace" or "along" in the background; what is known already is shown at once.
 
         Raises:
-            ValueError: if it is something else.
+            SettingError: if it is something else.
         """
         if what not in BUTTONS:
-            raise ValueError(f"what = {what!r}: must be {', '.join(BUTTONS)}")
+            raise SettingError("what", what, f"must be {', '.join(BUTTONS)}")
         request = self.request(what)
         key = repr((request, [run.round for run in self.runs]))
         runs, subjects = self.runs, named(self.runs)

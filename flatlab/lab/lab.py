@@ -126,10 +126,12 @@ class Lab(Bench):
         session = self._needed("fork")
         old, new = session.run.experiment, self.experiment
         if not same(new, new.replace(data=old.data, model=old.model)):
-            raise SettingError("data, model: a fork keeps its parent's; press Run for a run of its own")
+            raise SettingError("data, model", allowed="a fork keeps its parent's; press Run for a run of its own")
         changed = {name: getattr(new, name) for name in FORKED if getattr(new, name) != getattr(old, name)} | changes
         if not changed:
-            raise SettingError("fork: change the algorithm, participation, rounds or seed first; else it would repeat")
+            raise SettingError(
+                "fork", allowed="change the algorithm, participation, rounds or seed first; else it would repeat"
+            )
         at = self.transport.slider.value if round is None else round
         rounds = changed.get("rounds", old.rounds)
         if rounds <= at:

@@ -346,8 +346,8 @@ def _refuse_misfits(runs: list[Run]) -> None:
         else:
             continue
         raise SettingError(
-            f"run {place} ({run.name}) does not fit run 1 ({first.name}): its {what}: {its}; that of run 1: {mine};"
-            " choose runs with images and network of the same shape"
+            f"run {place} ({run.name}) does not fit run 1 ({first.name})",
+            allowed=f"its {what}: {its}; that of run 1: {mine}; choose runs with images and network of the same shape",
         )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import traitlets
 
 from .. import figures
+from ..declare import SettingError
 from ..figures.landscape import axis_name, caption
 from ..geometry.landscape_api import Landscape, overflown
 
@@ -66,10 +67,10 @@ class LandscapeView(anywidget.AnyWidget):
         """Draw a landscape, or nothing.
 
         Raises:
-            ValueError: if it is a line, for which there is the figure only.
+            SettingError: if it is a line, for which there is the figure only.
         """
         if result is not None and result.about["dimensions"] != 2:
-            raise ValueError(f"dimensions = {result.about['dimensions']}: the view shows planes; plot() draws lines")
+            raise SettingError("dimensions", result.about["dimensions"], "the view shows planes; plot() draws lines")
         self.result = result
         with self.hold_sync():
             self.cursor = []

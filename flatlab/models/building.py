@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from flatlab.arguments import Count, Whole, checked
-from flatlab.declare import SettingError, shown
+from flatlab.declare import SettingError
 from flatlab.models.net import Model
 from flatlab.models.registry import find
 from flatlab.models.spec import ModelSpec
@@ -35,7 +35,7 @@ def build(spec: ModelSpec | str, shape: Sequence[Count], classes: Count, seed: W
     if spec.name == "custom":
         raise SettingError("ModelSpec.name", "custom", "cannot be built from its name, give the model itself")
     if len(shape) != 3:
-        raise SettingError(f"shape = {shown(tuple(shape))}: needs (channels, height, width)")
+        raise SettingError("shape", tuple(shape), "needs (channels, height, width)")
     channels, height, width = shape
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)  # another default draws other numbers

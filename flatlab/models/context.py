@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import torch
 
+from ..declare import SettingError
+
 
 @contextlib.contextmanager
 def frame() -> Iterator[None]:
@@ -16,12 +18,13 @@ def frame() -> Iterator[None]:
     thread.
 
     Raises:
-        ValueError: under `torch.inference_mode`, whose tensors have no derivatives.
+        SettingError: under `torch.inference_mode`, whose tensors have no derivatives.
     """
     if torch.is_inference_mode_enabled():
-        raise ValueError(
-            "inference_mode: what is computed under torch.inference_mode can never be differentiated; leave that block "
-            "to measure or train (torch.no_grad does not disturb)"
+        raise SettingError(
+            "inference_mode",
+            allowed="what is computed under torch.inference_mode can never be differentiated; leave that block to"
+            " measure or train (torch.no_grad does not disturb)",
         )
     with contextlib.ExitStack() as stack:
         for device in ("cpu", "cuda", "mps", "xpu"):

@@ -100,6 +100,7 @@ def need_weights(model: nn.Module) -> None:
     for name, layer in model.named_modules():
         if any(isinstance(value, nn.UninitializedParameter) for value in layer.parameters(recurse=False)):
             raise SettingError(
-                f"model.{name}: a {type(layer).__name__} has no weights before its first forward pass; call the network"
-                " on a batch of images first: model(torch.zeros(2, C, H, W))"
+                f"model.{name}",
+                allowed=f"a {type(layer).__name__} has no weights before its first forward pass; call the network on a"
+                " batch of images first: model(torch.zeros(2, C, H, W))",
             )

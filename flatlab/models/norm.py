@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..declare import SettingError
+
 
 class _Active(threading.local):
     """The weights in force in this thread. Not a ContextVar: torch.compile cannot trace setting one."""
@@ -134,7 +136,7 @@ class BatchStatNorm(nn.Module):
             return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
         kept = x.new_ones(len(x)) if weights is None else weights.to(x.dtype)
         if kept.shape != x.shape[:1]:
-            raise ValueError(f"sample_weight has shape {tuple(kept.shape)}: needs [{len(x)}], one for each sample")
+            raise SettingError("sample_weight", tuple(kept.shape), f"needs the shape [{len(x)}], one for each sample")
 
         pixels = math.prod(x.shape[2:])
         count = kept.sum().clamp(min=1) * pixels  # a batch of nothing but padding must not divide by zero

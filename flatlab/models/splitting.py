@@ -142,17 +142,19 @@ def _refuse(parts: dict[str, nn.Module], head: str) -> None:
             "holds a convolution, but a head reads flat features [batch, features]; end the network in a linear layer",
         )
     for name, part in parts.items():
-        where = f"module: {name} ({type(part).__name__})"
+        kind = type(part).__name__
         if isinstance(part, _BatchNorm) and part.running_mean is not None:
             raise SettingError(
-                f"{where} keeps running statistics, which a forward pass changes; convert first: "
-                "split(stateless(module, norm='batch'), ...), or norm='group'"
+                f"module.{name}",
+                allowed=f"a {kind} keeps running statistics, which a forward pass changes; convert first:"
+                " split(stateless(module, norm='batch'), ...), or norm='group'",
             )
-        drops = isinstance(part, _DropoutNd) or type(part).__name__ in _DROPS
+        drops = isinstance(part, _DropoutNd) or kind in _DROPS
         if drops and (getattr(part, "p", None) or getattr(part, "drop_prob", None)):
             raise SettingError(
-                f"{where} draws random numbers in a forward pass; build the network without dropout (torchvision: "
-                "dropout=0 or stochastic_depth_prob=0), or set the layer's p to 0"
+                f"module.{name}",
+                allowed=f"a {kind} draws random numbers in a forward pass; build the network without dropout"
+                " (torchvision: dropout=0 or stochastic_depth_prob=0), or set the layer's p to 0",
             )
 
 

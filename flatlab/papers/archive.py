@@ -71,7 +71,9 @@ class Archive:
             SettingError: if the run is not finished.
         """
         if not run.done:
-            raise SettingError(f"{run.id}: {run.round} of {run.rounds} rounds are done; only finished runs are kept")
+            raise SettingError(
+                run.id, allowed=f"{run.round} of {run.rounds} rounds are done; only finished runs are kept"
+            )
         place = self._place(experiment)
         part = place.with_name(f".{place.name}.{os.getpid()}.part")
         part.mkdir(parents=True, exist_ok=True)
@@ -108,9 +110,11 @@ class Archive:
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such run is kept; `flatlab reproduce` makes it") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise SettingError(f"{path}: cannot be read ({error}); remove its folder and reproduce it") from None
+            raise SettingError(
+                f"{path}", allowed=f"cannot be read ({error}); remove its folder and reproduce it"
+            ) from None
         if planned != experiment:
-            raise SettingError(f"{path}: holds another experiment, {planned.id}; its folder was renamed")
+            raise SettingError(f"{path}", allowed=f"holds another experiment, {planned.id}; its folder was renamed")
         return said
 
     def history(self, experiment: Experiment) -> pd.DataFrame:

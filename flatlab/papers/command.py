@@ -147,7 +147,7 @@ def _again(items: dict[str, Item], archive: Archive, options: Options, say: Say)
     """Train some cells from nothing, elsewhere, and set the numbers beside those that are kept."""
     tables = [item for item in items.values() if isinstance(item, Table)]
     if not tables or options.cell is None:
-        raise SettingError("--again: needs a table and --cell ROW COLUMN")
+        raise SettingError("--again", allowed="needs a table and --cell ROW COLUMN")
     with tempfile.TemporaryDirectory(prefix="flatlab-again-") as folder:
         fresh = Archive(Path(folder) / "results")
         work = Workshop(fresh, Path(folder) / "runs", options.root, options.device, say)

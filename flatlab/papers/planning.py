@@ -118,7 +118,7 @@ class Plan:
             SettingError: if there is no such part.
         """
         if not (of >= 1 and 0 <= number < of):
-            raise SettingError(f"part = {number}/{of}: must be 0/{of} to {max(of - 1, 0)}/{of}")
+            raise SettingError("part", f"{number}/{of}", f"must be 0/{of} to {max(of - 1, 0)}/{of}")
         seconds = {step.experiment.id: step.cost.seconds for step in self.trainings}
         bins: list[tuple[float, list[str]]] = [(0.0, []) for _ in range(of)]
         for job in sorted(self.jobs(), key=lambda job: -sum(seconds.get(run, 0.0) for run in job)):

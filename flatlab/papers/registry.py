@@ -38,8 +38,9 @@ def select(names: Sequence[str], scale: ScaleName) -> dict[str, Item]:
         if not tables and not questions:
             known = [*BUILDERS, *asked, "all", "claims"]
             raise SettingError(
-                f"{name!r}: no such table, figure or claim{near(name, known)};"
-                " `flatlab reproduce` without names lists them"
+                "name",
+                name,
+                f"no such table, figure or claim{near(name, known)}; `flatlab reproduce` without names lists them",
             )
         chosen |= {id: BUILDERS[id](scale) for id in tables} | {id: asked[id] for id in questions}
     return chosen

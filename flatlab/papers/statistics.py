@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from ..declare import SettingError
+
 CONFIDENCE = 0.95
 
 
@@ -90,10 +92,10 @@ def verdict(found: Interval, expect: str, margin: float = 0.0) -> str:
         margin: with "=", how far from 0 still counts as equal.
 
     Raises:
-        ValueError: if `expect` is none of these.
+        SettingError: if `expect` is none of these.
     """
     if expect not in ("+", "-", "="):
-        raise ValueError(f"expect = {expect!r}: must be '+', '-' or '='")
+        raise SettingError("expect", expect, "must be '+', '-' or '='")
     if not math.isfinite(found.half):
         return "undecided"
     if expect == "=":

@@ -115,7 +115,7 @@ class Table:
         cells = tuple(c for c in self.cells if row in (None, c.row) and column in (None, c.column))
         if not cells:
             raise SettingError(
-                f"cell = {row!r} / {column!r}: {self.id} has the rows {self.rows} and the columns {self.columns}"
+                "cell", [row, column], f"{self.id} has the rows {self.rows} and the columns {self.columns}"
             )
         return replace(self, cells=cells)
 

@@ -17,9 +17,12 @@ from .finetune import Personalization, as_runs
 
 @dataclass(frozen=True)
 class Comparison(Result):
-    """A row a run, accuracies as shares: holdout is on the global test set, after `scored` rounds; initial and
-    personalized are means over clients, each on its own test set, with their population standard deviations; `left_out`
-    counts the clients that have no accuracy.
+    """A row a run, accuracies as shares: holdout is on the global test set, after `scored` rounds; the others are means
+    over clients, each on its own test set, with their population standard deviations; `left_out` counts the clients
+    that have no accuracy.
+
+    Initial is before fine-tuning, personalized after it. Personal is the initial accuracy where each client has a model
+    of its own (FedPer, FedRep, LG-FedAvg, Ditto, ...), NaN where all begin with the global one.
     """
 
     def summary(self) -> pd.DataFrame:
@@ -32,9 +35,13 @@ class Comparison(Result):
             "none" if pd.isna(value) else f"{100 * value:.2f}" + (f" (round {at:.0f})" if other else "")
             for value, at, other in zip(frame["holdout"], scored, late, strict=True)
         ]
-        for name in ("initial", "personalized"):
+        for name in ("initial", "personal", "personalized"):
+            if name not in frame or frame[name].isna().all():  # an older file; nobody has models of his own
+                continue
             pairs = zip(frame[name], frame[f"{name} std"], strict=True)
-            table[f"{name} %"] = [f"{100 * mean:.2f} ± {100 * std:.2f}" for mean, std in pairs]
+            table[f"{name} %"] = [
+                "none" if pd.isna(mean) else f"{100 * mean:.2f} ± {100 * std:.2f}" for mean, std in pairs
+            ]
         return table.assign(**{"clients": frame["clients"], "left out": left_out, "run": frame["run"]})
 
 
@@ -57,14 +64,18 @@ def compare(runs: Run | Iterable[Run], personalization: Personalization) -> Comp
         history = run.history
         scores = history[(history["split"] == "holdout") & (history["metric"] == "accuracy")]
         scores = scores[(scores["round"] <= found["round"]) & np.isfinite(scores["value"])]
-        kept = ("round", "initial", "initial std", "personalized", "personalized std", "clients", "left_out")
+        own = bool(run.kept) or run.experiment.algorithm.personalizes
+        personal = found[["initial", "initial std"]].where(own)
         rows.append(
             {
                 "method": run.name,
                 "seed": run.experiment.seed,
                 "holdout": scores["value"].iloc[-1] if len(scores) else float("nan"),
                 "scored": scores["round"].iloc[-1] if len(scores) else float("nan"),
-                **{name: found[name] for name in kept},
+                **found[["round", "initial", "initial std"]],
+                "personal": personal["initial"],
+                "personal std": personal["initial std"],
+                **found[["personalized", "personalized std", "clients", "left_out"]],
                 "run": run.id,
             }
         )

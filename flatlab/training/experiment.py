@@ -119,7 +119,7 @@ class Experiment(Declared):
         path = user_path(path)
         values = read_json(path) if path.suffix == ".json" else _toml(path)
         if not isinstance(values, dict):
-            raise SettingError(f"{path}: holds no experiment")
+            raise SettingError(f"{path}", allowed="holds no experiment")
         for name, value in (changes or {}).items():
             *parents, last = name.split(".")
             place = values
@@ -138,10 +138,10 @@ def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads((content := path.read_bytes()).decode("utf-8-sig"))
     except RecursionError:
-        raise SettingError(f"{path}: not valid TOML: nested too deeply") from None
+        raise SettingError(f"{path}", allowed="not valid TOML: nested too deeply") from None
     except ValueError as error:  # what tomllib and the decoding raise
         hint = "; in a path, write / for \\, or put it in single quotes" if b"\\" in content else ""
-        raise SettingError(f"{path}: not valid TOML: {error}{hint}") from None
+        raise SettingError(f"{path}", allowed=f"not valid TOML: {error}{hint}") from None
 
 
 def own_code(experiment: Experiment) -> str | None:

@@ -25,10 +25,10 @@ def checked_slots(hook: str, given: Any) -> Slots:
     )
     if not nested:
         what = {k: type(v).__name__ for k, v in given.items()} if isinstance(given, dict) else type(given).__name__
-        raise SettingError(f"{hook} returned {what}: needs {{slot: {{name: tensor}}}}")
+        raise SettingError(f"{hook} returned {what}", allowed="needs {slot: {name: tensor}}")
     strange = [name for slot, values in given.items() for name in (slot, *values) if "/" in str(name)]
     if strange:
-        raise SettingError(f"{hook} returned the name {strange[0]!r}: a name may not hold '/'")
+        raise SettingError(f"{hook} returned the name {strange[0]!r}", allowed="a name may not hold '/'")
     return given
 
 
@@ -60,14 +60,16 @@ def shapes(algorithm: Algorithm, trained: Params) -> Shapes:
         message = algorithm.finish(algorithm.init(trained, memory, received, one), algorithm.lr)
     if not isinstance(message, Message):
         raise SettingError(
-            f"{kind}.finish returned {type(message).__name__}: needs Message(update, memory, extra), as"
-            " super().finish(carry, lr) gives it"
+            f"{kind}.finish returned {type(message).__name__}",
+            allowed="needs Message(update, memory, extra), as super().finish(carry, lr) gives it",
         )
     _same(f"{kind}.finish: update", message.update, trained)
     same_slots(f"{kind}.finish: memory", checked_slots(f"{kind}.finish: memory", message.memory), memory)
     extra = checked_slots(f"{kind}.finish: extra", message.extra)
     if extra and type(algorithm).receive is Algorithm.receive:
-        raise SettingError(f"{kind}.finish: extra holds {', '.join(extra)}, but there is no {kind}.receive to use it")
+        raise SettingError(
+            f"{kind}.finish", allowed=f"extra holds {', '.join(extra)}, but there is no {kind}.receive to use it"
+        )
     slots = checked_slots(f"{kind}.receive", algorithm.receive({}, extra, 1, 1))
     return Shapes(message, words, frozenset(slots))
 
@@ -83,14 +85,18 @@ def _same(where: str, given: Params, wanted: Params) -> None:
     _names(where, given, wanted)
     for name, value in given.items():
         if value.shape != wanted[name].shape:
-            raise SettingError(f"{where}[{name!r}] has shape {tuple(value.shape)}: needs {tuple(wanted[name].shape)}")
+            raise SettingError(
+                f"{where}[{name!r}] has shape {tuple(value.shape)}", allowed=f"needs {tuple(wanted[name].shape)}"
+            )
 
 
 def _names(where: str, given: Iterable[str], wanted: Iterable[str]) -> None:
     extra, missing = sorted(set(given) - set(wanted)), sorted(set(wanted) - set(given))
     if extra or missing:
         told = [f"{word} {', '.join(names[:5])}" for word, names in (("has", extra), ("lacks", missing)) if names]
-        raise SettingError(f"{where} {' and '.join(told)}: needs {', '.join(sorted(wanted)[:10]) or 'nothing'}")
+        raise SettingError(
+            f"{where} {' and '.join(told)}", allowed=f"needs {', '.join(sorted(wanted)[:10]) or 'nothing'}"
+        )
 
 
 @dataclass(frozen=True)

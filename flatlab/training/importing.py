@@ -42,8 +42,9 @@ def own_classes(experiments: Iterable[Declared], executor: Executor | None) -> l
         else:
             continue
         raise SettingError(
-            f"{cls.__name__}: is defined {where}, which workers cannot import; put the class at the top level of a"
-            " module of its own (a .py file beside this one) and import it here"
+            cls.__name__,
+            allowed=f"is defined {where}, which workers cannot import; put the class at the top level of a module of"
+            " its own (a .py file beside this one) and import it here",
         )
     return sorted((cls.__module__, cls.__qualname__) for cls in classes)
 
@@ -59,13 +60,15 @@ def import_own(places: Sequence[Place]) -> None:
             found = _look_up(module, name)
         except ImportError as error:
             raise SettingError(
-                f"{name}: this worker cannot import {module} ({error}); install it there, or put its folder on the"
-                " workers' PYTHONPATH (on a Dask cluster: client.upload_file)"
+                name,
+                allowed=f"this worker cannot import {module} ({error}); install it there, or put its folder on the"
+                " workers' PYTHONPATH (on a Dask cluster: client.upload_file)",
             ) from None
         if found is None:
             raise SettingError(
-                f"{name}: workers do not find it in {module}; define it at the module's top level, not under"
-                ' `if __name__ == "__main__":`'
+                name,
+                allowed=f"workers do not find it in {module}; define it at the module's top level, not under"
+                ' `if __name__ == "__main__":`',
             )
 
 

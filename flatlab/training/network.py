@@ -28,8 +28,8 @@ def describe(model: str | ModelSpec | Model) -> tuple[Model | None, ModelSpec]:
         return model, ModelSpec(name="custom", fingerprint=fingerprint(model), code=code(model))
     if isinstance(model, nn.Module):
         raise SettingError(
-            f"model = {type(model).__name__}(...): cut it into body and head first, with"
-            " flatlab.models.split(model, head=...)"
+            f"model = {type(model).__name__}(...)",
+            allowed="cut it into body and head first, with flatlab.models.split(model, head=...)",
         )
     return None, ModelSpec.from_dict(model)
 
@@ -103,10 +103,12 @@ def network(
             " with the weights that the experiment was described with",
         )
     if spec.code not in (None, code(given)):
-        said = "model: its modules' code, settings or buffers are not those that the experiment was described with"
+        said = "its modules' code, settings or buffers are not those that the experiment was described with"
         if not resumed:
-            raise SettingError(f"{said}; pass the network as it was, or describe another experiment with it")
-        tell(f"{said} (edited since, or another Python); what is computed follows the present ones")
+            raise SettingError(
+                "model", allowed=f"{said}; pass the network as it was, or describe another experiment with it"
+            )
+        tell(f"model: {said} (edited since, or another Python); what is computed follows the present ones")
     _check(given, shape, classes, task)
     return given
 

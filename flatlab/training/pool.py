@@ -25,8 +25,8 @@ PARENT_SECONDS = 1.0  # how often a worker looks whether its parent lives
 NAME = "flatlab-sweep"  # of the workers, as a respawned script sees it
 RESPAWNED = 97  # exit status of a worker that came to `sweep` while it imported the script
 GUARD = (
-    "sweep starts new processes, and each imports this script first: put what the script does, the call of sweep"
-    ' included, under `if __name__ == "__main__":`'
+    "starts new processes, and each imports this script first: put what the script does, the call of sweep included,"
+    ' under `if __name__ == "__main__":`'
 )
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -105,11 +105,12 @@ class Workers:
         """
         codes = {worker.exitcode for worker in self._started}
         if RESPAWNED in codes:
-            raise SettingError(GUARD)
+            raise SettingError("sweep", allowed=GUARD)
         if 1 in codes:  # an exception outside a job, whose exceptions are handed back
             raise SettingError(
-                "a worker ended with an error, printed above, while it imported this script: put what the script does,"
-                ' the call of sweep included, under `if __name__ == "__main__":`'
+                "sweep",
+                allowed="a worker ended with an error, printed above, while it imported this script: put what the"
+                ' script does, the call of sweep included, under `if __name__ == "__main__":`',
             )
 
 
@@ -126,7 +127,7 @@ def refuse_respawn() -> None:
             # Python has not yet noted its parent, but it has its name.
             if multiprocessing.current_process().name.startswith(NAME):
                 raise SystemExit(RESPAWNED)
-            raise SettingError(GUARD)
+            raise SettingError("sweep", allowed=GUARD)
         frame = frame.f_back
 
 
@@ -149,7 +150,9 @@ def _refuse_lost_script() -> None:
     file = getattr(main, "__file__", None)
     if getattr(main, "__spec__", None) is None and file is not None and not Path(file).exists():
         raise SettingError(
-            f"sweep starts new processes, which import the script, and {file} is no file: save the script and run that"
+            "sweep",
+            allowed=f"starts new processes, which import the script, and {file} is no file: save the script and run"
+            " that",
         )
 
 

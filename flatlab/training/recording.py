@@ -396,18 +396,16 @@ def began(store: Store) -> dict[str, Any] | None:
 
 def _possible(written: dict[str, Any], path: Path) -> dict[str, Any]:
     """Values that were not sealed, or are edited, may be anything."""
-    allowed: dict[str, tuple[Any, ...]] = {"precision": get_args(Precision), "convolution": get_args(Convolution)}
-    allowed |= {"channels_last": (True, False)}
-    for name, values in allowed.items():
+    choices: dict[str, tuple[Any, ...]] = {"precision": get_args(Precision), "convolution": get_args(Convolution)}
+    choices |= {"channels_last": (True, False)}
+    for name, values in choices.items():
         if name in written and not any(written[name] is value or written[name] == value for value in values):
-            shown = f"{written[name]!r:.40}"
-            raise SettingError(f"{path}: {name} = {shown}: must be {', '.join(map(str, values))}; put it right there")
+            allowed = f"must be {', '.join(map(str, values))}; put it right there"
+            raise SettingError(f"{path}: {name}", written[name], allowed)
     for name in ("threads", "workers"):
         value = written.get(name)
         if value is not None and (type(value) is not int or value < 1):
-            raise SettingError(
-                f"{path}: {name} = {value!r:.40}: must be a whole number of at least 1; put it right there"
-            )
+            raise SettingError(f"{path}: {name}", value, "must be a whole number ≥ 1; put it right there")
     return written
 
 
@@ -430,12 +428,13 @@ def read_experiment(directory: Path) -> Experiment:
         experiment = _recorded(path)
         if experiment.id in names:
             return experiment
-        problem = SettingError(f"{directory}: a run's folder bears its id; rename it to {experiment.id}")
+        problem = SettingError(f"{directory}", allowed=f"a run's folder bears its id; rename it to {experiment.id}")
     except FileNotFoundError:
         if not store.checkpoints():
             raise FileNotFoundError(f"{directory}: holds no run (no experiment.json)") from None
     except (Damaged, SettingError) as error:
-        problem = SettingError(str(error) if str(path) in str(error) else f"{path}: {error}")
+        where = "" if str(path) in str(error) else f"{path}"
+        problem = SettingError(where, allowed=str(error))
     for about in store.abouts():
         try:
             experiment = Experiment.recorded(about["experiment"])

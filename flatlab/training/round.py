@@ -234,7 +234,7 @@ class Federation:
         """
         algorithm, shared = self.experiment.algorithm, which or state.served
         kept = {name: value[clients] for name, value in state.personal.items()}
-        if type(algorithm).personal is Algorithm.personal:
+        if not algorithm.personalizes:
             return kept
         rows = []
         for row, client in enumerate(clients):

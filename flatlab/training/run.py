@@ -343,7 +343,9 @@ class Run:
         """
         fixed = {"data", "model", "parent", "initial", "code"} & changes.keys()
         if fixed:
-            raise SettingError(f"{', '.join(sorted(fixed))}: a fork keeps its parent's; start a run of its own instead")
+            raise SettingError(
+                ", ".join(sorted(fixed)), allowed="a fork keeps its parent's; start a run of its own instead"
+            )
         round = self.round if round is None else round
         state = self.state(round)
         experiment = self.experiment.replace(parent=Parent(run=self.id, round=round), **changes)

@@ -111,7 +111,7 @@ def sweep(
     watch = counter(Standing(store, list(todo.values())), progress)
     errors = _work(todo, pool, as_one, (own, str(store), str(root), options), watch)
     if errors:
-        raise SweepFailed(errors, len(todo))
+        raise SweepFailed(errors, len(todo)) from next(iter(errors.values()))  # its traceback tells where
     return [
         Run(experiment, one, store=store, root=root, **options) for experiment, one in zip(wanted, data, strict=True)
     ]
@@ -126,8 +126,10 @@ def _data(experiments: Sequence[Experiment], root: str | Path) -> list[Federated
     for experiment in experiments:
         if experiment.model.name == "custom":
             raise SettingError(
-                "model = custom: workers cannot make a network that only this process has; name a function that makes"
-                " it, 'module:function' (see models.network), or use `train`"
+                "model",
+                "custom",
+                "workers cannot make a network that only this process has; name a function that makes it,"
+                " 'module:function' (see models.network), or use `train`",
             )
         key = experiment.data.to_json()
         if key not in known:

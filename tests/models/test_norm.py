@@ -157,7 +157,10 @@ def test_a_mask_ends_with_its_block_and_stays_in_its_thread():
 
 
 def test_a_mask_of_another_length_is_refused():
-    with sample_weight(torch.ones(1)), pytest.raises(ValueError, match=r"sample_weight has shape \(1,\): needs \[3\]"):
+    with (
+        sample_weight(torch.ones(1)),
+        pytest.raises(ValueError, match=r"sample_weight = \(1,\): needs the shape \[3\]"),
+    ):
         BatchStatNorm(2)(torch.randn(3, 2, 2, 2))
 
 

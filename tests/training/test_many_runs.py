@@ -145,7 +145,7 @@ def test_workers_end_with_their_parent(program, tmp_path):
 def test_a_script_without_main_guard_is_told_in_one_sentence(program, tmp_path):
     said = program((HEAD + SWEEP).format(rounds=2, runs=2, workers=2)).communicate(timeout=120)[1]
     assert said.count("Traceback") == 1 and said.count("__main__") == 1
-    assert "sweep starts new processes, and each imports this script first" in said
+    assert "sweep: starts new processes, and each imports this script first" in said
     assert not list(tmp_path.glob("runs/*"))
 
 

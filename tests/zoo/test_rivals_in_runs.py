@@ -1,13 +1,20 @@
 """The rivals in whole runs: refusals, crosses, interruptions, forks."""
 
 import copy
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from remembering import KINDS, LR, ROUNDS, run_of
 
 import flatlab as fl
-
-LR = 0.05
+from flatlab.data import prepare
+from flatlab.models import names
 
 
 def test_what_means_nothing_is_refused():
@@ -25,29 +32,97 @@ def test_what_means_nothing_is_refused():
         fl.train(fl.PerFedAvg(), mixed, rounds=1, progress=False)
 
 
-@pytest.mark.parametrize(
-    "algorithm",
-    [
-        fl.SCAFFOLD(lr=LR, local=fl.ASAM(rho=0.3), train="body", share="body", swa=fl.SWA(start=0.3, cycle=1)),
-        fl.Ditto(lr=LR, momentum=0.9, local=fl.SAM(rho=0.1), train="body", share="body"),
-        fl.AdaBest(lr=LR, train="body", share="body"),
-    ],
-    ids=lambda algorithm: algorithm.kind,
-)
-def test_they_cross_and_go_on_after_an_interruption_and_a_fork(algorithm, tmp_path):
-    federated, model = fl.load("digits").federate(fl.IID(), clients=4), fl.ModelSpec(name="lenet", width=0.125)
-    settings = {"rounds": 4, "participation": 0.5, "progress": False}
-    whole = fl.train(algorithm, federated, model, store=tmp_path / "whole", **settings)
-    part = fl.Run(whole.experiment, federated, store=tmp_path / "parts").to(2)
-    part = fl.Run(whole.experiment, federated, store=tmp_path / "parts").to()
-    for name, value in whole.state(4).flat().items():
-        assert torch.equal(value, part.state(4).flat()[name]), name
-    assert not torch.equal(whole.model(0).body.state_dict().popitem()[1], whole.model().body.state_dict().popitem()[1])
-    other = whole.fork(round=2, algorithm=fl.FedAvg(lr=LR))
-    assert other.state(2).memory == {}
-    assert (
-        whole.fork(round=2, algorithm=algorithm.replace(lr=LR / 2)).state(2).memory.keys()
-        == part.state(2).memory.keys()
-    )
-    back = copy.deepcopy(algorithm)
-    assert fl.Algorithm.from_json(back.to_json()) == algorithm
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A store in which a run of each kind was begun by a process that was killed."""
+    store = tmp_path_factory.mktemp("killed")
+    program = Path(__file__).with_name("remembering.py")
+    ended = subprocess.run([sys.executable, program, store], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    return store
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def whole(request, tmp_path_factory):
+    """A run of each kind without an interruption, and the kind."""
+    return request.param, run_of(request.param, tmp_path_factory.mktemp("whole")).to()
+
+
+def same(run, other, round):
+    """Whether the states after a round are equal, to the bit."""
+    mine, others = run.state(round).flat(), other.state(round).flat()
+    assert mine.keys() == others.keys()
+    for name, value in mine.items():
+        assert torch.equal(value, others[name]), name
+
+
+def test_after_a_kill_it_goes_on_to_the_same_bits(whole, killed):
+    kind, run = whole
+    again = run_of(kind, killed)
+    assert again.id == run.id
+    assert again.round <= 2
+    again.to()
+    for round in (2, ROUNDS):
+        same(run, again, round)
+    numbers = ["round", "split", "metric", "client", "value"]
+    pd.testing.assert_frame_equal(run.history[numbers], again.history[numbers])
+
+
+def test_a_fork_goes_on_with_everything_that_was_remembered(whole):
+    _, run = whole
+    state = run.state(2)
+    assert state.memory or state.personal or state.slots, "nothing is remembered"
+    fork = run.fork(round=2, evaluation=fl.Evaluation(final="none"))
+    same(run, fork, 2)
+    same(run, fork.to(), ROUNDS)
+
+
+@pytest.mark.filterwarnings("ignore:fork. .* shares")  # what was kept begins anew where it is shared
+def test_a_fork_to_another_algorithm_drops_what_that_does_not_name(whole):
+    kind, run = whole
+    other = run.fork(round=2, algorithm=fl.FedAvg(lr=LR)).to(3)
+    state = other.state(3)
+    assert not state.memory
+    assert not state.personal
+    assert fl.Algorithm.from_json(KINDS[kind].to_json()) == copy.deepcopy(KINDS[kind])
+
+
+def test_a_state_on_disk_holds_every_slot_of_every_client(whole):
+    _, run = whole
+    opened = fl.Run.open(run.directory, run.data)
+    same(run, opened, ROUNDS)
+    state, algorithm = opened.state(ROUNDS), run.experiment.algorithm
+    trained = {name: state.params[name] for name in names(opened.model(client=0), algorithm.train)}
+    assert {slot: set(values) for slot, values in state.memory.items()} == {
+        slot: set(values) for slot, values in algorithm.memory(trained).items()
+    }
+    for values in [state.personal, *state.memory.values()]:
+        assert all(len(value) == run.data.clients for value in values.values())
+
+
+@pytest.mark.parametrize("kind", ["Ditto", "FedRep", "LGFedAvg", "kept parts", "all parts"])
+def test_personal_accuracy_is_that_of_each_clients_own_model(kind, tmp_path):
+    run = run_of(kind, tmp_path).to(2)
+    tuned = fl.personalize(run, epochs=1, lr=0.01)
+    first = tuned.frame[tuned.frame["epoch"] == 0].set_index("client")["accuracy"]
+    for client, index in enumerate(run.data.test):
+        model = run.model(client=client)
+        if kind == "Ditto":  # its own model is what its memory says, beside the shared head
+            own = {name: value[client] for name, value in run.state().memory["personal"].items()}
+            assert own
+            assert all(torch.equal(model.state_dict()[name], value) for name, value in own.items())
+        with torch.no_grad():
+            outputs = model(prepare(run.data.images[index], *run.data.scale))
+        hits = outputs.argmax(1) == run.data.labels[index]
+        assert first[client] == pytest.approx(hits.double().mean().item(), abs=1e-6)
+    plain = run_of("kept momentum", tmp_path).to(2)
+    table = fl.compare([run, plain], fl.personalize([run, plain], epochs=1, lr=0.01))
+    own, none = table.frame["personal"]
+    assert own == pytest.approx(first.mean())
+    assert np.isnan(none)
+    assert table.frame["personal std"][0] == pytest.approx(first.std(ddof=0))
+    assert table.summary()["personal %"].tolist() == [
+        f"{100 * first.mean():.2f} ± {100 * first.std(ddof=0):.2f}",
+        "none",
+    ]
+    assert "personal" in [text.get_text() for text in table.plot().axes[0].get_legend().get_texts()]
