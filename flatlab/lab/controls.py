@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import ipywidgets
 import traitlets
@@ -109,6 +109,10 @@ class Controls(ipywidgets.VBox):
             self._quiet = False
         self._changed_inside()
 
+    def change(self, **settings: Any) -> None:
+        """Set some of the settings, as a person would: the others stay."""
+        self.value = self.value.replace(**settings)
+
     @property
     def problems(self) -> dict[str, str]:
         """What is wrong, by the dotted name of the setting; "" where it is about all of them."""
@@ -192,8 +196,8 @@ class Controls(ipywidgets.VBox):
             own = chosen.__annotations__ if issubclass(chosen, Family) or len(fields) > _FEW else fields
             first = [name for name in fields if name in own or name in base]
         shown = [fields[name].widget for name in first if name in fields]
-        for widget in shown if self._across else ():
-            widget.layout.width = "330px"
+        for name in first if self._across else ():
+            fields[name].widget.layout.width = "330px" if getattr(fields[name], "slider", None) else "235px"
         folded = [field.widget for name, field in fields.items() if name not in first]
         if folded:
             inside = ipywidgets.VBox(folded, layout=ipywidgets.Layout(width="100%"))
@@ -208,6 +212,8 @@ class Controls(ipywidgets.VBox):
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
         if name in self._choices:
             return Menu(name, self._choices[name], tooltip)
+        if get_origin(annotation) is Annotated:  # within a union
+            annotation = get_args(annotation)[0]
         if get_origin(annotation) in (Union, UnionType) and NoneType in get_args(annotation):
             kinds = [part for part in get_args(annotation) if part is not NoneType]
             if len(kinds) == 1:
@@ -315,8 +321,8 @@ class Controls(ipywidgets.VBox):
 
     def _show(self) -> None:
         for name, field in self.fields.items():
-            field.mark(str(self._told.get(name) or self._own.get(name, "")))
-        general = str(self._told.get("") or self._own.get("", ""))
+            field.mark(str(self._told.get(name) or self._own.get(name) or ""))
+        general = str(self._told.get("") or self._own.get("") or "")
         self._general.value, self._general.layout.display = complaint(general), "" if general else "none"
         self.valid = self._value is not None and not self.problems
 
@@ -357,8 +363,12 @@ def _default(info: FieldInfo) -> Any:
 
 def _start(annotation: Any, info: FieldInfo) -> Any:
     """A value to begin with where the declaration has none."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     if isinstance(annotation, type) and issubclass(annotation, Declared):
         return annotation  # `Controls` of a class begin with its defaults
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)[0]
     if annotation in (int, float):
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
         span: Any = extra.get("span", (1, 1))

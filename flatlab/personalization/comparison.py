@@ -65,7 +65,6 @@ def compare(runs: Run | Iterable[Run], personalization: Personalization) -> Comp
         scores = history[(history["split"] == "holdout") & (history["metric"] == "accuracy")]
         scores = scores[(scores["round"] <= found["round"]) & np.isfinite(scores["value"])]
         own = bool(run.kept) or run.experiment.algorithm.personalizes
-        personal = found[["initial", "initial std"]].where(own)
         rows.append(
             {
                 "method": run.name,
@@ -73,8 +72,8 @@ def compare(runs: Run | Iterable[Run], personalization: Personalization) -> Comp
                 "holdout": scores["value"].iloc[-1] if len(scores) else float("nan"),
                 "scored": scores["round"].iloc[-1] if len(scores) else float("nan"),
                 **found[["round", "initial", "initial std"]],
-                "personal": personal["initial"],
-                "personal std": personal["initial std"],
+                "personal": found["initial"] if own else float("nan"),
+                "personal std": found["initial std"] if own else float("nan"),
                 **found[["personalized", "personalized std", "clients", "left_out"]],
                 "run": run.id,
             }

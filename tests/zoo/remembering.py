@@ -26,7 +26,7 @@ KINDS = {
 
 def run_of(kind, store, rounds=ROUNDS):
     """A run of a kind, as far as it has come in a store."""
-    data = fl.load("digits").federate(fl.Dirichlet(alpha=0.5), clients=4)
+    data = fl.load("digits").federate(fl.IID(sizes="lognormal"), clients=4)
     experiment = fl.Experiment(
         data=data.spec,
         algorithm=KINDS[kind],
