@@ -115,6 +115,8 @@ def test_personal_accuracy_is_that_of_each_clients_own_model(kind, tmp_path):
             outputs = model(prepare(run.data.images[index], *run.data.scale))
         hits = outputs.argmax(1) == run.data.labels[index]
         assert first[client] == pytest.approx(hits.double().mean().item(), abs=1e-6)
+    recorded = run.history.query("round == 2 and split == 'test' and metric == 'accuracy'").set_index("client")["value"]
+    assert recorded.to_dict() == pytest.approx(first.to_dict())
     plain = run_of("kept momentum", tmp_path).to(2)
     table = fl.compare([run, plain], fl.personalize([run, plain], epochs=1, lr=0.01))
     own, none = table.frame["personal"]
