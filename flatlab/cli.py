@@ -27,6 +27,7 @@ from .declare import Family, SettingError, catalogue, near, shown
 from .describe import sample
 from .files import printable, user_path
 from .geometry import hessian, landscape
+from .models import registered
 from .papers import command as papers
 from .papers import demonstration
 from .papers.tables import SCALES
@@ -212,7 +213,7 @@ def reproduce(options: argparse.Namespace) -> None:
 
 
 def schema(options: argparse.Namespace) -> None:
-    """Print every setting with type, range, default and help, and what the algorithms' local steps cost."""
+    """Print every setting with type, range, default and help, what local steps cost, and the networks' names."""
     if options.json:
         families: dict[str, type[Family]] = {
             "Algorithm": Algorithm,
@@ -233,7 +234,8 @@ def schema(options: argparse.Namespace) -> None:
     for title, rows in catalogue(Experiment):
         table = pd.DataFrame(rows)
         print(f"{title}\n{_table(table)}\n")
-    print(f"Cost of a local step, in gradients of a batch\n{_table(_costs())}")
+    print(f"Cost of a local step, in gradients of a batch\n{_table(_costs())}\n")
+    print(f"Networks: {', '.join(registered())}")
 
 
 def _costs() -> pd.DataFrame:

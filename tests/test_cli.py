@@ -18,6 +18,7 @@ from planted import experiments, plant
 
 import flatlab as fl
 from flatlab.cli import main
+from flatlab.models import registry
 
 TOML = """
 rounds = 3
@@ -107,12 +108,15 @@ def test_missing_files_are_named(tmp_path, capsys):
     assert "holds no run" in capsys.readouterr().err
 
 
-def test_schema_lists_every_setting_once(capsys):
+def test_schema_lists_every_setting_once(capsys, monkeypatch):
+    monkeypatch.setattr("flatlab.models.registry._KNOWN", dict(registry._KNOWN))
+    fl.models.network("of_my_own")(lambda spec, shape: None)
     assert run("schema") == 0
     out = capsys.readouterr().out
     for word in ("participation", "rho", "eta", "alpha", "FedBABU", "SWA", "cutout", "head_init"):
         assert word in out
     assert out.count("\nFedBABU:") == 1
+    assert "Networks: cnn4, lenet" in out and ", of_my_own\n" in out
     costs = dict(re.findall(r"^ *(\S+|local = \S+) +(\d)$", out.partition("Cost of a local step")[2], re.M))
     wanted = {"FedAvg": "1", "FedASAM": "2", "Ditto": "2", "PerFedAvg": "2", "SCAFFOLD": "1", "local = sam": "2"}
     assert costs.items() >= wanted.items()
