@@ -142,7 +142,7 @@ def test_natural_groups_become_clients_and_groups_without_train_images_stay_unse
     assert data.heterogeneity()["unseen"] == 2
     with pytest.raises(SettingError, match=r"DataSpec.clients = 2: 3 groups"):
         grouped.federate(Groups(), clients=2)
-    with pytest.raises(SettingError, match="groups: this data set has no train_groups"):
+    with pytest.raises(SettingError, match="partition = 'groups': this data set has no train_groups"):
         toy.federate("groups")
 
 
