@@ -56,5 +56,5 @@ def test_where_to_change_what_names_files_that_hold_it():
         files = [file for place in places for file in (place.glob("*.py") if place.is_dir() else [place])]
         assert files, row
         text = "".join(file.read_text(encoding="utf-8") for file in files)
-        for word in sum(words, []):
+        for word in [word for cell in words for word in cell]:
             assert word in text, row
