@@ -177,8 +177,8 @@ def plan(
 def _ordered(
     todo: dict[str, Experiment], there: dict[str, Experiment], kept: set[str], speed: Speed
 ) -> tuple[Training, ...]:
-    """Runs in an order in which each comes after those that it begins with."""
-    sources = sorted(todo.values(), key=lambda run: (run.parent is not None, run.algorithm.swa is not None))
+    """Runs in an order in which each comes after those that it begins with; one seed of all cells after the other."""
+    sources = sorted(todo.values(), key=lambda run: (run.seed, run.parent is not None, run.algorithm.swa is not None))
     before: dict[str, list[Experiment]] = {}  # what may share rounds: the same data, network and seed
     for experiment in there.values():
         before.setdefault(_alike(experiment), []).append(experiment)
