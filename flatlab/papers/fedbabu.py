@@ -55,8 +55,8 @@ SIZES: dict[ScaleName, Size] = {
         (0, 1, 2),
         "K tau = 80 instead of 320, 10 epochs instead of 160 for LocalOnly, 15 instead of 160 centralized;"
         " cnn4 of half width in the place of MobileNet and 4convNet; f = 0.1 only; fewer tau; clients scored in 8"
-        " rounds; every third client fine-tuned",
-        tuned=3,
+        " rounds; every fifth client fine-tuned",
+        tuned=5,
         scored=8,
         model=ModelSpec(name="cnn4", width=0.5),
     ),
