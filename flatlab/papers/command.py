@@ -119,7 +119,6 @@ def summary(todo: Plan, speed: Speed) -> str:
     speeds = f" ({said['speed']})" if said["speed"] else ""
     lines.append(f"time: {hours(said['seconds'])}{speeds}; shared beginnings spare {hours(said['saved'])}")
     lines.append(f"disk: {said['bytes'] / 1e9:.2f} GB of weights")
-    lines += [f"not here: {why} ({', '.join(rows)})" for why, rows in todo.unstated.items()]
     return "\n".join(lines)
 
 

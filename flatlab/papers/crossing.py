@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..algorithms import ASAM, SAM, SGD, SWA, Constant, Local
+from ..algorithms import ASAM, SAM, SGD, SWA, Algorithm, Constant, Local
 from ..data import Dirichlet, Partition
 from ..training import Experiment
 from . import fedbabu
@@ -93,18 +93,15 @@ def levels(scale: ScaleName) -> dict[str, dict[str, Any]]:
 
 
 def rows(scale: ScaleName) -> dict[str, dict[str, Any]]:
-    """The twelve crosses, and follow-up methods by name."""
+    """The twelve crosses, and those of the follow-up methods that there are, by name."""
     crosses = {
         f"{base} {local}{' + SWA' if swa else ''}": {"base": base, "local": local, "swa": swa}
         for base in BASES
         for local in LOCALS
         for swa in (False, True)
     }
-    return crosses | {name: {"base": name, "local": "SGD", "swa": False} for name in FOLLOW_UPS}
-
-
-def _seeded(seed: int, **settings: Any) -> Experiment:
-    return experiment(seed=seed, **settings)
+    known = Algorithm.members()
+    return crosses | {name: {"base": name, "local": "SGD", "swa": False} for name in FOLLOW_UPS if name in known}
 
 
 def crossing(scale: ScaleName) -> Table:
@@ -121,13 +118,15 @@ def crossing(scale: ScaleName) -> Table:
         "λ₁ per client with gain": flatness_correlation(flatness(scale)),
     }
     cells = [
-        cell(row, f"{level}, {column}", quantity, partial(_seeded, scale=scale, **setting, **skew), size.seeds)
+        cell(row, f"{level}, {column}", quantity, partial(experiment, scale=scale, **setting, **skew), size.seeds)
         for row, setting in rows(scale).items()
         for level, skew in levels(scale).items()
         for column, quantity in columns.items()
     ]
     title = "The crossing: {FedAvg, FedBABU} x {SGD, SAM, ASAM} x {last, SWA}, cifar10"
-    return Table("crossing.table", title, scale, tuple(cells), protocol(scale), size.leaves_out)
+    absent = ", ".join(name for name in FOLLOW_UPS if name not in rows(scale))
+    leaves_out = size.leaves_out + (f"; follow-ups that this version does not have: {absent}" if absent else "")
+    return Table("crossing.table", title, scale, tuple(cells), protocol(scale), leaves_out)
 
 
 def flatness(scale: ScaleName) -> Measurement:

@@ -26,10 +26,6 @@ def datasets(scale: ScaleName) -> tuple[str, ...]:
     return ("cifar100",) if scale == "paper" else ("cifar10",)
 
 
-def _seeded(name: str, seed: int, **settings: Any) -> Experiment:
-    return experiment(name, seed=seed, **settings)
-
-
 def _runs(name: str, scale: ScaleName, **settings: Any) -> tuple[Experiment, ...]:
     return tuple(experiment(name, seed=seed, scale=scale, **settings) for seed in size_of(scale).seeds)
 
@@ -49,7 +45,7 @@ def _accuracy(dataset: str, scale: ScaleName) -> Table:
     cells = [
         cell(
             row, f"α={alpha:g}, K={count}", score(size_of(scale).window),
-            partial(_seeded, row, scale=scale, dataset=dataset, alpha=alpha, clients_per_round=count),
+            partial(experiment, row, scale=scale, dataset=dataset, alpha=alpha, clients_per_round=count),
             size_of(scale).seeds, published.fedasam(dataset, row, alpha, count),
         )
         for row in rows
@@ -75,29 +71,25 @@ def against_centralized(scale: ScaleName) -> Table:
     (dataset,), size, cells = datasets(scale), size_of(scale), []
     federated = dict(zip(CENTRALIZED, SIX[:1] + SIX[1:3] + SIX[3:], strict=True))
     for row in CENTRALIZED:
-        pooled = partial(_pooled, row, dataset=dataset, scale=scale)
+        pooled = partial(centralized, row, dataset=dataset, scale=scale)
         known = published.centralized(row) if dataset == "cifar100" else ()
         cells.append(cell(row, "centralized", score(), pooled, size.seeds, known))
-        fed = partial(_seeded, federated[row], scale=scale, dataset=dataset, alpha=0)
+        fed = partial(experiment, federated[row], scale=scale, dataset=dataset, alpha=0)
         known = published.fedasam(dataset, federated[row], 0, 5)
         cells.append(cell(row, "federated", score(size.window), fed, size.seeds, known))
     return _table("centralized", f"Centralized and federated, {dataset}, α=0, K=5 (FedASAM)", scale, cells)
-
-
-def _pooled(row: str, seed: int, **settings: Any) -> Experiment:
-    return centralized(row, seed=seed, **settings)
 
 
 def mixing(scale: ScaleName) -> Table:
     """Mixup and Cutout, centralized and federated, alpha 0."""
     (dataset,), size, cells = datasets(scale), size_of(scale), []
     for row in ("none", "Mixup", "Cutout"):
-        pooled = partial(_pooled, "SGD" if row == "none" else row, dataset=dataset, scale=scale)
+        pooled = partial(centralized, "SGD" if row == "none" else row, dataset=dataset, scale=scale)
         known = published.centralized(row) if dataset == "cifar100" else ()
         cells.append(cell(row, "centralized", score(), pooled, size.seeds, known))
         switches = {row.lower(): True} if row != "none" else {}
         for method in ("FedAvg", "FedASAM") if scale == "paper" else ("FedAvg",):
-            fed = partial(_seeded, method, scale=scale, dataset=dataset, alpha=0, **switches)
+            fed = partial(experiment, method, scale=scale, dataset=dataset, alpha=0, **switches)
             known = published.mixed(row) if (dataset, method) == ("cifar100", "FedAvg") else ()
             cells.append(cell(row, method, score(size.window), fed, size.seeds, known))
     return _table("mixing", f"Mixup and Cutout, {dataset}, α=0, K=5 (FedASAM)", scale, cells)
@@ -109,7 +101,7 @@ def eigenvalues(scale: ScaleName) -> Table:
     needs, cells = top_eigenvalues(size.samples or 10_000), []
     for row in (*SIX, "FedAvg E=2"):
         for alpha in (0,) if (row, scale) == ("FedAvg E=2", "short") else (0, EVEN[dataset]):
-            make = partial(_seeded, row, scale=scale, dataset=dataset, alpha=alpha)
+            make = partial(experiment, row, scale=scale, dataset=dataset, alpha=alpha)
             for column, quantity in (("λ₁", eigenvalue(needs)), ("λ₁/λ₅", eigenvalue_ratio(needs))):
                 known = published.eigenvalues(row, alpha, column != "λ₁") if dataset == "cifar100" else ()
                 cells.append(cell(row, f"α={alpha:g}, {column}", quantity, make, size.seeds, known))
@@ -123,7 +115,7 @@ def rivals(scale: ScaleName) -> Table:
     cells = [
         cell(
             row, column, score(size_of(scale).window),
-            partial(_seeded, f"{row}{crossed}", scale=scale, dataset="cifar10", alpha=0), size_of(scale).seeds,
+            partial(experiment, f"{row}{crossed}", scale=scale, dataset="cifar10", alpha=0), size_of(scale).seeds,
         )
         for row in ("FedAvg", *RIVALS)
         for column, crossed in (
@@ -144,12 +136,12 @@ def legacy(scale: ScaleName) -> Table:
         return experiment("FedAvg", alpha=0, scale=scale, seed=seed).replace(sampling="round_seed")
 
     cells = [
-        cell("default", "FedAvg", window, partial(_seeded, "FedAvg", alpha=0, scale=scale), size.seeds),
+        cell("default", "FedAvg", window, partial(experiment, "FedAvg", alpha=0, scale=scale), size.seeds),
         cell("sampling by round number", "FedAvg", window, by_round, size.seeds),
-        cell("default", "FedAvg + SWA", window, partial(_seeded, "FedAvg + SWA", alpha=0, scale=scale), size.seeds),
+        cell("default", "FedAvg + SWA", window, partial(experiment, "FedAvg + SWA", alpha=0, scale=scale), size.seeds),
         cell(
             "SWA as collected officially", "FedAvg + SWA", window,
-            partial(_seeded, "FedAvg + SWA", alpha=0, scale=scale, swa=official), size.seeds,
+            partial(experiment, "FedAvg + SWA", alpha=0, scale=scale, swa=official), size.seeds,
         ),
     ]  # fmt: skip
     title = "Official habits as switches, cifar10, α=0, K=5 (FedASAM); the test leak needs the official split files"

@@ -11,7 +11,7 @@ from ..data import IID
 from ..models import ModelSpec
 from . import published
 from .fedbabu import centralized, experiment, protocol, size_of, tuning, unbalanced_sizes
-from .quantities import Quantity, headless_accuracy, initial, personalized, score
+from .quantities import Quantity, head_accuracy, headless_accuracy, initial, personalized, score
 from .tables import Cell, Figure, Item, Published, ScaleName, Table, cell
 
 SHARDS = {"cifar100": (100, 50, 10), "cifar10": (10, 5, 2)}
@@ -37,13 +37,9 @@ def shards_of(scale: ScaleName, dataset: str) -> tuple[int, ...]:
 
 def _cell(scale: ScaleName, row: str, column: str, quantity: Quantity, name: str, **rest: Any) -> Cell:
     numbers: tuple[Published, ...] = rest.pop("numbers", ())
-    make = partial(_seeded, name, scale=scale, **rest)
-    before = partial(_seeded, "FedAvg", scale=scale, **rest) if name == "LGFedAvg" else None
+    make = partial(experiment, name, scale=scale, **rest)
+    before = partial(experiment, "FedAvg", scale=scale, **rest) if name == "LGFedAvg" else None
     return cell(row, column, quantity, make, size_of(scale).seeds, numbers, before)
-
-
-def _seeded(name: str, seed: int, **settings: Any) -> Any:
-    return experiment(name, seed=seed, **settings)
 
 
 def _table(id: str, title: str, scale: ScaleName, cells: Iterable[Cell]) -> Table:
@@ -209,6 +205,7 @@ def legacy(scale: ScaleName) -> Table:
         "aggregation: plain mean": (personalized(tuning(scale)), {"aggregation": "uniform"}),
         "initial, last round": (initial(), {}),
         "initial, best round by test accuracy": (initial(best=True), {}),
+        "with head, own classes": (head_accuracy(), {}),
         "without head, clean templates": (headless_accuracy(), {}),
         "without head, official templates": (headless_accuracy("official"), {}),
     }

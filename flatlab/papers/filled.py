@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ..training import Experiment
 from .archive import Archive
 from .statistics import CONFIDENCE, Interval, interval
 from .tables import Cell, Table
@@ -34,8 +33,6 @@ class FilledCell:
 
     def text(self) -> str:
         """As it stands in a table: mean ± half width of the interval, in percent where it is a share."""
-        if not self.cell.experiments:
-            return "not here"
         if not self.mean.n:
             return f"diverged ({self.diverged} of {len(self.by_seed)})" if self.diverged else "missing"
         factor = 100 if self.cell.quantity.unit == "%" else 1
@@ -75,7 +72,7 @@ class FilledTable:
                     "by seed": " ".join(f"{seed}:{factor * value:.6g}" for seed, value in filled.by_seed.items()),
                     "published": "; ".join(map(str, cell.published)),
                     "source": "; ".join(number.source for number in cell.published),
-                    "note": cell.why_none.partition("\n")[0] or _note(filled),
+                    "note": _note(filled),
                     "runs": " ".join(experiment.id for experiment in cell.experiments),
                 }
             )
@@ -123,11 +120,9 @@ class FilledTable:
         said += [f"[…{_mark(source)}]: {source}." for source in sources]
         if self.missing_runs:
             said.append(f"**Not complete: {self.missing_runs} of its runs are missing**; the rest is shown.")
-        measured = sum(filled.missing for filled in self.cells if filled.cell.experiments)
+        measured = sum(filled.missing for filled in self.cells)
         if measured and not self.missing_runs:
             said.append(f"**Not complete: {measured} numbers were not measured.**")
-        for why, rows in _absent(self.cells).items():
-            said.append(f"Not here: {', '.join(rows)}: {why}")
         if any(filled.diverged for filled in self.cells):
             said.append("Runs that diverged have no number and are left out of means; the number of seeds says so.")
         if self.machines:
@@ -166,24 +161,9 @@ def fill_cell(cell: Cell, archive: Archive) -> FilledCell:
     return FilledCell(cell, values, interval(values.values()), spread, diverged)
 
 
-def values_of(cell_experiments: tuple[Experiment, ...], quantity: object, archive: Archive) -> dict[int, float]:
-    """A quantity of runs, by seed, without those that have none."""
-    found = {run.seed: quantity.of(archive, run).value for run in cell_experiments}  # type: ignore[attr-defined]
-    return {seed: value for seed, value in found.items() if not math.isnan(value)}
-
-
 def _note(filled: FilledCell) -> str:
     said = [f"{filled.missing} missing"] if filled.missing else []
     return ", ".join(said + ([f"{filled.diverged} diverged"] if filled.diverged else []))
-
-
-def _absent(cells: tuple[FilledCell, ...]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for filled in cells:
-        if filled.cell.why_none:
-            rows = found.setdefault(filled.cell.why_none.partition("\n")[0], [])
-            rows += [] if filled.cell.row in rows else [filled.cell.row]
-    return found
 
 
 def _short(value: float) -> str:

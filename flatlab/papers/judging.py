@@ -16,7 +16,7 @@ from ..training import Experiment
 from .archive import Archive
 from .quantities import Quantity
 from .statistics import CONFIDENCE, Interval, difference, interval, verdict
-from .tables import Cell, Figure, Maker, ScaleName, Table, cell
+from .tables import Cell, Figure, Maker, ScaleName, Table
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,6 @@ class Side:
     name: str
     quantity: Quantity
     experiments: tuple[Experiment, ...]
-    why_none: str = ""
     less: Side | None = None  # subtracted from it, seed by seed: a difference of differences
 
     def values(self, archive: Archive) -> dict[int, float]:
@@ -78,9 +77,7 @@ class Claim:
         """Its runs and measurements as a table, for plans."""
         sides = [side for part in self.parts for side in (part.left, part.right)]
         sides += [side.less for side in sides if side.less is not None]
-        cells = tuple(
-            Cell(side.name, side.quantity.label, side.quantity, side.experiments, (), side.why_none) for side in sides
-        )
+        cells = tuple(Cell(side.name, side.quantity.label, side.quantity, side.experiments, ()) for side in sides)
         return Table(self.id, self.question, self.scale, cells, "", "")
 
 
@@ -92,13 +89,11 @@ class Judged:
     left: Interval
     right: Interval
     difference: Interval
-    verdict: str  # "holds", "does not hold", "undecided", "not measured", "not here"
+    verdict: str  # "holds", "does not hold", "undecided", "not measured"
 
     def sentence(self) -> str:
         """Made from the numbers."""
         part, names = self.part, f"{self.part.left.name} against {self.part.right.name}"
-        if self.verdict == "not here":
-            return f"{part.what}: {names}: {part.left.why_none or part.right.why_none}"
         if self.verdict == "not measured":
             return f"{part.what}: {names}: no seed has both numbers yet."
         unit = part.left.quantity.unit
@@ -126,12 +121,7 @@ def judge_part(part: Part, archive: Archive) -> Judged:
     """Measure one part."""
     left, right = part.left.values(archive), part.right.values(archive)
     gap = difference(left, right, log=part.log)
-    if not part.left.experiments or not part.right.experiments:
-        said = "not here"
-    elif not gap.n:
-        said = "not measured"
-    else:
-        said = verdict(gap, part.expect, part.margin)
+    said = verdict(gap, part.expect, part.margin) if gap.n else "not measured"
     return Judged(part, interval(left.values()), interval(right.values()), gap, said)
 
 
@@ -162,9 +152,8 @@ def page(claims: Iterable[Claim], archive: Archive) -> str:
 
 
 def side(name: str, quantity: Quantity, make: Maker, seeds: tuple[int, ...], less: Side | None = None) -> Side:
-    """A side whose experiments are made from seeds; where they cannot be stated, it says why."""
-    made = cell(name, "", quantity, make, seeds)
-    return Side(name, quantity, made.experiments, made.why_none.partition("\n")[0], less)
+    """A side whose experiments are made from seeds."""
+    return Side(name, quantity, tuple(make(seed=seed) for seed in seeds), less)
 
 
 def from_figure(figure: Figure, name: str, quantity: Quantity) -> Side:

@@ -10,7 +10,7 @@ measurement or another run needs its weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -21,7 +21,7 @@ from ..training.start import shared_rounds
 from .archive import Archive
 from .costs import Cost, Speed, cost, tuning_cost
 from .measurements import Measurement
-from .tables import Item, Table
+from .tables import Item
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,12 @@ class Plan:
         trainings: runs to be trained, in order: a run comes after those that it begins with.
         measurings: measurements to be made.
         kept: runs that are there already.
-        unstated: cells that cannot be stated, with the reason.
     """
 
     items: tuple[Item, ...]
     trainings: tuple[Training, ...]
     measurings: tuple[Measuring, ...]
     kept: int
-    unstated: dict[str, list[str]] = field(default_factory=dict)
 
     def total(self) -> Cost:
         """Of all that is to be done."""
@@ -131,7 +129,6 @@ class Plan:
             tuple(step for step in self.trainings if step.experiment.id in mine),
             tuple(step for step in self.measurings if step.experiments[0].id in mine),
             self.kept,
-            self.unstated,
         )
 
     def _training(self) -> Cost:
@@ -171,7 +168,7 @@ def plan(
     todo = {id: run for id, run in runs.items() if id not in kept or (id in needed and id not in there)}
     todo = {id: run for id, run in todo.items() if id not in failed}
     trainings = _ordered(todo, {id: runs[id] for id in there}, kept, speed)
-    return Plan(tuple(items), trainings, tuple(measurings.values()), len(kept), _unstated(items))
+    return Plan(tuple(items), trainings, tuple(measurings.values()), len(kept))
 
 
 def _ordered(
@@ -215,17 +212,6 @@ def _measuring_cost(measurement: Measurement, experiments: Iterable[Experiment],
         }.get(measurement.kind, 30.0)  # fmt: skip
         total += Cost(0.0, passes * limit, 0.0, passes * limit / rate)
     return total
-
-
-def _unstated(items: Iterable[Item]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for item in items:
-        for cell in item.cells if isinstance(item, Table) else ():
-            if cell.why_none:
-                why = cell.why_none.splitlines()[0].partition(";")[0]
-                rows = found.setdefault(f"{item.id}: {why}", [])
-                rows += [] if cell.row in rows else [cell.row]
-    return found
 
 
 def describe(found: Plan, speed: Speed) -> dict[str, Any]:

@@ -142,6 +142,12 @@ def headless_accuracy(templates: str = "clean") -> Quantity:
     return Quantity(label, "%", needs, lambda result: _over_clients(result.frame["accuracy"]))
 
 
+def head_accuracy() -> Quantity:
+    """Accuracy through the head among a client's own classes: what accuracy without head may be compared with."""
+    needs = Measurement(kind="headless", settings={"templates": "clean"})
+    return Quantity("accuracy with head (own classes)", "%", needs, lambda r: _over_clients(r.frame["with head"]))
+
+
 def top_eigenvalues(limit: int = 1000) -> Measurement:
     """The five largest eigenvalues on samples of the holdout."""
     return Measurement(kind="eigenvalues", settings={"k": 5, "limit": limit})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from ..algorithms import ServerData
-from ..training import Experiment
 from . import crossing, fedasam, fedbabu, fedbabu_tables
 from .fedasam_tables import EVEN, datasets
 from .judging import Claim, Part, Side, from_figure, side
@@ -15,6 +15,7 @@ from .quantities import (
     eigenvalue,
     eigenvalue_ratio,
     gain,
+    head_accuracy,
     headless_accuracy,
     initial,
     personalized,
@@ -29,22 +30,23 @@ SAME_CURVATURE = 0.25  # logarithms of eigenvalues that are called equal: a fact
 
 
 def claims(scale: ScaleName) -> dict[str, Claim]:
-    """All claims at one scale, by id."""
-    found = [*_fedbabu(scale), *_fedasam(scale), *_crossing(scale)]
-    return {claim.id: claim for claim in found}
+    """All claims at one scale by id: FedBABU's, FedASAM's, the crossing's."""
+    papers = ([_heads, _personalizing], [_sharpness_aware, _averaged_and_mixed], [_crossing])
+    ordered = [
+        sorted((claim for part in parts for claim in part(scale)), key=lambda claim: claim.id) for parts in papers
+    ]
+    return {claim.id: claim for claim in chain.from_iterable(ordered)}
 
 
 def _babu(scale: ScaleName, name: str, quantity: Quantity, label: str = "", **setting: Any) -> Side:
     less = setting.pop("less", None)
     settings = {"epochs": fedbabu_tables.grid(scale)[-1][1], **setting}
-
-    def make(seed: int) -> Experiment:
-        return fedbabu.experiment(name, seed=seed, scale=scale, **settings)
-
+    make = partial(fedbabu.experiment, name, scale=scale, **settings)
     return side(label or name, quantity, make, fedbabu.size_of(scale).seeds, less)
 
 
-def _fedbabu(scale: ScaleName) -> list[Claim]:
+def _heads(scale: ScaleName) -> list[Claim]:
+    """FedBABU on what a head does."""
     tuned = personalized(fedbabu.tuning(scale))
     babu = partial(_babu, scale)
     full, body = ServerData(share=0.1, train="all"), ServerData(share=0.1, train="body")
@@ -64,6 +66,25 @@ def _fedbabu(scale: ScaleName) -> list[Claim]:
         Part("accuracy without head, s=10", babu("FedBABU", headless_accuracy()),
              babu("FedAvg", headless_accuracy()), "+"),
     )  # fmt: skip
+    templates = (
+        Part("accuracy without head, clean templates, s=10", babu("FedBABU", headless_accuracy()),
+             babu("FedAvg", headless_accuracy()), "+"),
+        Part("accuracy without head, s=10", babu("FedBABU", headless_accuracy("official"), "official templates"),
+             babu("FedBABU", headless_accuracy(), "clean templates"), "=", ALIKE),
+        Part("accuracy with head over owned classes, s=10", babu("FedBABU", head_accuracy()),
+             babu("FedAvg", head_accuracy()), "+"),
+    )  # fmt: skip
+    return [
+        Claim("fedbabu.rq1", "Does training the head on the server's data hurt personalization? (RQ1)", rq1, scale),
+        Claim("fedbabu.rq2", "Is a frozen random head enough? (RQ2)", rq2, scale),
+        Claim("fedbabu.rq4", "Is the headless gap an artefact of the templates? (RQ4)", templates, scale),
+    ]
+
+
+def _personalizing(scale: ScaleName) -> list[Claim]:
+    """FedBABU on accuracy before and after fine-tuning."""
+    tuned = personalized(fedbabu.tuning(scale))
+    babu = partial(_babu, scale)
     rq3 = [
         Part(f"personalized accuracy, s={s}", babu("FedBABU", tuned, shards=s), babu("FedAvg", tuned, shards=s), "+")
         for s in (10, 100)
@@ -101,41 +122,28 @@ def _fedbabu(scale: ScaleName) -> list[Claim]:
         Part("accuracy after one tuning epoch, s=10", babu("FedBABU", after[1]), babu("FedAvg", after[1]), "+"),
         Part("what epochs 2 to 5 still add, s=10", missing["FedBABU"], missing["FedAvg"], "-"),
     )
-    templates = (
-        Part("accuracy without head, clean templates, s=10", babu("FedBABU", headless_accuracy()),
-             babu("FedAvg", headless_accuracy()), "+"),
-        Part("accuracy without head, s=10", babu("FedBABU", headless_accuracy("official"), "official templates"),
-             babu("FedBABU", headless_accuracy(), "clean templates"), "=", ALIKE),
-    )  # fmt: skip
     return [
-        Claim("fedbabu.rq1", "Does training the head on the server's data hurt personalization? (RQ1)", rq1, scale),
-        Claim("fedbabu.rq2", "Is a frozen random head enough? (RQ2)", rq2, scale),
         Claim("fedbabu.rq3", "Does FedBABU personalize better, the more the skew? (RQ3)", tuple(rq3), scale),
         Claim("fedbabu.rq3b", "Is FedBABU's initial accuracy better? (RQ3b)", rq3b, scale),
-        Claim("fedbabu.rq4", "Is the headless gap an artefact of the templates? (RQ4)", templates, scale),
         Claim("fedbabu.rq5", "Does it combine with FedProx? (RQ5)", rq5, scale),
         Claim("fedbabu.rq6", "Does FedBABU personalize within about one epoch? (RQ6)", rq6, scale),
-    ]  # fmt: skip
+    ]
 
 
 def _asam(scale: ScaleName, name: str, quantity: Quantity, label: str = "", **setting: Any) -> Side:
     settings = {"dataset": datasets(scale)[0], "alpha": 0.0, **setting}
     less = settings.pop("less", None)
-
-    def make(seed: int) -> Experiment:
-        return fedasam.experiment(name, seed=seed, scale=scale, **settings)
-
+    make = partial(fedasam.experiment, name, scale=scale, **settings)
     return side(label or name, quantity, make, fedasam.size_of(scale).seeds, less)
 
 
 def _pooled(scale: ScaleName, row: str, less: Side | None = None) -> Side:
-    def make(seed: int) -> Experiment:
-        return fedasam.centralized(row, dataset=datasets(scale)[0], seed=seed, scale=scale)
-
+    make = partial(fedasam.centralized, row, dataset=datasets(scale)[0], scale=scale)
     return side(f"centralized {row}", score(), make, fedasam.size_of(scale).seeds, less)
 
 
-def _fedasam(scale: ScaleName) -> list[Claim]:
+def _sharpness_aware(scale: ScaleName) -> list[Claim]:
+    """FedASAM on skew, SAM and SWA."""
     size = fedasam.size_of(scale)
     needs, accuracy = top_eigenvalues(size.samples or 10_000), score(size.window)
     top, ratio = eigenvalue(needs), eigenvalue_ratio(needs)
@@ -162,6 +170,21 @@ def _fedasam(scale: ScaleName) -> list[Claim]:
         Part("jumps of accuracy, α=0", asam("FedAvg + SWA", jumps), asam("FedAvg", jumps), "-"),
         Part("λ₁, α=0", asam("FedAvg + SWA", top), asam("FedAvg", top), "=", SAME_CURVATURE),
     )
+    mild: dict[str, Any] = {"alpha": 0.05, "dataset": "cifar10"}
+    q7 = (Part("accuracy, cifar10, α=0.05", asam("FedSAM", accuracy, **mild), asam("FedAvg", accuracy, **mild), "-"),)
+    return [
+        Claim("fedasam.q1", "Does skew lower accuracy and sharpen the minimum? (Q1)", q1, scale),
+        Claim("fedasam.q2", "Do SAM and ASAM flatten and generalise? (Q2)", q2, scale),
+        Claim("fedasam.q3", "What does server SWA do? (Q3)", q3, scale),
+        Claim("fedasam.q7", "Is plain FedSAM fragile under skew? (Q7)", q7, scale),
+    ]
+
+
+def _averaged_and_mixed(scale: ScaleName) -> list[Claim]:
+    """FedASAM on centralized training, mixed images and local epochs."""
+    size = fedasam.size_of(scale)
+    accuracy, top = score(size.window), eigenvalue(top_eigenvalues(size.samples or 10_000))
+    asam = partial(_asam, scale)
     federated = asam("FedASAM + SWA", accuracy, "ASAM + SWA, federated gain", less=asam("FedAvg", accuracy))
     pooled = _pooled(scale, "ASAM + SWA", less=_pooled(scale, "SGD"))
     q4 = (Part("gain over plain SGD", federated, pooled, "+"),)
@@ -178,16 +201,10 @@ def _fedasam(scale: ScaleName) -> list[Claim]:
         Part("accuracy, α=0", asam("FedAvg E=2", accuracy), asam("FedAvg", accuracy), "-"),
         Part("λ₁, α=0", asam("FedAvg E=2", top), asam("FedAvg", top), "+"),
     )
-    mild: dict[str, Any] = {"alpha": 0.05, "dataset": "cifar10"}
-    q7 = (Part("accuracy, cifar10, α=0.05", asam("FedSAM", accuracy, **mild), asam("FedAvg", accuracy, **mild), "-"),)
     return [
-        Claim("fedasam.q1", "Does skew lower accuracy and sharpen the minimum? (Q1)", q1, scale),
-        Claim("fedasam.q2", "Do SAM and ASAM flatten and generalise? (Q2)", q2, scale),
-        Claim("fedasam.q3", "What does server SWA do? (Q3)", q3, scale),
         Claim("fedasam.q4", "Are the gains larger than in centralized training? (Q4)", q4, scale),
         Claim("fedasam.q5", "Do Mixup and Cutout help centralized training and hurt FedAvg? (Q5)", q5, scale),
         Claim("fedasam.q6", "Do more local epochs hurt? (Q6)", q6, scale),
-        Claim("fedasam.q7", "Is plain FedSAM fragile under skew? (Q7)", q7, scale),
     ]
 
 
@@ -196,9 +213,7 @@ def _crossing(scale: ScaleName) -> list[Claim]:
     tuned, top = personalized(fedbabu.tuning(scale)), eigenvalue(top_eigenvalues(crossing.SAMPLES))
 
     def cross(base: str, local: str, swa: bool, quantity: Quantity) -> Side:
-        def make(seed: int) -> Experiment:
-            return crossing.experiment(base, local=local, swa=swa, seed=seed, scale=scale, **setting)
-
+        make = partial(crossing.experiment, base, local=local, swa=swa, scale=scale, **setting)
         return side(f"{base} {local}{' + SWA' if swa else ''}", quantity, make, fedbabu.size_of(scale).seeds)
 
     flat = tuple(

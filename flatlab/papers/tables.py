@@ -4,9 +4,9 @@ number with where it comes from. Nothing here trains or draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from ..algorithms import Algorithm
 from ..declare import SettingError
@@ -51,9 +51,8 @@ class Cell:
     row: str
     column: str
     quantity: Quantity
-    experiments: tuple[Experiment, ...]  # one a seed; none if they cannot be stated here
+    experiments: tuple[Experiment, ...]  # one a seed
     published: tuple[Published, ...] = ()
-    why_none: str = ""  # why there are no experiments
     parents: tuple[Experiment, ...] = ()  # runs that these are forked from
 
 
@@ -168,7 +167,12 @@ class Figure:
 
 
 Item = Table | Figure
-Maker = Callable[[int], Experiment]  # from a seed
+
+
+class Maker(Protocol):
+    """Makes the experiment of a seed."""
+
+    def __call__(self, *, seed: int) -> Experiment: ...
 
 
 def method(kind: str, settings: Mapping[str, Any]) -> Algorithm:
@@ -178,11 +182,11 @@ def method(kind: str, settings: Mapping[str, Any]) -> Algorithm:
     otherwise: what the kind does not have, it is not given.
 
     Raises:
-        SettingError: if there is no such kind (yet).
+        SettingError: if there is no such kind.
     """
     chosen = Algorithm.members().get(kind)
     if chosen is None:
-        raise SettingError("algorithm", kind, f"no such kind here; known: {', '.join(sorted(Algorithm.members()))}")
+        raise SettingError("algorithm", kind, f"no such kind; known: {', '.join(sorted(Algorithm.members()))}")
     return chosen(**{name: value for name, value in settings.items() if name in chosen.model_fields})
 
 
@@ -195,10 +199,7 @@ def cell(
     published: tuple[Published, ...] = (),
     parent: Maker | None = None,
 ) -> Cell:
-    """A cell whose experiments are made from seeds; where they cannot be stated, it says why."""
-    try:
-        experiments = tuple(make(seed) for seed in seeds)
-    except SettingError as error:
-        return Cell(row, column, quantity, (), published, str(error))
-    parents = tuple(parent(seed) for seed in seeds) if parent else ()
-    return Cell(row, column, quantity, experiments, published, "", parents)
+    """A cell whose experiments are made from seeds."""
+    experiments = tuple(make(seed=seed) for seed in seeds)
+    parents = tuple(parent(seed=seed) for seed in seeds) if parent else ()
+    return Cell(row, column, quantity, experiments, published, parents)

@@ -1,8 +1,8 @@
 """Headless accuracy: how good are the features alone? Predict the class whose template is nearest.
 
 A template is the mean feature (the head's input) of a client's own training samples of a class.
-Source: Oh et al. (2106.06042, Table 3, "without classifier") and the official code; easier than a choice among all
-classes, so never compare it with accuracy through a head.
+Source: Oh et al. (2106.06042, Table 3, "without classifier") and the official code. It is easier than a choice among all
+classes, so compare it only with what the head reaches among the same classes, which stands beside it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ Held = tuple[Tensor, dict[str, Tensor]]  # a client's samples, and how each is a
 
 @dataclass(frozen=True)
 class Headless(Result):
-    """Template accuracy per client: columns run, name, seed, client, accuracy, samples."""
+    """Template accuracy per client: columns run, name, seed, client, accuracy, samples, and `with head`, the accuracy
+    through the client's head on the same features among the same classes (NaN where a head has no logit per class).
+    """
 
     def summary(self) -> pd.DataFrame:
         """Per run: mean over clients, its population standard deviation, how many, and how many have no accuracy."""
@@ -95,13 +97,14 @@ def headless(
             if classes == "all":
                 means = torch.where(mine[:, None], means, pooled / held.clamp(min=1)[:, None])
                 known = held > 0
-            labels, accuracy = data.labels[data.test[client]], float("nan")
-            if len(labels):
-                right = nearest(features, means, known, metric) == labels
-                sound = bool(features.isfinite().all() and means[known].isfinite().all())
-                accuracy = int(right.sum()) / len(labels) if sound else float("nan")
+            labels, accuracy, through_head = data.labels[data.test[client]], float("nan"), float("nan")
+            if len(labels) and bool(features.isfinite().all() and means[known].isfinite().all()):
+                accuracy = _share(nearest(features, means, known, metric) == labels)
+                logits = _logits(run, state, client, features)
+                if logits.shape[1:] == known.shape and bool(logits.isfinite().all()):
+                    through_head = _share(logits.masked_fill(~known, -float("inf")).argmax(1) == labels)
             rows.append({"run": run.id, "name": run.name, "seed": run.experiment.seed, "client": client})
-            rows[-1] |= {"accuracy": accuracy, "samples": len(labels)}
+            rows[-1] |= {"accuracy": accuracy, "samples": len(labels), "with head": through_head}
     about = {"classes": classes, "metric": metric, "templates": templates, "batch_size": batch_size, "round": round}
     return Headless(pd.DataFrame(rows), {**about, "lone": lone})
 
@@ -132,7 +135,7 @@ def _features(run: Run, state: State, held: Sequence[Held], size: int | None) ->
     """
     data, body = run.data, run.cohort.model.body
     batched = run.cohort.batched and mappable(body)
-    shared, own = _of_body(state.served), _of_body(state.personal)
+    shared, own = _part(state.served, "body."), _part(state.personal, "body.")
     lots: list[Tensor] = []
     draws: list[dict[str, Tensor]] = []
     owner: list[int] = []
@@ -166,5 +169,16 @@ def _features(run: Run, state: State, held: Sequence[Held], size: int | None) ->
         ready = stop
 
 
-def _of_body(params: Params) -> Params:
-    return {name.removeprefix("body."): value for name, value in params.items() if name.startswith("body.")}
+def _logits(run: Run, state: State, client: int, features: Tensor) -> Tensor:
+    """What the head that the client uses makes of features [n, d]."""
+    own = {name: value[client] for name, value in _part(state.personal, "head.").items()}
+    with torch.no_grad():
+        return functional_call(run.cohort.model.head, {**_part(state.served, "head."), **own}, (features,))
+
+
+def _share(right: Tensor) -> float:
+    return int(right.sum()) / len(right)
+
+
+def _part(params: Params, prefix: str) -> Params:
+    return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}

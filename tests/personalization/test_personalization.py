@@ -114,8 +114,9 @@ def test_a_result_survives_its_file(runs, tmp_path):
 @pytest.mark.parametrize("classes", ["own", "all"])
 def test_headless_accuracy_equals_nearest_template_by_hand(runs, digits, metric, classes):
     run, data = runs[0], digits
-    found = fl.headless(run, metric=metric, classes=classes, batch_size=10_000).frame.set_index("client")["accuracy"]
-    body = run.model().cpu().body
+    table = fl.headless(run, metric=metric, classes=classes, batch_size=10_000).frame.set_index("client")
+    found, model = table["accuracy"], run.model().cpu()
+    body = model.body
     with torch.no_grad():
         features = [body(normalised(data, index)) for index in data.train]
     held = [data.labels[index] for index in data.train]
@@ -130,6 +131,10 @@ def test_headless_accuracy_equals_nearest_template_by_hand(runs, digits, metric,
         right = []
         with torch.no_grad():
             queries = body(normalised(data, data.test[client]))
+            logits = model.head(queries)
+        best = [max(templates, key=lambda label: row[label]) for row in logits.tolist()]
+        through_head = np.mean([a == b for a, b in zip(best, data.labels[data.test[client]].tolist(), strict=True)])
+        assert abs(table["with head"][client] - through_head) <= 1 / len(best) + 1e-9
         for query, label in zip(queries, data.labels[data.test[client]].tolist(), strict=True):
             if metric == "euclidean":
                 far = {c: float((query - t).norm()) for c, t in templates.items()}
