@@ -204,7 +204,9 @@ def reproduce(options: argparse.Namespace) -> None:
     names = [field.name for field in dataclasses.fields(papers.Options)]
     given = {name: value for name, value in vars(options).items() if name in names and value is not None}
     given |= {name: tuple(given[name]) for name in ("names", "cell") if name in given}
-    given |= {name: user_path(given[name], name) for name in ("results", "store", "root", "merge") if name in given}
+    given |= {
+        name: user_path(given[name], name) for name in ("results", "store", "root", "merge", "page") if name in given
+    }
     try:
         papers.reproduce(papers.Options(**given), _say_all)
     except KeyboardInterrupt:
@@ -372,6 +374,8 @@ def _reproducing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--again", action="store_true", help="train the cell anew, elsewhere, and compare")
     parser.add_argument("--merge", type=Path, metavar="FOLDER", help="take in the results of another machine first")
     parser.add_argument("--results", type=Path, default=Path("reproduction"), help="what is kept of runs")
+    page = Path("docs/reproduction.md")
+    parser.add_argument("--page", type=Path, default=page, help="where `flatlab reproduce page` writes the report")
     parser.add_argument("--samples-per-second", type=float, metavar="S", help="of this machine, for the plan")
 
 

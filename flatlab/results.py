@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -57,6 +58,17 @@ def spread(values: Any) -> Spread:
     finite = values[np.isfinite(values)]
     mean, std = (float(finite.mean()), float(finite.std())) if len(finite) else (float("nan"), float("nan"))
     return Spread(mean, std, len(finite), len(values) - len(finite))
+
+
+def worst_tenth(values: Any) -> float:
+    """The mean of the lowest tenth of finite values (of one at least); NaN if there are none.
+
+    >>> worst_tenth([0.9, 0.2, 0.8, float("nan")])
+    0.2
+    """
+    values = np.asarray(values, dtype=np.float64)
+    finite = np.sort(values[np.isfinite(values)])
+    return float(finite[: math.ceil(len(finite) / 10)].mean()) if len(finite) else float("nan")
 
 
 @dataclass(frozen=True)

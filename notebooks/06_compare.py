@@ -10,7 +10,7 @@
 # # Compare two methods
 #
 # Two runs that differ in nothing but the method: same data, clients, batches and seed. The setting is that of `flatlab demo`,
-# in which losses come out alike, so that curvatures may be compared; one seed proves nothing, the demo has three. The panel shows them side by side
+# in which losses come out alike, so that curvatures may be compared; one seed proves nothing, the demo has five. The panel shows them side by side
 # in every view; *Copy as code* gives the Python that makes exactly what is on the screen. On a GPU or with patience, set
 # `FULL = True`.
 

@@ -8,6 +8,7 @@
 `flatlab reproduce` does all of it from the command line.
 """
 
+from ..statistics import difference, interval, verdict
 from . import crossing, fedasam, fedbabu
 from .archive import Archive
 from .filled import FilledTable, fill
@@ -16,9 +17,8 @@ from .pictures import picture
 from .planning import Plan, plan
 from .questions import claims
 from .registry import items, select
-from .report import kept_scale
+from .report import kept_scale, show
 from .reproduce import Workshop
-from .statistics import difference, interval, verdict
 from .tables import SCALES, Figure, Table
 
 __all__ = [
@@ -44,5 +44,6 @@ __all__ = [
     "picture",
     "plan",
     "select",
+    "show",
     "verdict",
 ]

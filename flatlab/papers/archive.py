@@ -30,6 +30,7 @@ from ..declare import SettingError
 from ..files import write_atomically
 from ..results import Result
 from ..training import Experiment, Run
+from ..training.provenance import processor
 from .measurements import Measurement
 
 FORMAT = 1
@@ -48,11 +49,11 @@ class Archive:
     """The folder of results; made when something is kept.
 
     Args:
-        folder: where it is.
+        folder: where it is; None: `reproduction` beside the package, as in a checkout.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = Path(__file__).parents[2] / "reproduction" if folder is None else Path(folder)
 
     # Runs
 
@@ -216,22 +217,14 @@ def gradients(experiment: Experiment) -> float:
 
 def machine(versions: Mapping[str, Any]) -> dict[str, Any]:
     """Name, cores and system of this machine."""
-    name = versions.get("device") or _processor()
+    device = versions.get("device", "cpu")
+    name = versions.get("processor") or processor() if device == "cpu" else device
     return {"name": f"{name}, {os.cpu_count()} cores", "system": platform.system(), "python": platform.python_version()}
 
 
 def network_key(planned: Mapping[str, Any]) -> str:
     """Experiments with the same key take the same time for a gradient of a sample, about."""
     return json.dumps([planned["model"], planned["data"]["name"], planned["algorithm"]["batch_size"]], sort_keys=True)
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _alike(here: pd.DataFrame, there: pd.DataFrame) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import tempfile
 from collections.abc import Callable
@@ -11,17 +12,16 @@ from pathlib import Path
 from ..declare import SettingError
 from ..files import write_atomically
 from ..training.device import pick_device
-from . import pictures
+from . import report
 from .archive import Archive
 from .costs import Speed, hours
-from .filled import fill, fill_cell
+from .filled import fill_cell
 from .judging import page as claims_page
 from .planning import Plan, describe, plan
 from .questions import claims
 from .registry import BUILDERS, select
-from .report import reproduction
 from .reproduce import Workshop
-from .tables import SCALES, Figure, Item, ScaleName, Table
+from .tables import SCALES, Item, ScaleName, Table
 
 Say = Callable[[str], object]
 
@@ -38,6 +38,7 @@ class Options:
     again: bool = False
     merge: Path | None = None
     results: Path = Path("reproduction")
+    page: Path = Path("docs/reproduction.md")
     store: Path = Path("runs")
     root: Path = Path("data")
     device: str = "auto"
@@ -60,7 +61,8 @@ def reproduce(options: Options, say: Say = print) -> None:
         say(_listing(options.scale))
         return
     if options.names == ("page",):
-        say(f"page: {reproduction(archive, options.results / 'README.md')}")
+        written = report.reproduction(archive, options.page)
+        say(f"page: {options.page}, and {len(written) - 1} files of tables and figures in {options.results}")
         return
     items = select(options.names, options.scale)
     if options.cell is not None:
@@ -86,22 +88,12 @@ def reproduce(options: Options, say: Say = print) -> None:
 
 def write(items: dict[str, Item], archive: Archive, options: Options) -> list[Path]:
     """Tables (Markdown, CSV, LaTeX), figures (PNG, PDF) and claims, from what is kept."""
-    folder = options.results / options.scale
-    folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
     asked = claims(options.scale)
-    for name, item in items.items():
-        if isinstance(item, Figure):
-            written += pictures.save(item, archive, folder)
-        elif name not in asked:
-            filled = fill(item, archive)
-            for suffix, text in ((".md", filled.markdown()), (".csv", filled.csv()), (".tex", filled.latex())):
-                written.append(folder / f"{item.id}{suffix}")
-                write_atomically(written[-1], text.encode())
+    written = [path for name, item in items.items() if name not in asked for path in report.write(item, archive)[1]]
     chosen = [claim for name, claim in asked.items() if name in items]
     if chosen:
-        every = set(asked) <= set(items)
-        written.append(folder / ("claims.md" if every else f"{chosen[0].id}.md"))
+        name = "claims" if set(asked) <= set(items) else chosen[0].id
+        written.append(options.results / options.scale / f"{name}.md")
         write_atomically(written[-1], claims_page(chosen, archive).encode())
     return written
 
@@ -153,9 +145,10 @@ def _again(items: dict[str, Item], archive: Archive, options: Options, say: Say)
         work.do(plan(tables, fresh))
         for table in tables:
             for cell in table.cells:
-                new, old = (fill_cell(cell, where).by_seed for where in (fresh, archive))
+                new, old = (fill_cell(cell, where).numbers for where in (fresh, archive))
                 for seed, value in new.items():
-                    same = "same" if value == old[seed] else f"differs by {value - old[seed]:.3g}"
+                    alike = value == old[seed] or (math.isnan(value) and math.isnan(old[seed]))
+                    same = "same" if alike else f"differs by {value - old[seed]:.3g}"
                     say(
                         f"{table.id}, {cell.row}, {cell.column}, seed {seed}: {value:.6g}, kept {old[seed]:.6g}: {same}"
                     )

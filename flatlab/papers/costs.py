@@ -19,8 +19,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..data import load
 from ..declare import SettingError
-from ..models import ModelSpec, build
+from ..models import Model, ModelSpec, build, names
+from ..personalization.comparison import NUMBER_BYTES
 from ..training import Experiment
+from ..training.hooks import traffic
 from .archive import Archive, gradients, machine, network_key
 
 # Train images, test images, shape, classes of the data sets that the papers use.
@@ -89,13 +91,11 @@ class Speed:
 def cost(experiment: Experiment, speed: Speed, first: int = 0) -> Cost:
     """The cost of a run's rounds after `first`."""
     train, test, _, _ = sizes(experiment)
-    algorithm, rounds = experiment.algorithm, experiment.rounds
+    rounds = experiment.rounds
     first = max(first, experiment.parent.round if experiment.parent else 0)
-    clients = 1 if algorithm.pooled else experiment.data.clients or 1
-    taking = experiment.cohort_size(clients)
-    samples = (rounds - first) * algorithm.epochs * taking * train / clients
-    if algorithm.server_data is not None:
-        samples += (rounds - first) * algorithm.server_data.share * train
+    samples = (rounds - first) * samples_a_round(experiment)
+    if experiment.algorithm.server_data is not None:
+        samples += (rounds - first) * experiment.algorithm.server_data.share * train
     scored = sum(
         experiment.evaluation.holdout_due(number, rounds) + experiment.evaluation.clients_due(number, rounds)
         for number in range(first + 1, rounds + 1)
@@ -104,6 +104,18 @@ def cost(experiment: Experiment, speed: Speed, first: int = 0) -> Cost:
     rate, _ = speed.rate(experiment)
     states = STATES + rounds // checkpoint_every(experiment)
     return Cost(samples, passes, forwards, (passes + forwards / 3) / rate, states * state_bytes(experiment))
+
+
+def samples_a_round(experiment: Experiment) -> float:
+    """What the clients of a round train on, each epoch anew, if all hold as many samples."""
+    clients = 1 if experiment.algorithm.pooled else experiment.data.clients or 1
+    return experiment.algorithm.epochs * experiment.cohort_size(clients) * sizes(experiment)[0] / clients
+
+
+def megabytes_a_round(experiment: Experiment) -> float:
+    """What is sent between the server and the clients of a round, both ways, as float32; 10^6 bytes."""
+    numbers = traffic(_network(*_network_of(experiment))[1], experiment.algorithm)
+    return NUMBER_BYTES * numbers * experiment.cohort_size(experiment.data.clients or 1) / 1e6
 
 
 def tuning_cost(experiment: Experiment, epochs: int, speed: Speed, clients: int | None = None) -> Cost:
@@ -138,24 +150,20 @@ def checkpoint_every(experiment: Experiment) -> int:
 
 def state_bytes(experiment: Experiment) -> float:
     """Of one stored state: the model, its average, and what clients keep."""
-    shapes = _network(*_network_of(experiment))[1]
-    whole, averages = sum(map(math.prod, shapes.values())), experiment.algorithm.swa is not None
+    model = _network(*_network_of(experiment))[1]
+    whole, averages = sum(value.numel() for value in model.parameters()), experiment.algorithm.swa is not None
     return 4.0 * (whole * (1 + averages) + (experiment.data.clients or 1) * _numbers_kept(experiment))
 
 
 def _numbers_kept(experiment: Experiment) -> int:
     """Numbers that each client keeps from round to round: parts that are not shared, and the algorithm's memory."""
-    algorithm, shapes = experiment.algorithm, _network(*_network_of(experiment))[1]
-    train = {name: shape for name, shape in shapes.items() if _in(name, algorithm.train)}
-    own = sum(math.prod(shape) for name, shape in train.items() if not _in(name, algorithm.share))
-    if algorithm.pooled or not hasattr(algorithm, "memory"):
-        return own
-    memory = algorithm.memory({name: torch.empty(shape, device="meta") for name, shape in train.items()})
+    algorithm, model = experiment.algorithm, _network(*_network_of(experiment))[1]
+    params = dict(model.named_parameters())
+    trained = {name: params[name].detach() for name in names(model, algorithm.train)}
+    shared = () if algorithm.share == "none" else names(model, algorithm.share)
+    memory = {} if algorithm.pooled else algorithm.memory(trained)
+    own = sum(value.numel() for name, value in trained.items() if name not in shared)
     return own + sum(value.numel() for slot in memory.values() for value in slot.values())
-
-
-def _in(name: str, part: str) -> bool:
-    return part == "all" or name.startswith(f"{part}.")
 
 
 def _network_of(experiment: Experiment) -> tuple[str, tuple[int, int, int], int]:
@@ -164,13 +172,13 @@ def _network_of(experiment: Experiment) -> tuple[str, tuple[int, int, int], int]
 
 
 @lru_cache(maxsize=64)
-def _network(spec: str, shape: tuple[int, int, int], classes: int) -> tuple[float, dict[str, tuple[int, ...]]]:
-    """FLOP of a forward pass of one image, and the shapes of the parameters by name."""
+def _network(spec: str, shape: tuple[int, int, int], classes: int) -> tuple[float, Model]:
+    """FLOP of a forward pass of one image, and the network without its numbers."""
     model = build(ModelSpec.from_json(spec), shape, classes)
     batch = 2  # batch statistics need more than one
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(batch, *shape))
-    return counter.get_total_flops() / batch, {name: tuple(value.shape) for name, value in model.named_parameters()}
+    return counter.get_total_flops() / batch, model.to("meta")
 
 
 def hours(seconds: float) -> str:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ..statistics import CONFIDENCE, Interval, interval
 from .archive import Archive
-from .statistics import CONFIDENCE, Interval, interval
+from .quantities import Reading
 from .tables import Cell, Table
 
 
@@ -21,24 +22,44 @@ class FilledCell:
     """A cell with its numbers."""
 
     cell: Cell
-    by_seed: dict[int, float]  # by seed; NaN where a run or measurement is missing
-    mean: Interval
-    spread: float  # mean over seeds of the population standard deviation over clients
+    by_seed: dict[int, Reading | None]  # None where a run or measurement is missing
     diverged: int
 
     @property
+    def numbers(self) -> dict[int, float]:
+        """The numbers by seed; NaN where there is none."""
+        return {seed: math.nan if reading is None else reading.value for seed, reading in self.by_seed.items()}
+
+    @property
+    def mean(self) -> Interval:
+        """Over the seeds."""
+        return interval(self.numbers.values())
+
+    def over(self, what: str) -> float:
+        """The mean over the seeds of what a reading has besides its value: "spread", "worst"."""
+        return interval(getattr(reading, what) for reading in self.by_seed.values() if reading is not None).mean
+
+    @property
     def missing(self) -> int:
-        """Seeds without a number."""
-        return sum(math.isnan(value) for value in self.by_seed.values()) - self.diverged
+        """Seeds whose run or measurement is not there."""
+        return sum(reading is None for reading in self.by_seed.values()) - self.diverged
+
+    @property
+    def not_finite(self) -> int:
+        """Values of seeds, clients or rounds that are no finite numbers: left out of means."""
+        read = [reading for reading in self.by_seed.values() if reading is not None]
+        return sum(reading.left_out or not math.isfinite(reading.value) for reading in read)
 
     def text(self) -> str:
         """As it stands in a table: mean ± half width of the interval, in percent where it is a share."""
         if not self.mean.n:
-            return f"diverged ({self.diverged} of {len(self.by_seed)})" if self.diverged else "missing"
+            if self.diverged:
+                return f"diverged ({self.diverged} of {len(self.by_seed)})"
+            return "not finite" if self.not_finite else "missing"
         factor = 100 if self.cell.quantity.unit == "%" else 1
-        half = "" if math.isnan(self.mean.half) else f" ± {_short(factor * self.mean.half)}"
-        short = "" if self.mean.n == len(self.by_seed) else f" ({self.mean.n} of {len(self.by_seed)} seeds)"
-        return f"{_short(factor * self.mean.mean)}{half}{short}"
+        half = "" if math.isnan(self.mean.half) else f" ± {short(factor * self.mean.half)}"
+        seeds = "" if self.mean.n == len(self.by_seed) else f" ({self.mean.n} of {len(self.by_seed)} seeds)"
+        return f"{short(factor * self.mean.mean)}{half}{seeds}"
 
 
 @dataclass(frozen=True)
@@ -68,8 +89,9 @@ class FilledTable:
                     "ours": factor * filled.mean.mean,
                     "half width": factor * filled.mean.half,
                     "seeds": filled.mean.n,
-                    "std over clients": factor * filled.spread,
-                    "by seed": " ".join(f"{seed}:{factor * value:.6g}" for seed, value in filled.by_seed.items()),
+                    "std over clients": factor * filled.over("spread"),
+                    "worst tenth of clients": factor * filled.over("worst"),
+                    "by seed": " ".join(f"{seed}:{factor * value:.6g}" for seed, value in filled.numbers.items()),
                     "published": "; ".join(map(str, cell.published)),
                     "source": "; ".join(number.source for number in cell.published),
                     "note": _note(filled),
@@ -93,12 +115,8 @@ class FilledTable:
 
     def markdown(self) -> str:
         """Title, table and notes."""
-        table = self.printed()
-        head = [str(name) for name in table.columns]
         lines = [f"### {self.table.title}", "", f"`{self.table.id}`, scale `{self.table.scale}`.", ""]
-        lines += [_row(head), _row(["---"] * len(head))]
-        lines += [_row(list(row)) for row in table.itertuples(index=False)]
-        return "\n".join([*lines, "", *(f"- {note}" for note in self.notes()), ""])
+        return "\n".join([*lines, *markdown(self.printed()), "", *(f"- {note}" for note in self.notes()), ""])
 
     def latex(self) -> str:
         """A tabular of its own, with its notes as comments."""
@@ -123,6 +141,8 @@ class FilledTable:
         measured = sum(filled.missing for filled in self.cells)
         if measured and not self.missing_runs:
             said.append(f"**Not complete: {measured} numbers were not measured.**")
+        if count := sum(filled.not_finite for filled in self.cells):
+            said.append(f"**{count} values of seeds, clients or rounds are no finite numbers**: left out of means.")
         if any(filled.diverged for filled in self.cells):
             said.append("Runs that diverged have no number and are left out of means; the number of seeds says so.")
         if self.machines:
@@ -153,21 +173,18 @@ def fill(table: Table, archive: Archive) -> FilledTable:
 
 
 def fill_cell(cell: Cell, archive: Archive) -> FilledCell:
-    """The numbers of a cell by seed, their mean, and the mean spread over clients."""
+    """The numbers of a cell by seed."""
     readings = {experiment.seed: cell.quantity.of(archive, experiment) for experiment in cell.experiments}
-    values = {seed: reading.value for seed, reading in readings.items()}
-    diverged = sum(bool(archive.failure(experiment)) for experiment in cell.experiments)
-    spread = interval(reading.spread for reading in readings.values()).mean
-    return FilledCell(cell, values, interval(values.values()), spread, diverged)
+    return FilledCell(cell, readings, sum(bool(archive.failure(experiment)) for experiment in cell.experiments))
 
 
 def _note(filled: FilledCell) -> str:
-    said = [f"{filled.missing} missing"] if filled.missing else []
-    return ", ".join(said + ([f"{filled.diverged} diverged"] if filled.diverged else []))
+    counts = {"missing": filled.missing, "diverged": filled.diverged, "not finite": filled.not_finite}
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
-def _short(value: float) -> str:
-    """Two places, or three significant figures of large numbers."""
+def short(value: float) -> str:
+    """As tables have it: two places, or three significant figures of large numbers."""
     return f"{value:.2f}" if abs(value) < 100 else f"{value:.4g}"
 
 
@@ -175,8 +192,10 @@ def _mark(source: str) -> str:
     return " recalled" if source.startswith("recalled") else " re-run"
 
 
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+def markdown(table: pd.DataFrame) -> list[str]:
+    """The lines of a table in Markdown."""
+    rows = [list(table.columns), ["---"] * len(table.columns), *map(list, table.itertuples(index=False))]
+    return [f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
 
 
 def _plain(text: str) -> str:

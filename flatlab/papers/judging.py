@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..declare import SettingError
+from ..statistics import CONFIDENCE, Interval, difference, interval, verdict
 from ..training import Experiment
 from .archive import Archive
 from .quantities import Quantity
-from .statistics import CONFIDENCE, Interval, difference, interval, verdict
 from .tables import Cell, Figure, Maker, ScaleName, Table
 
 
@@ -30,7 +30,8 @@ class Side:
 
     def values(self, archive: Archive) -> dict[int, float]:
         """By seed; seeds without a number are left out."""
-        found = {run.seed: self.quantity.of(archive, run).value for run in self.experiments}
+        readings = {run.seed: self.quantity.of(archive, run) for run in self.experiments}
+        found = {seed: reading.value for seed, reading in readings.items() if reading is not None}
         if self.less is not None:
             other = self.less.values(archive)
             found = {seed: value - other[seed] for seed, value in found.items() if seed in other}

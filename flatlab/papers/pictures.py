@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from .. import figures
 from ..geometry import Landscape
+from ..results import spread
+from ..statistics import interval
 from ..training import Experiment
 from .archive import Archive
-from .statistics import interval
 from .tables import Figure
 
 SEEDS = "band: 95 % t interval over seeds"
@@ -20,25 +22,16 @@ SEEDS = "band: 95 % t interval over seeds"
 
 def picture(figure: Figure, archive: Archive) -> Any:
     """The drawing of a figure; None if nothing of it is kept yet."""
-    missing = _missing(figure, archive)
-    if figure.kind in ("curves", "tuning"):
-        frame = curves(figure, archive) if figure.kind == "curves" else tuning(figure, archive)
-        if frame.empty:
-            return None
-        axes = ("round", "holdout accuracy (%)") if figure.kind == "curves" else ("tuning epoch", "accuracy (%)")
-        return figures.draw_series(frame, *axes, figure.title, SEEDS + missing)
-    if figure.kind == "clients":
-        frame = clients(figure, archive)
-        labels = ("round", "accuracy on own test set (%)")
-        return None if frame.empty else figures.draw_bundles(frame, *labels, figure.title, f"a line a client{missing}")
-    found = _results(figure, archive)
-    if not found:
+    make = _FRAMES.get(figure.kind)
+    if make is None:
+        found = _results(figure, archive)
+        return figures.draw(found if figure.kind == "spectrum" else _one_scale(found)) if found else None
+    frame = make.frame(figure, archive)
+    if frame.empty:
         return None
-    if figure.kind == "client_eigenvalues":
-        labels = ("round", "λ₁ of a client's model")
-        caption = f"band: 95 % t interval over the round's clients; first seed{missing}"
-        return figures.draw_series(client_eigenvalues(found), *labels, figure.title, caption)
-    return figures.draw(found if figure.kind == "spectrum" else _one_scale(found))
+    caption = f"{make.caption}{_missing(figure, archive)}{_left_out(frame)}"
+    draw = figures.draw_bundles if figure.kind == "clients" else figures.draw_series
+    return draw(frame, make.x, make.y, figure.title, caption)
 
 
 def save(figure: Figure, archive: Archive, folder: Path) -> list[Path]:
@@ -51,32 +44,30 @@ def save(figure: Figure, archive: Archive, folder: Path) -> list[Path]:
 
 
 def curves(figure: Figure, archive: Archive) -> pd.DataFrame:
-    """Accuracy in percent against rounds: series, x, mean, low, high over seeds."""
+    """Accuracy in percent against rounds: series, x, mean, low, high over seeds, left_out."""
     found = []
     for name, group in figure.series.items():
         for experiment in group:
             if archive.has(experiment):
                 history = archive.history(experiment)
                 rows = history[(history["split"] == figure.split) & (history["metric"] == "accuracy")]
-                values = rows.groupby("round")["value"].mean()
-                found.append(pd.DataFrame({"series": name, "x": values.index, "value": 100 * values.to_numpy()}))
+                found.append(_percent(name, rows, "round", "value"))
     return _banded(found)
 
 
 def tuning(figure: Figure, archive: Archive) -> pd.DataFrame:
-    """Accuracy in percent against tuning epochs: series, x, mean, low, high over seeds."""
+    """Accuracy in percent against tuning epochs: series, x, mean, low, high over seeds, left_out."""
     found = []
     for name, group in figure.series.items():
         for experiment in group:
             result = _kept(figure, archive, experiment)
             if result is not None:
-                values = result.frame.groupby("epoch")["accuracy"].mean()
-                found.append(pd.DataFrame({"series": name, "x": values.index, "value": 100 * values.to_numpy()}))
+                found.append(_percent(name, result.frame, "epoch", "accuracy"))
     return _banded(found)
 
 
 def clients(figure: Figure, archive: Archive) -> pd.DataFrame:
-    """Each client's accuracy in percent on its own test set: series, client, x, value."""
+    """Each client's accuracy in percent on its own test set: series, client, x, value, left_out."""
     found = []
     for name, group in figure.series.items():
         for experiment in group[:1]:
@@ -84,28 +75,60 @@ def clients(figure: Figure, archive: Archive) -> pd.DataFrame:
                 history = archive.history(experiment)
                 rows = history[(history["split"] == "test") & (history["metric"] == "accuracy")]
                 own = {"series": name, "client": rows["client"], "x": rows["round"], "value": 100 * rows["value"]}
-                found.append(pd.DataFrame(own))
+                found.append(pd.DataFrame(own).assign(left_out=(~np.isfinite(rows["value"])).astype(int)))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["series", "client", "x", "value"])
 
 
-def client_eigenvalues(found: Mapping[str, Any]) -> pd.DataFrame:
-    """Largest eigenvalue of the participants' models against rounds: series, x, mean, low, high over clients."""
+def client_eigenvalues(figure: Figure, archive: Archive) -> pd.DataFrame:
+    """Largest eigenvalue of the participants' models against rounds: as `curves`, over the clients of a round."""
     parts = []
-    for name, result in found.items():
+    for name, result in _results(figure, archive).items():
         rows = result.frame[result.frame["quantity"] == "lambda_1"]
-        parts.append(pd.DataFrame({"series": name, "x": rows["round"], "value": rows["value"]}))
+        parts.append(pd.DataFrame({"series": name, "x": rows["round"], "value": rows["value"], "left_out": 0}))
     return _banded(parts)
 
 
+class _Axes(NamedTuple):
+    """How a kind of figure gets its frame, and what its axes and caption say."""
+
+    frame: Callable[[Figure, Archive], pd.DataFrame]
+    x: str
+    y: str
+    caption: str
+
+
+_FRAMES = {
+    "curves": _Axes(curves, "round", "holdout accuracy (%)", SEEDS),
+    "tuning": _Axes(tuning, "tuning epoch", "accuracy (%)", SEEDS),
+    "clients": _Axes(clients, "round", "accuracy on own test set (%)", "a line a client"),
+    "client_eigenvalues": _Axes(
+        client_eigenvalues, "round", "λ₁ of a client's model",
+        "band: 95 % t interval over the round's clients; first seed",
+    ),
+}  # fmt: skip
+
+
+def _percent(name: str, rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+    """The mean of the finite values at each x, in percent, and how many others there are."""
+    points = [(name, at, *spread(values)) for at, values in rows.groupby(x)[y]]
+    frame = pd.DataFrame(points, columns=["series", "x", "value", "std", "number", "left_out"])
+    return frame.assign(value=100 * frame["value"])
+
+
 def _banded(found: list[pd.DataFrame]) -> pd.DataFrame:
-    columns = ["series", "x", "mean", "low", "high"]
+    columns = ["series", "x", "mean", "low", "high", "left_out"]
     if not found:
         return pd.DataFrame(columns=columns)
     rows = []
-    for (name, x), values in pd.concat(found).groupby(["series", "x"], sort=False)["value"]:
-        over = interval(values)
-        rows.append((name, x, over.mean, over.low, over.high))
+    for (name, x), values in pd.concat(found).groupby(["series", "x"], sort=False):
+        over = interval(values["value"])
+        rows.append((name, x, over.mean, over.low, over.high, max(over.left_out, int(values["left_out"].sum()))))
     return pd.DataFrame(rows, columns=columns)
+
+
+def _left_out(frame: pd.DataFrame) -> str:
+    count = int(frame["left_out"].sum())
+    return f"; {count} VALUES ARE NO FINITE NUMBERS and are left out" if count else ""
 
 
 def _kept(figure: Figure, archive: Archive, *experiments: Experiment) -> Any:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ..results import Result
+from ..results import Result, spread, worst_tenth
 from ..training import Experiment
+from ..training.recording import best_round
 from .archive import Archive
 from .measurements import Measurement
 
@@ -25,12 +26,13 @@ FIVE_EPOCHS = 5  # of FedBABU's personalization
 class Reading(NamedTuple):
     """A number of one run."""
 
-    value: float  # NaN if the run has none
+    value: float  # NaN if what was measured is no number
     spread: float = math.nan  # population standard deviation over the clients; NaN if it is not of clients
-    clients: int = 0
+    worst: float = math.nan  # mean over the tenth of the clients that is worst
+    left_out: int = 0  # clients or rounds whose values are no finite numbers
 
 
-MISSING = Reading(math.nan)
+NOTHING = Reading(math.nan)
 
 
 @dataclass(frozen=True)
@@ -48,26 +50,25 @@ class Quantity:
     label: str
     unit: str
     needs: Measurement | None
-    read: Callable[[Any], Reading]
+    read: Callable[[Any], Reading | None]
     ratio: bool = False
 
-    def of(self, archive: Archive, experiment: Experiment) -> Reading:
-        """The number of a kept run; NaN if run or measurement is missing."""
+    def of(self, archive: Archive, experiment: Experiment) -> Reading | None:
+        """The number of a kept run; None if run or measurement is missing."""
         if not archive.has(experiment):
-            return MISSING
+            return None
         if self.needs is None:
             return self.read(archive.history(experiment))
         result = archive.measured(self.needs, [experiment])
-        return MISSING if result is None else self.read(result)
+        return None if result is None else self.read(result)
 
 
 def score(window: int = 1) -> Quantity:
     """Holdout accuracy, the mean of the rounds scored among the last `window`."""
 
     def read(history: pd.DataFrame) -> Reading:
-        rows = history[(history["split"] == "holdout") & (history["metric"] == "accuracy")]
-        late = rows[rows["round"] > rows["round"].max() - window]["value"]
-        return Reading(float(late.mean())) if len(late) else MISSING
+        late = spread(_late(history, window))
+        return Reading(late.mean, left_out=late.left_out)
 
     what = "holdout accuracy" + (f", mean of the last {window} rounds" if window > 1 else "")
     return Quantity(what, "%", None, read)
@@ -77,8 +78,8 @@ def holdout_loss() -> Quantity:
     """Loss on the holdout after the last round."""
 
     def read(history: pd.DataFrame) -> Reading:
-        rows = history[(history["split"] == "holdout") & (history["metric"] == "loss")]
-        return Reading(float(rows["value"].iloc[-1])) if len(rows) else MISSING
+        last = _late(history, 1, "loss")
+        return Reading(float(last.iloc[-1])) if len(last) else NOTHING
 
     return Quantity("holdout loss", "", None, read)
 
@@ -87,9 +88,8 @@ def roughness(window: int) -> Quantity:
     """How much holdout accuracy jumps: mean absolute change between scored rounds among the last `window`."""
 
     def read(history: pd.DataFrame) -> Reading:
-        rows = history[(history["split"] == "holdout") & (history["metric"] == "accuracy")].sort_values("round")
-        late = rows[rows["round"] > rows["round"].max() - window]["value"]
-        return Reading(float(late.diff().abs().mean())) if len(late) > 1 else MISSING
+        jumps = spread(_late(history, window).diff().abs().iloc[1:])
+        return Reading(jumps.mean, left_out=jumps.left_out)
 
     return Quantity(f"mean jump of holdout accuracy over the last {window} rounds", "%", None, read)
 
@@ -99,9 +99,7 @@ def initial(best: bool = False) -> Quantity:
 
     def read(history: pd.DataFrame) -> Reading:
         rows = history[(history["split"] == "test") & (history["metric"] == "accuracy")]
-        if rows.empty:
-            return MISSING
-        chosen = int(rows.groupby("round")["value"].mean().idxmax()) if best else rows["round"].max()
+        chosen = best_round(history) if best else rows["round"].max()
         return _over_clients(rows[rows["round"] == chosen]["value"])
 
     return Quantity("initial accuracy" + (", best round by test accuracy" if best else ""), "%", None, read)
@@ -129,8 +127,8 @@ def gain(needs: Measurement) -> Quantity:
     """What fine-tuning adds to the accuracy of a client, on average."""
 
     def read(result: Any) -> Reading:
-        table = result.frame.pivot_table(index="client", columns="epoch", values="accuracy")
-        return _over_clients(table[needs.settings["epochs"]] - table[0])
+        before, after = (result.frame[result.frame["epoch"] == epoch] for epoch in (0, needs.settings["epochs"]))
+        return _over_clients(after.set_index("client")["accuracy"] - before.set_index("client")["accuracy"])
 
     return Quantity("gain from fine-tuning", "%", needs, read)
 
@@ -145,7 +143,11 @@ def headless_accuracy(templates: str = "clean") -> Quantity:
 def head_accuracy() -> Quantity:
     """Accuracy through the head among a client's own classes: what accuracy without head may be compared with."""
     needs = Measurement(kind="headless", settings={"templates": "clean"})
-    return Quantity("accuracy with head (own classes)", "%", needs, lambda r: _over_clients(r.frame["with head"]))
+
+    def read(result: Any) -> Reading | None:  # files from before this was measured do not have it
+        return _over_clients(result.frame["with head"]) if "with head" in result.frame else None
+
+    return Quantity("accuracy with head (own classes)", "%", needs, read)
 
 
 def top_eigenvalues(limit: int = 1000) -> Measurement:
@@ -163,7 +165,7 @@ def eigenvalue_ratio(needs: Measurement) -> Quantity:
 
     def read(result: Result) -> Reading:
         values = result.frame["eigenvalue"]
-        return Reading(float(values.iloc[0] / values.iloc[4])) if len(values) > 4 and values.iloc[4] else MISSING
+        return Reading(float(values.iloc[0] / values.iloc[4])) if len(values) > 4 and values.iloc[4] else NOTHING
 
     return Quantity("λ₁ / λ₅", "", needs, read, ratio=True)
 
@@ -184,5 +186,11 @@ def flatness_correlation(needs: Measurement) -> Quantity:
 
 
 def _over_clients(values: pd.Series) -> Reading:
-    known = values.dropna()
-    return Reading(float(known.mean()), float(known.std(ddof=0)), len(known)) if len(known) else MISSING
+    over = spread(values)
+    return Reading(over.mean, over.std, worst_tenth(values), over.left_out)
+
+
+def _late(history: pd.DataFrame, window: int, metric: str = "accuracy") -> pd.Series:
+    """A score on the holdout, of the rounds that were scored among the last `window`."""
+    rows = history[(history["split"] == "holdout") & (history["metric"] == metric)].sort_values("round")
+    return rows[rows["round"] > rows["round"].max() - window]["value"]

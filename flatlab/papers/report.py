@@ -1,44 +1,103 @@
-"""The page of what was reproduced, built from the folder of results alone: `docs/reproduction.md`."""
+"""What was reproduced, from the folder of results alone: files of each table and figure, and `docs/reproduction.md`."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..files import write_atomically
 from . import pictures
 from .archive import Archive
-from .filled import fill
+from .beyond import section
+from .costs import hours
+from .filled import FilledTable, fill
 from .judging import page as claims_page
 from .questions import claims
 from .registry import items
-from .tables import SCALES, Figure, ScaleName, Table
+from .tables import SCALES, Figure, Item, ScaleName
 
 HEAD = """# What was reproduced
 
 Made by `flatlab reproduce page` from the histories in this repository; nothing here was typed in. Ours are means over
-seeds with the half width of a 95 % t interval. The papers' numbers are **recalled, unverified**: targets to compare
-with, nothing rests on them. Which accuracy is meant (holdout, initial, personalized) each table says; mean ± std *over
-clients* stands in the CSV files.
+seeds with the half width of a 95 % t interval; one seed has none, and nothing follows from it. The papers' numbers are
+**recalled, unverified**: targets to compare with, nothing rests on them. Which accuracy is meant (holdout, initial,
+personalized) each table says; each seed's number stands in the CSV files.
 """
 
 
-def reproduction(archive: Archive, path: Path) -> Path:
-    """Write the page: per scale the claims, then every table and figure of which something is kept.
+def write(item: Item, archive: Archive) -> tuple[str, list[Path]]:
+    """Write the files of a table (Markdown, CSV, LaTeX) or a figure (PNG, PDF) into `<folder of results>/<scale>/`.
+
+    Returns:
+        The table as Markdown ("" for a figure), and the files; none for a figure of which nothing is kept.
+    """
+    folder = archive.folder / item.scale
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(item, Figure):
+        return "", pictures.save(item, archive, folder)
+    filled = fill(item, archive)
+    text = _text(filled, archive)
+    written = [folder / f"{item.id}{suffix}" for suffix in (".md", ".csv", ".tex")]
+    for path, content in zip(written, (text, filled.csv(), filled.latex()), strict=True):
+        write_atomically(path, content.encode())
+    return text, written
+
+
+def reproduction(archive: Archive, path: Path) -> list[Path]:
+    """Write the page, and the files of every table and figure of which something is kept.
 
     Args:
         archive: what is kept.
-        path: of the page; figures are drawn into `<folder of the archive>/<scale>/`.
+        path: of the page.
+
+    Returns:
+        All that was written.
     """
-    parts = [HEAD]
+    parts, written = [HEAD], [path]
     for scale in reversed(SCALES):
-        body = _scale(archive, scale, path.parent)
-        if body:
-            parts.append(f"# Scale `{scale}`\n\n" + "\n".join(body))
+        kept = kept_items(archive, scale)
+        if not kept:
+            continue
+        parts += [f"# Scale `{scale}`\n", missing(archive, scale), claims_page(_asked(archive, scale), archive)]
+        for item in kept.values():
+            text, files = write(item, archive)
+            written += files
+            pngs = [os.path.relpath(drawn, path.parent) for drawn in files if drawn.suffix == ".png"]
+            parts += [text] if text else [f"### {item.title}\n\n![{item.title}]({png})\n" for png in pngs]
     if len(parts) == 1:
         parts.append("Nothing is kept yet.\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, "\n".join(parts).encode())
-    return path
+    return written
+
+
+def show(archive: Archive, group: str = "", scale: ScaleName | None = None) -> None:
+    """Claims, tables and figures of what is kept, in a notebook; nothing is trained.
+
+    Args:
+        archive: what is kept.
+        group: only tables, figures and claims whose id begins so ("fedbabu", "fedasam.figure1").
+        scale: None: the largest of which something is kept.
+    """
+    from IPython.display import Markdown, display
+
+    scale = scale or kept_scale(archive, group)
+    display(Markdown(missing(archive, scale, group)))
+    display(Markdown(claims_page(_asked(archive, scale, group), archive)))
+    for item in kept_items(archive, scale, group).values():
+        drawn = (
+            pictures.picture(item, archive)
+            if isinstance(item, Figure)
+            else Markdown(_text(fill(item, archive), archive))
+        )
+        if drawn is not None:
+            display(drawn)
+
+
+def _text(filled: FilledTable, archive: Archive) -> str:
+    return "\n".join([filled.markdown(), section(filled, archive)])
 
 
 def kept_scale(archive: Archive, group: str = "") -> ScaleName:
@@ -48,27 +107,42 @@ def kept_scale(archive: Archive, group: str = "") -> ScaleName:
         archive: what is kept.
         group: only tables and figures whose id begins so.
     """
-    for scale in reversed(SCALES):
-        chosen = [item for name, item in items(scale).items() if name.startswith(group)]
-        if any(archive.has(run) for item in chosen for run in item.experiments().values()):
-            return scale
-    return "quick"
+    return next((scale for scale in reversed(SCALES) if kept_items(archive, scale, group)), "quick")
 
 
-def _scale(archive: Archive, scale: ScaleName, start: Path) -> list[str]:
-    found: list[str] = []
-    for item in items(scale).values():
-        if not any(archive.has(run) for run in item.experiments().values()):
+def kept_items(archive: Archive, scale: ScaleName, group: str = "") -> dict[str, Item]:
+    """Tables and figures of which a run is kept, by id."""
+    return {
+        name: item
+        for name, item in items(scale).items()
+        if name.startswith(group) and any(map(archive.has, item.experiments().values()))
+    }
+
+
+def missing(archive: Archive, scale: ScaleName, group: str = "") -> str:
+    """How much of each table and figure is there, and what all of it took, as Markdown."""
+    lines = ["| table or figure | runs kept | seeds | training |", "|---|---|---|---|"]
+    absent: list[str] = []
+    seconds: dict[str, float] = {}
+    for name, item in items(scale).items():
+        if not name.startswith(group):
             continue
-        if isinstance(item, Table):
-            found.append(fill(item, archive).markdown())
-        elif isinstance(item, Figure):
-            for drawn in pictures.save(item, archive, archive.folder / scale):
-                if drawn.suffix == ".png":
-                    found.append(f"### {item.title}\n\n![{item.title}]({os.path.relpath(drawn, start)})\n")
-    if found:
-        asked = [
-            claim for claim in claims(scale).values() if any(map(archive.has, claim.table().experiments().values()))
-        ]
-        found.insert(0, claims_page(asked, archive))
-    return found
+        runs = item.experiments()
+        kept = [run for run in runs.values() if archive.has(run)]
+        if not kept:
+            absent.append(f"`{name}`")
+            continue
+        took = {run.id: float(archive.about(run)["seconds"]) for run in kept}
+        seconds |= took
+        seeds = ", ".join(map(str, sorted({run.seed for run in kept})))
+        lines.append(f"| `{name}` | {len(kept)} of {len(runs)} | {seeds} | {hours(sum(took.values()))} |")
+    lines += ["", f"{len(seconds)} runs in all, {hours(sum(seconds.values()))} of training: tables share runs."]
+    lines += [f"Nothing yet of {', '.join(absent)}."] if absent else []
+    return "\n".join([*lines, ""])
+
+
+def _asked(archive: Archive, scale: ScaleName, group: str = "") -> Iterator[Any]:
+    """Claims of which something is kept."""
+    for claim in claims(scale).values():
+        if claim.id.startswith(group) and any(map(archive.has, claim.table().experiments().values())):
+            yield claim

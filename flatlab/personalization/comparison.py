@@ -1,28 +1,45 @@
-"""One table over methods: global accuracy, initial and personalized accuracy, with their spread over clients."""
+"""One table over methods: global, initial and personalized accuracy with their spread over clients, what it took to
+reach a level, and differences of methods paired by seed.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from ..arguments import checked
-from ..declare import SettingError
-from ..results import Result
+from ..declare import SettingError, near
+from ..results import Result, worst_tenth
+from ..statistics import difference
 from ..training import Run
+from ..training.hooks import traffic
 from .finetune import Personalization, as_runs
+
+NUMBER_BYTES = 4  # of a float32
+Column = Literal[
+    "holdout", "initial", "personal", "personalized", "initial worst", "personalized worst", "rounds to level", "samples to level",
+    "megabytes to level",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Comparison(Result):
     """A row a run, accuracies as shares: holdout is on the global test set, after `scored` rounds; the others are means
     over clients, each on its own test set, with their population standard deviations; `left_out` counts the clients
-    that have no accuracy.
+    that have no accuracy. `initial worst` and `personalized worst` are means over the tenth of the clients that is worst.
 
     Initial is before fine-tuning, personalized after it. Personal is the initial accuracy where each client has a model
     of its own (FedPer, FedRep, LG-FedAvg, Ditto, ...), NaN where all begin with the global one.
+
+    `rounds to level` is the first scored round whose holdout accuracy is at least `about["level"]` (NaN if there is
+    none); samples (each epoch anew) and megabytes (10^6 bytes of float32, both ways, all clients of a round) are what
+    was trained on and sent until then, by the run's own settings, its parent's rounds included.
     """
 
     def summary(self) -> pd.DataFrame:
@@ -42,43 +59,98 @@ class Comparison(Result):
             table[f"{name} %"] = [
                 "none" if pd.isna(mean) else f"{100 * mean:.2f} ± {100 * std:.2f}" for mean, std in pairs
             ]
+        if "personalized worst" in frame:
+            table["worst tenth %"] = [f"{100 * value:.2f}" for value in frame["personalized worst"]]
+            level = self.about["level"]
+            efforts = zip(*(frame[f"{what} to level"] for what in ("rounds", "samples", "megabytes")), strict=True)
+            if not math.isnan(level):
+                table[f"to {100 * level:.1f} % holdout"] = [_effort(*effort) for effort in efforts]
         return table.assign(**{"clients": frame["clients"], "left out": left_out, "run": frame["run"]})
+
+    @checked
+    def differences(self, column: Column = "personalized", against: str | None = None) -> pd.DataFrame:
+        """Every method against one, paired by seed: mean difference, half width of its 95 % t interval, seeds.
+
+        Args:
+            column: what is compared, a column of the frame.
+            against: name of the method that is subtracted; None: the first row's.
+
+        Returns:
+            A row a method; the interval is NaN for one seed, from which nothing follows.
+
+        Raises:
+            SettingError: if there is no such method.
+        """
+        methods = list(dict.fromkeys(self.frame["method"]))
+        base = methods[0] if against is None else against
+        if base not in methods:
+            raise SettingError("against", base, f"must be one of {', '.join(methods)}{near(base, methods)}")
+        values = {name: rows.set_index("seed")[column].to_dict() for name, rows in self.frame.groupby("method")}
+        rows = []
+        for name in methods:
+            if name != base:
+                paired = difference(values[name], values[base])
+                rows.append((name, base, column, paired.mean, paired.half, paired.n, paired.left_out))
+        return pd.DataFrame(rows, columns=["method", "against", "of", "difference", "half width", "seeds", "left_out"])
 
 
 @checked
-def compare(runs: Run | Iterable[Run], personalization: Personalization) -> Comparison:
+def compare(
+    runs: Run | Iterable[Run],
+    personalization: Personalization,
+    *,
+    level: Annotated[float, Field(gt=0, le=1)] | None = None,
+) -> Comparison:
     """Put the holdout accuracy of each run beside what fine-tuning gives its clients, at the round that was tuned.
 
     Args:
         runs: finished runs.
         personalization: of the same runs, from `personalize`. The holdout accuracy is that of the last scored round up
             to the one that was tuned; `scored` says which.
+        level: holdout accuracy whose cost is compared, as a share; None: the highest that all runs which have a global
+            model reach.
 
     Raises:
         SettingError: if a run was not personalized.
     """
-    rows = []
+    rows, curves, listed = [], [], as_runs(runs)
     table = personalization.summary()
-    for run in as_runs(runs):
+    for run in listed:
         found = row_of(run, table)
-        history = run.history
-        scores = history[(history["split"] == "holdout") & (history["metric"] == "accuracy")]
-        scores = scores[(scores["round"] <= found["round"]) & np.isfinite(scores["value"])]
+        curves.append(scores(run.history))
+        until = curves[-1][curves[-1]["round"] <= found["round"]]
         own = bool(run.kept) or run.experiment.algorithm.personalizes
         rows.append(
             {
                 "method": run.name,
                 "seed": run.experiment.seed,
-                "holdout": scores["value"].iloc[-1] if len(scores) else float("nan"),
-                "scored": scores["round"].iloc[-1] if len(scores) else float("nan"),
+                "holdout": until["value"].iloc[-1] if len(until) else float("nan"),
+                "scored": until["round"].iloc[-1] if len(until) else float("nan"),
                 **found[["round", "initial", "initial std"]],
                 "personal": found["initial"] if own else float("nan"),
                 "personal std": found["initial std"] if own else float("nan"),
                 **found[["personalized", "personalized std", "clients", "left_out"]],
+                **_worst(personalization, run, found["round"]),
                 "run": run.id,
             }
         )
-    return Comparison(pd.DataFrame(rows), personalization.about)
+    if level is None:
+        level = min((float(curve["value"].max()) for curve in curves if len(curve)), default=float("nan"))
+    for row, run, curve in zip(rows, listed, curves, strict=True):
+        row |= _to_level(run, curve, level)
+    return Comparison(pd.DataFrame(rows), {**personalization.about, "level": level})
+
+
+def scores(history: pd.DataFrame) -> pd.DataFrame:
+    """The rows of holdout accuracy that are numbers, by round."""
+    rows = history[(history["split"] == "holdout") & (history["metric"] == "accuracy")]
+    return rows[np.isfinite(rows["value"])].sort_values("round")
+
+
+def reached(curve: pd.DataFrame, level: float) -> float:
+    """The first round of `scores` with at least this accuracy; NaN if there is none."""
+    rounds = curve["round"][curve["value"] >= level]
+    return float(rounds.iloc[0]) if len(rounds) else float("nan")
 
 
 def row_of(run: Run, table: pd.DataFrame) -> pd.Series:
@@ -92,3 +164,28 @@ def row_of(run: Run, table: pd.DataFrame) -> pd.Series:
         raise SettingError("personalization", allowed=f"holds nothing of {run.id}; personalize the same runs")
     here = mine[mine["round"] == run.round]
     return (mine if here.empty else here).iloc[-1]
+
+
+def _worst(personalization: Personalization, run: Run, round: int) -> dict[str, float]:
+    frame = personalization.frame
+    own = frame[(frame["run"] == run.id) & (frame["round"] == round)]
+    ends = {"initial": 0, "personalized": own["epoch"].max()}
+    return {f"{name} worst": worst_tenth(own["accuracy"][own["epoch"] == epoch]) for name, epoch in ends.items()}
+
+
+def _to_level(run: Run, curve: pd.DataFrame, level: float) -> dict[str, float]:
+    """Rounds, samples and megabytes until a run's holdout accuracy is at least `level`."""
+    rounds, algorithm = reached(curve, level), run.experiment.algorithm
+    sizes = np.array([len(part) for part in run.federation.holders])
+    taken = [run.federation.sample(number) for number in range(0 if math.isnan(rounds) else int(rounds))]
+    samples = algorithm.epochs * sum(int(sizes[clients].sum()) for clients in taken)
+    sent = NUMBER_BYTES * traffic(run.federation.model, algorithm) * sum(map(len, taken)) / 1e6
+    never = math.isnan(rounds)
+    efforts = {"rounds": rounds, "samples": math.nan if never else samples, "megabytes": math.nan if never else sent}
+    return {f"{what} to level": float(value) for what, value in efforts.items()}
+
+
+def _effort(rounds: float, samples: float, megabytes: float) -> str:
+    if math.isnan(rounds):
+        return "never"
+    return f"{rounds:.0f} rounds, {samples:,.0f} samples, {megabytes:,.1f} MB"

@@ -1,8 +1,8 @@
 """Headless accuracy: how good are the features alone? Predict the class whose template is nearest.
 
 A template is the mean feature (the head's input) of a client's own training samples of a class.
-Source: Oh et al. (2106.06042, Table 3, "without classifier") and the official code. It is easier than a choice among all
-classes, so compare it only with what the head reaches among the same classes, which stands beside it.
+Source: Oh et al. (2106.06042, Table 3, "without classifier") and the official code. It is easier than a choice among
+all classes, so compare it only with what the head reaches among the same classes, which stands beside it.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..algorithms import Algorithm, Carry, LocalBatch, Message, Params, Slots
 from ..declare import SettingError
+from ..models import Model, names
 
 
 def checked_slots(hook: str, given: Any) -> Slots:
@@ -72,6 +73,22 @@ def shapes(algorithm: Algorithm, trained: Params) -> Shapes:
         )
     slots = checked_slots(f"{kind}.receive", algorithm.receive({}, extra, 1, 1))
     return Shapes(message, words, frozenset(slots))
+
+
+def traffic(model: Model, algorithm: Algorithm) -> int:
+    """Numbers that pass between the server and one client in a round, both ways: the part that is trained and shared,
+    what the server sends besides it, and what the client sends besides its update.
+    """
+    params = dict(model.named_parameters())
+    trained = {name: params[name].detach() for name in names(model, algorithm.train)}
+    shared = () if algorithm.share == "none" or algorithm.pooled else names(model, algorithm.share)
+    look = shapes(algorithm, trained)
+    besides = [
+        value for slots in (look.received, look.message.extra) for slot in slots.values() for value in slot.values()
+    ]
+    return 2 * sum(trained[name].numel() for name in shared if name in trained) + sum(
+        value.numel() for value in besides
+    )
 
 
 def same_slots(where: str, given: Slots, wanted: Slots) -> None:

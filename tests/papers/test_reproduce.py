@@ -9,6 +9,8 @@ import pytest
 import flatlab as fl
 from flatlab.papers import Archive, Table, Workshop, fill, plan
 from flatlab.papers.archive import condensed
+from flatlab.papers.beyond import beyond, section
+from flatlab.papers.costs import Speed
 from flatlab.papers.judging import Claim, Part, Side, judge, overall, page
 from flatlab.papers.pictures import picture, save
 from flatlab.papers.quantities import gain, initial, personalization, personalized, score
@@ -77,10 +79,61 @@ def test_numbers_are_those_of_the_runs_themselves(table, done):
     expected = [history[history["round"].isin([3, 4])]["value"].mean() for history in histories]
     tuned = [fl.personalize(run, epochs=2, lr=0.01).frame.query("epoch == 2")["accuracy"] for run in runs]
     cells = {(f.cell.row, f.cell.column): f for f in fill(table, archive).cells}
-    assert list(cells["FedBABU", "holdout"].by_seed.values()) == pytest.approx(expected, abs=1e-12)
+    assert list(cells["FedBABU", "holdout"].numbers.values()) == pytest.approx(expected, abs=1e-12)
     found = cells["FedBABU", "tuned"]
-    assert list(found.by_seed.values()) == pytest.approx([part.mean() for part in tuned], abs=1e-12)
-    assert found.spread == pytest.approx(np.mean([np.std(part) for part in tuned]))
+    assert list(found.numbers.values()) == pytest.approx([part.mean() for part in tuned], abs=1e-12)
+    assert found.over("spread") == pytest.approx(np.mean([np.std(part) for part in tuned]))
+
+
+def test_kept_runs_tell_this_machines_speed(done):
+    _, archive, _ = done
+    rate, source = Speed(archive).rate(experiment("FedAvg", 0))
+    assert source == "measured on this machine" and rate > 0
+
+
+def test_values_that_are_no_numbers_are_left_out_counted_and_said(done, tmp_path):
+    _, archive, _ = done
+    here, runs = Archive(shutil.copytree(archive.folder, tmp_path / "here")), [experiment("FedAvg", s) for s in SEEDS]
+    files = [here.folder / "runs" / run.id / "history.parquet" for run in runs]
+    for path, client in ((files[0], 0), (files[1], None)):  # one client of seed 0, all of seed 1
+        frame = pd.read_parquet(path)
+        late = (frame["round"] == 4) & (frame["metric"] == "accuracy")
+        chosen = late if client is None else late & (frame["split"] == "test") & (frame["client"] == client)
+        frame.assign(value=frame["value"].where(~chosen)).to_parquet(path)
+    cells = [cell("FedAvg", name, q, lambda seed: runs[seed], SEEDS) for name, q in (("i", initial()), ("s", score()))]
+    filled = fill(Table("test.nan", "N", "quick", tuple(cells), "p", "l"), here)
+    own = pd.read_parquet(files[0]).query("split == 'test' and metric == 'accuracy' and round == 4")["value"]
+    assert filled.cells[0].numbers[0] == pytest.approx(own.dropna().mean()) and len(own.dropna()) == 3
+    assert [c.mean.n for c in filled.cells] == [2, 2] and [c.missing for c in filled.cells] == [0, 0]
+    assert [c.not_finite for c in filled.cells] == [1 + 4, 1] and "(2 of 3 seeds)" in filled.cells[1].text()
+    assert "**6 values of seeds, clients or rounds are no finite numbers**" in filled.markdown()
+    figure = Figure("test.nan", "N", "quick", "curves", {"FedAvg": tuple(runs)}, "p", "l", split="test")
+    caption = picture(figure, here)._supxlabel.get_text()
+    assert "5 VALUES ARE NO FINITE NUMBERS" in caption
+    assert "NO FINITE" not in picture(figure, archive)._supxlabel.get_text()
+
+
+def test_what_lies_beyond_the_mean_is_that_of_the_runs(table, done):
+    _, archive, _ = done
+    frame = beyond(fill(table, archive), archive).set_index(["", "column"])
+    gaps = [archive.history(experiment(kind, seed)) for kind in ("FedBABU", "FedAvg") for seed in SEEDS]
+    last = [h.query("split == 'test' and metric == 'accuracy' and round == 4")["value"] for h in gaps]
+    means = [100 * own.mean() for own in last]
+    gap = np.mean(np.subtract(means[:3], means[3:]))
+    assert frame["against the first row"]["FedBABU", "initial"].startswith(f"{gap:+.2f} ± ")
+    assert frame["worst tenth"]["FedBABU", "initial"] == f"{np.mean([100 * own.min() for own in last[:3]]):.2f} %"
+    rows = table.only(column="holdout").rows
+    curves = {(row, s): h for row in rows for s, h in zip(SEEDS, _curves(table, archive, row), strict=True)}
+    level = min(h["value"].max() for h in curves.values())
+    rounds = [h["round"][h["value"] >= level].min() for (row, _), h in curves.items() if row == "FedBABU"]
+    assert frame["rounds"]["FedBABU", "holdout"] == f"{np.mean(rounds):.4g}"
+    assert frame["level"]["FedBABU", "holdout"] == f"{100 * level:.1f} %"
+    assert "#### Beyond the mean" in section(fill(table, archive), archive)
+
+
+def _curves(table, archive, row):
+    cells = table.only(row, "holdout").cells[0].experiments
+    return [archive.history(run).query("split == 'holdout' and metric == 'accuracy'") for run in cells]
 
 
 def test_a_fork_goes_on_from_its_parent(done):

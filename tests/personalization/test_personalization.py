@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -61,7 +62,7 @@ def test_a_curve_equals_torch_sgd_from_the_global_model(runs, digits, part):
 
 def test_every_client_is_tuned_whether_it_was_sampled_or_not(runs):
     frame = fl.personalize(runs[0], epochs=3, lr=0.05).frame
-    moved = frame.pivot(index="client", columns="epoch", values="loss")
+    moved = frame.pivot_table(index="client", columns="epoch", values="loss")
     assert (moved[0] != moved[3]).all() and len(moved) == 10
 
 
@@ -158,6 +159,48 @@ def test_the_comparison_labels_its_accuracies(runs):
     assert table["method"].tolist() == ["FedBABU", "FedAvg", "FedPer"]
     assert table["holdout %"].tolist()[2] == "none"
     assert "±" in table["personalized %"].iloc[0]
+
+
+def test_what_it_takes_to_reach_a_level_is_counted(digits, tmp_path):
+    kinds = (fl.FedAvg(), fl.FedBABU(epochs=2), fl.SCAFFOLD(), fl.LocalOnly())
+    setting = {
+        "rounds": 3,
+        "participation": 0.5,
+        "store": tmp_path,
+        "device": "cpu",
+        "evaluation": fl.Evaluation(every=1),
+    }
+    runs = [fl.train(kind, digits, "lenet", **setting) for kind in kinds]
+    compared = fl.compare(iter(runs), fl.personalize(runs, epochs=1, lr=0.01), level=1e-6)
+    for run, row in zip(runs[:3], compared.frame.to_dict("records"), strict=False):
+        numbers = {name: value.numel() for name, value in run.model().named_parameters()}
+        body = sum(count for name, count in numbers.items() if name.startswith("body."))
+        sent = {"FedAvg": 2 * sum(numbers.values()), "FedBABU": 2 * body, "SCAFFOLD": 4 * sum(numbers.values())}
+        rows = run.history.query("split == 'train' and metric == 'loss' and round == 1")
+        held = sum(len(digits.train[client]) for client in rows["client"])
+        assert row["rounds to level"] == 1 and row["samples to level"] == held * run.experiment.algorithm.epochs
+        assert row["megabytes to level"] == pytest.approx(4 * sent[row["method"]] * len(rows) / 1e6)
+    assert compared.frame["rounds to level"].isna().tolist() == [False, False, False, True]
+    best = [run.history.query("split == 'holdout' and metric == 'accuracy'")["value"].max() for run in runs[:3]]
+    tuned = fl.personalize(runs, epochs=0)
+    assert (
+        fl.compare(runs, tuned).about["level"] == min(best) and "never" in fl.compare(runs, tuned).summary().to_string()
+    )
+    own = np.sort(tuned.frame[tuned.frame["run"] == runs[0].id]["accuracy"])
+    assert fl.compare(runs, tuned).frame["initial worst"][0] == pytest.approx(own[: -(-len(own) // 10)].mean())
+
+
+def test_differences_are_paired_by_seed():
+    rows = [("a", 0, 0.5), ("a", 1, 0.7), ("a", 2, 0.6), ("b", 0, 0.6), ("b", 1, 0.9), ("b", 3, 0.1), ("c", 1, 0.9)]
+    frame = pd.DataFrame(rows, columns=["method", "seed", "personalized"])
+    found = fl.Comparison(frame, {}).differences()
+    gaps = np.array([0.1, 0.2])
+    half = 12.706204736 * gaps.std(ddof=1) / np.sqrt(2)
+    assert found["method"].tolist() == ["b", "c"] and found["seeds"].tolist() == [2, 1]
+    assert found["difference"].tolist() == pytest.approx([0.15, 0.2])
+    assert found["half width"][0] == pytest.approx(half) and np.isnan(found["half width"][1])
+    with pytest.raises(fl.SettingError, match="against = 'd'"):
+        fl.Comparison(frame, {}).differences(against="d")
 
 
 @pytest.mark.parametrize(

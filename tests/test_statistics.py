@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flatlab.papers.statistics import Interval, difference, interval, verdict
+from flatlab.statistics import Interval, difference, interval, verdict
 
 DRAWS = np.random.default_rng(0).normal(3.0, 2.0, (5, 7))
 
