@@ -119,16 +119,19 @@ class PooledBlock(nn.Module):
 
 
 def fuse(model: nn.Module) -> None:
-    """Put a `PooledBlock` wherever a block of the built-in networks is followed by max-pooling.
+    """Put a `PooledBlock` in the place of each block of the built-in networks that pools, or that max-pooling follows.
 
     The model is changed; its parameters stay the same objects under the same names.
     """
     for sequence in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
-        layers = list(sequence.named_children())
-        for (name, block), (after, pool) in itertools.pairwise(layers):
-            if isinstance(pool, nn.MaxPool2d) and not pool.return_indices and (found := _parts(block)):
-                setattr(sequence, name, PooledBlock(*found, pool))
+        layers = [*sequence.named_children(), ("", nn.Identity())]
+        for (name, block), (after, follows) in itertools.pairwise(layers):
+            conv, norm, pool = _parts(block) or (None, None, None)
+            if conv and pool is None and isinstance(follows, nn.MaxPool2d) and not follows.return_indices:
+                pool = follows
                 setattr(sequence, after, nn.Identity())
+            if conv and pool:
+                setattr(sequence, name, PooledBlock(conv, norm, pool))
 
 
 def remember(model: nn.Module, batches: Sequence[Tensor], layout: torch.memory_format) -> None:
@@ -141,16 +144,20 @@ def remember(model: nn.Module, batches: Sequence[Tensor], layout: torch.memory_f
         block.remember(batches, layout)
 
 
-def _parts(block: nn.Module) -> tuple[nn.Conv2d, BatchStatNorm | None] | None:
-    """The convolution and the norm of a block of convolution, norm (or none) and ReLU; None for any other module."""
+def _parts(block: nn.Module) -> tuple[nn.Conv2d, BatchStatNorm | None, nn.MaxPool2d | None] | None:
+    """The layers of a block of convolution, norm (or none), max-pooling (or none) and ReLU; None for other modules."""
     layers = list(block.children()) if type(block) is nn.Sequential else []
-    if len(layers) not in (2, 3) or not isinstance(layers[0], nn.Conv2d) or type(layers[-1]) is not nn.ReLU:
+    if len(layers) < 2 or not isinstance(layers[0], nn.Conv2d) or type(layers[-1]) is not nn.ReLU:
         return None
-    conv, norm = layers[0], layers[1] if len(layers) == 3 else None
+    conv, pool = layers[0], layers[-2] if isinstance(layers[-2], nn.MaxPool2d) else None
+    inner = layers[1 : -2 if pool is not None else -1]
+    if len(inner) > 1:
+        return None
+    norm = inner[0] if inner else None
     plain = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
     if not plain or not (norm is None or (type(norm) is BatchStatNorm and norm.weight is not None)):
         return None
-    return conv, norm
+    return conv, norm, pool
 
 
 def _sees(conv: nn.Conv2d, images: Tensor) -> bool:

@@ -22,11 +22,10 @@ def cnn4(spec: ModelSpec, shape: tuple[int, int, int]) -> tuple[nn.Sequential, i
     channels = spec.channels(64)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for number in range(1, 5):
-        layers[f"block{number}"] = block(spec, before, channels, bias=True)
+        pool = 2 if min(height, width) >= 2 else 0
+        layers[f"block{number}"] = block(spec, before, channels, bias=True, pool=pool)
         before = channels
-        if min(height, width) >= 2:
-            layers[f"pool{number}"] = nn.MaxPool2d(2)
-            height, width = height // 2, width // 2
+        height, width = (height // pool, width // pool) if pool else (height, width)
     layers["flatten"] = nn.Flatten()
     return nn.Sequential(layers), channels * height * width
 
@@ -43,12 +42,11 @@ def lenet(spec: ModelSpec, shape: tuple[int, int, int]) -> tuple[nn.Sequential, 
     padding = 2 if min(height, width) < 16 else 0
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for number in (1, 2):
-        layers[f"block{number}"] = block(spec, before, channels, kernel=5, padding=padding, bias=True)
-        before = channels
         height, width = height + 2 * padding - 4, width + 2 * padding - 4
-        if min(height, width) >= 2:
-            layers[f"pool{number}"] = nn.MaxPool2d(2)
-            height, width = height // 2, width // 2
+        pool = 2 if min(height, width) >= 2 else 0
+        layers[f"block{number}"] = block(spec, before, channels, kernel=5, padding=padding, bias=True, pool=pool)
+        before = channels
+        height, width = (height // pool, width // pool) if pool else (height, width)
     layers["flatten"] = nn.Flatten()
     features = channels * height * width
     for number, units in ((1, spec.channels(384)), (2, spec.channels(192))):

@@ -1,4 +1,4 @@
-"""The block the built-in networks are made of: convolution, normalisation, ReLU."""
+"""The block the built-in networks are made of: convolution, normalisation, max-pooling, ReLU."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ def block(
     groups: int = 1,
     bias: bool = False,
     relu: bool = True,
+    pool: int = 0,
 ) -> nn.Sequential:
-    """A convolution from `before` to `after` channels, the spec's norm, and ReLU if wanted.
+    """A convolution from `before` to `after` channels, the spec's norm, max-pooling and ReLU if wanted.
 
-    Without a norm, whose bias would do the same, the convolution always has a bias.
+    Without a norm, whose bias would do the same, the convolution always has a bias. Papers have ReLU before the
+    pooling. It keeps the order of values, so after it, on a quarter of the map, it leaves the same bits, gradients too.
     """
     kind = spec.normalisation
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv"] = nn.Conv2d(before, after, kernel, stride, padding, groups=groups, bias=bias or kind == "none")
     if kind != "none":
         layers["norm"] = BatchStatNorm(after) if kind == "batch" else nn.GroupNorm(spec.groups, after)
+    if pool:
+        layers["pool"] = nn.MaxPool2d(pool)
     if relu:
         layers["relu"] = nn.ReLU()
     return nn.Sequential(layers)

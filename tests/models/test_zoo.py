@@ -1,5 +1,6 @@
 """The built-in networks: the papers' tables, hand-written references, and purity under torch.func."""
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -361,3 +362,21 @@ def test_build_refuses_what_it_cannot_build():
         build("cnn4", (32, 32), 10)
     with pytest.raises(SettingError, match="classes = 0"):
         build("cnn4", (3, 32, 32), 0)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(("name", "norm"), [("cnn4", "batch"), ("cnn4", "group"), ("lenet", "none")])
+def test_pooling_before_relu_leaves_the_bits_of_relu_before_pooling(name, norm, layout):
+    model = build(ModelSpec(name=name, width=0.25, norm=norm), (3, 32, 32), 10).to(memory_format=layout)
+    papers = copy.deepcopy(model)
+    swapped = [module for module in papers.modules() if isinstance(module, nn.Sequential) and hasattr(module, "pool")]
+    for block in swapped:
+        block.pool, block.relu = nn.ReLU(), nn.MaxPool2d(2)
+    images = torch.randn(20, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    images[0] = 0  # equal values in every window
+    images, labels = images.contiguous(memory_format=layout), torch.arange(20) % 10
+    found = []
+    for network in (model, papers):
+        loss = nn.functional.cross_entropy(network(images), labels)
+        found.append([loss, *torch.autograd.grad(loss, list(network.parameters()))])
+    assert swapped and all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
