@@ -136,9 +136,11 @@ def slurm(todo: Plan, options: Options) -> str:
 
 def _again(items: dict[str, Item], archive: Archive, options: Options, say: Say) -> None:
     """Train some cells from nothing, elsewhere, and set the numbers beside those that are kept."""
-    tables = [item for item in items.values() if isinstance(item, Table)]
+    tables = [item.kept_by(archive.has) for item in items.values() if isinstance(item, Table)]
     if not tables or options.cell is None:
         raise SettingError("--again", allowed="needs a table and --cell ROW COLUMN")
+    if not any(table.experiments() for table in tables):
+        raise SettingError("--again", allowed=f"nothing of {' / '.join(options.cell)} is kept in {archive.folder}")
     with tempfile.TemporaryDirectory(prefix="flatlab-again-") as folder:
         fresh = Archive(Path(folder) / "results")
         work = Workshop(fresh, Path(folder) / "runs", options.root, options.device, say)

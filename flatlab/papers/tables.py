@@ -4,7 +4,7 @@ number with where it comes from. Nothing here trains or draws.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -117,6 +117,15 @@ class Table:
                 "cell", [row, column], f"{self.id} has the rows {self.rows} and the columns {self.columns}"
             )
         return replace(self, cells=cells)
+
+    def kept_by(self, keeps: Callable[[Experiment], bool]) -> Table:
+        """The table with only those experiments, and so seeds, that `keeps` is true of."""
+        cells = []
+        for cell in self.cells:
+            runs = tuple(filter(keeps, cell.experiments))
+            parents = tuple(run for run in cell.parents if run.seed in {run.seed for run in runs})
+            cells.append(replace(cell, experiments=runs, parents=parents))
+        return replace(self, cells=tuple(cells))
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ def test_a_table_is_run_written_and_run_again_with_the_same_numbers(small, tmp_p
         (["fedbabu.tabel1"], ("fedbabu.tabel1", "fedbabu.table1")),
         (["fedbabu.table1", "--cell", "x", "y"], ("'x'", "f=0.1")),
         (["fedbabu.table1", "--plan", "--part", "9/3"], ("9/3",)),
+        (["fedbabu.table6", "--cell", "FedAvg, s=10", "5", "--again"], ("--again", "FedAvg, s=10 / 5")),
         (["--merge", "/no/such/folder"], ("/no/such/folder",)),
         (["fedbabu.table1", "--plan", "--samples-per-second", "0"], ("0", "positive")),
     ],
