@@ -67,7 +67,7 @@ def _gap(first: FilledCell, cell: FilledCell) -> str:
     if ratio:
         span = f" ({math.exp(gap.low):.3g} to {math.exp(gap.high):.3g})" if known else ""
         return f"× {math.exp(gap.mean):.3g}{span}, {seeds}"
-    factor = 100 if cell.cell.quantity.unit == "%" else 1
+    factor = cell.cell.quantity.factor
     half = f" ± {short(factor * gap.half)}" if known else ""
     return f"{'+' if gap.mean >= 0 else ''}{short(factor * gap.mean)}{half}, {seeds}"
 

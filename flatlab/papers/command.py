@@ -17,7 +17,7 @@ from .archive import Archive
 from .costs import Speed, hours
 from .filled import fill_cell
 from .judging import page as claims_page
-from .planning import Plan, describe, plan
+from .planning import Plan, plan
 from .questions import claims
 from .registry import BUILDERS, select
 from .reproduce import Workshop
@@ -100,17 +100,17 @@ def write(items: dict[str, Item], archive: Archive, options: Options) -> list[Pa
 
 def summary(todo: Plan, speed: Speed) -> str:
     """What a plan comes to, in words."""
-    said = describe(todo, speed)
+    total, rates = todo.total(), sorted({speed.rate(step.experiment)[1] for step in todo.trainings})
     lines = [f"{item.id}: {item.title}" for item in todo.items]
     for left_out in dict.fromkeys(item.leaves_out for item in todo.items if item.leaves_out):
         lines.append(f"left out at this scale: {left_out}")
     lines.append(
-        f"to train: {said['runs']} runs ({said['kept']} are kept), {said['samples']:.3g} samples,"
-        f" {said['gradients']:.3g} gradients; to measure: {said['measurements']}"
+        f"to train: {len(todo.trainings)} runs ({todo.kept} are kept), {total.samples:.3g} samples,"
+        f" {total.gradients:.3g} gradients; to measure: {len(todo.measurings)}"
     )
-    speeds = f" ({said['speed']})" if said["speed"] else ""
-    lines.append(f"time: {hours(said['seconds'])}{speeds}; shared beginnings spare {hours(said['saved'])}")
-    lines.append(f"disk: {said['bytes'] / 1e9:.2f} GB of weights")
+    speeds = f" ({'; '.join(rates)})" if rates else ""
+    lines.append(f"time: {hours(total.seconds)}{speeds}; shared beginnings spare {hours(todo.saved(speed).seconds)}")
+    lines.append(f"disk: {total.bytes / 1e9:.2f} GB of weights")
     return "\n".join(lines)
 
 

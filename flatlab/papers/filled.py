@@ -56,7 +56,7 @@ class FilledCell:
             if self.diverged:
                 return f"diverged ({self.diverged} of {len(self.by_seed)})"
             return "not finite" if self.not_finite else "missing"
-        factor = 100 if self.cell.quantity.unit == "%" else 1
+        factor = self.cell.quantity.factor
         half = "" if math.isnan(self.mean.half) else f" ± {short(factor * self.mean.half)}"
         seeds = "" if self.mean.n == len(self.by_seed) else f" ({self.mean.n} of {len(self.by_seed)} seeds)"
         return f"{short(factor * self.mean.mean)}{half}{seeds}"
@@ -77,7 +77,7 @@ class FilledTable:
         """A row a cell: ours (mean over seeds), its interval, seeds, spread over clients, and the paper's number."""
         rows = []
         for filled in self.cells:
-            cell, factor = filled.cell, 100 if filled.cell.quantity.unit == "%" else 1
+            cell, factor = filled.cell, filled.cell.quantity.factor
             rows.append(
                 {
                     "table": self.table.id,

@@ -11,12 +11,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..declare import SettingError
 from ..statistics import CONFIDENCE, Interval, difference, interval, verdict
 from ..training import Experiment
 from .archive import Archive
 from .quantities import Quantity
-from .tables import Cell, Figure, Maker, ScaleName, Table
+from .tables import Cell, Maker, ScaleName, Table
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Judged:
             size = f"ratio {math.exp(gap.mean):.3g}, {CONFIDENCE:.0%} interval {_range(math.exp, gap)}"
         else:
             points = " points" if unit == "%" else ""
-            factor = 100 if unit == "%" else 1
+            factor = part.left.quantity.factor
             size = f"difference {factor * gap.mean:+.2f}{points}, {CONFIDENCE:.0%} interval"
             size += f" {_range(lambda value: factor * value, gap)}"
         near = f"a factor of {math.exp(part.margin):.3g}" if part.log else _said(part.margin, unit)
@@ -155,17 +154,6 @@ def page(claims: Iterable[Claim], archive: Archive) -> str:
 def side(name: str, quantity: Quantity, make: Maker, seeds: tuple[int, ...], less: Side | None = None) -> Side:
     """A side whose experiments are made from seeds."""
     return Side(name, quantity, tuple(make(seed=seed) for seed in seeds), less)
-
-
-def from_figure(figure: Figure, name: str, quantity: Quantity) -> Side:
-    """The runs of one series of a figure.
-
-    Raises:
-        SettingError: if the figure has no such series.
-    """
-    if name not in figure.series:
-        raise SettingError("series", name, f"{figure.id} has {', '.join(figure.series)}")
-    return Side(name, quantity, figure.series[name])
 
 
 def _said(value: float, unit: str) -> str:

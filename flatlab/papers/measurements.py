@@ -19,6 +19,7 @@ from ..geometry import (
     ClientHessians,
     Eigenvalues,
     FlatnessVsGain,
+    Hessian,
     Landscape,
     Spectrum,
     Trace,
@@ -61,24 +62,20 @@ class Measurement(Declared):
         return _MEASURES[self.kind][1].load(path)
 
 
-def _hessian(run: Run, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _hessian(run: Run, settings: dict[str, Any]) -> tuple[Hessian, dict[str, Any]]:
+    """Which Hessian the settings mean, and what is left of them."""
     which = {name: settings.pop(name) for name in HESSIAN if name in settings}
     return hessian(run, settings.pop("data", "holdout"), **which), settings
 
 
-def _eigenvalues(runs: list[Run], settings: dict[str, Any]) -> Result:
-    measured, left = _hessian(runs[0], settings)
-    return measured.top(**left)
+def _asked(question: str) -> Callable[[list[Run], dict[str, Any]], Result]:
+    """What a method of the Hessian of the first run says."""
 
+    def ask(runs: list[Run], settings: dict[str, Any]) -> Result:
+        measured, left = _hessian(runs[0], settings)
+        return getattr(measured, question)(**left)
 
-def _trace(runs: list[Run], settings: dict[str, Any]) -> Result:
-    measured, left = _hessian(runs[0], settings)
-    return measured.trace(**left)
-
-
-def _spectrum(runs: list[Run], settings: dict[str, Any]) -> Result:
-    measured, left = _hessian(runs[0], settings)
-    return measured.spectrum(**left)
+    return ask
 
 
 def _client_eigenvalues(runs: list[Run], settings: dict[str, Any]) -> Result:
@@ -109,9 +106,9 @@ def _local_plane(runs: list[Run], settings: dict[str, Any]) -> Result:
 _MEASURES: dict[str, tuple[Callable[[list[Run], dict[str, Any]], Result], type[Result]]] = {
     "personalize": (lambda runs, settings: personalize(runs, **settings), Personalization),
     "headless": (lambda runs, settings: headless(runs, **settings), Headless),
-    "eigenvalues": (_eigenvalues, Eigenvalues),
-    "trace": (_trace, Trace),
-    "spectrum": (_spectrum, Spectrum),
+    "eigenvalues": (_asked("top"), Eigenvalues),
+    "trace": (_asked("trace"), Trace),
+    "spectrum": (_asked("spectrum"), Spectrum),
     "landscape": (_landscape, Landscape),
     "local_plane": (_local_plane, Landscape),
     "client_eigenvalues": (_client_eigenvalues, ClientHessians),

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
 
 from ..declare import SettingError
 from ..training import Experiment
@@ -67,22 +64,6 @@ class Plan:
         """What shared beginnings spare."""
         whole = sum((cost(step.experiment, speed) for step in self.trainings), Cost())
         return Cost(*(all_of - left for all_of, left in zip(whole, self._training(), strict=True)))
-
-    def frame(self) -> pd.DataFrame:
-        """A row a run: id, rounds, begins, samples, gradients, seconds, for which reason."""
-        rows = [
-            {
-                "run": step.experiment.id,
-                "name": step.experiment.algorithm.name,
-                "seed": step.experiment.seed,
-                "rounds": step.experiment.rounds,
-                "begins": "" if step.begins is None else f"round {step.begins[1]} of {step.begins[0]}",
-                "samples": step.cost.samples,
-                "seconds": step.cost.seconds,
-            }
-            for step in self.trainings
-        ]
-        return pd.DataFrame(rows, columns=["run", "name", "seed", "rounds", "begins", "samples", "seconds"])
 
     def jobs(self) -> list[list[str]]:
         """Ids of runs to be trained, those together that need one another: what a cluster may do side by side."""
@@ -212,20 +193,3 @@ def _measuring_cost(measurement: Measurement, experiments: Iterable[Experiment],
         }.get(measurement.kind, 30.0)  # fmt: skip
         total += Cost(0.0, passes * limit, 0.0, passes * limit / rate)
     return total
-
-
-def describe(found: Plan, speed: Speed) -> dict[str, Any]:
-    """The numbers of a plan."""
-    total, saved = found.total(), found.saved(speed)
-    rates = sorted({speed.rate(step.experiment)[1] for step in found.trainings})
-    return {
-        "runs": len(found.trainings),
-        "kept": found.kept,
-        "measurements": len(found.measurings),
-        "samples": total.samples,
-        "gradients": total.gradients,
-        "seconds": total.seconds,
-        "saved": saved.seconds,
-        "bytes": total.bytes,
-        "speed": "; ".join(rates),
-    }

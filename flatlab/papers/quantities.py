@@ -53,6 +53,11 @@ class Quantity:
     read: Callable[[Any], Reading | None]
     ratio: bool = False
 
+    @property
+    def factor(self) -> int:
+        """What it is shown times."""
+        return 100 if self.unit == "%" else 1
+
     def of(self, archive: Archive, experiment: Experiment) -> Reading | None:
         """The number of a kept run; None if run or measurement is missing."""
         if not archive.has(experiment):

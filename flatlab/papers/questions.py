@@ -9,7 +9,7 @@ from typing import Any
 from ..algorithms import ServerData
 from . import crossing, fedasam, fedbabu, fedbabu_tables
 from .fedasam_tables import EVEN, datasets
-from .judging import Claim, Part, Side, from_figure, side
+from .judging import Claim, Part, Side, side
 from .quantities import (
     Quantity,
     eigenvalue,
@@ -59,7 +59,7 @@ def _heads(scale: ScaleName) -> list[Claim]:
              babu("FedAvg", tuned, "server trains all", server_data=full), "+"),
     )  # fmt: skip
     trained = fedbabu_tables.figure2(scale)
-    pooled = {name: from_figure(trained, name, score()) for name in trained.series}
+    pooled = {name: Side(name, score(), runs) for name, runs in trained.series.items()}
     rq2 = (
         Part("centralized accuracy", pooled["body"], pooled["head"], "+"),
         Part("centralized accuracy", pooled["body"], pooled["full"], "=", ALIKE),

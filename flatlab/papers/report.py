@@ -60,7 +60,7 @@ def reproduction(archive: Archive, path: Path) -> list[Path]:
         kept = kept_items(archive, scale)
         if not kept:
             continue
-        parts += [f"# Scale `{scale}`\n", missing(archive, scale), claims_page(_asked(archive, scale), archive)]
+        parts += [f"## Scale `{scale}`\n", missing(archive, scale), claims_page(_asked(archive, scale), archive)]
         for item in kept.values():
             text, files = write(item, archive)
             written += files
