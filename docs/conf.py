@@ -27,7 +27,6 @@ ELSEWHERE = {
     "index": "README.md",
     "data": "data/README.md",
     "notebooks": "notebooks/README.md",
-    "reproduction": "reproduction/README.md",
     "contributing": "CONTRIBUTING.md",
 }
 
@@ -43,6 +42,8 @@ def with_links(text, folder):
         pages = {ROOT / file: f"{page}.md" for page, file in ELSEWHERE.items()}
         if path.is_relative_to(HERE) and path.exists():
             place = str(path.relative_to(HERE))
+        elif path.suffix == ".png":
+            place = os.path.relpath(path, HERE)
         else:
             place = pages.get(path) or f"{URL}/blob/main/{path.relative_to(ROOT).as_posix()}"
         return f"]({place}{'#' + anchor if anchor else ''})"

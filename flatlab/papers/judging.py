@@ -122,7 +122,9 @@ def judge_part(part: Part, archive: Archive) -> Judged:
     left, right = part.left.values(archive), part.right.values(archive)
     gap = difference(left, right, log=part.log)
     said = verdict(gap, part.expect, part.margin) if gap.n else "not measured"
-    return Judged(part, interval(left.values()), interval(right.values()), gap, said)
+    both = sorted(left.keys() & right.keys())  # the means that the difference is of
+    means = (interval(values[seed] for seed in both) for values in (left, right))
+    return Judged(part, *means, gap, said)
 
 
 def overall(judged: list[Judged]) -> str:

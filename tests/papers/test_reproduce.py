@@ -259,6 +259,9 @@ def test_claims_are_judged_by_paired_seeds(done):
     assert judged.difference.mean == pytest.approx(gaps.mean()) and judged.difference.n == 3
     includes_zero = judged.difference.low <= 0 <= judged.difference.high
     assert (judged.verdict == "undecided") == includes_zero and overall([judged]) == judged.verdict
+    shorter = Part("tuned accuracy", left, Side("FedBABU", quantity, sides["FedBABU"][:2]), "+")
+    (some,) = judge(Claim("test.some", "", (shorter,), "quick"), archive)
+    assert some.difference.n == 2 and some.left.mean - some.right.mean == pytest.approx(some.difference.mean)
     text = page([claim], archive)
     assert "Is it so?" in text and f"{100 * gaps.mean():+.2f} points" in text
     assert not plan([claim.table()], archive).trainings
