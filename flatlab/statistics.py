@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from ..declare import SettingError
+from .declare import SettingError
 
 CONFIDENCE = 0.95
 

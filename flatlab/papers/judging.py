@@ -123,8 +123,8 @@ def judge_part(part: Part, archive: Archive) -> Judged:
     gap = difference(left, right, log=part.log)
     said = verdict(gap, part.expect, part.margin) if gap.n else "not measured"
     both = sorted(left.keys() & right.keys())  # the means that the difference is of
-    means = (interval(values[seed] for seed in both) for values in (left, right))
-    return Judged(part, *means, gap, said)
+    ours, theirs = (interval(values[seed] for seed in both) for values in (left, right))
+    return Judged(part, ours, theirs, gap, said)
 
 
 def overall(judged: list[Judged]) -> str:

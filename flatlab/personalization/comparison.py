@@ -23,8 +23,8 @@ from .finetune import Personalization, as_runs
 
 NUMBER_BYTES = 4  # of a float32
 Column = Literal[
-    "holdout", "initial", "personal", "personalized", "initial worst", "personalized worst", "rounds to level", "samples to level",
-    "megabytes to level",
+    "holdout", "initial", "personal", "personalized", "initial worst", "personalized worst", "rounds to level",
+    "samples to level", "megabytes to level",
 ]  # fmt: skip
 
 
@@ -32,7 +32,7 @@ Column = Literal[
 class Comparison(Result):
     """A row a run, accuracies as shares: holdout is on the global test set, after `scored` rounds; the others are means
     over clients, each on its own test set, with their population standard deviations; `left_out` counts the clients
-    that have no accuracy. `initial worst` and `personalized worst` are means over the tenth of the clients that is worst.
+    that have no accuracy. `initial worst` and `personalized worst` are means over the worst tenth of the clients.
 
     Initial is before fine-tuning, personalized after it. Personal is the initial accuracy where each client has a model
     of its own (FedPer, FedRep, LG-FedAvg, Ditto, ...), NaN where all begin with the global one.
