@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= data
+# Each worker takes a half of the files, whose fixtures it makes once, and then work from the other: both end together.
+PYTEST := -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 QUICK := tests/algorithms tests/data tests/models tests/zoo tests/test_foundations.py tests/test_digest.py
 
 .DEFAULT_GOAL := help
@@ -22,10 +24,10 @@ demo: setup  ## what the two papers claim, on real digits: a table and a figure
 	$(BIN)/flatlab demo
 
 test: setup  ## run the tests
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --durations=20 --durations-min=1
+	$(BIN)/python $(PYTEST) --durations=20 --durations-min=1
 
 check: lint  ## the minute before a commit: lint and the quick tests
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 $(QUICK)
+	$(BIN)/python $(PYTEST) $(QUICK)
 
 check-docs: setup  ## run what the documentation and the notebooks show
 	$(BIN)/python -m pytest tests/test_docs.py
@@ -48,7 +50,7 @@ $(OLDEST)/.ready: pyproject.toml
 
 # Old libraries call what newer ones beneath them deprecate: that is theirs to mend, and mended in their newer versions.
 test-oldest: $(OLDEST)/.ready  ## run the tests on the lowest versions that pyproject.toml allows
-	$(OLDEST)/bin/python -m pytest -W ignore::DeprecationWarning --numprocesses=auto --maxprocesses=4
+	$(OLDEST)/bin/python $(PYTEST) -W ignore::DeprecationWarning
 
 test-gpu: setup  ## run the tests of computation on a CUDA machine
 	FLATLAB_REQUIRE_CUDA=1 $(BIN)/python -m pytest -m "not browser and not slow" tests

@@ -14,7 +14,7 @@ import hashlib
 import sys
 import sysconfig
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,7 @@ class _Reader:
             return _mix("opaque", self.of(type(thing)))
         if isinstance(made, str):  # a global of that name
             return _mix("global", type(thing).__module__, made)
-        parts = [list(part) if hasattr(part, "__next__") else part for part in made]  # items of lists and mappings
+        parts = [list(part) if isinstance(part, Iterator) else part for part in made]  # items of lists and mappings
         return _mix("object", self.of(type(thing)), *map(self.of, parts))
 
 

@@ -7,11 +7,19 @@ import signal
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import flatlab as fl
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and tests send it
 torch.set_num_threads(1)  # the tests' networks are too small to share, and waiting threads fight over the cores
+
+# The same examples everywhere, and no limit on their time: a busy machine is slow, not wrong. Others are drawn with
+# `--hypothesis-profile=search`.
+PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("steady", derandomize=True, **PATIENT)
+settings.register_profile("search", max_examples=1000, **PATIENT)
+settings.load_profile("steady")
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 if os.environ.get("FLATLAB_REQUIRE_CUDA") and "cuda" not in DEVICES:

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from types import SimpleNamespace
 
 import flatlab as fl
 from flatlab.training.checkpoints import Store
@@ -13,6 +14,13 @@ def experiments(count=1, rounds=10, **changes):
     data = fl.DataSpec(name="digits", clients=4, fingerprint="0" * 16)
     first = fl.Experiment(data=data, algorithm=fl.FedAvg(), rounds=rounds)
     return [first.replace(seed=seed, **changes) for seed in range(count)]
+
+
+def stop_the_clock(monkeypatch):
+    """Runs planted so long ago are so old, however long the test takes."""
+    now = time.time()
+    monkeypatch.setattr("planted.time", SimpleNamespace(time=lambda: now))
+    monkeypatch.setattr("flatlab.training.status.time", SimpleNamespace(time=lambda: now))
 
 
 def plant(store, experiment, round, *, seconds=2.0, every=2.0, ago=0.0, accuracy=0.5):

@@ -1,6 +1,7 @@
 """The command line as a person uses it."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from unittest import mock
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE, until
 from planted import experiments, plant
 
 import flatlab as fl
@@ -43,6 +45,13 @@ def toml(tmp_path):
     return path
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """What `show` measures, it measures on few samples and points."""
+    monkeypatch.setattr("flatlab.cli.hessian", functools.partial(fl.hessian, limit=60))
+    monkeypatch.setattr("flatlab.cli.landscape", functools.partial(fl.landscape, limit=60, points=5))
+
+
 def run(*arguments):
     return main([str(argument) for argument in arguments])
 
@@ -61,6 +70,7 @@ def test_run_then_show(toml, tmp_path, capsys):
     assert os.path.getsize(figure) > 5_000
 
 
+@pytest.mark.usefixtures("quick")
 def test_show_measures_the_geometry_when_asked(toml, tmp_path, capsys):
     settings = ["--set", "model.width=0.25", "--set", "rounds=1", "--set", "data.clients=40"]
     assert run("run", toml, "--store", tmp_path / "runs", *settings) == 0
@@ -128,15 +138,12 @@ def test_schema_lists_every_setting_once(capsys, monkeypatch):
 
 def test_ctrl_c_ends_after_the_round_in_flight_and_says_how_to_go_on(toml, tmp_path):
     command = [sys.executable, "-m", "flatlab.cli", "run", str(toml), "--store", str(tmp_path / "runs")]
-    process = subprocess.Popen([*command, "--set", "rounds=400"], stderr=subprocess.PIPE, text=True)
-    checkpoints = tmp_path / "runs"
-    deadline = time.monotonic() + 60
-    while len(list(checkpoints.glob("*/checkpoints/round-*"))) < 3 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process = subprocess.Popen([*command, "--set", "rounds=100000"], stderr=subprocess.PIPE, text=True)
+    until(lambda: len(list(tmp_path.glob("runs/*/checkpoints/round-*"))) > 1, process=process)
     process.send_signal(signal.SIGINT)
-    message = process.communicate(timeout=60)[1]
+    message = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 130, message
-    assert re.search(r"stopped after round \d+ of 400; go on with: flatlab run .*rounds=400", message)
+    assert re.search(r"stopped after round \d+ of 100000; go on with: flatlab run .*rounds=100000", message)
     assert "\r" not in message  # no bar where there is no terminal
 
 
@@ -153,6 +160,7 @@ def test_watch_prints_the_runs_of_a_store(tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:trace")  # an untrained net takes more products than the budget
+@pytest.mark.usefixtures("quick")
 def test_show_asks_for_a_client_where_no_model_is_global(tmp_path, capsys):
     data = fl.load("digits").federate(fl.IID(), clients=3)
     model = fl.ModelSpec(name="lenet", width=0.125)
@@ -169,7 +177,7 @@ def test_show_asks_for_a_client_where_no_model_is_global(tmp_path, capsys):
         assert part in shown.err and len(shown.err.splitlines()) == 1 and not shown.out
     assert run("show", own.directory) == 0
     assert run("show", own.directory, "--hessian", "--client", "2") == 0
-    table = fl.hessian(own, client=2).top(5).summary().to_string(index=False)
+    table = fl.hessian(own, client=2, limit=60).top(5).summary().to_string(index=False)
     assert table in capsys.readouterr().out
 
 
@@ -263,7 +271,7 @@ WORDS = st.one_of(SETTINGS, st.sampled_from(JUNK), st.sampled_from(OPTIONS))
 COMMANDS = st.sampled_from(["run", "show", "watch", "schema", "lab", "reproduce", "demon", ""])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(command=COMMANDS, words=st.lists(WORDS, max_size=4), sets=st.lists(SETTINGS, max_size=2), data=st.data())
 def test_whatever_is_typed_is_done_or_refused_in_one_line(toml, tmp_path, monkeypatch, command, words, sets, data):
     monkeypatch.chdir(tmp_path)

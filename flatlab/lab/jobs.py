@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 T = TypeVar("T")
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 PATIENCE = 30.0  # seconds that a round in flight has to end when Python goes away
+LAST_PATIENCE = 10.0  # seconds for what was interrupted
 
 
 class Cancelled(RuntimeError):
@@ -165,7 +166,7 @@ def _finish() -> None:
         return
     # What does not ask whether to go on is interrupted between two lines of Python; files are written atomically.
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(_thread.ident or 0), ctypes.py_object(SystemExit))
-    if _ended(PATIENCE / 3):
+    if _ended(LAST_PATIENCE):
         return
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

@@ -7,14 +7,13 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import nbformat
+from patience import PATIENCE, free_port, until
 
 CHROMIUM = os.environ.get("FLATLAB_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 # --no-sandbox: containers run as root. The last four keep the browser from calling home.
@@ -27,6 +26,13 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+def answers(address: str) -> bool:
+    """Whether somebody serves there."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10):
+        return True
+    return False
 
 
 @contextlib.contextmanager
@@ -50,9 +56,7 @@ def server(home: Path, cells: list[str]):
         IPYTHONDIR=str(home / "ipython"),
         OMP_NUM_THREADS="1",  # the networks are too small to share
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
         *(f"--ServerApp.port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={root}"),
@@ -64,14 +68,10 @@ def server(home: Path, cells: list[str]):
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=1)
-                break
-            except OSError:
-                time.sleep(0.1)
-        else:
-            raise RuntimeError((home / "log").read_text())
+        try:
+            until(lambda: answers(f"http://127.0.0.1:{port}/api"))
+        except AssertionError:
+            raise RuntimeError((home / "log").read_text()) from None
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGTERM)
@@ -91,13 +91,14 @@ class Notebook:
 
     def __init__(self, browser, address: str, width: int = 1280, height: int = 800) -> None:
         self.page = browser.new_page(viewport={"width": width, "height": height})
+        self.page.set_default_timeout(PATIENCE * 1000)
         self.outside: list[str] = []
         self.errors: list[str] = []
         self.page.on("request", self._request)
         self.page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(f"{address}/doc/tree/tour.ipynb")
-        self.page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext", timeout=60_000)
+        self.page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext")
         # Run before the kernel is known and JupyterLab asks "Select Kernel".
         self.page.evaluate(
             "async () => { const w = jupyterapp.shell.currentWidget; await w.context.ready;"
@@ -116,6 +117,14 @@ class Notebook:
             " nb.widgets[index].model.sharedModel.setSource(source) }",
             [cell, source],
         )
+
+    def hear(self) -> None:
+        """Wait until the kernel has answered to all that it was told, and the page has had time to show it."""
+        self.page.evaluate(
+            "async () => { const { kernel } = jupyterapp.shell.currentWidget.sessionContext.session;"
+            " await kernel.requestExecute({ code: '', silent: true }).done }"
+        )
+        self.page.wait_for_timeout(300)
 
     def output(self, cell: int):
         """The output area of a cell."""

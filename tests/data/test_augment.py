@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms import functional as reference
 
@@ -43,7 +43,6 @@ def drawn(augmentation, count, seed=0):
     st.integers(1, 9),
     st.integers(0, 99),
 )
-@settings(deadline=2000)
 def test_a_batch_equals_torchvision_image_by_image(augmentation, shape, count, seed):
     images = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8))
     mean, std = [0.49, 0.48, 0.45][: shape[0]], [0.2, 0.21, 0.22][: shape[0]]

@@ -71,7 +71,7 @@ SIZES = st.sampled_from([{"sizes": "equal"}, {"sizes": "lognormal"}, {"sizes": "
 
 
 @given(LABELS, st.data(), st.integers(0, 99), ALPHAS, SIZES, st.integers(1, 12))
-@settings(max_examples=150, deadline=2000)
+@settings(max_examples=150)
 def test_fixed_size_partitions_always_succeed_and_have_the_sizes_asked_for(labels, data, seed, alpha, sizes, test_size):
     clients = data.draw(st.integers(1, len(labels.train)))
     for partition in (IID(test_size=test_size, **sizes), Dirichlet(alpha=alpha, **sizes)):
@@ -81,7 +81,7 @@ def test_fixed_size_partitions_always_succeed_and_have_the_sizes_asked_for(label
 
 
 @given(LABELS, st.data(), st.integers(0, 99), ALPHAS)
-@settings(max_examples=150, deadline=2000)
+@settings(max_examples=150)
 def test_class_wise_dirichlet_always_reaches_the_minimum_size(labels, data, seed, alpha):
     clients = data.draw(st.integers(1, len(labels.train)))
     least = data.draw(st.integers(1, len(labels.train) // clients))
@@ -90,7 +90,7 @@ def test_class_wise_dirichlet_always_reaches_the_minimum_size(labels, data, seed
 
 
 @given(LABELS, st.data(), st.integers(0, 99))
-@settings(max_examples=150, deadline=2000)
+@settings(max_examples=150)
 def test_every_client_has_exactly_s_classes_and_all_classes_are_used(labels, data, seed):
     clients = data.draw(st.integers(1, len(labels.train)))
     supply = np.bincount(labels.train, minlength=labels.classes)
@@ -106,7 +106,7 @@ def test_every_client_has_exactly_s_classes_and_all_classes_are_used(labels, dat
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(0, 30), st.integers(0, 9))
-@settings(max_examples=100, deadline=2000)
+@settings(max_examples=100)
 def test_shards_partition_train_and_test_by_one_table(classes, per_client, factor, extra, seed):
     clients = classes * factor
     each = per_client * factor

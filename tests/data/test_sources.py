@@ -1,5 +1,6 @@
 """Where images come from: what is read is what was written, and what does not fit is refused by file and key."""
 
+import hashlib
 import pickle
 import struct
 import subprocess
@@ -256,14 +257,18 @@ def test_the_fingerprint_notices_every_array(toy):
 
 @pytest.mark.parametrize("name", ["cifar10", "femnist"])
 def test_real_images_are_read_in_under_two_seconds_and_named_in_half_a_second(real_root, name):
+    """Seconds of a core that hashes 600 MB in one: a slower one may take longer."""
     root = real_root(name)
+    begun = time.process_time()
+    hashlib.blake2b(bytes(150_000_000)).digest()
     started = time.process_time()
     source = load(name, root)
     read = time.process_time()
     assert len(source.fingerprint) == 32
     hashed = time.process_time()
-    assert read - started < 2
-    assert hashed - read < 0.5
+    second = 4 * (started - begun)
+    assert read - started < 2 * second
+    assert hashed - read < 0.5 * second
     with np.load(root / f"{name}.npz") as file:
         assert np.array_equal(source.train_images[:500].permute(0, 2, 3, 1), file["train_images"][:500])
         assert np.array_equal(source.test_labels, file["test_labels"])

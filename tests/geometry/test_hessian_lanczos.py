@@ -82,7 +82,7 @@ def test_a_near_start_saves_products_and_still_finds_a_new_top():
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=7))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_small_matrices_are_solved_whole_repeated_eigenvalues_too(values):
     matrix = symmetric(np.array(values, float))
     found = lanczos(matrix.mv, matrix[0].clone()).extreme(len(values), budget=20)

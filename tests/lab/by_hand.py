@@ -1,7 +1,8 @@
 """What a person does at the bench, and what holds its thread, for tests."""
 
 import threading
-import time
+
+from patience import PATIENCE
 
 from flatlab.lab.jobs import submit
 
@@ -16,20 +17,13 @@ def enabled(lab):
     return {name for name, button in lab.transport.buttons.items() if not button.disabled}
 
 
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)
-
-
 def hold(run):
     """Keep rounds from beginning until the event that is returned is set; the other is set when one tries."""
     step, inside, go = run.step, threading.Event(), threading.Event()
 
     def waiting():
         inside.set()
-        assert go.wait(20)
+        assert go.wait(PATIENCE)
         return step()
 
     run.step = waiting
@@ -39,6 +33,6 @@ def hold(run):
 def busy():
     """Keep the compute thread busy until the event that is returned is set."""
     inside, go = threading.Event(), threading.Event()
-    submit(lambda _: inside.set() or go.wait(20))
-    assert inside.wait(20)
+    submit(lambda _: inside.set() or go.wait(PATIENCE))
+    assert inside.wait(PATIENCE)
     return go

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from patience import PATIENCE
 from small_runs import six_clients
 
 import flatlab as fl
@@ -34,6 +35,6 @@ def make(data, tmp_path):
 def held():
     """The compute thread is busy until this event is set: what a test asks for meanwhile waits."""
     gate = threading.Event()
-    submit(lambda job: gate.wait(60))
+    submit(lambda job: gate.wait(PATIENCE))
     yield gate
     gate.set()

@@ -1,6 +1,7 @@
 """The clients' panel: the cohort of each round as the history has it, and one client measured more closely."""
 
 import pytest
+from patience import PATIENCE
 from small_runs import click, six_clients, trained
 
 import flatlab as fl
@@ -40,13 +41,13 @@ def test_choosing_a_client_measures_it_once(run):
     first, second = clients_of(panel)[:2]
     assert panel.job is None
     panel.client.value = first
-    tuned, sharp = panel.settle(60)
+    tuned, sharp = panel.settle()
     assert set(tuned.frame["client"]) == {first} and set(sharp.frame["measure"]) == {"sam", "asam"}
     wanted = fl.personalize(run, clients=[first]).frame
     assert tuned.frame.equals(wanted)
     job = panel.job
     panel.client.value = second
-    panel.settle(60)
+    panel.settle()
     measured = panel.picture.value
     panel.client.value = first
     assert panel.job is not job and panel.measure() is None and panel.picture.value != measured
@@ -59,14 +60,14 @@ def test_choosing_a_client_measures_it_once(run):
 def test_moving_the_round_measures_nothing_until_asked(run):
     panel = Clients(run)
     panel.client.value = clients_of(panel)[0]
-    panel.settle(60)
+    panel.settle()
     job = panel.job
     shared = set(clients_of(panel)) & set(cohort_table(run, 2)["client"])
     panel.round.value = 2
     assert panel.job is job
     assert panel.client.value is None or panel.client.value in shared
     panel.client.value = clients_of(panel)[-1]
-    assert panel.settle(60)[0].frame["round"].unique().tolist() == [2]
+    assert panel.settle()[0].frame["round"].unique().tolist() == [2]
 
 
 def test_the_button_scores_a_round_that_the_run_did_not(run):
@@ -75,22 +76,22 @@ def test_the_button_scores_a_round_that_the_run_did_not(run):
     before = panel.picture.value
     assert cohort_table(run, 1)["initial"].isna().all()
     click(panel.score_button)
-    found = panel.settle(60)
+    found = panel.settle()
     assert panel.picture.value != before and "scored = fl.personalize(run1, epochs=0, round=1" in panel.code()
     assert found.frame["client"].tolist() == cohort_table(run, 1)["client"].tolist()
 
 
 def test_cancel_keeps_nothing_half_measured(run):
     panel = Clients(run)
-    blocker = submit(lambda job: job._stop.wait(30))
+    blocker = submit(lambda job: job._stop.wait(PATIENCE))
     panel.client.value = clients_of(panel)[0]
     click(panel.cancel_button)
     blocker.cancel()
     with pytest.raises(RuntimeError, match="cancelled"):
-        panel.settle(60)
+        panel.settle()
     assert not panel._tuned and "cancelled" in panel.note.value
     panel.measure_button.click()
-    assert panel.settle(60)[1] is not None
+    assert panel.settle()[1] is not None
 
 
 def test_before_the_first_round_the_data_are_shown_and_then_it_follows(run, tmp_path):
@@ -116,5 +117,5 @@ def test_a_round_that_a_fork_does_not_have_is_blamed(run):
     panel.round.value = 1
     panel.client.value = clients_of(panel)[0]
     with pytest.raises(fl.SettingError, match="begins at round 2"):
-        panel.settle(60)
+        panel.settle()
     assert "begins at round 2" in panel.note.value

@@ -68,10 +68,10 @@ def test_runs_that_have_no_landscape_in_common_are_named_and_other_views_go_on(r
     panel.panel.points.value, panel.panel.limit.value = 3, 40
     panel.panel.measure_button.click()
     with pytest.raises(fl.SettingError, match=rf"run 3 \({other.name}\) does not fit run 1 .*: its {what}: "):
-        panel.settle(60)
+        panel.settle()
     assert "does not fit" in panel.panel.note.value
     panel.view.value = "Curves"
-    panel.settle(60)
+    panel.settle()
 
 
 def test_every_view_shows_both_runs_and_is_made_once(runs):
@@ -106,7 +106,7 @@ def test_what_a_view_measures_comes_into_the_table(runs):
     panel.panel.tuning.control("epochs").write(1)
     assert "personalized accuracy" not in panel.table.value
     panel.panel.measure()
-    panel.settle(60)
+    panel.settle()
     assert "personalized accuracy" in panel.table.value
 
 

@@ -46,7 +46,7 @@ def test_another_run_of_the_store_is_laid_over_by_name(runs):
     assert set(choices) == {run.id for run in runs[1:]}
     assert choices[runs[2].id].startswith("FedASAM · fedasam-")
     panel.overlay.value = (runs[2].id,)
-    panel.settle(30)
+    panel.settle()
     assert [run.id for run in panel.shown] == [runs[0].id, runs[2].id]
     labels = [text.get_text() for text in panel.figure().axes[0].get_legend().get_texts()]
     assert [label.split(":")[0] for label in labels] == ["FedBABU", "FedASAM"]
@@ -62,7 +62,7 @@ def test_a_run_that_cannot_be_opened_is_blamed_in_the_panel(runs, data, tmp_path
     shutil.rmtree(other.directory / "checkpoints")  # which would say what the file should
     panel.overlay.value = (other.id,)
     with pytest.raises(fl.SettingError, match=r"experiment\.json"):
-        panel.settle(30)
+        panel.settle()
     assert "SettingError" in panel.note.value
 
 

@@ -39,7 +39,7 @@ def test_nothing_is_measured_before_somebody_asks(small):
 def test_each_button_measures_both_runs_and_the_code_gives_the_same_numbers(small, runs, what):
     before = small.picture.value
     click(small.buttons[what])
-    shown = small.settle(60)
+    shown = small.settle()
     assert small.results == shown
     assert list(shown) == ["FedAvg", "FedASAM"]
     assert small.picture.value != before
@@ -58,7 +58,7 @@ def test_controls_reach_the_measurement(runs):
         getattr(panel, name).value = value
     panel.round.set_state({"index": 1})
     panel.measure("top")
-    (found,) = panel.settle(60).values()
+    (found,) = panel.settle().values()
     assert len(found.frame) == 3
     assert (found.about["part"], found.about["method"], found.about["seed"]) == ("body", "power", 5)
     assert found.about["data"].startswith("train")
@@ -71,12 +71,12 @@ def test_controls_reach_the_measurement(runs):
 
 def test_known_settings_are_not_measured_again(small, monkeypatch):
     small.measure("top")
-    first = small.settle(60)
+    first = small.settle()
     small.measure("spectrum")
-    small.settle(60)
+    small.settle()
     monkeypatch.setattr("flatlab.geometry.hessian", lambda *_, **__: pytest.fail("measured again"))
     small.measure("top")
-    assert small.settle(60)["FedAvg"] is first["FedAvg"]
+    assert small.settle()["FedAvg"] is first["FedAvg"]
     small.seed.set_state({"value": 9})
     assert "differ" in small.note.value
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_measured_is_explained(small):
     small.method.value = "power"
     small.measure("trace")
     with pytest.raises(ValueError, match="no trace"):
-        small.settle(60)
+        small.settle()
     assert "no trace" in small.note.value
     with pytest.raises(ValueError, match="what = 'beauty'"):
         small.measure("beauty")
@@ -102,11 +102,11 @@ def test_cancel_keeps_the_run_that_is_done_and_measuring_again_completes_it(smal
 
     job.report = stop_at_the_second
     held.set()
-    first = small.settle(60)
+    first = small.settle()
     assert list(small.results) == list(first) == ["FedAvg"]
     assert "run2" not in small.code()
     small.measure("top")
-    whole = small.settle(60)
+    whole = small.settle()
     assert list(whole) == ["FedAvg", "FedASAM"]
     assert whole["FedAvg"] is first["FedAvg"]
 
@@ -116,7 +116,7 @@ def test_other_runs_replace_what_is_shown(small, runs, held):
     small.show(runs[1])
     job._stop.clear()  # as if it had been too late to cancel
     held.set()
-    small.settle(60)
+    small.settle()
     assert small.results == {}
     assert small.table.value == ""
 

@@ -4,7 +4,8 @@ import shutil
 import threading
 
 import pytest
-from by_hand import busy, click, hold, until
+from by_hand import busy, click, hold
+from patience import PATIENCE, until
 
 import flatlab as fl
 from flatlab.lab.jobs import Cancelled
@@ -103,12 +104,12 @@ def test_a_run_cancelled_while_it_is_made_is_not_begun(make, monkeypatch):
 
     def slowly(spec):
         inside.set()
-        assert go.wait(20)
+        assert go.wait(PATIENCE)
         return dataset(spec)
 
     monkeypatch.setattr(lab.setup, "dataset", slowly)
     click(lab, "run")
-    inside.wait(20)
+    inside.wait(PATIENCE)
     lab.cancel()
     threading.Timer(0.3, go.set).start()
     with pytest.raises(Cancelled, match="cancelled"):
@@ -141,7 +142,7 @@ def test_ensure_waits_for_the_newer_run_when_a_click_replaces_the_one_being_made
     lab.setup.controls.control("rounds").box.set_state({"value": 7})
     click(lab, "step")
     go.set()
-    thread.join(20)
+    thread.join(PATIENCE)
     assert found == [lab.run] and lab.run.rounds == 7 and lab.run.round == 1
 
 
@@ -175,7 +176,7 @@ def test_ensure_waits_for_a_run_that_is_being_taken_up(make):
     lab.take_up(first.id)
     thread, found = ensured(lab, 2)
     go.set()
-    thread.join(20)
+    thread.join(PATIENCE)
     assert found[0].id == first.id and found[0].round == 2
 
 
@@ -214,7 +215,7 @@ def test_changed_settings_while_a_round_is_in_flight_make_a_new_run_after_it(mak
     lab.ensure(1)
     old, (inside, go) = lab.session, hold(lab.run)
     click(lab, "run")
-    inside.wait(20)
+    inside.wait(PATIENCE)
     lab.setup.controls.control("seed").box.set_state({"value": 5})
     click(lab, "run")
     go.set()

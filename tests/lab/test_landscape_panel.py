@@ -7,6 +7,7 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
+from patience import PATIENCE
 from small_runs import click
 
 import flatlab as fl
@@ -133,7 +134,7 @@ def test_nothing_is_measured_before_somebody_asks(small, runs):
 
 def test_a_click_measures_and_shows_both_runs_at_their_own_loss(small, runs):
     click(small.measure_button)
-    result = small.settle(60)
+    result = small.settle()
     assert small.result is result
     assert [panel["name"] for panel in small.view.panels] == ["FedAvg", "FedASAM + SWA"]
     centre = np.frombuffer(small.view.grids, "<f4").reshape(2, 2, 3, 3)[:, 0, 1, 1]
@@ -156,7 +157,7 @@ def test_the_code_gives_the_same_numbers(small, runs, plane, more):
         getattr(small, name).value = value
     small.view.log = True
     small.measure()
-    shown = small.settle(120)
+    shown = small.settle()
     forget(runs)
     space = {"fl": fl, "run1": runs[0], "run2": runs[1]}
     exec(small.code(), space)
@@ -172,26 +173,26 @@ def test_the_round_slider_measures_the_model_of_then(small, runs):
     assert list(small.round.options) == ["0", "1", "2", "3", "latest"]
     small.round.set_state({"index": 1})
     small.measure()
-    early = small.settle(60)
+    early = small.settle()
     direct = fl.landscape(runs, limit=40, points=3, round=1, store=False)
     pd.testing.assert_frame_equal(early.frame, direct.frame)
 
 
 def test_known_settings_are_shown_again_without_measuring(small, monkeypatch):
     small.measure()
-    first = small.settle(60)
+    first = small.settle()
     small.seed.set_state({"value": 7})
     assert "differ" in small.note.value
     assert small.result is first
     small.measure()
-    second = small.settle(60)
+    second = small.settle()
     assert second is not first
     monkeypatch.setattr("flatlab.geometry.landscape", lambda *_, **__: pytest.fail("measured again"))
     small.seed.set_state({"value": 0})
     assert small.result is first
     assert "seed=0" in small.code()
     small.measure()
-    assert small.settle(60) is first
+    assert small.settle() is first
 
 
 def test_cancel_keeps_what_is_done_and_measuring_again_completes_it(small, held):
@@ -206,7 +207,7 @@ def test_cancel_keeps_what_is_done_and_measuring_again_completes_it(small, held)
 
     job.report = stop_after_seven
     held.set()
-    partial = small.settle(60)
+    partial = small.settle()
     assert not partial.about["complete"]
     surfaces = partial.frame[partial.frame["series"] == "surface"]
     assert surfaces["loss"].notna().sum() == 7
@@ -214,7 +215,7 @@ def test_cancel_keeps_what_is_done_and_measuring_again_completes_it(small, held)
     assert small.figure().png()
     assert "cancelled" in small.note.value
     small.measure()
-    whole = small.settle(60)
+    whole = small.settle()
     assert whole.about["complete"]
     assert small.result is whole
 
@@ -228,13 +229,13 @@ def test_three_models_are_chosen_among_all_there_are(small, runs):
     for control, name in zip(small.corners, ("run 1, global", "run 2, global", "run 2, SWA"), strict=True):
         control.value = offered[name]
     small.measure()
-    result = small.settle(60)
+    result = small.settle()
     assert list(result.marks()["name"]) == ["run 1, global", "run 2, global", "run 2, SWA"]
     assert result.marks()["residual"].max() < 1e-3
     small.corners[1].value = small.corners[0].value
     small.measure()
     with pytest.raises(ValueError, match="exactly 3"):
-        small.settle(60)
+        small.settle()
     assert "exactly 3" in small.note.value
     assert small.result is result
 
@@ -245,7 +246,7 @@ def test_markers_are_shown_and_can_span_the_plane(runs):
     panel.points.value, panel.limit.value = 3, 40
     panel.fine_tuned.value = True
     panel.measure()
-    assert set(markers) < set(panel.settle(60).marks()["name"])
+    assert set(markers) < set(panel.settle().marks()["name"])
     space = {"fl": fl, "run1": runs[0], "markers": markers}
     exec(panel.code(), space)
     pd.testing.assert_frame_equal(space["landscape"].frame, panel.result.frame)
@@ -257,7 +258,7 @@ def test_fine_tuned_clients_are_marked_and_the_code_gives_the_same_numbers(small
     small.fine_tuned.value, small.lr.value, small.epochs.value = True, 0.05, 1
     small.round.value = "2"
     click(small.measure_button)
-    shown = small.settle(60)
+    shown = small.settle()
     sampled = [
         sorted(set(run.history.query("round == 2 and split == 'train' and client >= 0")["client"])) for run in runs
     ]
@@ -280,7 +281,7 @@ def test_a_fine_tuned_mark_has_the_loss_of_that_model(small, runs):
     small.show(runs[0])
     small.fine_tuned.value, small.epochs.value = True, 1
     small.measure()
-    marks = small.settle(60).marks().set_index("name")["loss"]
+    marks = small.settle().marks().set_index("name")["loss"]
     one = int(marks.index[0].split(" ")[1].strip(","))
     tuned = fl.fine_tuned(runs[0], [one], 1, lr=0.001)[one]
     alone = fl.landscape(tuned, source=runs[0].data, limit=40, points=3, store=False).summary()["loss"][0]
@@ -296,7 +297,7 @@ def test_a_plane_may_go_through_fine_tuned_clients_of_every_run(small, runs):
     for control, name in zip(small.corners, chosen, strict=True):
         control.value = offered[name]
     small.measure()
-    shown = small.settle(60)
+    shown = small.settle()
     assert list(shown.marks()["name"]) == chosen == small.state()["models"]
     forget(runs)
     space = {"fl": fl, "run1": runs[0], "run2": runs[1]}
@@ -312,7 +313,7 @@ def test_lines_are_a_picture_in_place_of_the_view(small, runs):
     assert not small.repeats.disabled
     small.points.value, small.repeats.value = 5, 2
     small.measure()
-    shown = small.settle(60)
+    shown = small.settle()
     assert (small.view.layout.display, small._flat.layout.display) == ("none", "")
     assert shown.about["dimensions"] == 1
     assert shown.frame["direction"].nunique() == 2
@@ -329,7 +330,7 @@ def test_lines_are_a_picture_in_place_of_the_view(small, runs):
     assert small.code().endswith("landscape.plot(log=True)")
     small.dimensions.value, small.points.value = 2, 3
     small.measure()
-    small.settle(60)
+    small.settle()
     assert (small.view.layout.display, small._flat.layout.display) == ("", "none")
     small.plane.value = "plane"
     assert small.dimensions.disabled
@@ -340,7 +341,7 @@ def test_impossible_settings_are_explained_and_shown_in_the_panel(small):
     small.points.value = 4
     small.measure()
     with pytest.raises(ValueError, match="points = 4"):
-        small.settle(60)
+        small.settle()
     assert "points = 4: an odd number" in small.note.value
     small.points.value = 21
     assert not small.refine.disabled
@@ -351,7 +352,7 @@ def test_impossible_settings_are_explained_and_shown_in_the_panel(small):
 
 def test_other_runs_replace_what_is_shown(small, runs):
     small.measure()
-    small.settle(60)
+    small.settle()
     small.show(runs[1])
     assert small.result is None
     assert small.view.panels == []
@@ -365,7 +366,7 @@ def test_a_measurement_of_runs_shown_no_more_is_dropped(small, runs, held):
     small.show(runs[1])
     job._stop.clear()  # as if it had been too late to cancel
     held.set()
-    assert small.settle(60).about["complete"]
+    assert small.settle().about["complete"]
     assert small.result is None
 
 
@@ -384,7 +385,9 @@ def script(tmp_path_factory):
 def evaluate(script, *expressions):
     """What JavaScript expressions over the script's functions are, by way of JSON."""
     program = f"import * as s from {json.dumps(str(script))}; console.log(JSON.stringify([{', '.join(expressions)}]))"
-    run = subprocess.run(["node", "--input-type=module", "-e", program], capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        ["node", "--input-type=module", "-e", program], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 

@@ -39,7 +39,7 @@ def test_the_hessian_is_the_chosen_clients_and_the_code_gives_the_same(runs, dat
     panel.limit.value, panel.k.value, panel.part.value, panel.data.value = 40, 1, "head", data
     panel.client.value = 3
     panel.measure("top")
-    results = panel.settle(60)
+    results = panel.settle()
     space = {"fl": fl, **{f"run{place}": run for place, run in enumerate(runs, 1)}}
     exec(panel.code(), space)
     for run, (name, result) in zip(runs, results.items(), strict=True):
@@ -54,7 +54,7 @@ def test_a_landscape_lies_around_the_chosen_clients_model(runs):
     panel = Landscape(runs[:2])
     panel.points.value, panel.limit.value, panel.client.value = 3, 40, 4
     panel.measure()
-    found = panel.settle(60)
+    found = panel.settle()
     images, labels = runs[1].data.samples("holdout", limit=40, seed=0)
     loss = torch.nn.functional.cross_entropy(runs[1].model(client=4)(images), labels).item()
     assert found.surface("FedPer")[2][1, 1] == pytest.approx(loss, rel=1e-4)
@@ -71,7 +71,7 @@ def test_a_plane_through_three_models_takes_a_clients_own_for_the_global_one(run
     labels = [label for label, _ in panel.corners[0].options]
     assert labels[0] == "client 2's own" and "global" not in labels
     panel.measure()
-    found = panel.settle(60)
+    found = panel.settle()
     space = {"fl": fl, "run1": runs[2]}
     exec(panel.code().partition("landscape.plot")[0], space)
     pd.testing.assert_frame_equal(space["landscape"].frame, found.frame)

@@ -1,6 +1,7 @@
 """The personalization panel: nothing is computed unasked, results are kept by their settings, views show the same."""
 
 import pytest
+from patience import PATIENCE
 from small_runs import click, six_clients, trained
 
 import flatlab as fl
@@ -32,7 +33,7 @@ def test_moving_controls_computes_nothing(panel):
 def test_the_button_fine_tunes_with_the_settings_shown(panel, runs):
     panel.tuning.value, panel.round.value = fl.Tuning(epochs=1, lr=0.01, part="head"), 2
     click(panel.tune_button)
-    panel.settle(60)
+    panel.settle()
     assert panel.result.frame.equals(fl.personalize(runs, 1, part="head", lr=0.01, round=2).frame)
     assert "±" in panel.table.value and "FedBABU" in panel.table.value
     assert panel.code() == 'fl.personalize([run1, run2], epochs=1, part="head", lr=0.01, round=2).plot()'
@@ -40,7 +41,7 @@ def test_the_button_fine_tunes_with_the_settings_shown(panel, runs):
 
 def test_results_are_kept_by_their_settings(panel):
     panel.measure()
-    panel.settle(60)
+    panel.settle()
     first, job = panel.result, panel.job
     panel.tuning.control("part").write("body")
     assert panel.result is None and panel.table.value == ""
@@ -51,7 +52,7 @@ def test_results_are_kept_by_their_settings(panel):
 
 def test_every_view_draws_and_its_code_draws_the_same(panel, runs):
     panel.measure()
-    panel.settle(60)
+    panel.settle()
     pictures = []
     for view in ("curves", "histogram", "scatter"):
         panel.view.value = view
@@ -64,7 +65,7 @@ def test_every_view_draws_and_its_code_draws_the_same(panel, runs):
 def test_flatness_is_measured_on_demand_for_one_run(panel):
     panel.of.value = 1
     panel.measure_flatness()
-    panel.settle(120)
+    panel.settle()
     assert panel.view.value == "flatness" and panel.result is None  # of one run; the button tunes all
     before = panel.picture.value
     tuned, drawn = panel.code().split("\n")
@@ -76,12 +77,12 @@ def test_flatness_is_measured_on_demand_for_one_run(panel):
 
 
 def test_cancel_keeps_what_is_complete_only(panel):
-    blocker = submit(lambda job: job._stop.wait(30))
+    blocker = submit(lambda job: job._stop.wait(PATIENCE))
     panel.measure()
     panel.cancel()
     blocker.cancel()
     with pytest.raises(RuntimeError, match="cancelled"):
-        panel.settle(60)
+        panel.settle()
     assert panel.result is None and "cancelled" in panel.note.value
 
 
@@ -90,7 +91,7 @@ def test_a_later_round_is_not_passed_off_as_measured(runs, tmp_path):
     panel = Personalization(run)
     panel.tuning.control("epochs").write(1)
     panel.measure()
-    panel.settle(60)
+    panel.settle()
     assert panel.result.frame["round"].unique().tolist() == [1]
     run.step()
     panel.refresh()
@@ -105,7 +106,7 @@ def test_divergence_is_blamed_in_the_panel(panel):
     panel.tuning.control("lr").write(1e12)
     panel.measure()
     with pytest.raises(fl.Diverged):
-        panel.settle(60)
+        panel.settle()
     assert "Diverged" in panel.note.value and "traceback" in panel.note.value
 
 

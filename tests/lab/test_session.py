@@ -11,6 +11,7 @@ import time
 
 import pytest
 from pandas.testing import assert_frame_equal
+from patience import PATIENCE, until
 
 import flatlab as fl
 from flatlab.lab.jobs import submit
@@ -35,14 +36,13 @@ def make(data, tmp_path):
         session.stop()
 
 
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)
+def settled():
+    """Every job that was asked for has come to its end, and what these asked for."""
+    for _ in range(2):
+        submit(lambda _: None).wait(PATIENCE)
 
 
-def within(ensure, *rounds, seconds=20):
+def within(ensure, *rounds, seconds=PATIENCE):
     """What `ensure` returns; it must not hang."""
     found = []
     thread = threading.Thread(target=lambda: found.append(ensure(*rounds)), daemon=True)
@@ -63,7 +63,7 @@ class Gate:
     def __call__(self):
         self.threads.add(threading.current_thread().name)
         self.inside.set()
-        assert self.open.wait(20)
+        assert self.open.wait(PATIENCE)
         return self.step()
 
 
@@ -108,32 +108,32 @@ def test_pause_lets_the_round_in_flight_and_its_evaluation_end(make):
 
     def slowly(*given):
         inside.set()
-        assert go.wait(20)
+        assert go.wait(PATIENCE)
         return evaluate(*given)
 
     session.run.federation.evaluate = slowly
     session.start()
-    assert inside.wait(20)
+    assert inside.wait(PATIENCE)
     session.pause()
     assert session.state == "pausing" and session.run.round == 0
     go.set()
     until(lambda: session.state == "paused")
     history = session.run.history
     assert session.run.round == 1 and "accuracy" in set(history[history["round"] == 1]["metric"])
-    time.sleep(0.3)
+    settled()
     assert session.run.round == 1
 
 
 def test_pause_is_at_once_while_the_thread_measures_something_else(make):
     session, go = make(), threading.Event()
-    measurement = submit(lambda _: go.wait(20))
+    measurement = submit(lambda _: go.wait(PATIENCE))
     session.start()
     assert session.state == "running"
     session.pause()
     assert session.state == "paused"
     go.set()
-    measurement.wait(5)
-    time.sleep(0.2)
+    measurement.wait(PATIENCE)
+    settled()
     assert session.run.round == 0
     session.start()  # the job left over from before must not make two rounds of one
     session.ensure()
@@ -153,7 +153,7 @@ def test_start_while_pausing_goes_on(make):
     session = make()
     gate = Gate(session.run)
     session.start()
-    gate.inside.wait(20)
+    gate.inside.wait(PATIENCE)
     session.pause()
     session.start()
     gate.open.set()
@@ -165,10 +165,10 @@ def test_measurements_take_turns_with_rounds(make):
     session, seen = make(4), []
     gate = Gate(session.run)
     session.start()
-    gate.inside.wait(20)
+    gate.inside.wait(PATIENCE)
     job = submit(lambda _: seen.append(session.run.round))
     gate.open.set()
-    job.wait(20)
+    job.wait(PATIENCE)
     session.ensure()
     assert seen[0] < 4
 
@@ -177,7 +177,7 @@ def test_stop_is_for_good_and_does_not_pass_for_finished(make):
     session = make(9)
     gate = Gate(session.run)
     session.start()
-    gate.inside.wait(20)
+    gate.inside.wait(PATIENCE)
     session.stop()
     assert session.state == "stopping"
     gate.open.set()
@@ -207,10 +207,10 @@ def test_ensure_counts_the_round_in_flight(make):
     session = make(5)
     gate = Gate(session.run)
     session.step()
-    gate.inside.wait(20)
+    gate.inside.wait(PATIENCE)
     gate.open.set()
     assert session.ensure(2).round == 2
-    time.sleep(0.2)
+    settled()
     assert session.run.round == 2 and session.state == "paused"
 
 
@@ -223,7 +223,7 @@ def test_ensure_refuses_rounds_that_the_experiment_has_not(make, rounds):
 def test_ensure_from_a_job_is_refused(make):
     session = make()
     with pytest.raises(RuntimeError, match="wait for itself"):
-        submit(lambda _: session.ensure()).wait(20)
+        submit(lambda _: session.ensure()).wait(PATIENCE)
 
 
 def test_an_interrupt_pauses_the_training_and_it_can_go_on(make):
@@ -231,9 +231,9 @@ def test_an_interrupt_pauses_the_training_and_it_can_go_on(make):
     gate = Gate(session.run)
 
     def interrupt():
-        gate.inside.wait(20)
+        gate.inside.wait(PATIENCE)
         _thread.interrupt_main()
-        time.sleep(0.5)
+        until(lambda: session.state == "pausing")
         gate.open.set()
 
     threading.Thread(target=interrupt).start()
@@ -345,11 +345,11 @@ def test_rewind_while_running_waits_for_the_round_and_pauses(make):
     before = session.run.history
     gate = Gate(session.run)
     session.start()
-    gate.inside.wait(20)
+    gate.inside.wait(PATIENCE)
     job = session.rewind(1)
     assert session.state == "pausing" and job.state == "waiting"
     gate.open.set()
-    job.wait(20)
+    job.wait(PATIENCE)
     assert session.state == "paused" and session.run.round == 1
     assert set(session.run.history["round"]) == {1}
     session.ensure(2)  # replayed
@@ -360,10 +360,10 @@ def test_rewind_while_running_waits_for_the_round_and_pauses(make):
 def test_rewind_from_done_and_from_failed(make):
     session = make(3)
     session.ensure()
-    session.rewind(1).wait(20)
+    session.rewind(1).wait(PATIENCE)
     assert session.state == "paused" and session.run.round == 1
     session.state, session.error = "failed", ValueError("something")
-    session.rewind(0).wait(20)
+    session.rewind(0).wait(PATIENCE)
     assert session.state == "paused" and session.error is None
     assert session.ensure().round == 3
 
@@ -372,7 +372,7 @@ def test_rewind_to_a_round_that_is_not_on_record_is_refused(make):
     session = make(3)
     session.ensure(1)
     with pytest.raises(fl.SettingError, match="round = 2"):
-        session.rewind(2).wait(20)
+        session.rewind(2).wait(PATIENCE)
     assert session.run.round == 1 and session.ensure().round == 3
 
 
@@ -380,9 +380,11 @@ def test_a_fork_is_a_session_of_its_own_and_pauses_the_old_one(make):
     session = make(4, algorithm=fl.FedASAM(rho=0.5, lr=0.05))
     gate = Gate(session.run)
     session.start()
-    gate.inside.wait(20)
-    threading.Timer(0.2, gate.open.set).start()
+    gate.inside.wait(PATIENCE)
+    opener = threading.Thread(target=lambda: (until(lambda: session.state == "pausing"), gate.open.set()))
+    opener.start()
     child = session.fork(algorithm=fl.FedASAM(rho=0.1, lr=0.05))
+    opener.join()
     assert session.state == "paused" and session.run.round == 1
     assert child.run.experiment.algorithm.local.rho == 0.1 and child.run.round == 1 and child.state == "idle"
     assert child.ensure().round == 4 and session.run.round == 1
@@ -395,7 +397,7 @@ def test_a_second_session_on_a_run_stops_the_first(make):
     first = make(9)
     gate = Gate(first.run)
     first.start()
-    gate.inside.wait(20)
+    gate.inside.wait(PATIENCE)
     second = Session(first.run)
     assert first.state == "stopping"
     gate.open.set()
@@ -409,7 +411,7 @@ def test_a_new_session_knows_of_the_round_that_the_old_one_had_in_flight(make):
     first = make(9)
     gate = Gate(first.run)
     first.step()
-    gate.inside.wait(20)
+    gate.inside.wait(PATIENCE)
     second = Session(first.run)
     gate.open.set()
     assert within(second.ensure, 1).round == 1  # which the old one trained
@@ -420,7 +422,7 @@ def test_a_new_session_knows_what_the_old_one_trained_after_it_was_made(make):
     first = make(9)
     gate = Gate(first.run)
     first.start()
-    gate.inside.wait(20)
+    gate.inside.wait(PATIENCE)
     first.stop()
     second = Session(first.run)
     gate.open.set()
@@ -444,11 +446,11 @@ def test_ensure_at_the_very_end_of_a_round_asks_for_the_next(make):
     def slowly(report):  # the run has counted the round, the session is still in it
         add(report)
         counted.set()
-        assert go.wait(20)
+        assert go.wait(PATIENCE)
 
     session.meter.add = slowly
     session.step()
-    counted.wait(20)
+    counted.wait(PATIENCE)
     threading.Timer(0.3, go.set).start()
     assert within(session.ensure, 2).round == 2
     until(lambda: session.state == "paused")
@@ -457,22 +459,22 @@ def test_ensure_at_the_very_end_of_a_round_asks_for_the_next(make):
 
 def test_step_after_ensure_trains_more_and_ensure_after_step_does_not(make):
     session, go = make(9), threading.Event()
-    submit(lambda _: go.wait(20))
+    submit(lambda _: go.wait(PATIENCE))
     session.step(2)
     waiting = threading.Thread(target=session.ensure, args=(2,))
     waiting.start()
     time.sleep(0.2)
     go.set()
-    waiting.join(20)
+    waiting.join(PATIENCE)
     until(lambda: session.state == "paused")
     assert session.run.round == 2
     gate = Gate(session.run)
     waiting = threading.Thread(target=session.ensure, args=(4,))
     waiting.start()
-    gate.inside.wait(20)
+    gate.inside.wait(PATIENCE)
     session.step()
     gate.open.set()
-    waiting.join(20)
+    waiting.join(PATIENCE)
     until(lambda: session.state == "paused")
     assert session.run.round == 5
 
@@ -480,7 +482,7 @@ def test_step_after_ensure_trains_more_and_ensure_after_step_does_not(make):
 def test_ensure_waits_for_a_rewind_that_was_asked_for(make):
     session, go = make(3), threading.Event()
     session.ensure()
-    submit(lambda _: go.wait(20))
+    submit(lambda _: go.wait(PATIENCE))
     session.rewind(1)
     threading.Timer(0.3, go.set).start()
     before = len(session.run.timings)
@@ -563,6 +565,7 @@ def test_leaving_python_while_training_is_a_clean_exit(tmp_path):
         "data = fl.load('digits').federate('iid', clients=4)\n"
         "experiment = fl.Experiment(data=data.spec, algorithm=fl.FedAvg(), rounds=100_000)\n"
         f"session = Session(experiment, data, store={str(tmp_path)!r})\n"
-        "session.start(); time.sleep(1); assert session.state == 'running', session.error"
+        "session.start()\nwhile session.run.round < 2: time.sleep(0.01)\n"
+        "assert session.state == 'running', session.error"
     )
-    assert subprocess.run([sys.executable, "-c", program], timeout=100).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], timeout=PATIENCE).returncode == 0

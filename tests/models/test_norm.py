@@ -44,7 +44,7 @@ shapes = st.tuples(st.integers(1, 6), st.integers(1, 4)).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(shape=shapes, mask=st.integers(0, 63), affine=st.booleans(), seed=st.integers(0, 99))
 def test_statistics_are_those_of_the_kept_samples(shape, mask, affine, seed):
     keep = torch.tensor([bool(mask >> i & 1) for i in range(shape[0])])

@@ -3,11 +3,12 @@
 import pytest
 
 from flatlab.papers import demonstration
+from flatlab.papers.quantities import eigenvalue, top_eigenvalues
 
 
 @pytest.fixture
 def brief(monkeypatch):
-    """The demo's runs cut down to a few rounds of narrow networks."""
+    """The demo's runs cut down to a few rounds of narrow networks, measured on few samples."""
     whole = demonstration.experiment
 
     def short(setting, method, seed):
@@ -16,6 +17,8 @@ def brief(monkeypatch):
         return made.replace(rounds=4, model=made.model.replace(width=0.125), algorithm=made.algorithm.replace(swa=swa))
 
     monkeypatch.setattr(demonstration, "experiment", short)
+    monkeypatch.setattr(demonstration, "TOP", eigenvalue(top_eigenvalues(40)))
+    monkeypatch.setattr(demonstration, "ALONG", demonstration.ALONG | {"points": 5, "limit": 40})
     monkeypatch.setattr(demonstration, "SEEDS", dict.fromkeys(demonstration.SEEDS, (0, 1)))
 
 

@@ -3,21 +3,25 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 
 import pytest
+from patience import PATIENCE, free_port, until
 
 import flatlab as fl
 from flatlab.training import Ranks
 from flatlab.training.checkpoints import Store
 
 ALGORITHMS = {
-    "weighted": fl.FedASAM(lr=0.05, momentum=0.9, swa=fl.SWA(start=0.5, cycle=2, low=0.01)),
+    "swa, server data": fl.FedBABU(
+        lr=0.05,
+        local=fl.ASAM(),
+        momentum=0.9,
+        swa=fl.SWA(start=0.5, cycle=2, low=0.01),
+        server_data=fl.ServerData(share=0.1, train="all"),
+    ),
     "kept parts, adam": fl.FedPer(lr=0.05, momentum=0.9, keep_momentum=True, server=fl.Adaptive()),
-    "server data": fl.FedBABU(lr=0.05, server_data=fl.ServerData(share=0.1, train="all")),
 }
 
 
@@ -71,7 +75,7 @@ def test_two_processes_give_the_numbers_of_one(digits, tmp_path, name):
         text=True,
         env=environment(),
         check=False,
-        timeout=200,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(value.id) == 1 and "2 processes" in done.stderr
@@ -86,13 +90,15 @@ def test_two_processes_give_the_numbers_of_one(digits, tmp_path, name):
 
 
 def test_a_killed_process_ends_the_others_with_a_message_and_the_run_goes_on(digits, tmp_path):
-    value = experiment(digits, ALGORITHMS["weighted"], rounds=40)
+    value = experiment(digits, ALGORITHMS["swa, server data"], rounds=100_000)
     file, store = toml(value, tmp_path / "run.toml"), tmp_path / "two"
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
     # What torchrun tells its processes, without torchrun, which would end the survivor before it can speak.
-    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
+    told = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(free_port()),
+        "TORCHELASTIC_RUN_ID": "test",
+    }
     ranks = [
         subprocess.Popen(
             [sys.executable, *command(file, store)],
@@ -103,19 +109,16 @@ def test_a_killed_process_ends_the_others_with_a_message_and_the_run_goes_on(dig
         )
         for rank in (0, 1)
     ]
-    end = time.monotonic() + 100
-    while max(Store(store / value.id).checkpoints(), default=0) < 3:
-        assert time.monotonic() < end and ranks[0].poll() is None
-        time.sleep(0.02)
+    until(lambda: max(Store(store / value.id).checkpoints(), default=0) >= 3, process=ranks[0])
     ranks[1].send_signal(signal.SIGKILL)
-    _, said = ranks[0].communicate(timeout=100)
+    _, said = ranks[0].communicate(timeout=PATIENCE)
     ranks[1].communicate()
     assert ranks[0].returncode == 1
     assert "another process of this run ended" in said and "go on" in said
     reached = fl.Run(value, digits, store=store)
-    assert 3 <= reached.round < 40
+    assert 3 <= reached.round < 100_000
     assert not reached.history.duplicated(["round", "split", "metric", "client"]).any()
-    assert reached.to().done
+    assert reached.to(reached.round + 2).round > 4
 
 
 def test_work_is_shared_without_loss_and_evenly():

@@ -11,6 +11,7 @@ import types
 from unittest import mock
 
 import pytest
+from patience import PATIENCE, until
 
 import flatlab as fl
 from flatlab.cli import main
@@ -67,14 +68,6 @@ def program(tmp_path):
         process.communicate()
 
 
-def wait_for(condition, process, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-
-
 def rounds(folder):
     return sorted(max(Store(path).checkpoints(), default=0) for path in folder.glob("runs/*-*"))
 
@@ -89,12 +82,9 @@ def family(process):
     return found
 
 
-def ended(process, seconds=20):
-    """Whether nothing of a program's session is left, or goes soon: a process closes its files before it is gone."""
-    end = time.monotonic() + seconds
-    while family(process) and time.monotonic() < end:
-        time.sleep(0.1)
-    return not family(process)
+def wait_for_the_end(process):
+    """Until nothing of a program's session is left: a process closes its files before it is gone."""
+    until(lambda: not family(process))
 
 
 linux = pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks for processes in /proc")
@@ -102,14 +92,15 @@ linux = pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks for process
 
 @linux
 def test_ctrl_c_ends_rounds_in_flight_and_begins_no_other_run(program, tmp_path):
-    process = program(GUARDED.format(rounds=3000, runs=6, workers=1))
-    wait_for(lambda: any(rounds(tmp_path)), process)
+    process = program(GUARDED.format(rounds=100_000, runs=6, workers=1))
+    until(lambda: any(rounds(tmp_path)), process=process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: everybody gets it
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert said.count("Traceback") == 1 and "KeyboardInterrupt: sweep stopped; the same call goes on" in said
     (reached,) = rounds(tmp_path)
-    assert 0 < reached < 3000
-    assert ended(process) and not list(tmp_path.glob("runs/.stop*"))
+    assert 0 < reached < 100_000
+    wait_for_the_end(process)
+    assert not list(tmp_path.glob("runs/.stop*"))
 
 
 ENDLESS = """
@@ -122,28 +113,28 @@ federation.Federation.evaluate = lambda *_: time.sleep(1000)
 @linux
 def test_a_second_ctrl_c_does_not_wait(program, tmp_path):
     process = program(ENDLESS + GUARDED.format(rounds=3, runs=3, workers=1))
-    wait_for(lambda: list(tmp_path.glob("runs/*-*/experiment.json")), process)
+    until(lambda: list(tmp_path.glob("runs/*-*/experiment.json")), process=process)
     os.kill(process.pid, signal.SIGINT)  # as `kill -INT` does: the parent alone gets it
-    wait_for(lambda: list(tmp_path.glob("runs/.stop*")), process)
+    until(lambda: list(tmp_path.glob("runs/.stop*")), process=process)
     time.sleep(0.5)
     assert process.poll() is None and len(family(process)) > 1  # it waits for the round in flight
     os.kill(process.pid, signal.SIGINT)
-    assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
-    assert ended(process)
+    assert "KeyboardInterrupt" in process.communicate(timeout=PATIENCE)[1]
+    wait_for_the_end(process)
 
 
 @linux
 def test_workers_end_with_their_parent(program, tmp_path):
-    process = program(GUARDED.format(rounds=3000, runs=2, workers=1))
-    wait_for(lambda: any(rounds(tmp_path)), process)
+    process = program(GUARDED.format(rounds=100_000, runs=2, workers=1))
+    until(lambda: any(rounds(tmp_path)), process=process)
     assert len(family(process)) > 1
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(10)
-    assert ended(process)  # within a second, and what a busy machine adds
+    process.wait(PATIENCE)
+    wait_for_the_end(process)  # within a second, and what a busy machine adds
 
 
 def test_a_script_without_main_guard_is_told_in_one_sentence(program, tmp_path):
-    said = program((HEAD + SWEEP).format(rounds=2, runs=2, workers=2)).communicate(timeout=120)[1]
+    said = program((HEAD + SWEEP).format(rounds=2, runs=2, workers=2)).communicate(timeout=PATIENCE)[1]
     assert said.count("Traceback") == 1 and said.count("__main__") == 1
     assert "sweep: starts new processes, and each imports this script first" in said
     assert not list(tmp_path.glob("runs/*"))
@@ -151,7 +142,7 @@ def test_a_script_without_main_guard_is_told_in_one_sentence(program, tmp_path):
 
 def test_a_script_that_fails_in_new_processes_is_not_tried_again(program):
     text = 'if __name__ != "__main__":\n    raise OSError("not here")\n' + GUARDED.format(rounds=2, runs=2, workers=1)
-    said = program(text).communicate(timeout=120)[1]
+    said = program(text).communicate(timeout=PATIENCE)[1]
     assert said.count("OSError: not here") == 1 and "a worker ended with an error, printed above" in said
 
 
@@ -168,11 +159,11 @@ def test_an_error_of_the_view_ends_the_sweep_after_the_rounds_in_flight(digits, 
             raise OSError("cannot draw")
 
     model = fl.ModelSpec(name="lenet", width=0.125)
-    first = fl.Experiment(data=digits.spec, model=model, algorithm=fl.FedAvg(), rounds=3000)
+    first = fl.Experiment(data=digits.spec, model=model, algorithm=fl.FedAvg(), rounds=100_000)
     with concurrent.futures.ThreadPoolExecutor(1) as pool, pytest.raises(OSError, match="cannot draw"):
         fl.sweep([first, first.replace(seed=1)], pool, store=tmp_path, progress=shown)
     (run,) = tmp_path.iterdir()
-    assert 0 < fl.Run.open(run, digits).round < 3000
+    assert 0 < fl.Run.open(run, digits).round < 100_000
 
 
 OWN_SWEEP = """
@@ -190,7 +181,7 @@ if __name__ == "__main__":
 def test_own_algorithms_of_modules_and_of_the_script_work_in_workers(program, tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     process = program(HEAD.format(rounds=2) + OWN_SWEEP)
-    out, said = process.communicate(timeout=120)
+    out, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert rounds(tmp_path) == [2, 2] and {path.name for path in tmp_path.glob("runs/*")} == set(out.split())
 

@@ -10,11 +10,13 @@ import sys
 import textwrap
 import threading
 import time
+from unittest import mock
 
 import pandas as pd
 import pytest
 import torch
 from pandas.testing import assert_frame_equal
+from patience import PATIENCE
 from safetensors.torch import save
 
 import flatlab as fl
@@ -112,9 +114,8 @@ def test_half_a_line_of_history_is_no_harm(whole, digits, tmp_path):
 
 def test_a_finished_run_is_loaded_not_trained(whole, digits):
     again = fl.Run(experiment(digits), digits, store=whole.directory.parent)
-    started = time.perf_counter()
-    equal(again.to(), whole)
-    assert time.perf_counter() - started < 2
+    with mock.patch.object(again.federation, "advance", side_effect=AssertionError("a round was trained")):
+        equal(again.to(), whole)
     with pytest.raises(RunDone, match="all 8 rounds"):
         again.step()
 
@@ -264,13 +265,13 @@ def test_two_processes_do_not_train_one_run(digits, tmp_path):
     def hold():
         with other.held():
             acquired.set()
-            release.wait(5)
+            release.wait(PATIENCE)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    acquired.wait(5)
+    acquired.wait(PATIENCE)
     threading.Timer(0.3, release.set).start()
-    assert run.to(1, wait=10).round == 1
+    assert run.to(1, wait=PATIENCE).round == 1
     holder.join()
 
 
@@ -339,14 +340,14 @@ def test_a_run_killed_between_stored_states_is_bit_equal(whole, digits, tmp_path
 
 
 def test_stop_ends_the_loop_from_another_thread(digits, tmp_path):
-    run = fl.Run(experiment(digits, rounds=200), digits, store=tmp_path)
+    run = fl.Run(experiment(digits, rounds=100_000), digits, store=tmp_path)
     worker = threading.Thread(target=run.to)
     worker.start()
     while run.round < 2:
         time.sleep(0.01)
     run.stop()
-    worker.join(10)
-    assert not worker.is_alive() and 2 <= run.round < 200
+    worker.join(PATIENCE)
+    assert not worker.is_alive() and 2 <= run.round < 100_000
 
 
 def test_the_history_is_tidy_and_at_its_cadence(whole):

@@ -18,30 +18,22 @@ PROGRAM = textwrap.dedent(
     """
     import sys, threading, torch
     import flatlab as fl
-    threads, how, store, experiment, busy = int(sys.argv[1]), *sys.argv[2:5], sys.argv[5] == "busy"
     if __name__ == "__main__":
-        torch.set_num_threads(threads)
-        done = threading.Event()
+        wanted, done = fl.Experiment.from_json(sys.argv[1]), threading.Event()
 
         def bother():  # what else goes on in the process must not matter either
-            while busy and not done.is_set():
+            while not done.is_set():
                 torch.randn(300, 300) @ torch.randn(300, 300)
 
+        torch.set_num_threads(2)
         company = threading.Thread(target=bother)
         company.start()
-        wanted = fl.Experiment.from_json(experiment)
-        if how == "sweep":
-            twin = wanted.replace(seed=1)
-            fl.sweep([wanted, twin], store=store, progress=False, workers=2)
-        elif how == "run":
-            for _ in fl.Run(wanted, store=store):
-                pass
-        else:
-            data = wanted.data.load()
-            fl.train(wanted.algorithm, data, wanted.model, wanted.rounds, evaluation=wanted.evaluation,
-                     participation=wanted.participation, store=store, progress=False)
+        for _ in fl.Run(wanted, store="run"):
+            pass
         done.set()
         company.join()
+        torch.set_num_threads(3)
+        fl.sweep([wanted, wanted.replace(seed=1)], store="sweep", progress=False, workers=2)
     """
 )
 
@@ -75,21 +67,14 @@ def test_stores_caches_and_company_change_no_bit(tmp_path):
     wanted = fl.Experiment(
         data=data.spec, model=SPEC, algorithm=fl.FedASAM(lr=0.1), rounds=2, participation=0.5, evaluation=evaluation
     )
-    cases = [("1", "train", "quiet"), ("2", "run", "busy"), ("3", "sweep", "quiet")]
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(program), threads, how, str(tmp_path / how), wanted.to_json(), busy],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for threads, how, busy in cases
-    ]
-    for process in started:
-        _, said = process.communicate(timeout=600)
-        assert process.returncode == 0, said
-    runs = [fl.Run(wanted, data, store=tmp_path / how) for _, how, _ in cases]
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [sys.executable, "program.py", wanted.to_json()]
+    away = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    options = {"participation": 0.5, "evaluation": evaluation, "store": tmp_path / "train", "progress": False}
+    fl.train(wanted.algorithm, data, wanted.model, wanted.rounds, **options)
+    _, said = away.communicate()
+    assert away.returncode == 0, said
+    runs = [fl.Run(wanted, data, store=tmp_path / how) for how in ("train", "run", "sweep")]
     assert all(run.done for run in runs)
     assert len({digest(run) for run in runs}) == 1
     recorded = [json.loads((run.directory / "versions.json").read_text()) for run in runs]

@@ -5,6 +5,7 @@ import time
 from queue import SimpleQueue
 
 import pytest
+from patience import PATIENCE
 
 from flatlab.training.step_by_step import Turns
 
@@ -40,13 +41,17 @@ def test_results_come_in_order_and_no_tool_is_used_twice_at_a_time(lengths, thre
 
 def test_the_last_items_share_the_threads_evenly():
     """Five of ten steps on two threads end after 25 steps of each, give or take one; in whole turns it were 30."""
-    done = {}
+    done, together = {"turn_0": 0, "turn_1": 0}, threading.Barrier(2)
 
     def work(tool, place):
         for _ in range(10):
-            time.sleep(0.002)
             name = threading.current_thread().name
-            done[name] = done.get(name, 0) + 1
+            if not done[name]:
+                together.wait(PATIENCE)  # both have begun
+            done[name] += 1
+            (other,) = done.keys() - {name}
+            while done[name] > done[other] + 1 and other in [thread.name for thread in threads_left()]:
+                time.sleep(0.0005)  # cores of one speed, whatever else they do
             yield None
 
     _, some = turns(work, [10] * 5, 2)

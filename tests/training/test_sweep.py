@@ -2,17 +2,12 @@
 
 import concurrent.futures
 import contextlib
-import multiprocessing
-import os
-import signal
-import threading
-import time
 from unittest import mock
 
 import pytest
+from dying import PLACE, Dying
 
 import flatlab as fl
-from flatlab.training.checkpoints import Store
 from flatlab.training.lockstep import shape
 from flatlab.training.pool import Workers
 from flatlab.training.sweeping import _jobs
@@ -30,37 +25,27 @@ def experiments(digits, rounds=4, seeds=(0, 1), **algorithm):
     ]
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Store of runs trained alone, one client after another: each is trained once for all tests."""
+    return tmp_path_factory.mktemp("alone")
+
+
 def equal_to_runs_alone(found, digits, store):
     for run in found:
-        alone = fl.Run(run.experiment, digits, store=store).to()
-        assert run.history.equals(alone.history)
+        single = fl.Run(run.experiment, digits, store=store).to()
+        assert run.history.equals(single.history)
         assert run.done
 
 
-def later(action, ready, seconds=100):
-    """A thread that waits until `ready()` gives something, then acts on it; returns it with the list of what it did."""
-    did = []
-
-    def watch():
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if (found := ready()) is not None:
-                action(found)
-                did.append(found)
-                return
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    return thread, did
+def dying(digits, monkeypatch, place):
+    """Experiments one of whose workers is killed inside a round."""
+    monkeypatch.setenv(PLACE, str(place))
+    algorithm = Dying(lr=0.05, momentum=0.9)
+    return [one.replace(algorithm=algorithm) for one in experiments(digits, rounds=6)]
 
 
-def begun(store, rounds):
-    """Whether some run in the store has come so far."""
-    return any(max(Store(path).checkpoints(), default=0) >= rounds for path in store.glob("*"))
-
-
-def test_a_sweep_equals_its_runs_alone_in_order_and_equal_experiments_are_one(digits, tmp_path):
+def test_a_sweep_equals_its_runs_alone_in_order_and_equal_experiments_are_one(digits, tmp_path, alone):
     wanted, heard = experiments(digits), []
     found = fl.sweep(
         [*wanted, wanted[0]], store=tmp_path / "swept", progress=lambda done, total: heard.append((done, total))
@@ -68,7 +53,7 @@ def test_a_sweep_equals_its_runs_alone_in_order_and_equal_experiments_are_one(di
     assert [run.id for run in found] == [wanted[0].id, wanted[1].id, wanted[0].id]
     assert len(list((tmp_path / "swept").iterdir())) == 2
     assert heard == sorted(heard) and heard[-1] == (8, 8)
-    equal_to_runs_alone(found[:2], digits, tmp_path / "alone")
+    equal_to_runs_alone(found[:2], digits, alone)
 
 
 ASAM = {"lr": 0.05, "momentum": 0.9, "clip": 5.0}
@@ -84,7 +69,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize("engine", ["loop", "batch", "graph"])
-def test_runs_trained_together_equal_runs_alone(digits, tmp_path, engine):
+def test_runs_trained_together_equal_runs_alone(digits, tmp_path, alone, engine):
     """In one batch with others, of other seeds, rates, radii, servers, lengths, partitions, one of which diverges."""
     model = MODEL.replace(norm="group", groups=2)  # batch statistics amplify rounding; see test_cohort for those
     first = fl.Experiment(data=digits.spec, model=model, algorithm=fl.FedASAM(**ASAM), rounds=3, participation=0.5)
@@ -99,12 +84,12 @@ def test_runs_trained_together_equal_runs_alone(digits, tmp_path, engine):
     for name, experiment in wanted.items():
         data = other if name == "partition" else digits
         together = fl.Run(experiment, data, store=tmp_path / "swept")
-        alone = fl.Run(experiment, data, store=tmp_path / "alone", engine="loop").to()
+        single = fl.Run(experiment, data, store=alone, engine="loop").to()
         keys = ["round", "split", "metric", "client"]
-        found, true = (run.history.set_index(keys)["value"] for run in (together, alone))
+        found, true = (run.history.set_index(keys)["value"] for run in (together, single))
         assert found.index.equals(true.index)
         assert (found - true).drop("accuracy", level="metric").abs().max() < 2e-4, name
-        for key, value in alone.state().flat().items():
+        for key, value in single.state().flat().items():
             assert (together.state().flat()[key] - value).abs().max() < 2e-4, (name, key)
 
 
@@ -130,24 +115,13 @@ def in_this_process(*_):
         yield pool, None, Workers()
 
 
-def test_a_killed_process_loses_no_run(digits, tmp_path):
-    def victim():
-        children = multiprocessing.active_children()
-        return children[0].pid if children and begun(tmp_path / "swept", 3) else None
-
-    thread, killed = later(lambda pid: os.kill(pid, signal.SIGKILL), victim)
-    found = fl.sweep(experiments(digits, rounds=25), store=tmp_path / "swept", progress=False)
-    thread.join()
-    assert killed  # else nothing was tested
-    equal_to_runs_alone(found, digits, tmp_path / "alone")
-
-
-def test_one_that_fails_is_named_and_the_others_are_done(digits, tmp_path):
-    good, bad = experiments(digits, seeds=(0,)), experiments(digits, seeds=(0,), lr=1e12)
-    with pytest.raises(fl.SweepFailed, match=f"1 of 2 runs failed.*\n{bad[0].id}: Diverged") as caught:
-        fl.sweep(bad + good, store=tmp_path, progress=False)
-    assert list(caught.value.errors) == [bad[0].id]
-    assert fl.Run(good[0], digits, store=tmp_path).done
+def test_a_killed_process_loses_no_run_and_one_that_fails_is_named(digits, tmp_path, alone, monkeypatch):
+    wanted, (bad,) = dying(digits, monkeypatch, tmp_path / "killed"), experiments(digits, seeds=(0,), lr=1e12)
+    with pytest.raises(fl.SweepFailed, match=f"1 of 3 runs failed.*\n{bad.id}: Diverged") as caught:
+        fl.sweep([bad, *wanted], store=tmp_path / "swept", workers=2, progress=False)
+    assert list(caught.value.errors) == [bad.id]
+    assert (tmp_path / "killed").exists()  # else nothing was tested
+    equal_to_runs_alone([fl.Run(one, digits, store=tmp_path / "swept") for one in wanted], digits, alone)
 
 
 def test_what_no_worker_can_run_is_refused_at_once(digits, tmp_path):
@@ -161,26 +135,14 @@ def test_what_no_worker_can_run_is_refused_at_once(digits, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_dask_cluster_takes_up_the_runs_of_a_killed_worker(digits, tmp_path):
+def test_a_dask_cluster_takes_up_the_runs_of_a_killed_worker(digits, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="needs the extra flatlab[cluster]")
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    wanted = dying(digits, monkeypatch, tmp_path / "killed")
     with distributed.LocalCluster(**settings) as cluster, distributed.Client(cluster) as client:
-
-        def victim():
-            pids = list(client.run(os.getpid).values())
-            return pids[0] if begun(tmp_path / "swept", 3) else None
-
-        thread, killed = later(lambda pid: os.kill(pid, signal.SIGKILL), victim)
-        found = fl.sweep(
-            experiments(digits, rounds=25),
-            client.get_executor(),
-            store=tmp_path / "swept",
-            progress=False,
-            channels_last=False,
-        )
-        thread.join()
-    assert killed
+        found = fl.sweep(wanted, client.get_executor(), store=tmp_path / "swept", progress=False, channels_last=False)
+    assert (tmp_path / "killed").exists()  # else nothing was tested
     for run in found:
         assert run.done
         assert not run.history.duplicated(["round", "split", "metric", "client"]).any()
-        assert sorted(run.timings["round"]) == list(range(1, 26))
+        assert sorted(run.timings["round"]) == list(range(1, 7))
