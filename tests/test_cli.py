@@ -49,7 +49,7 @@ def toml(tmp_path):
 def quick(monkeypatch):
     """What `show` measures, it measures on few samples and points."""
     monkeypatch.setattr("flatlab.cli.hessian", functools.partial(fl.hessian, limit=60))
-    monkeypatch.setattr("flatlab.cli.landscape", functools.partial(fl.landscape, limit=60, points=5))
+    monkeypatch.setattr("flatlab.cli.landscape", functools.partial(fl.landscape, limit=60, points=21))
 
 
 def run(*arguments):
@@ -138,7 +138,9 @@ def test_schema_lists_every_setting_once(capsys, monkeypatch):
 
 def test_ctrl_c_ends_after_the_round_in_flight_and_says_how_to_go_on(toml, tmp_path):
     command = [sys.executable, "-m", "flatlab.cli", "run", str(toml), "--store", str(tmp_path / "runs")]
-    process = subprocess.Popen([*command, "--set", "rounds=100000"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--set", "model.width=0.125", "--set", "rounds=100000"], stderr=subprocess.PIPE, text=True
+    )
     until(lambda: len(list(tmp_path.glob("runs/*/checkpoints/round-*"))) > 1, process=process)
     process.send_signal(signal.SIGINT)
     message = process.communicate(timeout=PATIENCE)[1]

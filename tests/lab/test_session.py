@@ -563,7 +563,8 @@ def test_leaving_python_while_training_is_a_clean_exit(tmp_path):
     program = (
         "import time\nimport flatlab as fl\nfrom flatlab.lab.session import Session\n"
         "data = fl.load('digits').federate('iid', clients=4)\n"
-        "experiment = fl.Experiment(data=data.spec, algorithm=fl.FedAvg(), rounds=100_000)\n"
+        "small = fl.ModelSpec(name='lenet', width=0.125)\n"
+        "experiment = fl.Experiment(data=data.spec, model=small, algorithm=fl.FedAvg(), rounds=100_000)\n"
         f"session = Session(experiment, data, store={str(tmp_path)!r})\n"
         "session.start()\nwhile session.run.round < 2: time.sleep(0.01)\n"
         "assert session.state == 'running', session.error"

@@ -25,7 +25,7 @@ from flatlab.training.checkpoints import _digest
 from flatlab.training.history import History
 
 ALGORITHM = fl.FedASAM(rho=0.5, momentum=0.9, swa=fl.SWA(start=0.5, cycle=2, low=0.01), server=fl.Average(momentum=0.5))
-MODEL = fl.ModelSpec(name="cnn4", width=0.25)
+MODEL = fl.ModelSpec(name="cnn4", width=0.0625)
 EVALUATION = fl.Evaluation(every=2, clients_every=3)
 
 
@@ -66,7 +66,6 @@ CHILD = textwrap.dedent(
     import os, signal, sys, torch
     import flatlab as fl
     torch.set_num_threads({threads})
-    sys.path.insert(0, {tests!r})
     from test_run import experiment, digits_again
     data = digits_again()
     run = fl.Run(experiment(data), data, store={store!r})
@@ -95,10 +94,10 @@ def digits_again():
 
 @pytest.mark.parametrize("inside", [False, True], ids=["between rounds", "inside a round"])
 def test_a_run_killed_and_made_again_is_bit_equal(whole, digits, tmp_path, inside):
-    program = CHILD.format(
-        threads=torch.get_num_threads(), tests=os.path.dirname(__file__), store=str(tmp_path), inside=inside
-    )
-    killed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    program = CHILD.format(threads=torch.get_num_threads(), store=str(tmp_path), inside=inside)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # it imports this file
+    command = [sys.executable, "-c", program]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     run = fl.Run(experiment(digits), digits, store=tmp_path)
     assert run.round == 4  # the round in flight is all that is lost

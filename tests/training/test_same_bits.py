@@ -50,10 +50,10 @@ def digest(run):
 
 def measured(run):
     """Numbers of each kind of measurement, as written."""
-    options = {"limit": 200}
+    options = {"limit": 60}
     found = [
         fl.hessian(run, **options).top(2).frame,
-        fl.landscape(run, points=5, store=False, **options).frame,
+        fl.landscape(run, points=3, store=False, **options).frame,
         fl.sharpness(run, measures=["sam", "average"], **options).frame,
         fl.personalize(run, epochs=1).frame,
         fl.headless(run).frame,
