@@ -1,6 +1,5 @@
 """Equal eigenvalues as often as they occur, the order asked for, and the spectrum's error over probes."""
 
-import subprocess
 import sys
 import threading
 import warnings
@@ -112,15 +111,13 @@ def test_the_spectrum_states_its_error_over_probes(method):
     assert single.density()["error"].isna().all() and "one probe" in single.about["errors"]["error"]
 
 
-def test_pyhessian_is_imported_when_used_and_never_altered():
-    code = "import sys, flatlab; assert 'pyhessian' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_pyhessian_is_never_altered():
     module, model = sys.modules[pyhessian.hessian.__module__], network("group")
     before, seen, state = module.torch, [], torch.get_rng_state()
     stop = threading.Event()
 
     def watch():
-        while not stop.is_set():
+        while not seen or not stop.is_set():
             seen.append(module.torch is before and torch.equal(torch.get_rng_state(), state))
 
     thread = threading.Thread(target=watch)
@@ -129,4 +126,4 @@ def test_pyhessian_is_imported_when_used_and_never_altered():
     hessian(model, noise(16), method="pyhessian", tolerance=0.1).top(1)
     stop.set()
     thread.join()
-    assert seen and all(seen)
+    assert all(seen)
