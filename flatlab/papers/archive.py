@@ -126,13 +126,18 @@ class Archive:
     # Measurements
 
     def measured(self, measurement: Measurement, experiments: Sequence[Experiment]) -> Result | None:
-        """What was measured of a run, or of several; None if nothing was."""
-        path = self._file(measurement, experiments)
-        return measurement.load(path) if path.exists() else None
+        """What was measured of a run, or of several, by itself or in a longer curve; None if nothing was."""
+        path, longer = self._file(measurement, experiments), measurement.longer
+        if path.exists():
+            return measurement.load(path)
+        curves = None if longer is None else self.measured(longer, experiments)
+        return None if curves is None else measurement.cut(curves)
 
     def has_measured(self, measurement: Measurement, experiments: Sequence[Experiment]) -> bool:
         """Whether it was measured."""
-        return self._file(measurement, experiments).exists()
+        longer = measurement.longer
+        known = self._file(measurement, experiments).exists()
+        return known or (longer is not None and self.has_measured(longer, experiments))
 
     def keep_measured(self, measurement: Measurement, experiments: Sequence[Experiment], result: Result) -> Path:
         """Keep what was measured."""

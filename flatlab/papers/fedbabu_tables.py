@@ -11,12 +11,13 @@ from ..data import IID
 from ..models import ModelSpec
 from . import published
 from .fedbabu import centralized, experiment, protocol, size_of, tuning, unbalanced_sizes
+from .measurements import LONGEST
 from .quantities import Quantity, head_accuracy, headless_accuracy, initial, personalized, score
 from .tables import Cell, Figure, Item, Published, ScaleName, Table, cell
 
 SHARDS = {"cifar100": (100, 50, 10), "cifar10": (10, 5, 2)}
 RIVALS = ("FedAvg", "FedBABU", "LocalOnly", "FedPer", "LGFedAvg", "FedRep", "PerFedAvg", "Ditto")
-TUNED_AFTER = (0, 1, 2, 3, 4, 5, 10, 15, 20)
+TUNED_AFTER = (0, 1, 2, 3, 4, 5, 10, 15, LONGEST)
 UNBALANCED = ((5, 50), (10, 100), (25, 200), (50, 500))
 
 
@@ -144,7 +145,7 @@ def table13(scale: ScaleName) -> Table:
 
 def table6(scale: ScaleName) -> Table:
     """Personalized accuracy after so many tuning epochs."""
-    long, epochs = tuning(scale, epochs=max(TUNED_AFTER)), grid(scale)[-1][1]
+    long, epochs = tuning(scale, epochs=LONGEST), grid(scale)[-1][1]
     cells = [
         _cell(scale, f"{name}, s={shards}", str(after), personalized(long, after), name, shards=shards, epochs=epochs)
         for name in ("FedAvg", "FedBABU")
@@ -238,7 +239,7 @@ def figure_tuning(scale: ScaleName) -> Figure:
         for name in ("FedAvg", "FedBABU")
     }
     title = f"Accuracy against tuning epochs, s={shards} (FedBABU, Table 6)"
-    needs = tuning(scale, epochs=max(TUNED_AFTER))
+    needs = tuning(scale, epochs=LONGEST)
     leaves_out = size_of(scale).leaves_out
     return Figure("fedbabu.tuning", title, scale, "tuning", series, protocol(scale), leaves_out, needs, every_seed=True)
 

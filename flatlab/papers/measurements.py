@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ Kind = Literal[
     "personalize", "headless", "eigenvalues", "trace", "spectrum", "landscape", "local_plane", "client_eigenvalues",
     "flatness",
 ]  # fmt: skip
+LONGEST = 20  # epochs of the longest tuning curve that a table shows
 HESSIAN = ("limit", "method", "batch", "client")  # settings that say which Hessian; the others say what is asked of it
 
 
@@ -48,6 +50,19 @@ class Measurement(Declared):
     def key(self) -> str:
         """Stands for kind and settings; also the name of the file."""
         return f"{self.kind}-{hashlib.blake2b(self.to_json().encode(), digest_size=4).hexdigest()}"
+
+    @property
+    def longer(self) -> Measurement | None:
+        """A longer tuning curve, which begins with this one, batch by batch; None for other kinds."""
+        if self.kind != "personalize" or self.settings["epochs"] >= LONGEST:
+            return None
+        return self.replace(settings={**self.settings, "epochs": LONGEST})
+
+    def cut(self, curves: Result) -> Result:
+        """This measurement out of the longer one."""
+        epochs = self.settings["epochs"]
+        frame = curves.frame[curves.frame["epoch"] <= epochs].reset_index(drop=True)
+        return replace(curves, frame=frame, about={**curves.about, "epochs": epochs})
 
     def of(self, runs: Sequence[Run]) -> Result:
         """Measure the runs.

@@ -143,6 +143,9 @@ def plan(
             if again or not (hopeless or archive.has_measured(measurement, experiments)):
                 key = (measurement.key, " ".join(experiment.id for experiment in experiments))
                 measurings[key] = Measuring(measurement, experiments, _measuring_cost(measurement, experiments, speed))
+    longer = {key: step.measurement.longer for key, step in measurings.items()}
+    inside = [key for key, other in longer.items() if other is not None and (other.key, key[1]) in measurings]
+    measurings = {key: step for key, step in measurings.items() if key not in inside}
     needed = {experiment.id for step in measurings.values() for experiment in step.experiments}
     needed |= {run.parent.run for id, run in runs.items() if run.parent is not None and id not in kept}
     there = {id for id in kept if has_weights(runs[id])}

@@ -10,6 +10,7 @@ from ..algorithms import ServerData
 from . import crossing, fedasam, fedbabu, fedbabu_tables
 from .fedasam_tables import EVEN, datasets
 from .judging import Claim, Part, Side, side
+from .measurements import LONGEST
 from .quantities import (
     Quantity,
     eigenvalue,
@@ -112,7 +113,7 @@ def _personalizing(scale: ScaleName) -> list[Claim]:
         Part("personalized accuracy, s=10", babu("FedProx", tuned), babu("FedAvg", tuned), "-"),
         Part("personalized accuracy, s=10", babu("FedProx+BABU", tuned), babu("FedProx", tuned), "+"),
     )
-    long = fedbabu.tuning(scale, epochs=max(fedbabu_tables.TUNED_AFTER))
+    long = fedbabu.tuning(scale, epochs=LONGEST)
     after = {epochs: personalized(long, epochs) for epochs in (1, 5)}
     missing = {
         name: babu(name, after[5], f"{name}, epochs 1 to 5", less=babu(name, after[1]))

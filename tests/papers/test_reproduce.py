@@ -136,6 +136,19 @@ def _curves(table, archive, row):
     return [archive.history(run).query("split == 'holdout' and metric == 'accuracy'") for run in cells]
 
 
+def test_a_tuning_curve_is_the_beginning_of_a_longer_one(done, monkeypatch):
+    folder, archive, _ = done
+    monkeypatch.setattr("flatlab.papers.measurements.LONGEST", 2)
+    short, made = personalization(epochs=1, lr=0.01), experiment("FedBABU", 0)
+    run = fl.Run(made, store=folder / "runs", device="cpu")
+    found, tuned = archive.measured(short, [made]), fl.personalize(run, epochs=1, lr=0.01)
+    pd.testing.assert_frame_equal(found.frame, tuned.frame)
+    assert archive.has_measured(short, [made]) and not archive.has_measured(personalization(epochs=1), [made])
+    cells = [cell("a", str(q.needs), q, lambda seed: made, (0,)) for q in (personalized(TUNING), personalized(short))]
+    both = plan([Table("t", "t", "quick", tuple(cells), "p", "l")], Archive(folder / "nothing"))
+    assert [step.measurement for step in both.measurings] == [TUNING]
+
+
 def test_a_fork_goes_on_from_its_parent(done):
     _, archive, _ = done
     child, parent = archive.history(forked(0)), archive.history(experiment("FedAvg", 0))
