@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from flatlab.arguments import Count, Whole, checked
-from flatlab.declare import SettingError
+from flatlab.declare import SettingError, shown
 from flatlab.models.net import Model
 from flatlab.models.registry import find
 from flatlab.models.spec import ModelSpec
+from flatlab.models.splitting import refuse_impure
 from flatlab.streams import torch_stream
 
 
@@ -41,12 +43,33 @@ def build(spec: ModelSpec | str, shape: Sequence[Count], classes: Count, seed: W
     torch.set_default_dtype(torch.float32)  # another default draws other numbers
     try:
         with torch_stream(seed, "init"), torch.device("cpu"):
-            body, features = find(spec.name).build(spec, (channels, height, width))
+            function = find(spec.name).build
+            made = function(spec, (channels, height, width))
+            own = not str(getattr(function, "__module__", "")).startswith("flatlab.")
+            body, features = _checked(spec.name, made, (channels, height, width)) if own else made
             head = nn.Linear(features, classes)
             _initialise(head, spec.head_init)
     finally:
         torch.set_default_dtype(dtype)
     return Model(body, head)
+
+
+def _checked(name: str, made: Any, shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
+    """What the function of a network returned: its body, and the number of features that this gives.
+
+    Raises:
+        SettingError: if it is something else, or the body is no function of weights and batch alone.
+    """
+    where = f"network {name}"
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
+        raise SettingError(f"{where} returned {shown(made)}", allowed="needs (body, number of features)")
+    body, features = made
+    refuse_impure(dict(body.named_modules()))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        given = tuple(body(torch.zeros(2, *shape)).shape)
+    if given != (2, features):
+        raise SettingError(f"{where} returned (body, {features})", allowed=f"the body gives {given} for two images")
+    return body, features
 
 
 def _initialise(head: nn.Linear, kind: str) -> None:

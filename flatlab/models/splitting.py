@@ -11,7 +11,7 @@ never changed. Which parameters train is the algorithm's choice: `requires_grad`
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -141,13 +141,22 @@ def _refuse(parts: dict[str, nn.Module], head: str) -> None:
             head,
             "holds a convolution, but a head reads flat features [batch, features]; end the network in a linear layer",
         )
+    refuse_impure(parts)
+
+
+def refuse_impure(parts: Mapping[str, nn.Module]) -> None:
+    """Raise for modules, by name, whose forward pass is no function of weights and batch alone.
+
+    Raises:
+        SettingError: naming the first.
+    """
     for name, part in parts.items():
         kind = type(part).__name__
         if isinstance(part, _BatchNorm) and part.running_mean is not None:
             raise SettingError(
                 f"module.{name}",
-                allowed=f"a {kind} keeps running statistics, which a forward pass changes; convert first:"
-                " split(stateless(module, norm='batch'), ...), or norm='group'",
+                allowed=f"a {kind} keeps running statistics, which a forward pass changes; convert the network first:"
+                " flatlab.models.stateless(module, norm='batch'), or norm='group'",
             )
         drops = isinstance(part, _DropoutNd) or kind in _DROPS
         if drops and (getattr(part, "p", None) or getattr(part, "drop_prob", None)):

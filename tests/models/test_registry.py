@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import flatlab as fl
-from flatlab.models import build, network, registered
+from flatlab.models import build, network, registered, registry
 
 SOURCE = """
 from torch import nn
@@ -85,3 +85,29 @@ def test_a_registered_name_is_built_listed_and_normalised_as_it_says():
 def test_names_that_mean_nothing_are_refused(name, told):
     with pytest.raises(fl.SettingError, match=told):
         fl.ModelSpec(name=name)
+
+
+FLAT = nn.Flatten
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (
+            lambda: nn.Sequential(FLAT(), nn.Linear(64, 8)),
+            r"network odd returned Sequential.*: needs \(body, number of fe",
+        ),
+        (
+            lambda: (nn.Sequential(FLAT(), nn.Linear(64, 8)), 9),
+            r"returned \(body, 9\): the body gives \(2, 8\) for two",
+        ),
+        (lambda: (nn.Conv2d(1, 4, 3), 4), r"the body gives \(2, 4, 6, 6\)"),
+        (lambda: (nn.Sequential(FLAT(), nn.Dropout(0.5)), 64), "module.1: a Dropout draws random numbers"),
+        (lambda: (nn.Sequential(nn.BatchNorm2d(1), FLAT()), 64), "module.0: a BatchNorm2d keeps running statistics"),
+    ],
+)
+def test_what_a_function_returns_is_looked_at_before_training(made, said, monkeypatch):
+    monkeypatch.setattr("flatlab.models.registry._KNOWN", dict(registry._KNOWN))
+    network("odd", norm="none")(lambda spec, shape: made())
+    with pytest.raises(fl.SettingError, match=said):
+        build("odd", (1, 8, 8), 10)
