@@ -182,6 +182,8 @@ class _Shown(NamedTuple):
             found = [_values(self.histories[place], metric) for place in group]
             own, left_out = any(curve.own for curve in found), max(curve.left_out for curve in found)
             label += f", n = {len(group)}" if len(group) > 1 else ""
+            if self.passed[group[0]] is None and (cost := run.experiment.algorithm.cost):  # else a round looks as dear
+                label += f" ({cost})"
             label += " (mean of the clients' own)" if own else ""
             label += f" ({left_out} clients left out: no finite value)" if left_out else ""
             if (own or metric.split == "test") and by_batch(run.cohort.model):

@@ -56,6 +56,14 @@ def test_the_x_axis_may_be_what_was_spent(runs, x):
     assert fig.axes[0].get_xlim()[1] >= runs[0].timings[x].sum()
 
 
+def test_over_rounds_the_legend_says_what_a_step_costs(runs):
+    forks = [runs[0].fork(round=3, algorithm=kind).to() for kind in (fl.FedSAM(), fl.Ditto(), fl.SCAFFOLD(option="I"))]
+    said = words(fl.plot([runs[0], *forks]))
+    assert said.count("(2 gradients a step)") == 2 and "SCAFFOLD (a gradient over all samples a round)" in said
+    assert "FedBABU (" not in said
+    assert "a step" not in words(fl.plot(forks, x="samples"))
+
+
 def test_of_a_fork_only_its_own_samples_count(runs):
     fork = runs[0].fork(round=2, algorithm=fl.FedAvg(lr=0.05)).to()
     fig = fl.plot(fork, x="samples")

@@ -49,7 +49,7 @@ def test_another_run_of_the_store_is_laid_over_by_name(runs):
     panel.settle()
     assert [run.id for run in panel.shown] == [runs[0].id, runs[2].id]
     labels = [text.get_text() for text in panel.figure().axes[0].get_legend().get_texts()]
-    assert [label.split(":")[0] for label in labels] == ["FedBABU", "FedASAM"]
+    assert [label.split(":")[0] for label in labels] == ["FedBABU", "FedASAM (2 gradients a step)"]
     assert "run2 = fl.train(fl.FedASAM()" in panel.copy_code.copy().replace("\n    ", "")
     panel.overlay.value = ()
     assert panel.shown == [runs[0]]
