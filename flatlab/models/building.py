@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from flatlab.arguments import Count, Whole, checked
-from flatlab.declare import SettingError, shown
+from flatlab.declare import SettingError
 from flatlab.models.net import Model
 from flatlab.models.registry import find
 from flatlab.models.spec import ModelSpec
@@ -62,7 +62,7 @@ def _checked(name: str, made: Any, shape: tuple[int, int, int]) -> tuple[nn.Modu
     """
     where = f"network {name}"
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
-        raise SettingError(f"{where} returned {shown(made)}", allowed="needs (body, number of features)")
+        raise SettingError(f"{where} returned {type(made).__name__}", allowed="needs (body, number of features)")
     body, features = made
     refuse_impure(dict(body.named_modules()))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
