@@ -40,8 +40,8 @@ def runs(
         root: folder of the data sets.
         device: as for `Run`.
         **settings: by name, as `algorithm="FedBABU"`, `alpha=0.3`, `seed=[0, 1]` (any of them) or
-            `partition=fl.Shards(2)`. A name that several places have counts in any; `**{"partition.alpha": 0.3}` says
-            which.
+            `partition=fl.Shards(per_client=2)`. A name that several places have counts in any;
+            `**{"partition.alpha": 0.3}` says which.
 
     Raises:
         SettingError: if no run of the store has a setting of that name.
