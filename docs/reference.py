@@ -44,7 +44,7 @@ GROUPS = {
     ),
     "personalization": (
         "Personalization",
-        "personalize Personalization Tuning fine_tuned compare Comparison headless Headless",
+        "personalize Personalization Tuning fine_tuned compare Comparison Averages headless Headless",
     ),
     "geometry": ("Geometry", "hessian landscape sharpness path flatness_vs_gain"),
     "own": (

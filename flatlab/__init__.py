@@ -71,7 +71,17 @@ from .data import (
 from .declare import SettingError, setting
 from .geometry import flatness_vs_gain, hessian, landscape, path, sharpness
 from .models import Model, ModelSpec
-from .personalization import Comparison, Headless, Personalization, Tuning, compare, fine_tuned, headless, personalize
+from .personalization import (
+    Averages,
+    Comparison,
+    Headless,
+    Personalization,
+    Tuning,
+    compare,
+    fine_tuned,
+    headless,
+    personalize,
+)
 from .results import plot
 from .tasks import Classification, Task
 from .training import (
@@ -103,6 +113,7 @@ __all__ = [
     "Algorithm",
     "Augmentation",
     "Average",
+    "Averages",
     "BadCheckpoint",
     "Carry",
     "Centralized",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,9 @@ from ..arguments import checked
 from ..declare import SettingError, near
 from ..results import Result, worst_tenth
 from ..statistics import difference
-from ..training import Run
+from ..training import Run, differing
 from ..training.hooks import traffic
+from .averages import Averages, over_seeds
 from .finetune import Personalization, as_runs
 
 NUMBER_BYTES = 4  # of a float32
@@ -60,7 +61,8 @@ class Comparison(Result):
                 "none" if pd.isna(mean) else f"{100 * mean:.2f} ± {100 * std:.2f}" for mean, std in pairs
             ]
         if "personalized worst" in frame:
-            table["worst tenth %"] = [f"{100 * value:.2f}" for value in frame["personalized worst"]]
+            worst = frame["personalized worst"]
+            table["worst tenth %"] = ["none" if pd.isna(value) else f"{100 * value:.2f}" for value in worst]
             level = self.about["level"]
             efforts = zip(*(frame[f"{what} to level"] for what in ("rounds", "samples", "megabytes")), strict=True)
             if not math.isnan(level):
@@ -94,26 +96,64 @@ class Comparison(Result):
         return pd.DataFrame(rows, columns=["method", "against", "of", "difference", "half width", "seeds", "left_out"])
 
 
+Level = Annotated[float, Field(gt=0, le=1)]
+Some = Run | Iterable[Run]
+
+
+@overload
+def compare(
+    runs: Some, personalization: Personalization | None = None, *, level: Level | None = None, over: None = None
+) -> Comparison: ...
+
+
+@overload
+def compare(
+    runs: Some, personalization: Personalization | None = None, *, level: Level | None = None, over: Literal["seed"]
+) -> Averages: ...
+
+
 @checked
 def compare(
     runs: Run | Iterable[Run],
-    personalization: Personalization,
+    personalization: Personalization | None = None,
     *,
-    level: Annotated[float, Field(gt=0, le=1)] | None = None,
-) -> Comparison:
+    level: Level | None = None,
+    over: Literal["seed"] | None = None,
+) -> Comparison | Averages:
     """Put the holdout accuracy of each run beside what fine-tuning gives its clients, at the round that was tuned.
+
+    The frame is tidy, and has a column for each setting in which the runs differ: see `differing`.
 
     Args:
         runs: finished runs.
         personalization: of the same runs, from `personalize`. The holdout accuracy is that of the last scored round up
-            to the one that was tuned; `scored` says which.
+            to the one that was tuned; `scored` says which. None: nothing is tuned, and the initial accuracy is the last
+            on record.
         level: holdout accuracy whose cost is compared, as a share; None: the highest that all runs which have a global
             model reach.
+        over: "seed" gives, in place of the runs, the mean of those that differ in their seeds alone (of training and of
+            the partition), with its 95 % t interval: see `Averages`.
 
     Raises:
-        SettingError: if a run was not personalized.
+        SettingError: if a run was not personalized, or has no accuracy of clients on record.
+
+    >>> table = fl.compare(run, fl.personalize(run, epochs=1))
+    >>> table.summary().columns.tolist()[:5]
+    ['method', 'seed', 'round', 'holdout %', 'initial %']
+    >>> again = fl.train(fl.FedAvg(), data, "lenet", rounds=2, seed=1)
+    >>> fl.compare([run, again], over="seed").summary()["seeds"].tolist()
+    [2]
     """
-    rows, curves, listed = [], [], as_runs(runs)
+    listed = as_runs(runs)
+    tuned = _on_record(listed) if personalization is None else personalization
+    table = _table(listed, tuned, level)
+    if personalization is None:
+        table.frame[["personalized", "personalized std", "personalized worst"]] = float("nan")
+    return table if over is None else over_seeds(table.frame, listed)
+
+
+def _table(listed: list[Run], personalization: Personalization, level: float | None) -> Comparison:
+    rows, curves = [], []
     table = personalization.summary()
     for run in listed:
         found = row_of(run, table)
@@ -138,7 +178,9 @@ def compare(
         level = min((float(curve["value"].max()) for curve in curves if len(curve)), default=float("nan"))
     for row, run, curve in zip(rows, listed, curves, strict=True):
         row |= _to_level(run, curve, level)
-    return Comparison(pd.DataFrame(rows), {**personalization.about, "level": level})
+    settings = differing(listed).drop(columns="seed", errors="ignore")
+    frame = pd.DataFrame(rows).join(settings[~settings.index.duplicated()], on="run")
+    return Comparison(frame, {**personalization.about, "level": level})
 
 
 def scores(history: pd.DataFrame) -> pd.DataFrame:
@@ -164,6 +206,26 @@ def row_of(run: Run, table: pd.DataFrame) -> pd.Series:
         raise SettingError("personalization", allowed=f"holds nothing of {run.id}; personalize the same runs")
     here = mine[mine["round"] == run.round]
     return (mine if here.empty else here).iloc[-1]
+
+
+def _on_record(runs: list[Run]) -> Personalization:
+    """What runs have on record of their clients' initial accuracy: epoch 0, of the last round in which it was scored.
+
+    Raises:
+        SettingError: if a run has nothing of it.
+    """
+    parts = []
+    for run in runs:
+        history = run.history
+        scores = history[(history["split"] == "test") & (history["metric"] == "accuracy")]
+        if scores.empty:
+            raise SettingError(
+                "personalization", allowed=f"needed: {run.id} has no accuracy of clients on record; personalize it"
+            )
+        last = scores[scores["round"] == scores["round"].max()].rename(columns={"value": "accuracy"})
+        parts.append(last.assign(run=run.id, name=run.name, seed=run.experiment.seed, epoch=0))
+    columns = ["run", "name", "seed", "round", "client", "epoch", "accuracy"]
+    return Personalization(pd.concat(parts, ignore_index=True)[columns], {"tuned": False})
 
 
 def _worst(personalization: Personalization, run: Run, round: int) -> dict[str, float]:

@@ -73,6 +73,9 @@ def headless(
 
     Raises:
         SettingError: if a setting is not one of those named.
+
+    >>> fl.headless(run).summary()[["name", "clients"]].values.tolist()
+    [['FedAvg', 4]]
     """
     rows = []
     lone: dict[str, list[int]] = {}

@@ -1,0 +1,59 @@
+"""A comparison averaged over seeds: the mean of each group of runs that differ in their seeds alone, with its interval.
+
+fl.compare(runs, fl.personalize(runs), over="seed").summary()
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..results import Result
+from ..statistics import Interval, interval
+from ..training import Run, differing
+
+MEASURED = ("holdout", "initial", "personalized")
+SEEDS = ("seed", "data.seed")  # of training, and of the partition
+
+
+@dataclass(frozen=True)
+class Averages(Result):
+    """Tidy: a row a group and quantity, with the method, the settings in which groups differ, and `of`, which accuracy:
+    holdout, initial or personalized, as shares.
+
+    `mean` is over the seeds, `half` half the width of its 95 % t interval (n - 1 degrees of freedom; NaN for one seed,
+    from which nothing follows), `low` and `high` its ends, `seeds` how many; `left_out` counts what is no number.
+    """
+
+    def summary(self) -> pd.DataFrame:
+        """A row a group, in percent, as mean ± half width."""
+        keys = [name for name in self.frame.columns if name not in ("of", *Interval._fields, "low", "high", "seeds")]
+        rows = []
+        for values, group in self.frame.groupby(keys, sort=False, dropna=False):
+            told = {f"{row.of} %": _percent(row.mean, row.half) for row in group.itertuples(index=False)}
+            rows.append({**dict(zip(keys, values, strict=True)), **told, "seeds": group["seeds"].max()})
+        return pd.DataFrame(rows)
+
+
+def over_seeds(frame: pd.DataFrame, runs: Sequence[Run]) -> Averages:
+    """Average the rows of a comparison of these runs."""
+    settings = [name for name in differing(runs) if name not in SEEDS]
+    keys = ["method", *(name for name in settings if name != "algorithm")]
+    rows = []
+    for values, group in frame.groupby(keys, sort=False, dropna=False):
+        for name in MEASURED:
+            found = interval(group[name])
+            known = dict(zip(keys, values, strict=True)) | {"of": name, "mean": found.mean, "half": found.half}
+            ends = {"low": found.low, "high": found.high, "seeds": found.n, "left_out": found.left_out}
+            rows.append(known | ends)
+    about = {"interval": "95 %, Student's t with n - 1 degrees of freedom", "over": list(SEEDS)}
+    return Averages(pd.DataFrame(rows), about)
+
+
+def _percent(mean: float, half: float) -> str:
+    if math.isnan(mean):
+        return "none"
+    return f"{100 * mean:.2f}" + ("" if math.isnan(half) else f" ± {100 * half:.2f}")
