@@ -28,9 +28,9 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
 import flatlab as fl
-from flatlab.geometry.hessian_api import DEFLATED
 from flatlab.geometry.hvp import HessianProducts
 from flatlab.geometry.lanczos import lanczos
+from flatlab.geometry.model_hessian import DEFLATED
 from flatlab.geometry.objective import Target
 from flatlab.geometry.power import power_iteration
 from flatlab.geometry.trace import hutchinson

@@ -70,6 +70,10 @@ class Settings(Declared):
         except _Misfit:
             raise ValueError(f"must be {_allowed(hint)}") from None
 
+    def of(self, declared: type[Settings]) -> dict[str, Any]:
+        """What another class declares of these and is not at its default: the arguments that its function needs."""
+        return {name: value for name, value in self.changed().items() if name in declared.model_fields}
+
 
 def checked(function: Function) -> Function:
     """A function that refuses arguments which do not fit its annotations, and is given plain numbers.
@@ -231,7 +235,7 @@ def _list(value: Any, kind: Any, hint: Any) -> Any:
 
 def _name(function: Callable[..., Any]) -> str:
     """What errors call a function; its class, if it makes one."""
-    return function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+    return function.__qualname__.removesuffix(".__init__").removesuffix(".of").rpartition(".")[2]
 
 
 def _with_help(doc: str, declared: type[Settings]) -> str:

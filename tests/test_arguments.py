@@ -19,8 +19,9 @@ import flatlab as fl
 from flatlab import figures
 from flatlab.arguments import Count, Share, Whole, check_arguments, checked, fitted
 from flatlab.declare import Declared, setting, shown
+from flatlab.geometry import Landscape
 from flatlab.geometry.hessian_api import Hessian
-from flatlab.geometry.landscape_api import Landscape
+from flatlab.geometry.model_hessian import ModelHessian
 from flatlab.geometry.spectrum import Spectrum
 from flatlab.models import build, split, stateless
 
@@ -32,6 +33,7 @@ CLASSES = [
     fl.FederatedDataset,
     fl.DataSpec,
     Hessian,
+    ModelHessian,
     Landscape,
     Spectrum,
     fl.lab.Session,
@@ -167,13 +169,13 @@ WRONG = {
     "runs = []": lambda run: fl.personalize([]),
     "fine_tuned.epochs = 0": lambda run: fl.fine_tuned(run, [0], 0),
     "batch_size = 2.5": lambda run: fl.headless(run, batch_size=2.5),
-    "limit = nan": lambda run: fl.sharpness(run, limit=math.nan),
-    "limit = 0": lambda run: fl.hessian(run, limit=0),
+    "sharpness.limit = nan": lambda run: fl.sharpness(run, limit=math.nan),
+    "hessian.limit = 0": lambda run: fl.hessian(run, limit=0),
     "sharpness.rho = inf": lambda run: fl.sharpness(run, rho=math.inf),
     "measures = ['tip']": lambda run: fl.sharpness(run, measures=["tip"]),
     "clients = [9]": lambda run: fl.sharpness(run, clients=[9]),
     "measure = 'tip'": lambda run: fl.flatness_vs_gain(run, "tip"),
-    "which = 3": lambda run: fl.flatness_vs_gain(run, which=3),
+    "flatness_vs_gain.which = 3": lambda run: fl.flatness_vs_gain(run, which=3),
     "personalize.epochs = -2": lambda run: fl.flatness_vs_gain(run, tuning={"epochs": -2}),
     "path.curve = 1000": lambda run: fl.path(run, run, curve=10**400),
     "landscape: points = 4": lambda run: fl.landscape(run, points=4),
@@ -182,7 +184,7 @@ WRONG = {
     "landscape.dimensions = 3": lambda run: fl.landscape(run, dimensions=3),
     "landscape.span = 0": lambda run: fl.landscape(run, span=0),
     "data = 'all'": lambda run: fl.landscape(run, "all"),
-    "batch = '8'": lambda run: fl.landscape(run, batch="8"),
+    "landscape.batch = '8'": lambda run: fl.landscape(run, batch="8"),
     "k = 0": lambda run: fl.hessian(run).top(0),
     "k = 1.5": lambda run: fl.hessian(run).bottom(1.5),
     "tolerance = 0": lambda run: fl.hessian(run).trace(0),

@@ -5,16 +5,13 @@ import math
 import re
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import flatlab as fl
 from flatlab.arguments import Settings, check_arguments
-from flatlab.geometry.hessian_api import Hessian, HessianSettings
-from flatlab.geometry.landscape_api import Landscape
-from flatlab.geometry.mode_connectivity import PathSettings
-from flatlab.geometry.panels import LandscapeSettings
-from flatlab.geometry.sharpness_measures import SharpnessSettings
+from flatlab.geometry import HessianSettings, Landscape, LandscapeSettings, PathSettings, SharpnessSettings
 from flatlab.lab.controls import Controls
 
 FUNCTIONS = {
@@ -23,19 +20,24 @@ FUNCTIONS = {
     fl.hessian: HessianSettings,
     fl.landscape: LandscapeSettings,
     fl.sharpness: SharpnessSettings,
+    fl.flatness_vs_gain: SharpnessSettings,
     fl.path: PathSettings,
 }
 SETTINGS = dict.fromkeys(FUNCTIONS.values())
+SELECTED = {"part": "head", "batch": 8, "loss": None, "dtype": "float64", "one_class": True, "statistics": "batch"}
+SELECTED |= {"round": 3, "which": "swa", "client": 1, "source": None, "limit": None, "seed": 4}
 WRONG = ("1", -1, 0.5j, True, math.nan, math.inf, -math.inf, -(10**400), b"1", [1], (), object(), "9" * 1000, 1e-320j)
 VALUES = {
     fl.Tuning: {"epochs": 3, "part": "head", "lr": 0.1, "momentum": 0.5, "weight_decay": 1e-3, "batch_size": 7}
     | {"local": fl.SAM(rho=0.2)},
-    HessianSettings: {"method": "power", "tolerance": 0.01, "budget": 9, "memory": 10**6, "seed": 4},
-    LandscapeSettings: {"dimensions": 1, "directions": "random", "points": 7, "span": 0.25, "repeats": 3}
-    | {"refine": True, "tolerance": 0.1, "trajectory": True, "seed": 1},
-    SharpnessSettings: {"rho": 1.0, "adaptive_rho": 2.0, "steps": 3, "sigma": 0.1, "adaptive_sigma": 0.3, "draws": 2}
-    | {"tolerance": 0.2, "subsets": 5, "seed": 7},
-    PathSettings: {"points": 9, "curve": True, "steps": 3, "lr": 0.5, "seed": 2},
+    HessianSettings: SELECTED | {"method": "power", "tolerance": 0.01, "budget": 9, "memory": 10**6},
+    LandscapeSettings: SELECTED
+    | {"dimensions": 1, "directions": "random", "points": 23, "span": 0.25, "repeats": 3}
+    | {"refine": True, "tolerance": 0.1, "trajectory": True},
+    SharpnessSettings: SELECTED
+    | {"rho": 1.0, "adaptive_rho": 2.0, "steps": 3, "sigma": 0.1, "adaptive_sigma": 0.3, "draws": 2}
+    | {"tolerance": 0.2, "subsets": 5},
+    PathSettings: SELECTED | {"points": 9, "curve": True, "steps": 3, "lr": 0.5},
 }
 CASES = [
     (function, name, wrong)
@@ -116,7 +118,14 @@ def test_settings_that_do_not_go_together_are_refused(wrong, said):
     assert str(caught.value).startswith(said) and caught.value.problems[0].field in wrong
 
 
-def test_a_class_whose_settings_are_wrong_is_named():
-    with pytest.raises(fl.SettingError, match=r"^Hessian\.method = 'exact': must be"):
-        Hessian(None, "exact")
+def test_code_and_data_are_written_by_name_and_not_taken_back():
+    def own(logits, labels):
+        return logits.sum(1)
+
+    settings = HessianSettings(loss=own, dtype=torch.float64)
+    assert settings.to_dict()["loss"] == "own" and settings.to_dict()["dtype"] == "float64"
+    with pytest.raises(fl.SettingError, match=r"^HessianSettings\.loss = 'own': must be a function or None"):
+        HessianSettings.from_json(settings.to_json())
+    with pytest.raises(fl.SettingError, match=r"^HessianSettings\.dtype = torch\.bfloat16: must be torch\.float32"):
+        HessianSettings(dtype=torch.bfloat16)
     assert issubclass(HessianSettings, Settings) and not issubclass(Landscape, Settings)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ..geometry.hessian_api import ClientHessians, Eigenvalues, HessianAlong, Trace
+from ..geometry.hessian_results import ClientHessians, Eigenvalues, HessianAlong, Trace
 from ..geometry.spectrum import Spectrum
 from .landscape import note
 from .style import COLUMN, PAGE, Drawing, figure, line_style

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..arguments import Count, checked
-from ..geometry.landscape_api import Landscape, overflown
+from ..geometry.landscape_result import Landscape, overflown
 from .style import PAGE, Drawing, figure, line_style
 
 SHAPES = {"models": "*", "trajectory": "o", "clients": "^", "markers": "D"}

@@ -1,13 +1,16 @@
 """Where a model lies: its Hessian, its loss landscape, its sharpness, and the paths to other models."""
 
 from .flatness import FlatnessVsGain, flatness_vs_gain
-from .hessian_api import ClientHessians, Eigenvalues, Hessian, HessianAlong, HessianSettings, Trace, hessian
+from .hessian_api import Hessian, hessian
+from .hessian_results import ClientHessians, Eigenvalues, HessianAlong, Trace
 from .hvp import Interrupted
-from .landscape_api import Landscape, landscape
-from .mode_connectivity import Path, PathSettings, path
+from .landscape_api import landscape
+from .landscape_result import Landscape
+from .mode_connectivity import Path, path
 from .objective import Target
-from .panels import LandscapeSettings
-from .sharpness_measures import Sharpness, SharpnessSettings, sharpness
+from .plane import Plane
+from .settings import HessianSettings, LandscapeSettings, PathSettings, Selection, SharpnessSettings
+from .sharpness_measures import Sharpness, sharpness
 from .spectrum import Spectrum
 
 __all__ = [
@@ -22,6 +25,8 @@ __all__ = [
     "LandscapeSettings",
     "Path",
     "PathSettings",
+    "Plane",
+    "Selection",
     "Sharpness",
     "SharpnessSettings",
     "Spectrum",

@@ -8,73 +8,68 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from flatlab.declare import SettingError
 from flatlab.geometry.network_calls import call, cross_entropy
 from flatlab.geometry.second_derivatives import NoDerivative
+from flatlab.geometry.settings import PARTS
 
 if TYPE_CHECKING:
     from flatlab.geometry.objective import Target
 
-PARTS = ("all", "body", "head")
-PRECISIONS = (torch.float32, torch.float64)
 FEW = 8  # samples of the probing forward passes
 
 
-def check_parameters(model: nn.Module, part: str, dtype: torch.dtype | None) -> None:
-    """Raise unless the model has parameters of the part, to be measured in this precision."""
-    if dtype is not None and dtype not in PRECISIONS:
-        raise ValueError(
-            f"dtype = {dtype}: torch.float32 or torch.float64; fewer digits do not carry a curvature. A model in "
-            "bfloat16 or float16 is measured in float32, which holds its weights exactly"
-        )
+def check_parameters(model: nn.Module, part: str) -> None:
+    """Raise unless the model has real parameters of the part, all there."""
     weights = dict(model.named_parameters())
     lazy = [name for name, weight in weights.items() if is_lazy(weight)]
     if lazy:
-        raise ValueError(f"model: {lazy[0]} belongs to a lazy layer that has seen no batch; call the model once first")
+        raise SettingError(
+            "model", allowed=f"{lazy[0]} belongs to a lazy layer that has seen no batch; call it once first"
+        )
     if not weights:
         frozen = isinstance(model, torch.jit.ScriptModule)
-        raise ValueError("model: it has no parameters" + (" (a frozen ScriptModule holds constants)" * frozen))
+        raise SettingError(
+            "model", allowed="it has no parameters" + " (a frozen ScriptModule holds constants)" * frozen
+        )
     for name, weight in weights.items():
         if weight.is_complex():
-            raise ValueError(f"model: parameter {name} is complex; real parameters are needed")
-    if part not in PARTS or not any(part == "all" or name.startswith(f"{part}.") for name in weights):
-        raise ValueError(f"part = {part!r}: this model offers {', '.join(_parts(model))}")
+            raise SettingError("model", allowed=f"parameter {name} is complex; real parameters are needed")
+    if part != "all" and not any(name.startswith(f"{part}.") for name in weights):
+        children = {name for name, _ in model.named_children()}
+        offered = [repr(known) for known in PARTS if known == "all" or known in children]
+        raise SettingError("part", part, f"this model offers {', '.join(offered)}")
 
 
-def _parts(model: nn.Module) -> list[str]:
-    children = {name for name, _ in model.named_children()}
-    return [repr(part) for part in PARTS if part == "all" or part in children]
-
-
-def check_samples(model: nn.Module, images: Tensor, labels: Tensor, name: str, batch: int, one_class: bool) -> None:
+def check_samples(model: nn.Module, images: Tensor, labels: Tensor, name: str, one_class: bool) -> None:
     """Raise unless model and samples are finite and in one place, with a class number for each sample."""
     if len(images) == 0:
-        raise ValueError(f"data ({name}): no samples")
+        raise SettingError(f"data ({name})", allowed="no samples")
     if labels.dim() != 1 or len(labels) != len(images):
-        raise ValueError(f"labels: shape {list(labels.shape)} does not fit {len(images)} images, one label each")
+        shape = f"shape {list(labels.shape)} does not fit {len(images)} images, one label each"
+        raise SettingError("labels", allowed=shape)
     if not images.is_floating_point():
-        raise ValueError(f"images: {images.dtype}; normalised floating-point images are needed")
-    if batch < 1:
-        raise ValueError(f"batch = {batch}: at least 1 is needed")
+        raise SettingError("images", allowed=f"{images.dtype}; normalised floating-point images are needed")
     weights = list(model.parameters())
-    devices = {str(tensor.device) for tensor in (*weights, images, labels)}
-    if len(devices) > 1:
+    if len({str(tensor.device) for tensor in (*weights, images, labels)}) > 1:
         place = weights[0].device
-        raise ValueError(
+        raise SettingError(
             f"model on {place}, data on {images.device}, labels on {labels.device}: all must be on one device; "
             f"move the data with .to({str(place)!r})"
         )
     if labels.is_floating_point() and bool((labels != labels.round()).any()):
-        raise ValueError("labels: fractions among them; whole class numbers are needed")
+        raise SettingError("labels", allowed="fractions among them; whole class numbers are needed")
     if not one_class and bool((labels == labels[0]).all()):
-        raise ValueError(
-            f"data ({name}): all {len(labels)} samples are of class {int(labels[0])}; a loss on one class says "
-            "little about a classifier; take more classes, or pass one_class=True if it is meant"
+        raise SettingError(
+            f"data ({name})",
+            allowed=f"all {len(labels)} samples are of class {int(labels[0])}; a loss on one class says little about a "
+            "classifier; take more classes, or pass one_class=True if it is meant",
         )
     if not bool(images.isfinite().all()):
-        raise ValueError(f"images ({name}): not finite (NaN or infinite values)")
+        raise SettingError(f"images ({name})", allowed="not finite (NaN or infinite values)")
     for key, weight in model.named_parameters():
         if not bool(weight.isfinite().all()):
-            raise ValueError(f"model: parameter {key} is not finite (NaN or infinite values)")
+            raise SettingError("model", allowed=f"parameter {key} is not finite (NaN or infinite values)")
 
 
 @torch.no_grad()
@@ -85,22 +80,25 @@ def check_outputs(target: Target) -> None:
     try:
         logits, again = (call(target.model, {}, few) for _ in range(2))
     except (RuntimeError, TypeError, IndexError) as error:
-        raise ValueError(f"model: it cannot take images {list(few.shape)} of {few.dtype}: {error}") from error
+        told = f"it cannot take images {list(few.shape)} of {few.dtype}: {error}"
+        raise SettingError("model", allowed=told) from error
     _check_shape(target, logits)
     if not _alike(logits, again):
         changed = [name for name, buffer in target.model.named_buffers() if not torch.equal(buffer, before[name])]
-        raise ValueError(
-            "model: two passes over the same images differ in evaluation mode, so its loss is no function of weights "
-            f"and batch: {f'forward changes the buffer {changed[0]}' if changed else 'forward draws random numbers'}"
+        told = f"forward changes the buffer {changed[0]}" if changed else "forward draws random numbers"
+        raise SettingError(
+            "model",
+            allowed="two passes over the same images differ in evaluation mode, so its loss is no function of weights "
+            f"and batch: {told}",
         )
     try:
         losses = target.losses_of(logits, labels)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise ValueError(
-            f"loss: it cannot take logits {list(logits.shape)}, labels {list(labels.shape)} of {labels.dtype}: {error}"
-        ) from error
+        told = f"it cannot take logits {list(logits.shape)}, labels {list(labels.shape)} of {labels.dtype}: {error}"
+        raise SettingError("loss", allowed=told) from error
     if losses.shape != (len(labels),):
-        raise ValueError(f"loss: shape {list(losses.shape)}; one loss a sample is needed (reduction='none')")
+        told = f"shape {list(losses.shape)}; one loss a sample is needed (reduction='none')"
+        raise SettingError("loss", allowed=told)
 
 
 def _check_shape(target: Target, logits: Tensor) -> None:
@@ -108,20 +106,16 @@ def _check_shape(target: Target, logits: Tensor) -> None:
     classes = set(target.labels.tolist())
     if logits.shape in ((count,), (count, 1)) and own_loss:
         if not (classes <= {0, 1} or classes <= {-1, 1}):
-            raise ValueError(
-                f"labels: {sorted(classes)}; this model has one logit and knows classes 0 and 1, or -1 and 1"
-            )
+            told = f"{sorted(classes)}; this model has one logit and knows classes 0 and 1, or -1 and 1"
+            raise SettingError("labels", allowed=told)
         return
     if logits.dim() != 2 or len(logits) != count:
-        raise ValueError(
-            f"model: output of shape {list(logits.shape)} for {count} images; logits [batch, classes] needed"
-        )
+        told = f"output of shape {list(logits.shape)} for {count} images; logits [batch, classes] needed"
+        raise SettingError("model", allowed=told)
     if min(classes) < 0 or max(classes) >= logits.shape[1]:
         hint = "; one logit needs a loss of its own, e.g. BCEWithLogitsLoss(reduction='none')" * (logits.shape[1] == 1)
-        raise ValueError(
-            f"labels: between {min(classes)} and {max(classes)}; this model knows classes 0 to {logits.shape[1] - 1}"
-            + hint
-        )
+        told = f"between {min(classes)} and {max(classes)}; this model knows classes 0 to {logits.shape[1] - 1}"
+        raise SettingError("labels", allowed=told + hint)
 
 
 @torch.no_grad()

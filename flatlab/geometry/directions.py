@@ -10,57 +10,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from flatlab.geometry.hessian_api import Hessian
+from flatlab.declare import SettingError
+from flatlab.geometry.model_hessian import ModelHessian
 from flatlab.geometry.objective import Target
+from flatlab.geometry.plane import Plane
+from flatlab.geometry.settings import HessianSettings
 from flatlab.streams import stream
-
-
-@dataclass(frozen=True, eq=False)
-class Plane:
-    """A line (`y` is None) or plane of weights.
-
-    Attributes:
-        origin: `[parameters]`, the weights at (0, 0).
-        x: `[parameters]`, the first direction.
-        y: `[parameters]` or None, the second.
-        kind: "random", "eigen", "pca", "plane" or a user's own word.
-        scale: what one step of 1 along a direction means, in words.
-        explained: share of the variance along x and y, for principal components.
-        eigenvalues: the curvature along x and y, for eigenvectors.
-    """
-
-    origin: Tensor
-    x: Tensor
-    y: Tensor | None
-    kind: str = "given"
-    scale: str = "as given"
-    explained: tuple[float, ...] = ()
-    eigenvalues: tuple[float, ...] = ()
-
-    def at(self, a: float, b: float = 0.0) -> Tensor:
-        """The weights `[parameters]` at the coordinates (a, b); at (0, 0) the origin, bit for bit."""
-        point = torch.add(self.origin, self.x, alpha=a)
-        return point if self.y is None else point.add_(self.y, alpha=b)
-
-    def project(self, weights: Tensor) -> tuple[float, float, float]:
-        """The coordinates (a, b) of the point nearest to `weights [parameters]`, and the distance left over.
-
-        The directions need not be orthogonal. On a line b is 0.
-        """
-        offset = weights.double() - self.origin.double()
-        axes = torch.stack([axis.double() for axis in (self.x, self.y) if axis is not None])
-        found = torch.linalg.solve(axes @ axes.T, axes @ offset)
-        residual = torch.linalg.vector_norm(offset - found @ axes)
-        a, b = (*found.tolist(), 0.0)[:2]
-        return a, b, residual.item()
 
 
 def random_plane(target: Target, dimensions: int = 2, seed: int = 0, index: int = 0) -> Plane:
@@ -105,8 +64,8 @@ def eigen_plane(target: Target, dimensions: int = 2, seed: int = 0) -> Plane:
 
     An eigenvector's sign is free; here its largest component is positive.
     """
-    found = Hessian(target, tolerance=1e-3, seed=seed).top(dimensions, warn=False)
-    vectors = [target.flat(vector) for vector in found.vectors]
+    top = ModelHessian(target, HessianSettings(tolerance=1e-3, seed=seed)).top(dimensions, warn=False)
+    vectors = [target.flat(vector) for vector in top.vectors]
     axes = [vector * vector[vector.abs().argmax()].sign() for vector in vectors]
     return Plane(
         origin=target.flat(target.weights),
@@ -114,7 +73,7 @@ def eigen_plane(target: Target, dimensions: int = 2, seed: int = 0) -> Plane:
         y=axes[1] if dimensions == 2 else None,
         kind="eigen",
         scale="eigenvectors of the Hessian, unit length: 1 = distance 1 in weight space",
-        eigenvalues=tuple(found.frame["eigenvalue"].tolist()),
+        eigenvalues=tuple(top.frame["eigenvalue"].tolist()),
     )
 
 
@@ -127,10 +86,10 @@ def trajectory_plane(checkpoints: Sequence[Tensor], origin: Tensor, dimensions: 
         dimensions: 1 or 2.
 
     Raises:
-        ValueError: with fewer than three checkpoints, or if they do not move in so many directions.
+        SettingError: with fewer than three checkpoints, or if they do not move in so many directions.
     """
     if len(checkpoints) < 3:
-        raise ValueError(f"checkpoints = {len(checkpoints)}: principal components need at least 3 of a run")
+        raise SettingError("checkpoints", len(checkpoints), "principal components need at least 3 of a run")
     steps = torch.stack(list(checkpoints))
     steps = steps - steps.mean(0)
     nothing = steps.new_zeros((), dtype=torch.float64)
@@ -139,7 +98,8 @@ def trajectory_plane(checkpoints: Sequence[Tensor], origin: Tensor, dimensions: 
     variances, mixes = variances.flip(0)[:dimensions], mixes.flip(1)[:, :dimensions]
     total = products.trace()
     if not bool(variances[-1] > 1e-10 * total):
-        raise ValueError(f"checkpoints: they move in fewer than {dimensions} directions; take others, or dimensions=1")
+        told = f"they move in fewer than {dimensions} directions; take others, or dimensions=1"
+        raise SettingError("checkpoints", allowed=told)
     axes = (mixes / variances.sqrt()).T.to(steps.dtype) @ steps
     axes = axes * torch.where((axes @ (steps[-1] - steps[0])) < 0, -1.0, 1.0)[:, None]
     return Plane(
@@ -158,19 +118,19 @@ def plane_through(first: Tensor, second: Tensor, third: Tensor) -> Plane:
     (0, 0) is the first, and the second lies on the x axis.
 
     Raises:
-        ValueError: if two of them are the same, or all lie on one line.
+        SettingError: if two of them are the same, or all lie on one line.
     """
     origin = first.double()
     x, y = second.double() - origin, third.double() - origin
     length = torch.linalg.vector_norm(x)
     if length == 0 or torch.linalg.vector_norm(y) == 0:
-        raise ValueError("models: two of the three are the same; a plane needs three different ones")
+        raise SettingError("models", allowed="two of the three are the same; a plane needs three different ones")
     x = x / length
     rest = y - (x @ y) * x
     rest = rest - (x @ rest) * x
     height = torch.linalg.vector_norm(rest)
     if height < 1e-6 * torch.linalg.vector_norm(y):
-        raise ValueError("models: the three lie on one line; path(a, b) draws it")
+        raise SettingError("models", allowed="the three lie on one line; path(a, b) draws it")
     return Plane(
         origin=first,
         x=x.to(first.dtype),
@@ -178,19 +138,3 @@ def plane_through(first: Tensor, second: Tensor, third: Tensor) -> Plane:
         kind="plane",
         scale="orthonormal basis of the plane through three models: 1 = distance 1 in weight space",
     )
-
-
-def window(low: float, high: float, points: int, margin: float = 0.25) -> NDArray[Any]:
-    """`points` equally spaced coordinates over [low, high] and a margin on both sides, one of them exactly 0.
-
-    Args:
-        low: smallest coordinate to show.
-        high: largest coordinate to show.
-        points: at least 3.
-        margin: share of (high - low) added on each side.
-    """
-    low, high = min(low, 0.0), max(high, 0.0)
-    low, high = low - margin * (high - low), high + margin * (high - low)
-    zero = min(max(round(-low / (high - low) * (points - 1)), 1), points - 2)
-    step = max(-low / zero, high / (points - 1 - zero))
-    return (np.arange(points) - zero) * step

@@ -89,8 +89,8 @@ class Points:
         models = [self.model, *(copy.deepcopy(self.model) for _ in range(at_once - 1))]
         self.copies = [_Copy(target, model) for model in models]
         self._free = SimpleQueue[_Copy]()
-        for one in self.copies:
-            self._free.put(one)
+        for ready in self.copies:
+            self._free.put(ready)
         self.at_once = max(self.stack, at_once)
 
     @property
@@ -106,22 +106,37 @@ class Points:
             groups = [
                 torch.stack(list(vectors[start : start + self.stack])) for start in range(0, len(vectors), self.stack)
             ]
-            found = [self._together(group) for group in groups]
-            return Scores(*(torch.cat(part) for part in zip(*found, strict=True)))
+            measured = [self._together(group) for group in groups]
+            return Scores(*(torch.cat(part) for part in zip(*measured, strict=True)))
 
         def alone(tool: _Copy, vector: Tensor) -> tuple[Tensor, Tensor]:
             return self._alone(tool, vector, buffers or {})
 
         # With one thread each, also one alone: values must not depend on how many are asked for together.
-        found = list(side_by_side(alone, self._free, min(len(vectors), len(self.copies)), vectors, "point"))
-        return Scores(*(torch.stack(part) for part in zip(*found, strict=True)))
+        measured = list(side_by_side(alone, self._free, min(len(vectors), len(self.copies)), vectors, "point"))
+        return Scores(*(torch.stack(part) for part in zip(*measured, strict=True)))
+
+    def table(
+        self, vectors: Sequence[Tensor], origin: Tensor | None = None, buffers: Mapping[str, Tensor] | None = None
+    ) -> list[dict[str, float]]:
+        """Of each point: mean `loss`, `accuracy` (NaN where the loss is not finite), and `loss_error`, the standard
+        error over the samples; with the losses `[n]` of an origin also `rise_error`, that of the difference to it.
+        """
+        losses, hits = (part.double() for part in self.measure(vectors, buffers))
+        mean = losses.mean(1)
+        # Outputs that are no numbers would be scored as the first class.
+        columns = {"loss": mean, "accuracy": torch.where(mean.isfinite(), hits.sum(1) / hits.shape[1], torch.nan)}
+        spread = {"loss_error": losses} | ({} if origin is None else {"rise_error": losses - origin.double()})
+        columns |= {name: part.std(1, correction=0) / part.shape[1] ** 0.5 for name, part in spread.items()}
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     @torch.no_grad()  # which holds for a thread, and this runs on several
-    def _alone(self, one: _Copy, vector: Tensor, buffers: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        one.move(vector, buffers)
+    def _alone(self, tool: _Copy, vector: Tensor, buffers: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        tool.move(vector, buffers)
         losses, hits = [], []
         for images, labels in zip(self.batches, self.labels, strict=True):
-            logits = logits_of(one.model(images))
+            logits = logits_of(tool.model(images))
             losses.append(self.target.losses_of(logits, labels))
             hits.append(right(logits, labels))
         return torch.cat(losses), torch.cat(hits)

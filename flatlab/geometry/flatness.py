@@ -6,7 +6,7 @@ what fine-tuning gains there: the question that joins FedBABU (what a model gain
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from flatlab.arguments import Count, Whole, check_arguments, checked
-from flatlab.declare import shown
-from flatlab.geometry.inputs import aim, need_run, targets
+from flatlab.arguments import Whole, check_arguments, with_settings
+from flatlab.declare import SettingError
+from flatlab.geometry.inputs import need_run
+from flatlab.geometry.settings import SharpnessSettings, Times
 from flatlab.geometry.sharpness_measures import MEASURES, sharpness
-from flatlab.personalization import Personalization, personalize
+from flatlab.personalization import Personalization, Tuning, personalize
+from flatlab.personalization.finetune import client_ids
 from flatlab.results import Result
 from flatlab.streams import stream
 from flatlab.training.progress import Progress
@@ -39,75 +41,66 @@ class FlatnessVsGain(Result):
         return pd.DataFrame(self.about["correlations"])
 
 
-@checked
+@with_settings(SharpnessSettings)
 def flatness_vs_gain(
     run: Any,
     measure: str = "top",
     *,
-    clients: Iterable[Whole] | None = None,
+    settings: SharpnessSettings,
+    clients: Sequence[Whole] | None = None,
     gains: Personalization | None = None,
-    resamples: Count = 2000,
-    seed: Whole = 0,
-    tuning: dict[str, Any] | None = None,
+    resamples: Times = 2000,
+    tuning: Tuning | dict[str, Any] | None = None,
     progress: Progress | None = None,
-    **settings: Any,
 ) -> FlatnessVsGain:
     """Per client, sharpness of a run's model on its training samples against the gain from fine-tuning on them.
 
     Args:
         run: a run with at least 5 clients.
         measure: one of `sharpness.MEASURES`.
+        settings: made of the keyword arguments.
         clients: which; all by default.
         gains: what `personalize(run, ...)` found, for these clients; made with `tuning` if not given.
         resamples: of the clients, for the bootstrap intervals.
-        seed: of samples, noise and resamples.
-        tuning: arguments of `personalize`.
+        tuning: settings of `personalize`, or its arguments as a mapping.
         progress: called with the clients measured and their number; False stops.
-        **settings: more arguments of `sharpness`.
 
     Raises:
-        ValueError: naming what cannot be measured, and why.
+        SettingError: naming what cannot be measured, and why.
     """
     run = need_run(run)
-    for function, given in ((sharpness, settings), (targets, settings), (aim, settings), (personalize, tuning or {})):
-        check_arguments(function, given)  # before any client is tuned
+    tuned = tuning.changed() if isinstance(tuning, Tuning) else tuning or {}
+    check_arguments(personalize, tuned)  # before any client is tuned
     if measure not in MEASURES:
-        raise ValueError(f"measure = {shown(measure)}: one of {', '.join(MEASURES)}")
-    wanted = list(range(run.data.clients) if clients is None else clients)
+        raise SettingError("measure", measure, f"one of {', '.join(MEASURES)}")
+    wanted = client_ids(run, clients)
     if len(wanted) < 5:
-        raise ValueError(f"clients = {len(wanted)}: a rank correlation needs at least 5")
-    gains = gains if gains is not None else personalize(run, clients=wanted, **(tuning or {}))
-    curves = gains.frame[gains.frame["run"] == run.id]
-    at = settings.get("round") or run.round
-    if (curves["round"] == at).any():  # personalized at several rounds
-        curves = curves[curves["round"] == at]
-    ends = (0, curves["epoch"].max())  # not pandas' first and last, which skip NaN
-    initial, tuned = (curves[curves["epoch"] == epoch].set_index("client")["accuracy"] for epoch in ends)
-    missing = [client for client in wanted if client not in initial.index]
-    if missing:
-        raise ValueError(f"gains: nothing of the clients {missing} of {run.id}; personalize them too")
-    found = sharpness({"run": run}, measures=[measure], clients=wanted, seed=seed, progress=progress, **settings)
-    sharp = found.frame.set_index("client")
-    frame = pd.DataFrame(
-        {
-            "client": sharp.index,
-            "sharpness": sharp["value"].to_numpy(),
-            "error": sharp["error"].to_numpy(),
-            "initial": initial.loc[sharp.index].to_numpy(),
-            "tuned": tuned.loc[sharp.index].to_numpy(),
-        }
-    )
-    frame["gain"] = frame["tuned"] - frame["initial"]
+        raise SettingError("clients", len(wanted), "a rank correlation needs at least 5")
+    gains = gains if gains is not None else personalize(run, clients=wanted, **tuned)
+    accuracy = _accuracies(gains, run.id, settings.round or run.round, wanted)
+    sharp = sharpness({"run": run}, measures=[measure], clients=wanted, progress=progress, **settings.changed())
+    frame = sharp.frame[["client", "value", "error"]].rename(columns={"value": "sharpness"})
+    frame = frame.join(accuracy, on="client").assign(gain=lambda table: table["tuned"] - table["initial"])
     correlations = [
-        {
-            "of": measure,
-            "with": other,
-            **rank_correlation(frame["sharpness"], frame[other], resamples, seed),
-        }
+        {"of": measure, "with": other} | rank_correlation(frame["sharpness"], frame[other], resamples, settings.seed)
         for other in ("gain", "initial")
     ]
     about = {"run": run.id, "measure": measure, "tuning": gains.about, "correlations": correlations}
-    return FlatnessVsGain(frame, {**found.about, **about})
+    return FlatnessVsGain(frame, {**sharp.about, **about})
+
+
+def _accuracies(gains: Personalization, run: str, round: int, clients: list[int]) -> pd.DataFrame:
+    """Accuracy before and after tuning, by client, in the columns `initial` and `tuned`."""
+    curves = gains.frame[gains.frame["run"] == run]
+    if (curves["round"] == round).any():  # personalized at several rounds
+        curves = curves[curves["round"] == round]
+    ends = {"initial": 0, "tuned": curves["epoch"].max()}  # not pandas' first and last, which skip NaN
+    at_end = {name: curves[curves["epoch"] == epoch].set_index("client")["accuracy"] for name, epoch in ends.items()}
+    table = pd.DataFrame(at_end)
+    missing = [client for client in clients if client not in table.index]
+    if missing:
+        raise SettingError("gains", allowed=f"nothing of the clients {missing} of {run}; personalize them too")
+    return table
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike, resamples: int = 2000, seed: int = 0) -> dict[str, float]:
@@ -127,22 +120,17 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, resamples: int = 2000, seed: in
     whole = np.isfinite(pairs).all(0)
     xs, ys = pairs[:, whole]
     draws = stream(seed, "rank correlation").integers(0, max(len(xs), 1), (resamples, len(xs)))
-    many = np.array([_spearman(xs[draw], ys[draw]) for draw in draws])
-    many = many[~np.isnan(many)]
+    drawn = _spearman(xs[draws.T], ys[draws.T])
+    drawn = drawn[~np.isnan(drawn)]
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(many, [tail, 1 - tail]) if len(many) else (np.nan, np.nan)
-    found = {"correlation": _spearman(xs, ys), "low": float(low), "high": float(high)}
-    return {"clients": len(xs), "left_out": int((~whole).sum()), **found}
+    low, high = np.quantile(drawn, [tail, 1 - tail]) if len(drawn) else (np.nan, np.nan)
+    stated = {"correlation": float(_spearman(xs[:, None], ys[:, None])[0]), "low": float(low), "high": float(high)}
+    return {"clients": len(xs), "left_out": int((~whole).sum()), **stated}
 
 
-def _spearman(x: np.ndarray, y: np.ndarray) -> float:
-    rank_x, rank_y = (_ranks(values) - (len(values) - 1) / 2 for values in (x, y))
-    scale = np.sqrt((rank_x @ rank_x) * (rank_y @ rank_y))
-    return float(rank_x @ rank_y / scale) if scale > 0 else float("nan")
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0, equal values sharing the mean of theirs."""
-    distinct, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    del distinct
-    return (np.cumsum(counts) - (counts + 1) / 2)[place]
+def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The correlation of the ranks of each column `[n, columns]`, equal values sharing the mean of theirs."""
+    rank_x, rank_y = (pd.DataFrame(values).rank().to_numpy() - (len(values) + 1) / 2 for values in (x, y))
+    scale = np.sqrt((rank_x**2).sum(0) * (rank_y**2).sum(0))
+    with np.errstate(invalid="ignore"):
+        return (rank_x * rank_y).sum(0) / scale

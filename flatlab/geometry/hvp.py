@@ -46,8 +46,6 @@ class HessianProducts:
         chunk: int | None = None,
         watch: Callable[[int], object] | None = None,
     ) -> None:
-        if memory is not None and memory < 0:
-            raise ValueError(f"memory = {memory}: at least 0 bytes")
         self.target = target
         self.count = 0
         self._memory, self._chunk, self._watch = memory, chunk, watch
@@ -63,14 +61,9 @@ class HessianProducts:
         Raises:
             NoDerivative: naming an operation that torch cannot differentiate twice, and the module that uses it.
         """
-        try:
+        few = self.target.images[self.target.spans(2)[0]]
+        with explained(self.target.model, lambda: self.target.outputs(self._leaves, few)):
             return self._product(vector)
-        except RuntimeError as error:
-            few = self.target.images[self.target.spans(2)[0]]
-            raised = explained(error, self.target.model, lambda: self.target.outputs(self._leaves, few))
-            if raised is error:
-                raise
-            raise raised from error
 
     def _product(self, vector: Tensor) -> Tensor:
         self.count += 1
@@ -91,8 +84,8 @@ class HessianProducts:
             return self._share(gradient, pieces, keep=kept)
 
         # Graphs are built here and differentiated side by side; shares are added up in order.
-        for found in side_by_side(share, *hands(self.target.device), graphs(), "product"):
-            for name, part in found.items():
+        for shares in side_by_side(share, *hands(self.target.device), graphs(), "product"):
+            for name, part in shares.items():
                 sums[name] += part
         return total
 
@@ -110,14 +103,14 @@ class HessianProducts:
         """One span's share of the product, where it is not 0."""
         if not gradient:
             return {}
-        found = torch.autograd.grad(
+        parts = torch.autograd.grad(
             list(gradient.values()),
             list(self._leaves.values()),
             grad_outputs=[pieces[name] for name in gradient],
             retain_graph=keep,
             allow_unused=True,
         )
-        return {name: part for name, part in zip(self._leaves, found, strict=True) if part is not None}
+        return {name: part for name, part in zip(self._leaves, parts, strict=True) if part is not None}
 
     def _cache(self) -> list[dict[str, Tensor]]:
         device = self.target.device

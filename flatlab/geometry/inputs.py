@@ -11,80 +11,60 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from flatlab.arguments import Count, Whole, checked
-from flatlab.declare import shown
-from flatlab.geometry.network_calls import Loss, cross_entropy, plain
+from flatlab.arguments import Whole, checked
+from flatlab.declare import SettingError
+from flatlab.geometry.network_calls import plain
 from flatlab.geometry.objective import Target
+from flatlab.geometry.settings import ObjectiveSettings, Selection
 from flatlab.streams import key
 from flatlab.training import Run, labels
 from flatlab.training.run import Which
 
 
-@checked
-def aim(
-    subject: Any,
-    data: Any = "holdout",
-    *,
-    source: Any = None,
-    round: Whole | None = None,
-    which: Which = "auto",
-    client: Whole | None = None,
-    limit: Count | None = 1000,
-    part: str = "all",
-    batch: Count = 64,
-    loss: Loss = cross_entropy,
-    seed: Whole = 0,
-    dtype: torch.dtype | None = None,
-    one_class: bool = False,
-    statistics: str = "stored",
-) -> Target:
-    """The target of a measurement of `subject`, a model or a run. Equal arguments give equal samples for every subject.
+def aim(subject: Any, data: Any = "holdout", settings: Selection | None = None, source: Any = None) -> Target:
+    """The target of a measurement of `subject`, a model or a run; see `targets`."""
+    return targets({"model": subject}, data, settings, source)["model"]
+
+
+def targets(
+    subjects: Mapping[str, Any], data: Any = "holdout", settings: Selection | None = None, source: Any = None
+) -> dict[str, Target]:
+    """A target for each model or run, all on the samples that the first run (else the first model) gives.
 
     Args:
-        subject: an `nn.Module`, or a run.
+        subjects: an `nn.Module` or a run each.
         data: "holdout", "train" or "test" of a run; a FederatedDataset (its holdout) or an index tensor into a run's
             images; or a pair (images `[n, C, H, W]` normalised, labels `[n]`).
-        source: the FederatedDataset that names and indices refer to; a run's own by default.
-        round: a run's checkpoint; the latest by default.
-        which: a run's "global" or "swa" model; "auto" takes what its algorithm evaluates.
-        client: whose "train" or "test" samples; None takes those of all. Where a run's clients keep parts of the model
-            for themselves (FedPer, LocalOnly), it is whose model, too, on any samples.
-        limit: at most this many samples of a data set, drawn with `seed`; None takes all. Given ones are taken whole.
-        part: "all", "body" or "head".
-        batch: size of the batches, only for networks that normalise with batch statistics.
-        loss: per-sample loss, `(logits [n, classes], labels [n]) -> [n]`.
-        seed: of the draw of samples from a data set, and of their order.
-        dtype: precision of the measurement, float32 or float64; the model's by default (float32 for bfloat16).
-        one_class: accept samples of one class only.
-        statistics: "stored" takes the running statistics of a network of your own as they are, the model that
-            predicts; "batch" has every batch re-estimate them (`batch` as large as `limit`: all samples do).
+        settings: which samples, which model of runs, and which function.
+        source: the data set that names and indices refer to, unless the settings say; by default the first run's.
 
     Raises:
         ValueError: naming what cannot be measured, and why.
     """
-    run = None if isinstance(subject, nn.Module) else need_run(subject)
-    model = subject if run is None else model_of(run, round, which, client)
-    if run is None and round is not None:
-        raise ValueError(f"round = {round}: a model has no rounds; give its run")
-    source = run.data if run is not None and source is None else source
-    images, labels, name = choose_samples(data, source, client_of_samples(data, client, subject), limit, seed)
-    if client is not None and getattr(subject, "kept", False):
-        name = f"{name}; model of client {client}"
+    settings = settings or Selection()
+    runs = {name: need_run(subject) for name, subject in subjects.items() if not isinstance(subject, nn.Module)}
+    if settings.round is not None and not runs:
+        raise SettingError("round", settings.round, "a model has no rounds; give its run")
+    models = {
+        name: model_of(runs[name], settings.round, settings.which, settings.client) if name in runs else subject
+        for name, subject in subjects.items()
+    }
+    source = settings.source or source or next((run.data for run in runs.values()), None)
+    client = client_of_samples(data, settings.client, *runs.values())
+    images, labels, called = choose_samples(data, source, client, settings.limit, settings.seed)
     if not isinstance(data, (tuple, list)):
-        place = next(model.parameters()).device
+        lead = models[next(iter(runs or models))]
+        place = next((weight.device for weight in lead.parameters()), images.device)
         images, labels = images.to(place), labels.to(place)
-    return Target.of(
-        model,
-        images,
-        labels,
-        name=name,
-        part=part,
-        batch=batch,
-        loss=loss,
-        dtype=dtype,
-        one_class=one_class,
-        statistics=statistics,
-    )
+    function = settings.of(ObjectiveSettings)
+
+    def of(name: str, model: nn.Module) -> Target:
+        own = settings.client is not None and getattr(subjects[name], "kept", False)
+        return Target.of(
+            model, images, labels, name=f"{called}; model of client {settings.client}" if own else called, **function
+        )
+
+    return {name: of(name, model) for name, model in models.items()}
 
 
 def need_run(subject: Any) -> Any:
@@ -94,7 +74,7 @@ def need_run(subject: Any) -> Any:
         ValueError: if it is not.
     """
     if isinstance(subject, nn.Module) or not all(hasattr(subject, name) for name in ("model", "data", "checkpoints")):
-        raise ValueError(f"{shown(subject)}: a run is needed, as fl.train returns it")
+        raise SettingError("run", subject, "a run is needed, as fl.train returns it")
     return subject
 
 
@@ -137,25 +117,26 @@ def choose_samples(
     if isinstance(data, str):
         return _named(data, source, client, limit, seed)
     if client is not None:
-        raise ValueError(f"client = {client}: only data='train' or data='test' belong to a client")
+        raise SettingError("client", client, "only data='train' or data='test' belong to a client")
     if isinstance(data, Tensor) and data.dim() == 1 and source is not None:
         # Positions, also where a mask or negative numbers were given.
         index = torch.arange(len(source.labels), device=source.labels.device)[data.to(source.labels.device)]
         return source.prepared(index), source.labels[index], "given indices"
     if isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
         return data[0], data[1], "given samples"
-    raise ValueError(
-        f"data = {type(data).__name__}: give 'holdout', 'train', 'test', or a pair of tensors (images, labels)"
+    kind = type(data).__name__
+    raise SettingError(
+        "data", allowed=f"a {kind}; give 'holdout', 'train', 'test', or a pair of tensors (images, labels)"
     )
 
 
 def _named(data: str, source: Any, client: int | None, limit: int | None, seed: int) -> tuple[Tensor, Tensor, str]:
     if data not in ("holdout", "train", "test"):
-        raise ValueError(f"data = {shown(data)}: known are 'holdout', 'train', 'test', or give (images, labels)")
+        raise SettingError("data", data, "known are 'holdout', 'train', 'test', or give (images, labels)")
     if source is None:
-        raise ValueError(f"data = {data!r}: a name needs a run; give a model's samples as (images, labels)")
+        raise SettingError("data", data, "a name needs a run; give a model's samples as (images, labels)")
     if client is not None and data == "holdout":
-        raise ValueError(f"client = {client}: the holdout belongs to no client; use data='train' or data='test'")
+        raise SettingError("client", client, "the holdout belongs to no client; use data='train' or data='test'")
     images, labels = source.samples(data, client=client, limit=limit, seed=seed)
     order = _order(labels, seed)  # a set sorted by class must not make batches of one class
     name = data if client is None else f"{data} of client {client}"
@@ -185,50 +166,12 @@ def named(subjects: Any) -> dict[str, Any]:
             name = told.get(id(subject), str(plain))
             found[name if name not in found else f"{name} ({number})"] = subject
     if not found:
-        raise ValueError("models = []: at least one model or run is needed")
+        raise SettingError("models", [], "at least one model or run is needed")
     return found
 
 
 def _is_one(subject: Any) -> bool:
     return isinstance(subject, nn.Module) or hasattr(subject, "checkpoints")
-
-
-@checked
-def targets(
-    subjects: Mapping[str, Any],
-    data: Any = "holdout",
-    *,
-    round: Whole | None = None,
-    which: Which = "auto",
-    part: str = "all",
-    batch: Count = 64,
-    loss: Loss = cross_entropy,
-    statistics: str = "stored",
-    **samples: Any,
-) -> dict[str, Target]:
-    """A target for each model or run, all on the samples that the first run (else the first model) gives.
-
-    Arguments as of `aim`; `round` and `which` are those of every run, `samples` are source, client, limit, seed and
-    one_class.
-    """
-    settings: dict[str, Any] = {"part": part, "batch": batch, "loss": loss, "statistics": statistics}
-    client = samples.get("client")
-    models = {
-        name: subject if isinstance(subject, nn.Module) else model_of(need_run(subject), round, which, client)
-        for name, subject in subjects.items()
-    }
-    samples = {**samples, "client": client_of_samples(data, client, *subjects.values())}
-    lead = next((name for name in subjects if subjects[name] is not models[name]), next(iter(subjects)))
-    if subjects[lead] is not models[lead]:
-        samples = {"source": subjects[lead].data, **samples}
-    first = aim(models[lead], data, **samples, **settings)
-
-    def on_same_samples(name: str) -> Target:
-        own = f"; model of client {client}" if getattr(subjects[name], "kept", False) else ""
-        data = f"{first.data}{own}"
-        return Target.of(models[name], first.images, first.labels, name=data, one_class=True, **settings)
-
-    return {name: on_same_samples(name) for name in subjects}
 
 
 def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:
@@ -240,13 +183,16 @@ def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:
     own = {key: weight.detach() for key, weight in plain(model).named_parameters()}
     shapes = {key: weight.shape for key, weight in target.weights.items()}
     if {key: weight.shape for key, weight in own.items() if key in shapes} != shapes:
-        raise ValueError(f"{name}: its parameters differ in name or shape; points of one plane need the same network")
+        raise SettingError(
+            name, allowed="its parameters differ in name or shape; points of one plane need the same network"
+        )
     places = {weight.device for weight in own.values()}
     if places != {target.device}:
-        raise ValueError(f"{name}: on {', '.join(map(str, places))}, the others are on {target.device}; use .to(...)")
+        told = f"on {', '.join(map(str, places))}, the others are on {target.device}; use .to(...)"
+        raise SettingError(name, allowed=told)
     vector = target.flat(own).to(target.images.dtype)
     if not bool(vector.isfinite().all()):
-        raise ValueError(f"{name}: weights are not finite (NaN or infinite values)")
+        raise SettingError(name, allowed="weights are not finite (NaN or infinite values)")
     return vector
 
 

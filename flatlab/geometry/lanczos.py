@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flatlab.declare import SettingError
 from flatlab.streams import key
 
 Product = Callable[[Tensor], Tensor]
@@ -113,9 +114,9 @@ class Lanczos:
             budget: the longest basis to try.
         """
         if not 1 <= k <= self.size:
-            raise ValueError(f"k = {k}: this Hessian has {self.size} eigenvalues")
+            raise SettingError("k", k, f"this Hessian has {self.size} eigenvalues")
         if budget < k:
-            raise ValueError(f"budget = {budget}: {k} eigenvalues need at least as many products")
+            raise SettingError("budget", budget, f"{k} eigenvalues need at least as many products")
         for steps in range(k, min(budget, self.size) + 1):
             values, residuals, rows = self.ritz(steps)
             order = _order(values, end)

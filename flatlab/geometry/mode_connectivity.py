@@ -6,8 +6,7 @@ path(run_a, run_b, curve=True).summary()
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,15 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flatlab.arguments import Axis, Count, Positive, Settings, Whole, with_settings
-from flatlab.declare import setting
+from flatlab.arguments import with_settings
+from flatlab.declare import SettingError
 from flatlab.geometry.evaluate_points import Points
-from flatlab.geometry.inputs import buffers_of, named, targets, vector_of
+from flatlab.geometry.inputs import buffers_of, choose_samples, named, targets, vector_of
 from flatlab.geometry.objective import Target
+from flatlab.geometry.settings import ObjectiveSettings, PathSettings
 from flatlab.models import frame
 from flatlab.results import Result
 from flatlab.streams import stream
-from flatlab.training.progress import Progress, watched
+from flatlab.training.progress import Progress, gather
 from flatlab.training.threads import computing_with
 
 
@@ -66,16 +66,6 @@ def _largest(values: NDArray[Any], t: NDArray[Any]) -> tuple[float, float]:
     return (np.nan, np.nan) if top is None else (values[top], t[top])
 
 
-class PathSettings(Settings):
-    """How `path` goes from one model to the other."""
-
-    points: Axis = setting(21, "on each curve, both ends included", span=(3, 101))
-    curve: bool = setting(False, "also train a quadratic Bezier curve from a to b; see `bezier_bend`")
-    steps: Count = setting(500, "steps of its training")
-    lr: Positive = setting(0.05, "its learning rate", log=True, span=(1e-4, 1.0))
-    seed: Whole = setting(0, "of samples and training")
-
-
 @with_settings(PathSettings)
 @frame()
 @computing_with(1)
@@ -87,7 +77,6 @@ def path(
     settings: PathSettings,
     train: Any = None,
     progress: Progress | None = None,
-    **selection: Any,
 ) -> Path:
     """Measure loss and accuracy between two models of one network.
 
@@ -101,46 +90,66 @@ def path(
         settings: made of the keyword arguments.
         train: samples to train it on, (images, labels) or a FederatedDataset (all clients' training samples); by
             default those of the run or of `data`.
-        progress: called with the training steps and points done and their number; False stops (a curve still in
+        progress: called with the points and training steps done and their number; False stops (a curve still in
             training is left out).
-        **selection: as in `targets`: round, which, source, client, limit (1000 samples), batch, loss,
-            statistics.
+
+    Returns:
+        What was measured. After Ctrl-C or a stop `about["complete"]` is False and later points are missing.
 
     Raises:
-        ValueError: naming what cannot be measured, and why.
+        SettingError: naming what cannot be measured, and why.
     """
-    points, curve, steps, lr, seed = (value for _, value in settings)
+    if settings.part != "all":
+        raise SettingError("part", settings.part, "a path joins whole models; use part='all'")
     subjects = named({"a": a, "b": b})
-    found = targets(subjects, data, seed=seed, **selection)
-    target = found["a"]
-    start, end = (vector_of(target, found[name].model, name) for name in "ab")
-    ways: dict[str, Callable[[float], Tensor]] = {"line": lambda t: (1 - t) * start + t * end}
-    kept = Buffers(buffers_of(target, found["a"].model), buffers_of(target, found["b"].model))
-    meter, rows = Points(target), []
-    with watched(progress, points + curve * (points + steps), "path") as proceed:
-        if curve:
-            samples = _training_samples(train, data, subjects)
-            trainer = Target.of(target.model, *samples, loss=target.losses, one_class=True)
-            bend = bezier_bend(trainer, start, end, kept, steps=steps, lr=lr, seed=seed, proceed=proceed)
-            if bend is not None:
-                ways["bezier"] = lambda t: bezier(start, bend, end, t)
-        spent = curve * steps
-        for name, way in ways.items():
-            before, distance = start, 0.0
-            for t in np.linspace(0, 1, points).tolist():
-                point = way(t)
-                losses, hits = (part[0].double() for part in meter.measure([point], kept.at(t)))
-                distance += torch.linalg.vector_norm(point - before).item()
-                before = point
-                scores = {"loss": losses.mean().item(), "accuracy": hits.sum().item() / len(hits)}
-                scores["accuracy"] = scores["accuracy"] if math.isfinite(scores["loss"]) else math.nan
-                scores["loss_error"] = losses.std(correction=0).item() / len(losses) ** 0.5
-                rows.append({"curve": name, "t": t, **scores, "distance": distance})
-                if not proceed(spent + len(rows)):
-                    return Path(pd.DataFrame(rows), {**target.about, **meter.about, "complete": False})
-    about = {"models": [getattr(one, "name", "") for one in (a, b)], "seed": seed, "points": points}
-    about |= {"curve steps": steps, "curve lr": lr} if curve else {}
-    return Path(pd.DataFrame(rows), {**target.about, **meter.about, **about, "complete": len(ways) == 1 + curve})
+    ends = targets(subjects, data, settings)
+    target, points = ends["a"], settings.points
+    start, end = (vector_of(target, ends[name].model, name) for name in "ab")
+    buffers = Buffers(buffers_of(target, ends["a"].model), buffers_of(target, ends["b"].model))
+    held = (getattr(subject, "data", None) for subject in subjects.values())
+    samples = _training_samples(train, data, settings.source, *held) if settings.curve else None
+    meter = Points(target)
+    parts = _rows(target, start, end, buffers, meter, samples, settings)
+    total = points + settings.curve * (points + settings.steps)
+    rows, complete = gather(parts, total, "path", progress)
+    about = {"models": [getattr(model, "name", "") for model in (a, b)], "seed": settings.seed, "points": points}
+    about |= {"curve steps": settings.steps, "curve lr": settings.lr} if settings.curve else {}
+    return Path(pd.DataFrame(rows), {**target.about, **meter.about, **about, "complete": complete})
+
+
+def _rows(
+    target: Target,
+    start: Tensor,
+    end: Tensor,
+    buffers: Buffers,
+    meter: Points,
+    samples: tuple[Tensor, Tensor] | None,
+    settings: PathSettings,
+) -> Iterator[list[dict[str, Any]]]:
+    """A row for each point of the line, nothing for each step of training, a row for each point of the curve."""
+    yield from _along("line", lambda t: (1 - t) * start + t * end, buffers, meter, settings.points)
+    if samples is None:
+        return
+    function = {**settings.of(ObjectiveSettings), "dtype": target.images.dtype, "one_class": True}
+    trainer = Target.of(target.model, *samples, **function)
+    steps, lr, seed = settings.steps, settings.lr, settings.seed
+    bend = start
+    for trained in bezier_bends(trainer, start, end, buffers, steps=steps, lr=lr, seed=seed):
+        bend = trained
+        yield []
+    yield from _along("bezier", lambda t: bezier(start, bend, end, t), buffers, meter, settings.points)
+
+
+def _along(
+    curve: str, way: Callable[[float], Tensor], buffers: Buffers, meter: Points, points: int
+) -> Iterator[list[dict[str, Any]]]:
+    """The row of each point of a curve."""
+    before, distance = way(0.0), 0.0
+    for t in np.linspace(0, 1, points).tolist():
+        point = way(t)
+        distance += torch.linalg.vector_norm(point - before).item()
+        before = point
+        yield [{"curve": curve, "t": t, **meter.table([point], buffers=buffers.at(t))[0], "distance": distance}]
 
 
 class Buffers(NamedTuple):
@@ -163,19 +172,17 @@ def bezier(start: Tensor, bend: Tensor, end: Tensor, t: float) -> Tensor:
     return (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end
 
 
-@computing_with(1)
-def bezier_bend(
+def bezier_bends(
     target: Target,
     start: Tensor,
     end: Tensor,
-    kept: Buffers | None = None,
+    buffers: Buffers | None = None,
     *,
     steps: int = 500,
     lr: float = 0.05,
     batch: int = 64,
     seed: int = 0,
-    proceed: Callable[[int], bool] = lambda done: True,
-) -> Tensor | None:
+) -> Iterator[Tensor]:
     """The bend that makes the mean loss along the Bezier curve small (Garipov et al., 2018, arXiv 1802.10026).
 
     Stochastic gradient descent with momentum 0.9 on the loss at a uniform t and a random batch, from the midpoint of
@@ -185,15 +192,17 @@ def bezier_bend(
         target: training loss and samples.
         start: weights `[parameters]` at t = 0.
         end: weights at t = 1.
-        kept: running statistics of both ends, if they differ.
+        buffers: running statistics of both ends, if they differ.
         steps: gradient steps.
         lr: learning rate.
         batch: samples a step.
         seed: names the draws of t and batches.
-        proceed: told after each step how many are done; if it says no, the result is None.
+
+    Yields:
+        The bend `[parameters]` after each step; the last is the result.
 
     Raises:
-        ValueError: if the loss becomes infinite or NaN.
+        SettingError: if the loss becomes infinite or NaN.
     """
     bend = ((start + end) / 2).requires_grad_()
     optimiser = torch.optim.SGD([bend], lr=lr, momentum=0.9)
@@ -201,26 +210,26 @@ def bezier_bend(
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = lr * min(1.0, max(0.01, 2 * (1 - step / steps)))
         t = random.random()
-        some = torch.from_numpy(random.choice(count, min(batch, count), replace=False)).to(target.device)
-        images = target.images[some].contiguous(memory_format=target.layout)
-        point = {**target.shaped(bezier(start, bend, end, t)), **(kept.at(t) if kept else {})}
-        mean = target.losses_of(target.outputs(point, images), target.labels[some]).mean()
+        drawn = torch.from_numpy(random.choice(count, min(batch, count), replace=False)).to(target.device)
+        images = target.images[drawn].contiguous(memory_format=target.layout)
+        point = {**target.shaped(bezier(start, bend, end, t)), **(buffers.at(t) if buffers else {})}
+        mean = target.losses_of(target.outputs(point, images), target.labels[drawn]).mean()
         if not bool(mean.isfinite()):
-            raise ValueError(f"lr = {lr}: the curve's loss became {mean.item()} after {step} steps; take a smaller one")
+            told = f"the curve's loss became {mean.item()} after {step} steps; take a smaller one"
+            raise SettingError("lr", lr, told)
         optimiser.zero_grad()
         mean.backward()
         optimiser.step()
-        if not proceed(step + 1):
-            return None
-    return bend.detach()
+        yield bend.detach()
 
 
-def _training_samples(train: Any, data: Any, subjects: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    sources = [train, data, *(getattr(subject, "data", None) for subject in subjects.values())]
+def _training_samples(train: Any, *others: Any) -> tuple[Tensor, Tensor]:
+    """Those of `train`; if it is None, of the first of the others that has some."""
     if train is not None and not hasattr(train, "samples"):
-        return train
-    source = next((one for one in sources if hasattr(one, "samples")), None)
-    if source is None:
-        raise ValueError("train: a curve needs samples to train on; give train=(images, labels) or a FederatedDataset")
-    images, labels = source.samples("train")
+        return choose_samples(train)[:2]
+    dataset = next((held for held in (train, *others) if hasattr(held, "samples")), None)
+    if dataset is None:
+        told = "a curve needs samples to train on; give train=(images, labels) or a FederatedDataset"
+        raise SettingError("train", allowed=told)
+    images, labels = dataset.samples("train")
     return images, labels

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from flatlab.declare import SettingError
 from flatlab.models import copied, stateless
 from flatlab.tasks import Classification
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-STATISTICS = ("stored", "batch")
 CLASSIFICATION = Classification()
 WRAPPERS = (
     nn.DataParallel,
@@ -54,14 +54,11 @@ def own_copy(model: nn.Module, dtype: torch.dtype, statistics: str = "stored") -
             those of each batch instead.
 
     Raises:
-        ValueError: for other statistics, or a scripted network, whose layers cannot be exchanged, with "batch".
+        SettingError: for a scripted network, whose layers cannot be exchanged, with "batch".
     """
-    if statistics not in STATISTICS:
-        raise ValueError(f"statistics = {statistics!r}: 'stored' or 'batch'")
     if statistics == "batch" and scripted(model):
-        raise ValueError(
-            "statistics = 'batch': a ScriptModule's layers are fixed; give the network that it was made of"
-        )
+        told = "a ScriptModule's layers are fixed; give the network that it was made of"
+        raise SettingError("statistics", statistics, told)
     own = copied(model) if statistics == "stored" else stateless(model)
     for layer in own.modules():
         if isinstance(layer, _InstanceNorm) and statistics == "batch":
@@ -110,7 +107,7 @@ def logits_of(output: Any) -> Tensor:
     entry.
 
     Raises:
-        ValueError: if there is no telling which.
+        SettingError: if there is no telling which.
     """
     if isinstance(output, Tensor):
         return output
@@ -119,14 +116,14 @@ def logits_of(output: Any) -> Tensor:
         named: list[str] = [name for name in ("logits", "out") if name in tensors] or list(tensors)
         if len(named) == 1 or named[:1] == ["logits"]:
             return tensors[named[0]]
-        raise ValueError(f"model: its output has {', '.join(map(repr, output))}; one must be called 'logits'")
+        told = f"its output has {', '.join(map(repr, output))}; one must be called 'logits'"
+        raise SettingError("model", allowed=told)
     if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
         return output[0]
     if isinstance(logits := getattr(output, "logits", None), Tensor):
         return logits
-    raise ValueError(
-        f"model: its output is {type(output).__name__}; logits, a tuple of them first, or a dict is needed"
-    )
+    told = f"its output is {type(output).__name__}; logits, a tuple of them first, or a dict is needed"
+    raise SettingError("model", allowed=told)
 
 
 def right(logits: Tensor, labels: Tensor) -> Tensor:

@@ -23,10 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
+from flatlab.arguments import with_settings
 from flatlab.declare import tell
 from flatlab.geometry.checks import batch_matters, check_derivative, check_outputs, check_parameters, check_samples
-from flatlab.geometry.network_calls import Loss, call, cross_entropy, own_copy, plain, precision, right
+from flatlab.geometry.network_calls import Loss, call, cross_entropy, own_copy, plain, precision
 from flatlab.geometry.second_derivatives import TwiceDifferentiable, explained, need_second
+from flatlab.geometry.settings import ObjectiveSettings
 from flatlab.models import BatchStatNorm, copied, frame
 from flatlab.training.pace import memory_format
 from flatlab.training.threads import computing_with
@@ -43,30 +45,33 @@ class Target:
         model: its own copy, in evaluation mode, without gradients; never altered.
         images: `[n, C, H, W]` in the precision of the measurement.
         labels: int64 `[n]`.
-        names: the selected parameters in the model's order.
-        part: "all", "body" or "head".
-        batch: the size of the batches whose statistics normalise; None if the batch does not matter.
+        settings: which function it is.
         losses: per-sample loss, `(logits [n, classes], labels [n]) -> [n]`.
+        batch: the size of the batches whose statistics normalise; None if the batch does not matter.
         data: what the samples are called.
-        statistics: "stored", or "batch" if each batch re-estimates the running ones.
+        weights: the selected parameters by name, in the model's order.
     """
 
     model: nn.Module
     images: Tensor
     labels: Tensor
-    names: tuple[str, ...]
-    part: str = "all"
-    batch: int | None = None
+    settings: ObjectiveSettings
     losses: Loss = cross_entropy
+    batch: int | None = None
     data: str = "given samples"
-    statistics: str = "stored"
     weights: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
-        own = dict(self.model.named_parameters())
-        object.__setattr__(self, "weights", {name: own[name].detach() for name in self.names})
+        part = self.settings.part
+        weights = {
+            name: weight.detach()
+            for name, weight in self.model.named_parameters()
+            if weight.is_floating_point() and (part == "all" or name.startswith(f"{part}."))
+        }
+        object.__setattr__(self, "weights", weights)
 
     @classmethod
+    @with_settings(ObjectiveSettings)
     @frame()
     def of(
         cls,
@@ -74,13 +79,8 @@ class Target:
         images: Tensor,
         labels: Tensor,
         *,
+        settings: ObjectiveSettings,
         name: str = "given samples",
-        part: str = "all",
-        batch: int = 64,
-        loss: Loss = cross_entropy,
-        dtype: torch.dtype | None = None,
-        one_class: bool = False,
-        statistics: str = "stored",
     ) -> Self:
         """A target at `model`'s weights; the model itself stays as it is.
 
@@ -90,44 +90,31 @@ class Target:
                 are measured as the network inside.
             images: normalised, `[n, C, H, W]`, on the model's device.
             labels: class numbers, `[n]`, on the same device.
+            settings: made of the keyword arguments.
             name: what the samples are called in results.
-            part: which parameters vary: "all", or those whose names begin with "body." or "head.".
-            batch: size of the batches, only where a sample's output depends on its batch (64 as in FedASAM's code;
-                larger ones make Hessian products dearer on a CPU).
-            loss: per-sample loss, `(logits, labels) -> [n]`.
-            dtype: precision of the measurement, torch.float32 or torch.float64; by default the model's own, and float32
-                for bfloat16 and float16, which have too few digits for curvature.
-            one_class: accept samples of one class only (a client may hold no other).
-            statistics: of layers that keep running statistics: "stored" takes those, "batch" each batch's own.
 
         Raises:
-            ValueError: naming what is empty, of one class, not finite, on another device or of the wrong shape; a model
-                that is no function of weights and batch (dropout at work, state that changes); `inference_mode`.
+            SettingError: naming what is empty, of one class, not finite, on another device or of the wrong shape; a
+                model that is no function of weights and batch (dropout at work, state that changes).
+            ValueError: under `inference_mode`.
         """
-        model = plain(model)
-        check_parameters(model, part, dtype)
-        check_samples(model, images, labels, name, batch, one_class)
-        dtype = dtype or precision(model)
-        own = own_copy(model, dtype, statistics)
+        model, batch, loss = plain(model), settings.batch, settings.losses
+        check_parameters(model, settings.part)
+        check_samples(model, images, labels, name, settings.one_class)
+        dtype = settings.precision or precision(model)
         fixed, free = (  # images made under inference_mode cannot enter a gradient, their copies can
             part.detach().clone() if part.is_inference() else part.detach() for part in (labels, images)
         )
         target = cls(
-            model=own,
+            model=own_copy(model, dtype, settings.statistics),
             images=free.to(dtype),
             labels=fixed.long(),
-            names=tuple(
-                key
-                for key, weight in own.named_parameters()
-                if weight.is_floating_point() and (part == "all" or key.startswith(f"{part}."))
-            ),
-            part=part,
+            settings=settings,
             losses=copied(loss).to(images.device, dtype) if isinstance(loss, nn.Module) else loss,
             data=name,
-            statistics=statistics,
         )
         check_outputs(target)
-        if uses_batch_statistics(own) or batch_matters(target):
+        if uses_batch_statistics(target.model) or batch_matters(target):
             object.__setattr__(target, "batch", batch)
         if target.ends_alone:
             tell(
@@ -137,19 +124,14 @@ class Target:
         return target
 
     def at(self, model: nn.Module) -> Target:
-        """The same samples, part, loss, precision and statistics at another model's weights."""
-        return Target.of(
-            model,
-            self.images,
-            self.labels,
-            name=self.data,
-            part=self.part,
-            batch=self.batch or 64,
-            loss=self.losses,
-            dtype=self.images.dtype,
-            one_class=True,
-            statistics=self.statistics,
-        )
+        """The same function and samples at another model's weights."""
+        kept = {"dtype": self.images.dtype, "one_class": True}
+        return Target.of(model, self.images, self.labels, name=self.data, **{**self.settings.changed(), **kept})
+
+    @property
+    def part(self) -> str:
+        """Which parameters vary."""
+        return self.settings.part
 
     @property
     def size(self) -> int:
@@ -186,7 +168,7 @@ class Target:
     def normalisation(self) -> str:
         """How the network normalises, in words."""
         if uses_batch_statistics(self.model):
-            retaken = ", re-estimated in place of the running ones" if self.statistics == "batch" else ""
+            retaken = ", re-estimated in place of the running ones" if self.settings.statistics == "batch" else ""
             return f"batch statistics{retaken}"
         if keeps_statistics(self.model):
             return "running statistics, as stored"
@@ -199,8 +181,8 @@ class Target:
         return memory_format(self.model, self.images, lambda params, images: call(self.model, params, images))
 
     def flat(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """Parameter-shaped tensors as one vector `[size]`, in the order of `names`."""
-        return torch.cat([tensors[name].reshape(-1) for name in self.names])
+        """Parameter-shaped tensors as one vector `[size]`, in the order of `weights`."""
+        return torch.cat([tensors[name].reshape(-1) for name in self.weights])
 
     def shaped(self, vector: Tensor) -> dict[str, Tensor]:
         """The inverse of `flat` (views of `vector`)."""
@@ -236,32 +218,26 @@ class Target:
     @frame()
     @computing_with(1)
     @torch.no_grad()
-    def losses_and_hits(self, params: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """Each sample's loss `[n]` and whether it is classified rightly (bool `[n]`), without gradients."""
-        losses, hits = [], []
-        for span in self.spans(64 if self.device.type == "cpu" else 512):
-            images = self.images[span].contiguous(memory_format=self.layout)
-            logits = call(self.model, params or {}, images)
-            losses.append(self.losses_of(logits, self.labels[span]))
-            hits.append(right(logits, self.labels[span]))
-        return torch.cat(losses), torch.cat(hits)
-
     def loss(self, params: Mapping[str, Tensor] | None = None) -> float:
         """The mean loss."""
-        return self.losses_and_hits(params)[0].double().mean().item()
+        losses = []
+        for span in self.spans(64 if self.device.type == "cpu" else 512):
+            images = self.images[span].contiguous(memory_format=self.layout)
+            losses.append(self.losses_of(call(self.model, params or {}, images), self.labels[span]))
+        return torch.cat(losses).double().mean().item()
 
     @frame()
     @computing_with(1)
     def gradient(self, params: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The gradient of the mean loss in the selected parameters."""
         point = {**self.weights, **(params or {})}
-        leaves = {name: point[name].detach().requires_grad_() for name in self.names}
+        leaves = {name: point[name].detach().requires_grad_() for name in self.weights}
         total = [torch.zeros_like(leaf) for leaf in leaves.values()]
         for span in self.spans(32 if self.device.type == "cpu" else 512):
             for sum_, part in zip(total, self.slope({**point, **leaves}, leaves, span), strict=True):
                 if part is not None:
                     sum_ += part
-        return dict(zip(self.names, total, strict=True))
+        return dict(zip(leaves, total, strict=True))
 
     def slope(
         self, params: Mapping[str, Tensor], leaves: Mapping[str, Tensor], span: slice, again: bool = False
@@ -297,14 +273,12 @@ class Target:
         if not logits.requires_grad:
             check_derivative(self)
             return logits, torch.zeros_like(logits)
-        try:
+        with explained(self.model, lambda: self.outputs(leaves, self.images[span])):
             u = torch.zeros_like(logits, requires_grad=True)
             pulled = torch.autograd.grad(logits, list(leaves.values()), u, create_graph=True, allow_unused=True)
             need_second(part for part in pulled if part is not None)
             parts = [(part, direction[name]) for name, part in zip(leaves, pulled, strict=True) if part is not None]
             (change,) = torch.autograd.grad([part for part, _ in parts], u, [weight for _, weight in parts])
-        except RuntimeError as error:
-            raise explained(error, self.model, lambda: self.outputs(leaves, self.images[span])) from error
         return logits.detach(), change
 
 

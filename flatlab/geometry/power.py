@@ -27,8 +27,6 @@ def power_iteration(
         steps: the most products a pair.
         seed: of the first start vector.
     """
-    if not 1 <= k <= like.numel():
-        raise ValueError(f"k = {k}: this Hessian has {like.numel()} eigenvalues")
     vector = torch.rand(like.numel(), generator=generator(seed, "power")).to(like)
     values: list[float] = []
     vectors: list[Tensor] = []

@@ -71,8 +71,6 @@ class PyHessian:
         It does not say whether it stopped by its rule, a change below `tolerance`. A value errs by the square of its
         residual, so "converged" here is a residual below the root of the tolerance.
         """
-        if not 1 <= k <= self.products.target.size:
-            raise ValueError(f"k = {k}: this Hessian has {self.products.target.size} eigenvalues")
         before = self.products.count
         values, vectors = self.eigenvalues(maxIter=steps, tol=tolerance, top_n=k)
         rows = torch.stack([torch.cat([part.reshape(-1) for part in vector]) for vector in vectors])

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flatlab.declare import SettingError
 from flatlab.geometry.objective import Target
 from flatlab.streams import stream
 
@@ -48,11 +49,11 @@ def leave_out(target: Target, subsets: int, seed: int = 0) -> list[Target]:
     """The target without one group of its samples in turn; whole batches where these are part of the function.
 
     Raises:
-        ValueError: if `subsets` is not between 2 and the number of samples.
+        SettingError: if `subsets` is not between 2 and the number of samples.
     """
     count = len(target.labels)
     if subsets > count:
-        raise ValueError(f"subsets = {subsets}: a whole number from 2 to the {count} samples")
+        raise SettingError("subsets", subsets, f"a whole number from 2 to the {count} samples")
     units = np.array_split(np.arange(count), range(target.batch, count, target.batch)) if target.batch else []
     if len(units) < subsets:  # too few batches to leave any out whole: samples are, and batches are cut anew
         units = list(np.arange(count)[:, None])
@@ -65,7 +66,7 @@ def leave_out(target: Target, subsets: int, seed: int = 0) -> list[Target]:
     return found
 
 
-def told(numerical: str, subsets: int | None) -> dict[str, str]:
+def error_bars(numerical: str, subsets: int | None) -> dict[str, str]:
     """What the error bars of a result cover, in words, for its `about`."""
     sampling = f"sampling: jackknife over {subsets} groups of the samples" if subsets else "sampling: not measured"
     return {"error": f"numerical, on these samples: {numerical}", "sampling_error": sampling}

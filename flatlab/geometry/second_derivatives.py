@@ -8,9 +8,10 @@ still cannot be differentiated is named with the module that does it.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -111,23 +112,29 @@ SIGNS = (
 )
 
 
-def explained(error: Exception, model: nn.Module, forward: Callable[[], object]) -> Exception:
-    """The error to raise instead of what torch raised while differentiating: it names operation, module and remedy.
+@contextlib.contextmanager
+def explained(model: nn.Module, forward: Callable[[], object]) -> Iterator[None]:
+    """Inside the block, what torch cannot differentiate twice is named: operation, module and remedy.
 
     Args:
-        error: torch's.
         model: the network.
         forward: computes its output, recording gradients.
+
+    Raises:
+        NoDerivative: in place of torch's error.
     """
-    operation = next((match[1] for sign in SIGNS if (match := re.search(sign, str(error)))), None)
-    if operation is None:
-        return error
-    where = _where(model, operation, forward)
-    return NoDerivative(
-        f"model: {operation} in {where} has no second derivative in torch; the Hessian and fisher_rao need one. "
-        "Replace it by an equal form of plain operations, or take what needs none: landscapes, paths, and of the "
-        "sharpness measures sam, asam, average"
-    )
+    try:
+        yield
+    except RuntimeError as error:
+        operation = next((match[1] for sign in SIGNS if (match := re.search(sign, str(error)))), None)
+        if operation is None:
+            raise
+        where = _where(model, operation, forward)
+        raise NoDerivative(
+            f"model: {operation} in {where} has no second derivative in torch; the Hessian and fisher_rao need one. "
+            "Replace it by an equal form of plain operations, or take what needs none: landscapes, paths, and of the "
+            "sharpness measures sam, asam, average"
+        ) from error
 
 
 def need_second(gradients: Iterable[Tensor]) -> None:

@@ -8,18 +8,18 @@ Steps improve the density faster than probes do.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from flatlab.arguments import Axis, Positive, checked
+from flatlab.declare import SettingError
 from flatlab.geometry.hvp import HessianProducts
 from flatlab.geometry.lanczos import Lanczos, generator, random_signs
 from flatlab.geometry.pyhessian_adapter import PyHessian
+from flatlab.geometry.settings import Source
 from flatlab.results import Result
-
-Source = Literal["pyhessian", "lanczos"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def quadrature(
     """
     like = products.target.flat(products.target.weights)
     if not 1 <= steps <= like.numel():
-        raise ValueError(f"steps = {steps}: between 1 and the {like.numel()} selected parameters")
+        raise SettingError("steps", steps, f"between 1 and the {like.numel()} selected parameters")
     if method == "pyhessian":
         pairs = PyHessian(products, seed).quadrature(steps, probes)
     else:

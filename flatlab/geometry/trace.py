@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flatlab.declare import SettingError
 from flatlab.geometry.lanczos import Product, generator, random_signs
 
 FIRST_LOOK = 10
@@ -78,9 +79,7 @@ def hutchinson(
 def sample_until(probe: Callable[[], float], known: float, tolerance: float, budget: int) -> TraceEstimate:
     """`known` plus the mean of independent probes, as many as the tolerance asks for."""
     if budget < FIRST_LOOK:
-        raise ValueError(f"budget = {budget}: a trace needs at least {FIRST_LOOK} products")
-    if not tolerance > 0:
-        raise ValueError(f"tolerance = {tolerance}: above 0")
+        raise SettingError("budget", budget, f"a trace needs at least {FIRST_LOOK} products")
     values: list[float] = []
     while len(values) < budget:
         values.append(probe())

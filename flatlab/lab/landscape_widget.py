@@ -19,7 +19,7 @@ import traitlets
 from .. import figures
 from ..declare import SettingError
 from ..figures.landscape import axis_name, caption
-from ..geometry.landscape_api import Landscape, overflown
+from ..geometry.landscape_result import Landscape, overflown
 
 HERE = Path(__file__).parent
 SCRIPTS = ("scales.js", "plane.js", "landscape.js")  # one module in three files: a widget cannot import its own

@@ -79,10 +79,10 @@ def as_runs(runs: Run | Iterable[Run]) -> list[Run]:
     Raises:
         SettingError: if there is none.
     """
-    found = [runs] if isinstance(runs, Run) else list(runs)
-    if not found:
+    several = [runs] if isinstance(runs, Run) else list(runs)
+    if not several:
         raise SettingError("runs", [], "needs at least one run")
-    return found
+    return several
 
 
 class Tuning(Settings):
@@ -94,7 +94,7 @@ class Tuning(Settings):
     2
     """
 
-    epochs: Whole = setting(5, "fine-tuning epochs", span=(0, 30))
+    epochs: Annotated[int, Field(ge=0, le=100_000)] = setting(5, "fine-tuning epochs", span=(0, 30))
     part: Part = setting("all", "what is tuned")
     lr: Positive = setting(0.001, "learning rate; its own, not the training's", log=True, span=(1e-5, 1.0))
     momentum: Annotated[float, Field(ge=0, lt=1)] = setting(0.9, "of SGD, started at 0", span=(0.0, 0.99))
@@ -147,24 +147,14 @@ def personalize(
     runs = as_runs(runs)
     epochs = settings.epochs
     wanted = [client_ids(run, clients) for run in runs]
-    lone = {
-        run.id: tell_lone(
-            run.cohort.model,
-            run.data,
-            run.experiment.evaluation,
-            settings.batch_size,
-            [len(run.data.train[client]) for client in ids] if epochs else [],
-            clients=ids,
-        )
-        for run, ids in zip(runs, wanted, strict=True)
-    }
+    lone = {run.id: _lone(run, settings, ids) for run, ids in zip(runs, wanted, strict=True)}
     total = (epochs + 1) * sum(len(ids) for ids in wanted)
     rows, complete = gather(_scores(runs, wanted, settings, round), total, "personalization", progress, len)
     columns = ["run", "name", "seed", "round", "client", "epoch", "accuracy", "loss", "samples"]
     frame = pd.DataFrame(rows).sort_values(["order", "epoch"], kind="stable")
     curves = frame.groupby("order")["epoch"].transform("size")
     about = {"epochs": epochs, "tuning": settings.to_dict(), "best": round == "best", "complete": complete}
-    about["lone"] = {run: clients for run, clients in lone.items() if clients}
+    about["lone"] = {run: ids for run, ids in lone.items() if ids}
     return Personalization(frame.loc[curves > epochs, columns].reset_index(drop=True), about)
 
 
@@ -219,9 +209,8 @@ def run_round(run: Run, round: Whole | Literal["best"] | None) -> int:
         return round
     best = run.best_round
     if best is None:
-        raise SettingError(
-            "round", "best", f"{run.id} has no evaluated round; set evaluation.clients_every, or train on"
-        )
+        told = f"{run.id} has no evaluated round; set evaluation.clients_every, or train on"
+        raise SettingError("round", "best", told)
     return best
 
 
@@ -232,12 +221,18 @@ def client_ids(run: Run, clients: Sequence[Whole] | None) -> list[int]:
     Raises:
         SettingError: if one of them does not exist, or would count twice.
     """
-    known = range(run.data.clients)
-    wanted = list(known if clients is None else clients)
-    strange = [client for client in wanted if client not in known]
-    if strange or not wanted or len(set(wanted)) < len(wanted):
-        raise SettingError("clients", wanted, f"must be some of 0 to {len(known) - 1}, each once")
+    everyone = range(run.data.clients)
+    wanted = list(everyone if clients is None else clients)
+    if not wanted or not set(wanted) <= set(everyone) or len(set(wanted)) < len(wanted):
+        raise SettingError("clients", wanted, f"must be some of 0 to {len(everyone) - 1}, each once")
     return wanted
+
+
+def _lone(run: Run, settings: Tuning, clients: list[int]) -> list[int]:
+    """The clients of which some batch holds one image, which batch statistics cannot normalise; a warning says so."""
+    sizes = [len(run.data.train[client]) for client in clients] if settings.epochs else []
+    evaluation = run.experiment.evaluation
+    return tell_lone(run.cohort.model, run.data, evaluation, settings.batch_size, sizes, clients=clients)
 
 
 def _scores(
@@ -247,19 +242,19 @@ def _scores(
     first = 0
     for run, label, wanted in zip(runs, labels(runs), clients, strict=True):
         at = run_round(run, round)
-        made_of = {"run": run.id, "name": label, "seed": run.experiment.seed, "round": at}
-        for rows, epoch, found in _epochs(run, settings, at, wanted):
+        of_run = {"run": run.id, "name": label, "seed": run.experiment.seed, "round": at}
+        for places, epoch, scores in _epochs(run, settings, at, wanted):
             yield [
                 {
-                    **made_of,
-                    "client": wanted[row],
+                    **of_run,
+                    "client": wanted[place],
                     "epoch": epoch,
                     "accuracy": accuracy,
                     "loss": loss,
-                    "samples": len(run.data.test[wanted[row]]),
-                    "order": first + row,
+                    "samples": len(run.data.test[wanted[place]]),
+                    "order": first + place,
                 }
-                for row, loss, accuracy in zip(rows, found.loss.tolist(), found.accuracy.tolist(), strict=True)
+                for place, loss, accuracy in zip(places, scores.loss.tolist(), scores.accuracy.tolist(), strict=True)
             ]
         first += len(wanted)
 
@@ -270,16 +265,15 @@ def _epochs(run: Run, settings: Tuning, round: int, wanted: list[int]) -> Iterat
     bn_eval = run.experiment.evaluation.bn_eval
     own = run.own(state, wanted)
 
-    def scored(rows: list[int], mine: dict[str, Any]) -> Score:
-        ids = [wanted[row] for row in rows]
-        return score_clients(cohort, state.served, ids, bn_eval, mine)
+    def scored(places: list[int], params: dict[str, Any]) -> Score:
+        return score_clients(cohort, state.served, [wanted[place] for place in places], bn_eval, params)
 
     everyone = list(range(len(wanted)))
     yield everyone, 0, scored(everyone, own)
     if settings.epochs:
         for chunk in _tuning(run, settings.tuner, state, wanted, every_epoch=True):
-            rest = {name: value[chunk.clients] for name, value in own.items()}
-            yield chunk.clients, chunk.epoch, scored(chunk.clients, rest | chunk.params)
+            untuned = {name: value[chunk.clients] for name, value in own.items()}
+            yield chunk.clients, chunk.epoch, scored(chunk.clients, untuned | chunk.params)
 
 
 def _tuning(run: Run, tuner: FedAvg, state: State, wanted: list[int], every_epoch: bool) -> Iterator[Trained]:

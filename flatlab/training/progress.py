@@ -103,6 +103,7 @@ def gather(
     what: str,
     progress: Progress | None,
     size: Callable[[list[Row]], int] = lambda part: 1,
+    kept: str = "",
 ) -> tuple[list[Row], bool]:
     """What a measurement yields, part by part, and whether that is all; a stop or Ctrl-C keeps what is there.
 
@@ -111,10 +112,11 @@ def gather(
         total: how much is to be done.
         what: is measured.
         progress: as for `watched`.
-        size: how much of `total` a part is.
+        size: how much of `total` a part is; fewer may do, if the parts come to an end.
+        kept: what an interrupted person is told besides.
     """
     rows: list[Row] = []
-    done = 0
+    done, ended = 0, False
     try:
         with watched(progress, total, what) as proceed:
             for part in parts:
@@ -122,11 +124,13 @@ def gather(
                 done += size(part)
                 if not proceed(done):
                     break
+            else:
+                ended = True
     except KeyboardInterrupt:
         if not rows:
             raise
-        tell(f"{what} interrupted: what was measured is returned")
-    return rows, done == total
+        tell(f"{what} interrupted: what was measured is returned" + f"; {kept}" * bool(kept))
+    return rows, ended or done == total
 
 
 def _listener(show: Callable[[int, str], object], seconds: float) -> Listener:

@@ -10,9 +10,8 @@ from flatlab.figures.hessian import draw_along, draw_clients, draw_spectrum, dra
 from flatlab.figures.landscape import draw_landscape
 from flatlab.figures.paths import draw_flatness, draw_path, draw_sharpness
 from flatlab.figures.style import save
+from flatlab.geometry import ClientHessians, Eigenvalues, HessianAlong, Landscape
 from flatlab.geometry.flatness import FlatnessVsGain
-from flatlab.geometry.hessian_api import ClientHessians, Eigenvalues, HessianAlong
-from flatlab.geometry.landscape_api import Landscape
 from flatlab.geometry.mode_connectivity import Path
 from flatlab.geometry.sharpness_measures import Sharpness
 from flatlab.geometry.spectrum import Spectrum

@@ -9,8 +9,9 @@ from scenes import flat, moved, network, samples, smooth
 from scipy.interpolate import CubicSpline
 from sklearn.decomposition import PCA
 
-from flatlab.geometry.directions import eigen_plane, plane_through, random_plane, trajectory_plane, window
+from flatlab.geometry.directions import eigen_plane, plane_through, random_plane, trajectory_plane
 from flatlab.geometry.objective import Target
+from flatlab.geometry.plane import window
 from flatlab.geometry.spline import spline_matrix
 
 

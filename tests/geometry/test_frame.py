@@ -12,11 +12,11 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from flatlab.geometry.directions import Plane
 from flatlab.geometry.hessian_api import hessian
 from flatlab.geometry.landscape_api import landscape
 from flatlab.geometry.mode_connectivity import path
 from flatlab.geometry.objective import Target
+from flatlab.geometry.plane import Plane
 from flatlab.geometry.second_derivatives import EQUAL_FORMS, NoDerivative, TwiceDifferentiable
 from flatlab.geometry.sharpness_measures import sharpness
 from flatlab.models import Model

@@ -11,7 +11,16 @@ from hessian_nets import dense_hessian, network, noise
 from scipy.stats import wasserstein_distance
 from torch import nn
 
-from flatlab.geometry.hessian_api import ClientHessians, Eigenvalues, Hessian, HessianAlong, Spectrum, Trace, hessian
+from flatlab.geometry import (
+    ClientHessians,
+    Eigenvalues,
+    Hessian,
+    HessianAlong,
+    HessianSettings,
+    Spectrum,
+    Trace,
+    hessian,
+)
 from flatlab.geometry.hvp import HessianProducts
 from flatlab.geometry.inputs import choose_samples
 from flatlab.geometry.objective import Target
@@ -256,7 +265,8 @@ def test_per_client_measures_each_on_its_own_samples(run):
     assert list(found.frame["client"]) == [3, 5]
     for row in found.frame.itertuples():
         own = run.data.samples("train", client=row.client, limit=200, seed=0)
-        alone = Hessian(Target.of(run.clients(1)[row.client], *own, one_class=True), tolerance=1e-4).top(1)
+        own_target = Target.of(run.clients(1)[row.client], *own, one_class=True)
+        alone = Hessian(own_target, HessianSettings(tolerance=1e-4)).top(1)
         assert row.samples == len(own[1])
         assert abs(row.value - alone.frame["eigenvalue"][0]) <= row.error + alone.frame["error"][0]
     everyone = hessian(run, limit=50).per_client(models="global", data="test")

@@ -8,11 +8,12 @@ import torch
 from scenes import FakeRun, flat, moved, network, own_loss, samples, smooth
 from torch import nn
 
-from flatlab.geometry.directions import Plane, random_plane
+from flatlab.geometry import Landscape, landscape
+from flatlab.geometry.directions import random_plane
 from flatlab.geometry.evaluate_points import Points
 from flatlab.geometry.grid import Grid
-from flatlab.geometry.landscape_api import Landscape, landscape
 from flatlab.geometry.objective import Target
+from flatlab.geometry.plane import Plane
 
 DATA = samples()
 

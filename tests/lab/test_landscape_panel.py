@@ -11,7 +11,7 @@ from patience import PATIENCE
 from small_runs import click
 
 import flatlab as fl
-from flatlab.geometry.landscape_api import Landscape as Measured
+from flatlab.geometry import Landscape as Measured
 from flatlab.lab.landscape_panel import Landscape
 from flatlab.lab.landscape_widget import HERE, SCRIPTS, LandscapeView
 from flatlab.lab.request import Corner

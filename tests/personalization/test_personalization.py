@@ -210,7 +210,7 @@ def test_differences_are_paired_by_seed():
         (lambda run: fl.personalize(run, part="neck"), "neck"),
         (lambda run: fl.personalize(run, clients=[10]), "clients = .10.: must be some of 0 to 9"),
         (lambda run: fl.personalize(run, clients=[1, 2, 1]), r"clients = \[1, 2, 1\]: must be .* each once"),
-        (lambda run: fl.personalize(run, epochs=10**400), "epochs = 1000.*: more steps than can be counted"),
+        (lambda run: fl.personalize(run, epochs=10**400), "epochs = 1000.*: must be a whole number ≥ 0 and ≤ 100000"),
         (lambda run: fl.personalize([]), "needs at least one run"),
         (lambda run: fl.headless(run, metric="manhattan"), "metric = 'manhattan': must be 'euclidean' or 'cosine'"),
     ],
