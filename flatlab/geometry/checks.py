@@ -37,7 +37,7 @@ def check_parameters(model: nn.Module, part: str) -> None:
             raise SettingError("model", allowed=f"parameter {name} is complex; real parameters are needed")
     if part != "all" and not any(name.startswith(f"{part}.") for name in weights):
         children = {name for name, _ in model.named_children()}
-        offered = [repr(known) for known in PARTS if known == "all" or known in children]
+        offered = [repr(name) for name in PARTS if name == "all" or name in children]
         raise SettingError("part", part, f"this model offers {', '.join(offered)}")
 
 
@@ -80,25 +80,28 @@ def check_outputs(target: Target) -> None:
     try:
         logits, again = (call(target.model, {}, few) for _ in range(2))
     except (RuntimeError, TypeError, IndexError) as error:
-        told = f"it cannot take images {list(few.shape)} of {few.dtype}: {error}"
-        raise SettingError("model", allowed=told) from error
+        reason = f"it cannot take images {list(few.shape)} of {few.dtype}: {error}"
+        raise SettingError("model", allowed=reason) from error
     _check_shape(target, logits)
     if not _alike(logits, again):
         changed = [name for name, buffer in target.model.named_buffers() if not torch.equal(buffer, before[name])]
-        told = f"forward changes the buffer {changed[0]}" if changed else "forward draws random numbers"
+        reason = f"forward changes the buffer {changed[0]}" if changed else "forward draws random numbers"
         raise SettingError(
             "model",
             allowed="two passes over the same images differ in evaluation mode, so its loss is no function of weights "
-            f"and batch: {told}",
+            f"and batch: {reason}",
         )
     try:
-        losses = target.losses_of(logits, labels)
+        losses, losses_again = (target.losses_of(logits, labels) for _ in range(2))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        told = f"it cannot take logits {list(logits.shape)}, labels {list(labels.shape)} of {labels.dtype}: {error}"
-        raise SettingError("loss", allowed=told) from error
+        reason = f"it cannot take logits {list(logits.shape)}, labels {list(labels.shape)} of {labels.dtype}: {error}"
+        raise SettingError("loss", allowed=reason) from error
     if losses.shape != (len(labels),):
-        told = f"shape {list(losses.shape)}; one loss a sample is needed (reduction='none')"
-        raise SettingError("loss", allowed=told)
+        reason = f"shape {list(losses.shape)}; one loss a sample is needed (reduction='none')"
+        raise SettingError("loss", allowed=reason)
+    if not _alike(losses, losses_again):
+        reason = "two calls with the same logits and labels differ; it must not draw random numbers or keep a state"
+        raise SettingError("loss", allowed=reason)
 
 
 def _check_shape(target: Target, logits: Tensor) -> None:
@@ -106,16 +109,16 @@ def _check_shape(target: Target, logits: Tensor) -> None:
     classes = set(target.labels.tolist())
     if logits.shape in ((count,), (count, 1)) and own_loss:
         if not (classes <= {0, 1} or classes <= {-1, 1}):
-            told = f"{sorted(classes)}; this model has one logit and knows classes 0 and 1, or -1 and 1"
-            raise SettingError("labels", allowed=told)
+            reason = f"{sorted(classes)}; this model has one logit and knows classes 0 and 1, or -1 and 1"
+            raise SettingError("labels", allowed=reason)
         return
     if logits.dim() != 2 or len(logits) != count:
-        told = f"output of shape {list(logits.shape)} for {count} images; logits [batch, classes] needed"
-        raise SettingError("model", allowed=told)
+        reason = f"output of shape {list(logits.shape)} for {count} images; logits [batch, classes] needed"
+        raise SettingError("model", allowed=reason)
     if min(classes) < 0 or max(classes) >= logits.shape[1]:
         hint = "; one logit needs a loss of its own, e.g. BCEWithLogitsLoss(reduction='none')" * (logits.shape[1] == 1)
-        told = f"between {min(classes)} and {max(classes)}; this model knows classes 0 to {logits.shape[1] - 1}"
-        raise SettingError("labels", allowed=told + hint)
+        reason = f"between {min(classes)} and {max(classes)}; this model knows classes 0 to {logits.shape[1] - 1}"
+        raise SettingError("labels", allowed=reason + hint)
 
 
 @torch.no_grad()
@@ -133,13 +136,17 @@ def batch_matters(target: Target) -> bool:
 
 
 def check_derivative(target: Target) -> None:
-    """Raise if the output depends on no parameter at all, as far as torch's gradients know."""
+    """Raise if output or loss depend on no parameter at all, as far as torch's gradients know."""
     every = {
         name: weight.detach().requires_grad_()
         for name, weight in target.model.named_parameters()
         if weight.is_floating_point()
     }
-    if not target.outputs(every, target.images[target.spans(2)[0]]).requires_grad:
+    few = target.spans(2)[0]
+    outputs = target.outputs(every, target.images[few])
+    if outputs.requires_grad and not target.losses_of(outputs, target.labels[few]).requires_grad:
+        raise NoDerivative("loss: it has no derivative in the logits: it detaches them or does not use them")
+    if not outputs.requires_grad:
         raise NoDerivative(
             "model: its output has no derivative in any parameter: forward runs under torch.no_grad, detaches, or does "
             "not use them; landscapes and paths can be measured all the same"

@@ -98,8 +98,8 @@ def trajectory_plane(checkpoints: Sequence[Tensor], origin: Tensor, dimensions: 
     variances, mixes = variances.flip(0)[:dimensions], mixes.flip(1)[:, :dimensions]
     total = products.trace()
     if not bool(variances[-1] > 1e-10 * total):
-        told = f"they move in fewer than {dimensions} directions; take others, or dimensions=1"
-        raise SettingError("checkpoints", allowed=told)
+        reason = f"they move in fewer than {dimensions} directions; take others, or dimensions=1"
+        raise SettingError("checkpoints", allowed=reason)
     axes = (mixes / variances.sqrt()).T.to(steps.dtype) @ steps
     axes = axes * torch.where((axes @ (steps[-1] - steps[0])) < 0, -1.0, 1.0)[:, None]
     return Plane(

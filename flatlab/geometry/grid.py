@@ -122,5 +122,5 @@ class Grid:
 
     def _spline(self, name: str, step: int) -> NDArray[Any]:
         rows, columns = (self._knots(axis, step) for axis in (self.ys, self.xs))
-        found = self.scores[name][np.ix_(rows, columns)] @ spline_matrix(self.xs[columns], self.xs).T
-        return found if len(rows) == 1 else spline_matrix(self.ys[rows], self.ys) @ found
+        along_rows = self.scores[name][np.ix_(rows, columns)] @ spline_matrix(self.xs[columns], self.xs).T
+        return along_rows if len(rows) == 1 else spline_matrix(self.ys[rows], self.ys) @ along_rows

@@ -120,7 +120,11 @@ def choose_samples(
         raise SettingError("client", client, "only data='train' or data='test' belong to a client")
     if isinstance(data, Tensor) and data.dim() == 1 and source is not None:
         # Positions, also where a mask or negative numbers were given.
-        index = torch.arange(len(source.labels), device=source.labels.device)[data.to(source.labels.device)]
+        places = torch.arange(len(source.labels), device=source.labels.device)
+        try:
+            index = places[data.to(places.device)]
+        except (IndexError, RuntimeError) as error:
+            raise SettingError("data", allowed=f"indices of {len(places)} images are wanted: {error}") from error
         return source.prepared(index), source.labels[index], "given indices"
     if isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
         return data[0], data[1], "given samples"
@@ -155,19 +159,19 @@ def named(subjects: Any) -> dict[str, Any]:
         ValueError: if there is none.
     """
     if isinstance(subjects, Mapping):
-        found = {str(name): subject for name, subject in subjects.items()}
+        by_name = {str(name): subject for name, subject in subjects.items()}
     else:
         several = list(subjects if isinstance(subjects, Iterable) and not _is_one(subjects) else [subjects])
         runs = [subject for subject in several if isinstance(subject, Run)]
-        told = {id(run): label for run, label in zip(runs, labels(runs), strict=True)}
-        found = {}
+        label_of = {id(run): label for run, label in zip(runs, labels(runs), strict=True)}
+        by_name = {}
         for number, subject in enumerate(several, 1):
             plain = f"model {number}" if isinstance(subject, nn.Module) else getattr(subject, "name", f"run {number}")
-            name = told.get(id(subject), str(plain))
-            found[name if name not in found else f"{name} ({number})"] = subject
-    if not found:
+            name = label_of.get(id(subject), str(plain))
+            by_name[name if name not in by_name else f"{name} ({number})"] = subject
+    if not by_name:
         raise SettingError("models", [], "at least one model or run is needed")
-    return found
+    return by_name
 
 
 def _is_one(subject: Any) -> bool:
@@ -188,8 +192,8 @@ def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:
         )
     places = {weight.device for weight in own.values()}
     if places != {target.device}:
-        told = f"on {', '.join(map(str, places))}, the others are on {target.device}; use .to(...)"
-        raise SettingError(name, allowed=told)
+        reason = f"on {', '.join(map(str, places))}, the others are on {target.device}; use .to(...)"
+        raise SettingError(name, allowed=reason)
     vector = target.flat(own).to(target.images.dtype)
     if not bool(vector.isfinite().all()):
         raise SettingError(name, allowed="weights are not finite (NaN or infinite values)")

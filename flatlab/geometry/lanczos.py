@@ -197,8 +197,8 @@ def extreme_pairs(
         worst = pairs.values[_order(pairs.values, end)[k - 1]]
         near = abs(worst - new.values[0]) <= tolerance * max(abs(worst), np.abs(pairs.values).max() / 100)
         if near or _order(np.array([worst, new.values[0]]), end)[0] == 0:
-            said = f"as often as they occur: a start beside them found no more ({starts})"
-            return _best(pairs, k, end, used + new.products, said if new.converged[0] else SPENT)
+            repeats = f"as often as they occur: a start beside them found no more ({starts})"
+            return _best(pairs, k, end, used + new.products, repeats if new.converged[0] else SPENT)
         new = again.extreme(1, end, tolerance, budget - used)
         used += new.products
         vector = new.vectors[0] - (rows @ new.vectors[0]) @ rows
@@ -242,8 +242,8 @@ def lanczos(product: Product, like: Tensor, seed: int = 0, near: Tensor | None =
     random = generator(seed, "lanczos")
     start = random_vector(like, random)
     if near is not None:
-        known = near.to(like).reshape(-1, like.numel()).sum(0)
-        start = known / known.norm() + start / start.norm()
+        toward = near.to(like).reshape(-1, like.numel()).sum(0)
+        start = toward / toward.norm() + start / start.norm()
     return Lanczos(product, start, random)
 
 

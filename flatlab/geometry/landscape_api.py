@@ -116,8 +116,8 @@ def _filled(
                 saved = time.monotonic()
 
     total = sum(len(panel.marks) + panel.grid.measured.size for panel in surfaces)
-    told = f"the same call goes on from {kept.path}" if kept.path else "save(path) it and pass store=path to go on"
-    _, complete = gather(parts(), total, "landscape", progress, len, told)
+    reason = f"the same call goes on from {kept.path}" if kept.path else "save(path) it and pass store=path to go on"
+    _, complete = gather(parts(), total, "landscape", progress, len, reason)
     return kept.keep(_result(surfaces, {**about, "complete": complete}))
 
 

@@ -47,8 +47,8 @@ class Kept:
             tell(printable(f"{path}: cannot be read ({error}); measured again, and not kept"))
             return
         if self.begun is not None and self.begun.about.get("fingerprint") != fingerprint:
-            told = "holds a landscape of other models, samples or settings; name another file"
-            raise SettingError("store", str(path), told)
+            reason = "holds a landscape of other models, samples or settings; name another file"
+            raise SettingError("store", str(path), reason)
         self.path = path
 
     @property

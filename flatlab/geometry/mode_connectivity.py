@@ -147,7 +147,7 @@ def _along(
     before, distance = way(0.0), 0.0
     for t in np.linspace(0, 1, points).tolist():
         point = way(t)
-        distance += torch.linalg.vector_norm(point - before).item()
+        distance += torch.linalg.vector_norm(point - before, dtype=torch.float64).item()
         before = point
         yield [{"curve": curve, "t": t, **meter.table([point], buffers=buffers.at(t))[0], "distance": distance}]
 
@@ -215,8 +215,8 @@ def bezier_bends(
         point = {**target.shaped(bezier(start, bend, end, t)), **(buffers.at(t) if buffers else {})}
         mean = target.losses_of(target.outputs(point, images), target.labels[drawn]).mean()
         if not bool(mean.isfinite()):
-            told = f"the curve's loss became {mean.item()} after {step} steps; take a smaller one"
-            raise SettingError("lr", lr, told)
+            reason = f"the curve's loss became {mean.item()} after {step} steps; take a smaller one"
+            raise SettingError("lr", lr, reason)
         optimiser.zero_grad()
         mean.backward()
         optimiser.step()
@@ -229,7 +229,7 @@ def _training_samples(train: Any, *others: Any) -> tuple[Tensor, Tensor]:
         return choose_samples(train)[:2]
     dataset = next((held for held in (train, *others) if hasattr(held, "samples")), None)
     if dataset is None:
-        told = "a curve needs samples to train on; give train=(images, labels) or a FederatedDataset"
-        raise SettingError("train", allowed=told)
+        reason = "a curve needs samples to train on; give train=(images, labels) or a FederatedDataset"
+        raise SettingError("train", allowed=reason)
     images, labels = dataset.samples("train")
     return images, labels

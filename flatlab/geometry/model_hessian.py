@@ -102,8 +102,8 @@ class ModelHessian:
             subsets: as for `top`.
         """
         if self._method != "lanczos":
-            told = "finds eigenvalues of the largest size only; use 'lanczos'"
-            raise SettingError("method", self._method, told)
+            reason = "finds eigenvalues of the largest size only; use 'lanczos'"
+            raise SettingError("method", self._method, reason)
         return self._eigenvalues(k, "bottom", "signed", None, subsets)
 
     @checked

@@ -57,8 +57,8 @@ def own_copy(model: nn.Module, dtype: torch.dtype, statistics: str = "stored") -
         SettingError: for a scripted network, whose layers cannot be exchanged, with "batch".
     """
     if statistics == "batch" and scripted(model):
-        told = "a ScriptModule's layers are fixed; give the network that it was made of"
-        raise SettingError("statistics", statistics, told)
+        reason = "a ScriptModule's layers are fixed; give the network that it was made of"
+        raise SettingError("statistics", statistics, reason)
     own = copied(model) if statistics == "stored" else stateless(model)
     for layer in own.modules():
         if isinstance(layer, _InstanceNorm) and statistics == "batch":
@@ -116,14 +116,14 @@ def logits_of(output: Any) -> Tensor:
         named: list[str] = [name for name in ("logits", "out") if name in tensors] or list(tensors)
         if len(named) == 1 or named[:1] == ["logits"]:
             return tensors[named[0]]
-        told = f"its output has {', '.join(map(repr, output))}; one must be called 'logits'"
-        raise SettingError("model", allowed=told)
+        reason = f"its output has {', '.join(map(repr, output))}; one must be called 'logits'"
+        raise SettingError("model", allowed=reason)
     if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
         return output[0]
     if isinstance(logits := getattr(output, "logits", None), Tensor):
         return logits
-    told = f"its output is {type(output).__name__}; logits, a tuple of them first, or a dict is needed"
-    raise SettingError("model", allowed=told)
+    reason = f"its output is {type(output).__name__}; logits, a tuple of them first, or a dict is needed"
+    raise SettingError("model", allowed=reason)
 
 
 def right(logits: Tensor, labels: Tensor) -> Tensor:

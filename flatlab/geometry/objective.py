@@ -233,10 +233,12 @@ class Target:
         point = {**self.weights, **(params or {})}
         leaves = {name: point[name].detach().requires_grad_() for name in self.weights}
         total = [torch.zeros_like(leaf) for leaf in leaves.values()]
-        for span in self.spans(32 if self.device.type == "cpu" else 512):
-            for sum_, part in zip(total, self.slope({**point, **leaves}, leaves, span), strict=True):
-                if part is not None:
-                    sum_ += part
+        few = self.images[self.spans(2)[0]]
+        with explained(self.model, lambda: self.outputs(leaves, few)):
+            for span in self.spans(32 if self.device.type == "cpu" else 512):
+                for sum_, part in zip(total, self.slope({**point, **leaves}, leaves, span), strict=True):
+                    if part is not None:
+                        sum_ += part
         return dict(zip(leaves, total, strict=True))
 
     def slope(

@@ -82,7 +82,10 @@ def marks(
                 for kept in need_run(subject).checkpoints
             ]
         if clients is not None:
-            trained = need_run(subject).clients(clients)
+            try:
+                trained = need_run(subject).clients(clients)
+            except SettingError as error:
+                raise SettingError("clients", clients, error.problems[0].allowed) from error
             several += [("clients", f"client {client}", model) for client, model in trained.items()]
         several += [("markers", str(label), model) for label, model in markers.items()]
         shown[name] = [
@@ -138,8 +141,8 @@ def _plane_for_all(
         raise SettingError("part", first.part, f"directions={settings.directions!r} join whole models; use part='all'")
     if isinstance(settings.directions, Plane):
         if settings.directions.x.numel() != first.size:
-            told = f"a plane of {settings.directions.x.numel()} parameters; {first.size} vary here"
-            raise SettingError("directions", allowed=told)
+            reason = f"a plane of {settings.directions.x.numel()} parameters; {first.size} vary here"
+            raise SettingError("directions", allowed=reason)
         return settings.directions
     if settings.directions == "plane":
         if len(centres) != 3:

@@ -34,7 +34,7 @@ def power_iteration(
     agreed: list[bool] = []
     products = 0
     for _ in range(k):
-        value, found = 0.0, False
+        value, settled = 0.0, False
         for _ in range(steps):
             products += 1
             unit = vector / vector.norm()
@@ -44,12 +44,12 @@ def power_iteration(
             )
             before, value = value, torch.dot(unit, vector).item()
             if abs(value - before) < tolerance * abs(value):
-                found = True
+                settled = True
                 break
         values.append(value)
         vectors.append(unit)
         errors.append((image - value * unit).norm().item())
-        agreed.append(found)
+        agreed.append(settled)
     order = np.argsort(values)[::-1]
     return Eigenpairs(
         np.array(values)[order],

@@ -61,8 +61,8 @@ class PyHessian:
         import pyhessian
 
         method = getattr(pyhessian.hessian, name)
-        known = {**method.__globals__, "torch": _Torch(key(self.seed, "pyhessian", *stream) % 2**63)}
-        copied = FunctionType(method.__code__, known, name, method.__defaults__, method.__closure__)
+        names = {**method.__globals__, "torch": _Torch(key(self.seed, "pyhessian", *stream) % 2**63)}
+        copied = FunctionType(method.__code__, names, name, method.__defaults__, method.__closure__)
         return copied(self, **options)
 
     def eigenpairs(self, k: int, tolerance: float = 1e-3, steps: int = 100) -> Eigenpairs:

@@ -58,12 +58,12 @@ def leave_out(target: Target, subsets: int, seed: int = 0) -> list[Target]:
     if len(units) < subsets:  # too few batches to leave any out whole: samples are, and batches are cut anew
         units = list(np.arange(count)[:, None])
     order = stream(seed, "jackknife").permutation(len(units))
-    found = []
+    parts = []
     for group in np.array_split(order, subsets):
         kept = np.sort(np.setdiff1d(np.arange(len(units)), group))
         index = torch.from_numpy(np.concatenate([units[unit] for unit in kept])).to(target.device)
-        found.append(dataclasses.replace(target, images=target.images[index], labels=target.labels[index]))
-    return found
+        parts.append(dataclasses.replace(target, images=target.images[index], labels=target.labels[index]))
+    return parts
 
 
 def error_bars(numerical: str, subsets: int | None) -> dict[str, str]:

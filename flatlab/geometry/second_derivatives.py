@@ -106,6 +106,7 @@ SIGNS = (
     r"derivative for (?:aten::)?(\w+) is not implemented",
     r"marked with (@once_differentiable)",
     r"(Checkpointing) is not compatible with",
+    r"(torch\.utils\.checkpoint)",
     r"(torch\.compile) with aot_autograd does not currently support double backward",
     r"(cudnn RNN) backward can only be called in training mode",
     r"the derivative of '(\w+)' is not implemented",
@@ -130,6 +131,9 @@ def explained(model: nn.Module, forward: Callable[[], object]) -> Iterator[None]
         if operation is None:
             raise
         where = _where(model, operation, forward)
+        if "heckpoint" in operation:
+            reason = "computes layers again, with other weights than those measured; call them without checkpointing"
+            raise NoDerivative(f"model: {operation} in {where} {reason}") from error
         raise NoDerivative(
             f"model: {operation} in {where} has no second derivative in torch; the Hessian and fisher_rao need one. "
             "Replace it by an equal form of plain operations, or take what needs none: landscapes, paths, and of the "

@@ -28,8 +28,8 @@ def ascent(target: Target, rho: float, steps: int = 1, scale: Tensor | None = No
 
     T = 1 is SAM's sharpness (Foret et al., 2021, arXiv 2010.01412), T = |w| element by element the adaptive one (Kwon
     et al., ASAM, 2021, arXiv 2102.11600), which stays the same under rescaling. One step is e = rho T^2 g / |T g|; more
-    are as long, each brought back into the ball, and the best point counts. A point whose loss is not finite ends the
-    search: the rise is then infinite or NaN.
+    are as long, each brought back into the ball, and the best point counts. A loss or gradient that is not finite ends
+    the search: the rise is then infinite or NaN.
 
     Args:
         target: loss, samples and weights.
@@ -43,7 +43,9 @@ def ascent(target: Target, rho: float, steps: int = 1, scale: Tensor | None = No
     start = target.loss()
     for _ in range(steps):
         uphill = scale * target.flat(target.gradient(target.shaped(weights + scale * shift)))
-        length = torch.linalg.vector_norm(uphill)
+        length = torch.linalg.vector_norm(uphill).item()
+        if not math.isfinite(length):
+            return Value(float("nan"))
         if length == 0:
             break
         shift = shift + uphill * (rho / length)
@@ -109,8 +111,8 @@ def relative_flatness(target: Target) -> Value:
     _needs_cross_entropy(target, "relative_flatness")
     model: Any = target.model
     if not has_linear_head(target):
-        told = "it is defined at a linear layer; the model needs a body and a linear head"
-        raise SettingError("relative_flatness", allowed=told)
+        reason = "it is defined at a linear layer; the model needs a body and a linear head"
+        raise SettingError("relative_flatness", allowed=reason)
     weight, total = model.head.weight, 0.0
     for span in target.spans(64):
         features = model.body(target.images[span])

@@ -76,14 +76,14 @@ def hutchinson(
     return sample_until(probe, basis_trace, tolerance, budget)
 
 
-def sample_until(probe: Callable[[], float], known: float, tolerance: float, budget: int) -> TraceEstimate:
-    """`known` plus the mean of independent probes, as many as the tolerance asks for."""
+def sample_until(probe: Callable[[], float], exact: float, tolerance: float, budget: int) -> TraceEstimate:
+    """`exact` plus the mean of independent probes, as many as the tolerance asks for."""
     if budget < FIRST_LOOK:
         raise SettingError("budget", budget, f"a trace needs at least {FIRST_LOOK} products")
     values: list[float] = []
     while len(values) < budget:
         values.append(probe())
-        value = known + float(np.mean(values))
+        value = exact + float(np.mean(values))
         error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else np.inf
         converged = len(values) >= FIRST_LOOK and error <= tolerance * abs(value)
         if converged:

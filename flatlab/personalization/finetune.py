@@ -209,8 +209,8 @@ def run_round(run: Run, round: Whole | Literal["best"] | None) -> int:
         return round
     best = run.best_round
     if best is None:
-        told = f"{run.id} has no evaluated round; set evaluation.clients_every, or train on"
-        raise SettingError("round", "best", told)
+        reason = f"{run.id} has no evaluated round; set evaluation.clients_every, or train on"
+        raise SettingError("round", "best", reason)
     return best
 
 

@@ -6,6 +6,7 @@ from torch.func import functional_call
 
 from flatlab.models import BatchStatNorm, Model
 
+SUM = nn.CrossEntropyLoss(reduction="sum")
 NORMS = ("batch", "torch batch", "running", "group", "none")
 
 
@@ -46,7 +47,7 @@ def noise(count, seed=0):
     return pattern[labels] * 0.7 + torch.randn(count, 1, 6, 6, generator=random), labels
 
 
-def dense_hessian(target):
+def dense_hessian(target, total=SUM):
     """The Hessian of the mean loss, written out anew: one double backward a row through the whole batch."""
     model, weights = target.model, target.weights
     sizes = [weight.numel() for weight in weights.values()]
@@ -56,7 +57,7 @@ def dense_hessian(target):
         pieces = zip(weights, flat.split(sizes), strict=True)
         params = {name: piece.view(weights[name].shape) for name, piece in pieces}
         parts = zip(target.images.split(size), target.labels.split(size), strict=True)
-        sums = [nn.functional.cross_entropy(functional_call(model, params, (x,)), y, reduction="sum") for x, y in parts]
+        sums = [total(functional_call(model, params, (x,)), y) for x, y in parts]
         return sum(sums) / len(target.labels)
 
     return torch.autograd.functional.hessian(loss, torch.cat([weight.reshape(-1) for weight in weights.values()]))

@@ -154,6 +154,7 @@ def test_a_hessian_that_overflows_is_refused_in_words_and_leaves_the_other_measu
     found.plot()
 
 
+@pytest.mark.filterwarnings("ignore:lambda_1 is the largest eigenvalue with sign")  # untrained networks
 def test_a_client_whose_hessian_overflows_does_not_take_the_others_with_it(digits, tmp_path):
     spec = fl.ModelSpec(name="lenet", width=0.125)
     run = fl.train(fl.FedPer(lr=0.01), digits, spec, 1, participation=0.3, store=tmp_path, progress=False)
