@@ -42,6 +42,7 @@ class Hessian(ModelHessian):
         run: the run behind it, if there is one.
     """
 
+    @checked
     def __init__(
         self,
         target: Target,

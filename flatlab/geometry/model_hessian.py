@@ -41,6 +41,7 @@ class ModelHessian:
             `geometry.Interrupted`.
     """
 
+    @checked
     def __init__(
         self, target: Target, settings: HessianSettings | None = None, watch: Callable[[int], object] | None = None
     ) -> None:

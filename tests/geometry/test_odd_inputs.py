@@ -51,10 +51,11 @@ def test_checkpointed_layers_are_named_and_still_have_landscapes(reentrant):
     class Saving(nn.Module):
         def __init__(self):
             super().__init__()
-            self.inner, self.last = nn.Linear(36, 6), nn.Linear(6, 4)
+            self.first, self.inner, self.last = nn.Linear(36, 6), nn.Linear(6, 6), nn.Linear(6, 4)
 
         def forward(self, x):
-            return self.last(checkpoint(lambda y: self.inner(y).tanh(), x.flatten(1), use_reentrant=reentrant))
+            hidden = self.first(x.flatten(1))
+            return self.last(checkpoint(lambda y: self.inner(y).tanh(), hidden, use_reentrant=reentrant))
 
     for measure in (lambda: fl.hessian(Saving(), DATA).top(),
                     lambda: fl.sharpness(Saving(), DATA, measures=["sam"])):  # fmt: skip
@@ -139,9 +140,9 @@ def test_the_dense_hessian_under_autocast_with_weighted_smoothed_losses(norm, wr
             return wrap(self.inner(x))
 
     weights = torch.tensor([1.0, 2.0, 0.5, 0.0])
-    loss = nn.CrossEntropyLoss(reduction="none", weight=weights, label_smoothing=0.1)
+    loss, model = nn.CrossEntropyLoss(reduction="none", weight=weights, label_smoothing=0.1), Net()
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        top = fl.hessian(Net(), DATA, loss=loss, batch=16, dtype=torch.float64).top(1, warn=False)
+        top = fl.hessian(model, DATA, loss=loss, batch=16, dtype=torch.float64).top(1, warn=False)
     target = Target.of(network(norm, smooth=True), *DATA, batch=16, dtype=torch.float64)
     dense = dense_hessian(target, nn.CrossEntropyLoss(reduction="sum", weight=weights.double(), label_smoothing=0.1))
     assert top.frame["eigenvalue"][0] == pytest.approx(torch.linalg.eigvalsh(dense)[-1].item(), rel=1e-6)
