@@ -46,6 +46,7 @@ def test_a_loss_without_a_derivative_is_refused_and_has_no_curvature_of_zero():
     assert shown.frame["loss"].equals(fl.landscape(network("group"), DATA, loss=losses, points=3).frame["loss"])
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # torch's, of passes without gradients
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_checkpointed_layers_are_named_and_still_have_landscapes(reentrant):
     class Saving(nn.Module):
