@@ -144,7 +144,7 @@ def _features(run: Run, state: State, held: Sequence[Held], size: int | None) ->
     owner: list[int] = []
     for client, (index, drawn) in enumerate(held):
         places = torch.arange(len(index), device=index.device)
-        for part in places.split(size or max(1, len(index))) if len(index) else ():
+        for part in places.split(min(size or len(index), len(index))) if len(index) else ():
             lots.append(index[part])
             draws.append({key: value[part] for key, value in drawn.items()})
             owner.append(client)
