@@ -12,7 +12,7 @@ QUICK := tests/algorithms tests/data tests/models tests/zoo tests/test_foundatio
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.venv/.ready: pyproject.toml
+.venv/.ready: pyproject.toml setup.py $(wildcard flatlab/lab/js/*.js* flatlab/lab/js/*.css)
 	$(PYTHON) -c 'import sys; sys.exit("flatlab needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
@@ -66,11 +66,12 @@ bench-gpu: test-gpu  ## check and measure everything that a GPU is for (about an
 	$(BIN)/python benchmarks/rivals/run.py --data $(DATA) --full
 	$(BIN)/python benchmarks/rivals/run.py --data $(DATA) --full --setup A
 
-lint: setup  ## format, style, types, direction of imports
+lint: setup  ## format, style, types, direction of imports; style and types of the JavaScript
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python setup.py lint
 
 lab: setup  ## open JupyterLab on the tour
 	$(BIN)/flatlab lab notebooks/00_tour.ipynb

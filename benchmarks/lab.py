@@ -1,11 +1,11 @@
 """What the lab costs a run: rounds with a live bench against rounds without, and how soon buttons and cells answer.
 
-    python benchmarks/lab.py [--rounds 12] [--repeats 5] [--out benchmarks/results]
+    python benchmarks/lab.py [--rounds 12] [--repeats 5] [--browser] [--out benchmarks/results]
 
 Digits, 20 clients, `cnn4` at full width. The same run goes on in turns of some rounds, under a bare session and under a
-bench whose Curves tab is in front (no browser: what a kernel does). Buttons are pressed at random moments; what is
-counted is the time until the session rests or moves, less what was left of the round in flight. "Another cell" is a
-tenth of a second of numpy in the main thread while a round runs.
+bench whose Curves tab is in front (no browser unless asked for). Buttons are pressed at random moments; what is counted
+is the time until the session rests or moves, less what was left of the round in flight. "Another cell" is a tenth of a
+second of numpy in the main thread while a round runs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -46,31 +47,78 @@ def seconds_of(ensure: Callable[[int], object], run: Run, rounds: int) -> float:
     return (time.perf_counter() - start) / rounds
 
 
-def training(store: str, rounds: int, repeats: int) -> dict[str, Any]:
-    """Seconds a round with and without the bench, in turns, and the median of the paired ratios."""
-    lab = bench(store)
+def training(lab: Lab, rounds: int, repeats: int) -> dict[str, Any]:
+    """Seconds and processor seconds a round with and without the bench, in turns, and medians of the paired ratios."""
     run = lab.run
     assert run is not None
-    live, bare, frames = [], [], [0]
-    curves = lab.tabs.panels[lab.tabs.front]
-    curves.picture.observe(lambda _: frames.append(frames.pop() + 1), "value")
+    seconds: dict[str, list[float]] = {"bare": [], "live": []}
+    processor: dict[str, list[float]] = {"bare": [], "live": []}
+    sent: list[int] = []
+    chart = lab.tabs.panels[lab.tabs.front].chart
+    show = chart.show
+    chart.show = lambda shown: sent.append(show(shown))
+
+    def measured(kind: str, ensure: Callable[[int], object]) -> None:
+        begun = time.process_time()
+        seconds[kind].append(seconds_of(ensure, run, rounds))
+        processor[kind].append((time.process_time() - begun) / rounds)
+
     for _ in range(repeats):
         session = Session(run)  # takes the place of the bench's own
-        bare.append(seconds_of(session.ensure, run, rounds))
+        measured("bare", session.ensure)
         session.stop()
         lab.start()
-        live.append(seconds_of(lab.ensure, run, rounds) if lab.ensure(run.round + 1) else 0.0)
+        lab.ensure(run.round + 1)
+        measured("live", lab.ensure)
         lab.pause()
         lab.settle()
-    ratios = [with_ / without for with_, without in zip(live, bare, strict=True)]
-    lab.close()
-    return {
-        "frames": frames[0],
-        "bare_seconds": bare,
-        "live_seconds": live,
-        "median_ratio": statistics.median(ratios),
-        "ratios": ratios,
-    }
+    report: dict[str, Any] = {"updates": len(sent), "bytes_per_update": statistics.median(sent)}
+    for name, found in (("seconds", seconds), ("processor_seconds", processor)):
+        ratios = [live / bare for live, bare in zip(found["live"], found["bare"], strict=True)]
+        report |= {name: found, f"{name}_median_ratio": statistics.median(ratios)}
+    return report
+
+
+CELLS = [
+    "import sys\nsys.path.insert(0, {here!r})\nimport lab as measuring\nlab = measuring.bench('store')\nlab",
+    "import json\nprint('REPORT', json.dumps(measuring.training(lab, {rounds}, {repeats})), 'END')",
+]
+DRAWN = (
+    "() => { window.drawn = []; document.addEventListener('flatlab-drawn',"
+    " ({ detail }) => window.drawn.push(Date.now() / 1000 - detail.stamp)) }"
+)
+
+
+def attached(rounds: int, repeats: int) -> dict[str, Any]:
+    """The same with JupyterLab and chromium on the same cores; the time from a round's end to its paint; traffic."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "browser"))
+    from jupyter import CHROMIUM, FLAGS, Notebook, server
+    from playwright.sync_api import sync_playwright
+
+    cells = [cell.format(here=str(Path(__file__).parent), rounds=rounds, repeats=repeats) for cell in CELLS]
+    with (
+        tempfile.TemporaryDirectory() as home,
+        server(Path(home) / "jupyter", cells) as address,
+        sync_playwright() as driver,
+    ):
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        notebook = Notebook(browser, address)
+        frames: list[int] = []
+        spy = notebook.page.context.new_cdp_session(notebook.page)
+        spy.send("Network.enable")
+        spy.on("Network.webSocketFrameReceived", lambda event: frames.append(len(event["response"]["payloadData"])))
+        notebook.run(0)
+        notebook.output(0).locator(".flatlab-chart").first.wait_for(timeout=120_000)
+        notebook.page.evaluate(DRAWN)
+        first, frames[:] = sum(frames), []
+        notebook.run(1)
+        notebook.page.wait_for_function("() => document.body.textContent.includes(' END')", timeout=1_200_000)
+        said = notebook.output(1).inner_text()
+        drawn = sorted(notebook.page.evaluate("() => window.drawn"))
+        browser.close()
+    report = json.loads(said.split("REPORT", 1)[1].rsplit("END", 1)[0])
+    latency = {"median": statistics.median(drawn), "95 %": drawn[int(0.95 * len(drawn))]}
+    return report | {"first_bytes": first, "bytes": sum(frames), "painted": len(drawn), "paint_after_seconds": latency}
 
 
 def answers(store: str, presses: int) -> dict[str, float]:
@@ -113,14 +161,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--browser", action="store_true", help="once more with JupyterLab and chromium attached")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as store:
         report: dict[str, Any] = {
             **header("torch", "ipywidgets", "matplotlib"),
-            "training": training(f"{store}/a", arguments.rounds, arguments.repeats),
+            "training": training(bench(f"{store}/a"), arguments.rounds, arguments.repeats),
             "answers": answers(f"{store}/b", 6),
         }
+        if arguments.browser:
+            report["attached"] = attached(arguments.rounds, arguments.repeats)
     print(json.dumps(report, indent=1))
     print(f"written to {write(report, 'lab', arguments.out)}")
 

@@ -20,34 +20,39 @@ from ..geometry import (
 )
 from ..personalization import Comparison, Headless, Personalization
 from ..training import Run
+from .chart import Chart
 from .clients import cohort_table, draw_cohort
-from .curves import METRICS, XS, draw_comparison, draw_headless, draw_personalization, draw_runs, draw_table
 from .gains import draw_gains
 from .hessian import draw_along, draw_clients, draw_spectrum, draw_together, draw_top, draw_trace
 from .landscape import draw_landscape
-from .live import Frames, draw_missing, frame, stacked
+from .live import draw_missing, frame, stacked
+from .paper import paper
 from .partition import draw_partition
 from .paths import draw_flatness, draw_path, draw_sharpness
 from .progress import draw_progress
+from .run_curves import METRICS, XS, Histories, chart_runs, draw_runs
 from .series import draw_bundles, draw_demo, draw_series
 from .style import Drawing, paper_style, save
+from .tuning_curves import draw_headless, draw_personalization, draw_table
 
 __all__ = [
     "METRICS",
     "XS",
+    "Chart",
     "Drawing",
-    "Frames",
+    "Histories",
+    "chart_runs",
     "cohort_table",
     "draw",
     "draw_bundles",
     "draw_cohort",
-    "draw_comparison",
     "draw_demo",
     "draw_gains",
     "draw_missing",
     "draw_progress",
     "draw_series",
     "frame",
+    "paper",
     "paper_style",
     "save",
     "stacked",

@@ -1,4 +1,4 @@
-"""Pictures of panels: frames that are replaced in a moment, and what stands where nothing is measured yet."""
+"""Pictures of panels: quick ones, and what stands where nothing is measured yet."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
-from itertools import chain
-from typing import Any
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
@@ -24,55 +21,6 @@ def frame(drawing: Drawing, dpi: float = 110) -> bytes:
     canvas = FigureCanvasAgg(drawing)
     canvas.draw()
     return _encoded(canvas)
-
-
-class Frames:
-    """Pictures of a drawing whose curves change and whose axes stay, as those `draw(runs, onto=drawing)` changes.
-
-    Only curves and the texts of legends are painted in each frame: axes, ticks and their layout take ten times as long,
-    so they are kept as a backdrop until limits, labels or legends change.
-    """
-
-    def __init__(self, drawing: Drawing) -> None:
-        self.drawing = drawing
-        self._layout = drawing.get_layout_engine()
-        drawing.set_layout_engine("none")
-        self._canvas = FigureCanvasAgg(drawing)
-        self._backdrop: Any = None
-        self._shown: list[Any] = []  # what the backdrop shows
-        self._widths: list[int] = []  # of its tick labels, in characters: the layout depends on them
-
-    @paper_style()
-    def png(self, dpi: float = 110) -> bytes:
-        """The drawing as it is now."""
-        fig = self.drawing
-        shown: list[Any] = [dpi]
-        for axes in fig.axes:
-            shown += [axes.get_xlim(), axes.get_ylim(), axes.get_xlabel(), axes.get_ylabel(), axes.get_legend()]
-        curves = [artist for axes in fig.axes for artist in (*axes.lines, *axes.collections)]
-        texts = [text for axes in fig.axes if (legend := axes.get_legend()) for text in legend.get_texts()]
-        if shown != self._shown:
-            self._paint_backdrop(dpi, curves, texts)
-            self._shown = shown
-        self._canvas.restore_region(self._backdrop)
-        for artist in (*curves, *texts):
-            fig.draw_artist(artist)
-        return _encoded(self._canvas)
-
-    def _paint_backdrop(self, dpi: float, *moving: Sequence[Artist]) -> None:
-        fig = self.drawing
-        fig.set_dpi(dpi)
-        widths = [max((len(label.get_text()) for label in axes.get_yticklabels()), default=0) for axes in fig.axes]
-        if self._layout is not None and widths != self._widths:
-            self._layout.execute(fig)
-        self._widths = widths
-        for artist in chain(*moving):
-            artist.set_visible(False)
-        self._canvas = FigureCanvasAgg(fig)
-        self._canvas.draw()
-        self._backdrop = self._canvas.copy_from_bbox(fig.bbox)
-        for artist in chain(*moving):
-            artist.set_visible(True)
 
 
 @paper_style()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
+from matplotlib.colors import to_hex
 
-from .style import COLUMN, PAGE, Drawing, figure, line_style, paper_style
+from .chart import Axis, Chart, Plot, Series
+from .paper import paper
+from .style import PAGE, Drawing, figure, line_style, paper_style
 
 
-@paper_style()
 def draw_series(frame: pd.DataFrame, x: str, y: str, title: str = "", caption: str = "") -> Drawing:
     """The mean of each series against x, with a band where an interval is known.
 
@@ -20,21 +23,14 @@ def draw_series(frame: pd.DataFrame, x: str, y: str, title: str = "", caption: s
         title: above it.
         caption: what the band is, and what is missing.
     """
-    fig = figure(COLUMN + 1.5, 2.8)
-    axes = fig.subplots()
     taken: list[str] = []
+    series = []
     for name, rows in frame.groupby("series", sort=False):
         style = line_style(str(name), taken)
         taken.append(str(name))
-        rows = rows.sort_values("x")
-        axes.plot(rows["x"], rows["mean"], label=str(name), marker="o" if len(rows) < 3 else None, **style)
-        axes.fill_between(rows["x"], rows["low"], rows["high"], color=style["color"], alpha=0.15, lw=0)
-    axes.set(xlabel=x, ylabel=y)
-    axes.set_title(title, fontsize=8)
-    if taken:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    fig.supxlabel(caption, fontsize=6, color="0.4")
-    return fig
+        at, mean, low, high = rows.sort_values("x")[["x", "mean", "low", "high"]].to_numpy(np.float64).T
+        series.append(Series(str(name), to_hex(style["color"]), at, mean, low, high, dash=style["linestyle"]))
+    return paper(Chart((Plot(tuple(series), Axis(x), Axis(y)),), title, caption), "beside")
 
 
 @paper_style()

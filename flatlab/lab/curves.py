@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,12 +16,14 @@ from ..training import Run
 from ..training.recording import read_experiment
 from ..training.run_names import experiment_labels
 from ..training.store_scan import scan
+from .chart import MISSING, ChartView, StillChart, chart_view
 from .clipboard import CopyCode
 from .code import call, code_for, run_names
-from .panel import Panel, Picture
+from .panel import Panel
 
-WIDTH, HEIGHT = 820, 360
-DEFAULTS: dict[str, Any] = {"metrics": ["accuracy", "loss"], "x": "round", "smooth": 0.0, "bands": False}
+HEIGHT = 270  # of the plots, in pixels
+LISTED = 2.0  # seconds between two looks into the store while a run grows
+DEFAULTS: dict[str, Any] = {"metrics": ["accuracy", "loss"], "x": "round", "smooth": 0.0, "bands": True}
 
 
 class Curves(Panel):
@@ -32,16 +35,18 @@ class Curves(Panel):
     Attributes:
         x, metrics, smooth, bands, until: what is drawn, and how; `until` at its right end follows the run.
         overlay: other runs of the same store, by their ids, to be drawn too.
+        chart: what draws it, in the browser, where curves can be hidden, zoomed and read off.
     """
 
     name = "Curves"
+    live = not MISSING
 
     def __init__(self, runs: Run | Iterable[Run]) -> None:
         runs = as_runs(runs)  # what is refused leaves no widgets behind
         super().__init__()
         self._lock = threading.RLock()
-        self._frames: figures.Frames | None = None
-        self._framed: Any = None  # what the layout of the frames depends on
+        self._known = figures.Histories()
+        self._seen: Any = None  # how far the runs had come when the store was last listed, and when that was
         self._opened: dict[str, Run] = {}
         self.runs = runs
         self.x = ipywidgets.ToggleButtons(
@@ -63,6 +68,7 @@ class Curves(Panel):
             tooltip="Weight of the past in an exponential moving average; raw values stay, faintly",
         )
         self.bands = ipywidgets.Checkbox(
+            value=True,
             description="bands over seeds",
             tooltip="Runs that differ only in seeds become one line with a band of one standard deviation",
             indent=False,
@@ -77,8 +83,10 @@ class Curves(Panel):
             tooltip="Other runs of this store, drawn too; hold Ctrl to choose several",
             layout=ipywidgets.Layout(width="360px"),
         )
-        self.picture = Picture(WIDTH, HEIGHT)
-        self.picture.layout.object_position = "left top"
+        self.chart = chart_view(HEIGHT)
+        if isinstance(self.chart, ChartView):
+            # The browser smooths: at once, also while the kernel is busy.
+            self._link = ipywidgets.jsdlink((self.smooth, "value"), (self.chart, "smooth"))
         self.copy_code = CopyCode(lambda: code_for(self.shown) + "\n" + self.code() + "\n", self.blame)
         for control in (self.x, self.metrics, self.smooth, self.bands, self.until):
             control.observe(lambda _: self._safely(), "value")
@@ -86,7 +94,7 @@ class Curves(Panel):
         sliders = ipywidgets.VBox([self.x, self.smooth, self.until, self.bands])
         wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
         controls = ipywidgets.HBox([sliders, self.metrics, self.overlay], layout=wrap)
-        self.fill(self.picture, controls, self.copy_code)  # what a person watches comes first
+        self.fill(self.chart, controls, self.copy_code)  # what a person watches comes first
         self.refresh()
 
     @property
@@ -108,8 +116,17 @@ class Curves(Panel):
     def refresh(self) -> None:
         """Look at the runs again: draw what is new, list what else the store holds."""
         with self._lock:
-            self._list_store()
+            rounds, now = [(run.id, run.round) for run in self.runs], time.monotonic()
+            if self._seen is None or rounds == self._seen[0] or now - self._seen[1] > LISTED:
+                self._list_store()
+                self._seen = rounds, now
             self._redraw()
+
+    def close(self) -> None:
+        """Free all widgets of the panel."""
+        if self.comm is not None and isinstance(self.chart, ChartView):
+            self._link.close()
+        super().close()
 
     def state(self) -> dict[str, Any]:
         """The options of the drawing."""
@@ -140,15 +157,10 @@ class Curves(Panel):
             self.blame(error)
 
     def _redraw(self) -> None:
-        runs, options = self.shown, self.state()
-        framed = ([run.id for run in runs], options["metrics"])
-        if self._frames is None or framed != self._framed:
-            self._frames, self._framed = figures.Frames(figures.draw(runs, **options)), framed
-        else:
-            figures.draw(runs, **options, onto=self._frames.drawing)
-        wide, high = self._frames.drawing.get_size_inches()
-        sharp = 1.5 if all(run.done for run in runs) else 1  # for dense screens, where no next frame is waiting
-        self.picture.value = self._frames.png(dpi=sharp * min(WIDTH / wide, HEIGHT / high))
+        options = {name: value for name, value in self.state().items() if name not in ("smooth", "final")}
+        if isinstance(self.chart, StillChart):  # else the browser's doing: what comes from here would come late
+            self.chart.smooth = self.smooth.value
+        self.chart.show(figures.chart_runs(self.shown, known=self._known, **options))
 
     def _list_store(self) -> None:
         own = {run.id for run in self.runs}

@@ -53,16 +53,17 @@ class Panel(ipywidgets.VBox):
     """
 
     name = "Panel"
+    live = False  # whether `refresh` costs next to nothing, so that every round can be shown
 
     def __init__(self) -> None:
         super().__init__(layout=ipywidgets.Layout(width="100%", overflow="hidden"))
         self.add_class("flatlab-panel")
-        self.note = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="2.2em", width="100%"))
-        self.meter = ipywidgets.IntProgress(layout=ipywidgets.Layout(width="180px", visibility="hidden"))
+        self.note = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 240px", min_height="1.6em", min_width="0"))
+        self.meter = ipywidgets.IntProgress(layout=ipywidgets.Layout(width="180px", display="none"))
         self.cancel_button = ipywidgets.Button(
             description="Cancel", tooltip="End this measurement; what is done is kept", icon="times"
         )
-        self.cancel_button.layout.visibility = "hidden"
+        self.cancel_button.layout.display = "none"
         self.cancel_button.on_click(lambda _: self.cancel())
         self.job: Job | None = None
         self._shown = 0.0  # when progress was shown last
@@ -72,8 +73,13 @@ class Panel(ipywidgets.VBox):
             super().__del__()
 
     def fill(self, *parts: ipywidgets.Widget) -> None:
-        """Put the panel's parts above its progress and its note."""
-        self.children = (*parts, ipywidgets.HBox([self.meter, self.cancel_button]), self.note)
+        """Put the panel's parts above the line that says what goes on, which stays in sight where the panel scrolls."""
+        foot = ipywidgets.HBox(
+            [self.meter, self.cancel_button, self.note],
+            layout=ipywidgets.Layout(width="100%", flex="0 0 auto", align_items="center"),
+        )
+        foot.add_class("flatlab-foot")
+        self.children = (*parts, foot)
 
     def figure(self) -> figures.Drawing:
         """What the panel shows now, as a figure of `flatlab.figures`."""
@@ -149,7 +155,7 @@ class Panel(ipywidgets.VBox):
             return  # a measurement may report thousands of times a second
         self._shown = time.monotonic()
         for widget in (self.meter, self.cancel_button):
-            widget.layout.visibility = "visible" if busy else "hidden"
+            widget.layout.display = "" if busy else "none"
         self.meter.max, self.meter.value = max(total, 1), done
         if job.error is not None:
             self.blame(job.error)

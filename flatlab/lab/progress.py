@@ -14,10 +14,12 @@ from .. import figures
 from ..files import printable
 from ..training import Experiment, Standing
 from ..training.status import readable, silent, summary
+from .chart import chart_view
 from .panel import Panel
 from .table import STYLE, html_table
 
 SECONDS = 2.0  # between two looks
+HEIGHT, MOST = 200, 20  # of the curves, in pixels; of runs that have one
 
 
 class Progress(Panel):
@@ -29,6 +31,7 @@ class Progress(Panel):
 
     Attributes:
         standing: what reads the store.
+        chart: holdout accuracy of the runs against rounds; of many, those least far.
         table: what is shown. It is renewed every two seconds until all runs are done, or the panel is closed.
         again_button: look again, and go on looking if new runs are there.
     """
@@ -42,12 +45,15 @@ class Progress(Panel):
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._watcher: threading.Thread | None = None
+        self._known = figures.Histories()
+        self.chart = chart_view(HEIGHT)
+        self.chart.layout.display = "none"  # until there is something to draw
         self.table = ipywidgets.HTML(layout=ipywidgets.Layout(width="100%", max_height="460px", overflow="auto"))
         self.again_button = ipywidgets.Button(
             description="Look again", icon="refresh", tooltip="Look into the store now, and go on looking"
         )
         self.again_button.on_click(lambda _: self.guarded(self.refresh))
-        self.fill(self.table, self.again_button)
+        self.fill(self.chart, self.table, self.again_button)
         self.refresh()
 
     def refresh(self) -> None:
@@ -87,7 +93,18 @@ class Progress(Panel):
             shown += f'<div style="{STYLE}">⚠ {html.escape(printable(f"{name}: cannot be read here: {why}"))}</div>'
         if shown != self.table.value:
             self.table.value = shown
+        self._draw()
         return table.empty or bool((table["round"] < table["rounds"]).any())
+
+    def _draw(self) -> None:
+        """Show the curves, as far as files can be read at this moment."""
+        runs = sorted(self.standing.watched(), key=lambda run: run.round >= run.rounds)[:MOST]
+        if runs:
+            try:
+                self.chart.show(figures.chart_runs(runs, ["accuracy"], known=self._known))
+                self.chart.layout.display = ""
+            except (OSError, ValueError) as error:  # the table marks what stays so
+                self.say(printable(str(error)))
 
     def _nothing(self) -> str:
         return f"no runs in {self.standing.store} yet"

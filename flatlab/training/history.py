@@ -46,18 +46,23 @@ class History:
         self.table, self.log, self.run = directory / "history.parquet", directory / "history.log", run
         self._cached: tuple[Any, pd.DataFrame] | None = None  # the table, while its file stays the same
 
-    def read(self) -> pd.DataFrame:
+    def read(self, after: int = 0) -> pd.DataFrame:
         """All rows, as far as they are whole, by round.
+
+        Args:
+            after: leave out the rounds up to this one, and what the log holds before it.
 
         Raises:
             OSError: if a file cannot be read.
         """
         # The log first: a fold between the two reads then shows rows twice, where the other order would miss them.
-        fresh = {rows[0]["round"]: rows for rows in self._lines()}  # of a round that was trained twice, the last
+        fresh = self._logged(after)
         try:
             table = self._table()
         except Damaged:  # for who holds the run to mend
             table = empty_history()
+        if after:
+            table = table[table["round"].to_numpy() > after]
         for round in table["round"].unique():
             fresh.pop(int(round), None)
         if fresh:
@@ -66,6 +71,25 @@ class History:
         if not table["round"].is_monotonic_increasing:  # rounds that were lost came later
             table = table.sort_values("round", kind="stable", ignore_index=True)
         return table
+
+    def _logged(self, after: int) -> dict[int, list[dict[str, Any]]]:
+        """The log's rows by round; of a round that was trained twice, the last."""
+        if not after:
+            return {rows[0]["round"]: rows for rows in self._lines()}
+        newer: dict[int, list[dict[str, Any]]] = {}
+        for rows in self._lines(newest_first=True):
+            if rows[0]["round"] == after:
+                break
+            newer.setdefault(rows[0]["round"], rows)
+        return {round: newer[round] for round in sorted(newer) if round > after}
+
+    def since(self, after: int, until: int) -> pd.DataFrame:
+        """The rows of the rounds behind one and up to another."""
+        rows = self.read(after)
+        if after and not {*range(after + 1, until + 1)} <= {*rows["round"].tolist()}:
+            rows = self.read()  # a round that was lost came later than others, and hid them
+        rounds = rows["round"].to_numpy()
+        return rows[(rounds > after) & (rounds <= until)].reset_index(drop=True)
 
     def missing(self, first: int, until: int) -> list[int]:
         """The rounds after `first` and up to `until` that have no rows."""

@@ -332,10 +332,9 @@ class Record:
         self._save(state, kept)
         self._saved = time.monotonic()
 
-    def history(self, until: int) -> pd.DataFrame:
-        """All rows up to a round."""
-        rows = self.store.history.read() if self.store.directory.exists() else empty_history()
-        return rows[rows["round"] <= until].reset_index(drop=True)
+    def history(self, until: int, after: int = 0) -> pd.DataFrame:
+        """All rows up to a round, of the rounds after another."""
+        return self.store.history.since(after, until) if self.store.directory.exists() else empty_history()
 
     def timings(self) -> pd.DataFrame:
         """Per round: seconds of training and of evaluation, sample passes."""

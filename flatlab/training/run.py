@@ -211,6 +211,11 @@ class Run:
         """Tidy: round, split (train, holdout, test = the clients' own), metric, value, client (-1: all)."""
         return self.record.history(self.round)
 
+    @checked
+    def history_since(self, round: Whole) -> pd.DataFrame:
+        """The rows of `history` after a round: what whoever has the others need read."""
+        return self.record.history(self.round, round)
+
     @property
     def timings(self) -> pd.DataFrame:
         """Per round: seconds of training and of evaluation, sample passes."""

@@ -12,9 +12,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,15 +26,19 @@ from ..declare import SettingError
 from ..files import printable, user_path
 from .checkpoints import Store
 from .experiment import Experiment
-from .history import timings
+from .history import History, timings
 from .run_names import experiment_labels
 from .store_scan import scan
+
+if TYPE_CHECKING:
+    from .run import Run
 
 COLUMNS = ("run", "name", "seed", "round", "rounds", "accuracy", "seconds", "left", "idle")
 KINDS = {"round": "int64", "rounds": "int64", "accuracy": "float64", "seconds": "float64"}
 TIMED = 20  # latest rounds, over which a round's seconds are averaged: not every round is evaluated
 SILENT_ROUNDS, SILENT_SECONDS = 5, 60.0  # a run is silent if it wrote nothing for both of these
 SILENT_AT_FIRST = 600.0  # seconds, while nobody knows how long a round takes
+CHANCE = 0.02  # this much above chance is still no better than guessing, on a holdout of some hundred images
 NONE = "–"
 
 
@@ -68,6 +73,7 @@ class Standing:
         self._seen: dict[str, _Seen] = {}
         self._troubles: dict[str, str] = {}
         self._names: dict[str, str] = {}
+        self._histories: dict[Path, History] = {}
 
     def table(self) -> pd.DataFrame:
         """A row for each run.
@@ -104,6 +110,16 @@ class Standing:
         table["idle"] = (time.time() - written).clip(lower=0).where(missing > 0)  # clocks of machines differ
         return table
 
+    def watched(self) -> list[Watched]:
+        """The runs that had begun at the last look, as far as curves need them."""
+        runs = []
+        for run, seen in self._seen.items():
+            if run in self._names and seen.begun:
+                directory = self._places.get(run, self.store / run)
+                history = self._histories.setdefault(directory, History(directory, run))
+                runs.append(Watched(self._experiments[run], directory, seen.round, history))
+        return runs
+
     @property
     def unreadable(self) -> dict[str, str]:
         """Directories of the store, by name, that look like runs and could not be read at the last look, and why."""
@@ -125,8 +141,57 @@ class Standing:
         return self._seen.get(run, _Seen())
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A run as its directory tells of it, with no data or network; what it has is called as in `Run`."""
+
+    experiment: Experiment
+    directory: Path
+    round: int
+    rows: History
+
+    @property
+    def id(self) -> str:
+        """Of the run."""
+        return self.experiment.id
+
+    @property
+    def name(self) -> str:
+        """Of its algorithm."""
+        return self.experiment.algorithm.name
+
+    @property
+    def rounds(self) -> int:
+        """How many it will have."""
+        return self.experiment.rounds
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """The rows of the rounds up to its newest state."""
+        return self.history_since(0)
+
+    def history_since(self, round: int) -> pd.DataFrame:
+        """Those after a round."""
+        return self.rows.since(round, self.round)
+
+
 def _place(experiment: Experiment) -> tuple[str, int]:
     return experiment.algorithm.name, experiment.seed
+
+
+def no_better_than_guessing(run: Run) -> str:
+    """What is wrong with a run's last round on the holdout, in words; empty if nothing is, or it was not scored."""
+    rows = run.history_since(max(run.round - 1, 0))
+    scores = rows[rows["split"] == "holdout"].set_index("metric")["value"]
+    if not np.isfinite(scores).all():
+        return "the holdout loss is no number any more: it diverged; try a lower lr"
+    chance = 1 / run.data.classes
+    if scores.get("accuracy", 1.0) <= chance + CHANCE:
+        share = f"{100 * scores['accuracy']:.1f} %"
+        return (
+            f"{share} is no better than guessing among {run.data.classes} classes: it diverged, or learned nothing yet"
+        )
+    return ""
 
 
 def silent(table: pd.DataFrame) -> pd.Series:

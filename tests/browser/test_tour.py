@@ -27,6 +27,11 @@ CELLS = [
     "",
     "",
 ]
+# How long after the end of each round its point was painted.
+DRAWN = (
+    "() => { window.drawn = []; document.addEventListener('flatlab-drawn',"
+    " ({ detail }) => window.drawn.push(Date.now() / 1000 - detail.stamp)) }"
+)
 # The code on the clipboard makes its runs in a folder of its own, from nothing.
 ALONE = "shown = [run.history for run in lab.runs]\nimport os\nos.makedirs('elsewhere')\nos.chdir('elsewhere')\n"
 EQUAL = (
@@ -101,6 +106,7 @@ def test_the_tour(tour):
     shot("1-chosen")
 
     # Step, run, pause.
+    page.evaluate(DRAWN)
     button("Step").click()
     state("paused")
     says(1, r"\(1, 'paused', 'FedBABU', 0\.1\)")
@@ -110,6 +116,39 @@ def test_the_tour(tour):
     button("Pause").click()
     state("paused")
     shot("2-paused")
+    drawn = page.evaluate("() => window.drawn")
+    assert len(drawn) > 1 and sorted(drawn)[len(drawn) // 2] < 1, drawn  # seconds from the end of a round to the page
+
+    # Read off a round, zoom, switch the curve off and on.
+    chart = lab.locator(".flatlab-chart").first
+    over, legend = chart.locator(".u-over").first, chart.locator(".flatlab-chart-legend")
+    place = over.bounding_box()
+    x, y = place["x"] + place["width"] * 2 / 30, place["y"] + place["height"] / 2  # of 30 rounds
+    page.mouse.move(x, y)
+    expect(legend).to_contain_text("round 2")
+    accuracy, loss = legend.locator("tbody td").all_inner_texts()[1:]
+    tour.write(
+        2,
+        "h = lab.run.history.query('split == 'holdout' and round == 2').set_index('metric')['value']\n"
+        'print(f\'{100 * h["accuracy"]:.4g} {h["loss"]:.4g} end\')',
+    )
+    says(2, rf"^{re.escape(accuracy)} {re.escape(loss)} end")
+    lab.scroll_into_view_if_needed()
+    place = over.bounding_box()
+    y, whole = place["y"] + place["height"] / 2, chart.get_by_role("button", name="Show everything again")
+    expect(whole).to_be_disabled()
+    page.mouse.move(place["x"] + 20, y)
+    page.mouse.down()
+    page.mouse.move(place["x"] + 120, y, steps=5)
+    page.mouse.up()
+    expect(whole).to_be_enabled()
+    over.dblclick()
+    expect(whole).to_be_disabled()
+    name = legend.get_by_role("button").first
+    for pressed in ("false", "true"):
+        name.click()
+        expect(name).to_have_attribute("aria-pressed", pressed)
+        page.wait_for_timeout(600)  # two clicks, no double-click
 
     # Look back with the slider, rewind the run, fork with another rho.
     slider = lab.locator(".widget-slider:has(label[title^='Look at the run'])")

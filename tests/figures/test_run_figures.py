@@ -96,13 +96,51 @@ def test_metrics_of_the_cohort_and_rounds_up_to_one(runs):
     assert len(lines(fig, 2)[0]) == 0 and fig.axes[0].get_xlim() == (0, 4)
 
 
-def test_a_drawing_onto_another_shows_only_the_new(runs):
-    fig = fl.plot(runs[0])
-    again = fl.plot(runs[1], onto=fig)
-    assert again is fig and len(lines(fig)) == 1
-    assert np.allclose(lines(fig)[0][:, 1], 100 * values(runs[1]))
-    low, high = fig.axes[0].get_ylim()
-    assert low <= 100 * values(runs[1]).min() and high >= 100 * values(runs[1]).max()
+def test_runs_that_have_not_come_equally_far_are_curves_of_their_own(runs):
+    early = fl.Run.open(runs[0].directory, runs[0].data).rewind(2)
+    assert [len(line) for line in lines(fl.plot([early, *runs[1:]]))] == [2, 4]
+    assert [len(line) for line in lines(fl.plot([early, *runs[1:]], bands=False))] == [2, 4, 4]
+
+
+def test_a_chart_of_a_run_that_grows_reads_only_what_is_new(runs, data, tmp_path):
+    scored = fl.Evaluation(every=2, clients_every=1)
+    run = fl.Run(runs[0].experiment.replace(evaluation=scored), data, store=tmp_path)
+    known, metrics = figures.Histories(), list(figures.METRICS)
+    for _ in run:
+        ours, anew = (figures.chart_runs(run, metrics, known=one) for one in (known, None))
+        assert (
+            all(itertools.starmap(np.array_equal, zip(ours.columns(), anew.columns(), strict=True)))
+            and ours.about() == anew.about()
+        )
+    assert set(known._fresh[1]["round"]) == {4} and [len(plot.series[0].x) for plot in ours.plots] == [
+        2,
+        2,
+        4,
+        4,
+        4,
+    ]
+    early = figures.chart_runs(fl.Run.open(run.directory, data).rewind(2), metrics, known=known)
+    assert [len(plot.series[0].x) for plot in early.plots] == [1, 1, 2, 2, 2]
+
+
+def test_a_client_without_a_finite_value_is_left_out_of_all_rounds_however_they_are_read(
+    runs, data, tmp_path, monkeypatch
+):
+    run = fl.Run.open(runs[0].directory, data)
+    rows = run.history
+    client = int(rows.loc[(rows["round"] == 3) & (rows["split"] == "train"), "client"].iloc[0])
+    rows.loc[(rows["round"] == 3) & (rows["client"] == client) & (rows["metric"] == "drift"), "value"] = np.nan
+    since = lambda run, round: rows[(rows["round"] > round) & (rows["round"] <= run.round)]  # noqa: E731
+    monkeypatch.setattr(fl.Run, "history_since", since)
+    monkeypatch.setattr(fl.Run, "history", property(lambda run: since(run, 0)))
+    known, drift = figures.Histories(), rows[(rows["metric"] == "drift")]
+    for at in (2, 3, 4, 2):
+        plot = figures.chart_runs(
+            run if at == 4 else fl.Run.open(run.directory, data).rewind(at), ["drift"], known=known
+        ).plots[0]
+        kept = drift[(drift["round"] <= at) & ((drift["client"] != client) | (at < 3))]
+        assert np.allclose(plot.series[0].y, kept.groupby("round")["value"].mean())
+        assert ("1 clients left out" in plot.series[0].note) == (at > 2)
 
 
 @pytest.mark.parametrize(
@@ -190,33 +228,9 @@ def test_a_frame_is_a_png_of_the_drawing_and_stacks(runs):
     assert len(both.axes) == 2 and both.get_figheight() == pytest.approx(2.4 + 2.6, rel=0.02)
 
 
-def test_frames_show_what_the_drawing_has_become(runs):
-    early = fl.Run.open(runs[0].directory, runs[0].data).rewind(2)
-    frames = figures.Frames(fl.plot(early, final=True))
-    first = frames.png(dpi=90)
-    assert Image.open(io.BytesIO(first)).size == tuple(np.floor(90 * frames.drawing.get_size_inches()).astype(int))
-    assert frames.png(dpi=90) == first
-    fl.plot(runs[0], final=True, onto=frames.drawing)
-    later = frames.png(dpi=90)
-    whole = figures.Frames(fl.plot(runs[0], final=True)).png(dpi=90)
-    assert later != first
-    pixels = [np.asarray(Image.open(io.BytesIO(png)).convert("L"), dtype=int) for png in (later, whole)]
-    assert (np.abs(pixels[0] - pixels[1]) > 64).mean() < 0.002  # but for the layout, the same as drawn at once
-    legend = frames.drawing.axes[0].get_legend().get_texts()[0]
-    assert legend.get_text().endswith(f": {100 * values(runs[0]).iloc[-1]:.3g}")
-    assert legend.get_visible()
-
-
-def test_an_axis_goes_from_tick_to_tick_and_a_legend_is_kept(runs):
-    fig = fl.plot(runs[0], final=True)
-    for axes in fig.axes:
+def test_an_axis_goes_from_tick_to_tick(runs):
+    for axes in fl.plot(runs[0], final=True).axes:
         assert {*axes.get_ylim()} <= {*axes.get_yticks()}
-    legend = fig.axes[0].get_legend()
-    fl.plot(runs[1], final=True, onto=fig)
-    assert fig.axes[0].get_legend() is legend
-    assert f": {100 * values(runs[1]).iloc[-1]:.3g}" in legend.get_texts()[0].get_text()
-    fl.plot(fl.Run.open(runs[0].directory, runs[0].data).rewind(1), final=True, onto=fig)
-    assert fig.axes[0].get_legend() is not legend  # a dot instead of a line
 
 
 @pytest.mark.filterwarnings("ignore:.* one test image")

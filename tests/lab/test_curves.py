@@ -3,6 +3,7 @@
 import shutil
 import threading
 
+import numpy as np
 import pytest
 from small_runs import trained
 
@@ -17,24 +18,30 @@ def runs(data, tmp_path_factory):
     return [trained(fl.FedBABU(), data, store, seed=seed) for seed in (0, 1)] + [trained(fl.FedASAM(), data, store)]
 
 
+def shown(panel):
+    """All that the browser is told."""
+    chart = panel.chart.chart
+    return chart.about(), [column.tolist() for column in chart.columns()], panel.smooth.value
+
+
 @pytest.mark.parametrize(
     ("control", "value", "written"),
     [
         ("x", "samples", 'x="samples"'),
         ("metrics", ("drift", "loss"), 'metrics=["loss", "drift"]'),
         ("smooth", 0.4, "smooth=0.4"),
-        ("bands", True, "bands=True"),
+        ("bands", False, "bands=False"),
         ("until", 2, "until=2"),
     ],
 )
 def test_each_control_redraws_and_is_in_the_code(runs, control, value, written):
     panel = Curves(runs[:2])
-    before = panel.picture.value
+    before = shown(panel)
     assert panel.code() == "fl.plot([run1, run2], final=True)"
     getattr(panel, control).set_state({"value": value} if control != "metrics" else {"index": (1, 4)})
     if control == "x":
         panel.x.value = value
-    assert panel.picture.value != before and panel.note.value == ""
+    assert shown(panel) != before and panel.note.value == ""
     assert written in panel.code()
     drawn = eval(panel.code(), {"fl": fl, "run1": runs[0], "run2": runs[1]})
     assert drawn.png() == panel.figure().png()
@@ -66,29 +73,29 @@ def test_a_run_that_cannot_be_opened_is_blamed_in_the_panel(runs, data, tmp_path
     assert "SettingError" in panel.note.value
 
 
-def test_refresh_follows_a_run_in_training_and_keeps_size_and_range(data, tmp_path):
+def test_refresh_follows_a_run_in_training_and_keeps_the_range(data, tmp_path):
     run = fl.Run(
         trained(fl.FedAvg(), data, tmp_path / "other", rounds=1).experiment.replace(rounds=3), data, store=tmp_path
     )
     panel = Curves(run)
-    before, size = panel.picture.value, (panel.picture.layout.width, panel.picture.layout.height)
-    assert bytes(before).startswith(b"\x89PNG")
-    ranges = set()
     for _ in run:
         panel.refresh()
-        ranges.add(panel._frames.drawing.axes[0].get_xlim())
-    assert panel.picture.value != before and ranges == {(0.0, 3.0)}
-    assert size == (panel.picture.layout.width, panel.picture.layout.height)
-    assert len(panel._frames.drawing.axes[0].lines) == 1
+        accuracy, loss = panel.chart.chart.plots
+        assert accuracy.x.limits == (0.0, 3.0) and accuracy.series[0].x.tolist() == [*range(1, run.round + 1)]
+    history = run.history
+    holdout = history[(history["split"] == "holdout")].pivot(index="round", columns="metric", values="value")
+    assert np.allclose(accuracy.series[0].y, 100 * holdout["accuracy"]) and np.allclose(
+        loss.series[0].y, holdout["loss"]
+    )
 
 
-def test_a_frame_keeps_the_axes_of_the_one_before(runs):
+def test_runs_of_several_seeds_are_one_curve_with_a_band_unless_it_is_switched_off(runs):
     panel = Curves(runs)
-    axes = panel._frames.drawing.axes
-    panel.refresh()
-    assert panel._frames.drawing.axes == axes
-    panel.metrics.value = ("loss",)
-    assert len(panel._frames.drawing.axes) == 1
+    first, second = panel.chart.chart.plots[0].series
+    assert first.name == "FedBABU, n = 2" and first.members.shape == (2, 3) and second.name == "FedASAM"
+    assert np.allclose(first.high - first.y, first.members.std(axis=0, ddof=1)) and "seeds" in panel.chart.chart.bands
+    panel.bands.value = False
+    assert len(panel.chart.chart.plots[0].series) == 3 and not panel.chart.chart.bands
 
 
 def test_show_replaces_the_runs_and_callbacks_may_come_from_any_thread(runs):
@@ -105,6 +112,6 @@ def test_show_replaces_the_runs_and_callbacks_may_come_from_any_thread(runs):
 
 def test_a_drawing_that_fails_says_so(runs, monkeypatch):
     panel = Curves(runs[0])
-    monkeypatch.setattr("flatlab.figures.draw", lambda *_, **__: 1 / 0)
-    panel.bands.value = True
+    monkeypatch.setattr("flatlab.figures.chart_runs", lambda *_, **__: 1 / 0)
+    panel.bands.value = False
     assert "ZeroDivisionError" in panel.note.value

@@ -386,3 +386,16 @@ def test_kills_lose_nothing(data, tmp_path, kills):
     killed = fl.Run(spec(data, rounds=5000), data, store=tmp_path / "killed")
     again = fl.Run(spec(data, rounds=5000), data, store=tmp_path / "whole").to(killed.round)
     equal(killed, again)
+
+
+@pytest.mark.parametrize("order", [[5, 6], [6, 5], [6, 5, 6]], ids=str)
+@pytest.mark.parametrize("after", [0, 3, 4, 5, 6])
+def test_the_rows_since_a_round_are_those_behind_it_wherever_they_lie(copy, whole, data, order, after):
+    frame, log = whole.history, History(copy, whole.id)
+    log.log.write_bytes(b"")
+    for round in order:  # rounds that were lost come later than others, or twice
+        log.append(frame[frame["round"] == round].to_dict("records"))
+    run = fl.Run.open(copy, data)
+    expected = frame[frame["round"] > after].reset_index(drop=True)
+    assert_frame_equal(run.history_since(after), expected)
+    assert_frame_equal(run.rewind(5).history_since(after), expected[expected["round"] <= 5])

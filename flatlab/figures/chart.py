@@ -1,0 +1,178 @@
+"""What a chart shows, said once: matplotlib draws it for paper (`paper`), the browser for the screen (`flatlab.lab`).
+
+A `Chart` is numbers and words, no drawing: plots beside each other, each with series, axes, bands and marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Array = npt.NDArray[np.float64]
+Role = Literal["curve", "raw"]
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """A curve, with a band around it if `low` and `high` are there.
+
+    Args:
+        name: in the legend; series of one name in several plots are one entry there.
+        color: "#rrggbb".
+        x, y: the points [n]; x rises, y may be NaN.
+        low, high: edges of the band [n].
+        members: what y is the mean and the band the standard deviation of [members, n], as far as that is known.
+        dash: as matplotlib writes it: "-", "--", ":" or "-.".
+        run: id of the run that it shows; empty if none or several.
+        role: "curve", or "raw": what a smoothed curve was made of, drawn faintly and not named.
+        note: said of it behind its name in this plot alone.
+    """
+
+    name: str
+    color: str
+    x: Array
+    y: Array
+    low: Array | None = None
+    high: Array | None = None
+    members: Array | None = None
+    dash: str = "-"
+    run: str = ""
+    role: Role = "curve"
+    note: str = ""
+
+    @classmethod
+    def of(cls, name: str, color: str, x: Array, members: Array, **more: Any) -> Series:
+        """The mean of `members` [members, n], with a band of one standard deviation if there are several."""
+        return cls(name, color, x, members=members, **_mean_and_band(members), **more)
+
+    @property
+    def last(self) -> str:
+        """The last value, before any smoothing, with its standard deviation; empty without points."""
+        every = self.y[None] if self.members is None else self.members
+        if not len(self.x):
+            return ""
+        return f"{every[:, -1].mean():.3g}" + (f" ± {every[:, -1].std(ddof=1):.2g}" if len(every) > 1 else "")
+
+    def smoothed(self, weight: float) -> Series:
+        """Its exponential moving average; weights are normalised, so that the first values are not drawn to zero."""
+        every = self.y[None] if self.members is None else self.members
+        smooth = pd.DataFrame(every.T).ewm(alpha=1 - weight).mean().to_numpy().T
+        return replace(self, **_mean_and_band(smooth))
+
+    def columns(self) -> list[Array]:
+        """Its numbers, in an order that `about` tells: x, then members, or y and the band's edges."""
+        if self.members is not None:
+            return [self.x, *self.members]
+        return [self.x, self.y, *(edge for edge in (self.low, self.high) if edge is not None)]
+
+    def about(self) -> dict[str, Any]:
+        """Everything else, as JSON takes it."""
+        members = 0 if self.members is None else len(self.members)
+        told = {"name": self.name, "color": self.color, "dash": self.dash, "run": self.run, "note": self.note}
+        return told | {"columns": len(self.columns()), "members": members}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a plot.
+
+    Args:
+        label: what it shows.
+        unit: of its numbers.
+        limits: where it begins and ends, whatever the data.
+    """
+
+    label: str
+    unit: str = ""
+    limits: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place on the x axis with a name, in the colour of what it belongs to."""
+
+    x: float
+    text: str
+    color: str
+
+
+@dataclass(frozen=True, eq=False)
+class Plot:
+    """One pair of axes.
+
+    Args:
+        series: what is drawn, in the order of the legend.
+        x, y: the axes.
+        marks: places on the x axis.
+    """
+
+    series: tuple[Series, ...]
+    x: Axis
+    y: Axis
+    marks: tuple[Mark, ...] = ()
+
+    def about(self) -> dict[str, Any]:
+        """Everything but the numbers of the series."""
+        return {
+            "x": {"label": str(self.x), "limits": self.x.limits},
+            "y": {"label": str(self.y), "limits": self.y.limits},
+            "marks": [vars(mark) for mark in self.marks],
+            "series": [series.about() for series in self.series],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """Plots side by side, two in a row.
+
+    Args:
+        plots: from left to right, top to bottom.
+        title: above them.
+        bands: what the bands are; empty if there are none.
+    """
+
+    plots: tuple[Plot, ...]
+    title: str = ""
+    bands: str = ""
+
+    def about(self) -> dict[str, Any]:
+        """Everything but the numbers of the series."""
+        return {"title": self.title, "bands": self.bands, "plots": [plot.about() for plot in self.plots]}
+
+    def columns(self) -> list[Array]:
+        """The numbers, series by series."""
+        return [column for plot in self.plots for series in plot.series for column in series.columns()]
+
+    def smoothed(self, weight: float) -> Chart:
+        """Each curve as an exponential moving average, above what it was made of.
+
+        Args:
+            weight: of the past, from 0 (nothing changes) to below 1.
+        """
+        return self if weight == 0 else replace(self, plots=tuple(_smoothed(plot, weight) for plot in self.plots))
+
+
+def _smoothed(plot: Plot, weight: float) -> Plot:
+    both = ((replace(one, low=None, high=None, role="raw"), one.smoothed(weight)) for one in plot.series)
+    return replace(plot, series=tuple(series for pair in both for series in pair))
+
+
+def _mean_and_band(members: Array) -> dict[str, Any]:
+    mean = members.mean(axis=0)
+    if len(members) < 2:
+        return {"y": mean}
+    std = members.std(axis=0, ddof=1)
+    return {"y": mean, "low": mean - std, "high": mean + std}
+
+
+def names_of(plots: Sequence[Plot]) -> list[str]:
+    """The entries of the legend."""
+    return list(dict.fromkeys(one.name for plot in plots for one in plot.series if one.role == "curve"))

@@ -1,0 +1,238 @@
+// @ts-check
+// A chart whose points arrive while it is looked at: what moves, what is linked, what the buttons do.
+
+import { picture } from "./export.js";
+import { Legend } from "./legend.js";
+import { button, element, save } from "./page.js";
+import { Plot } from "./plot.js";
+import { inksOf } from "./theme.js";
+
+const LINK = "flatlab-crosshair"; // tells all charts of the page where the pointer is: which axis, which x
+const LABEL = 16; // pixels of a plot's title
+const THEME = ["class", "style", "data-jp-theme-name", "data-jp-theme-light"];
+
+export class Chart {
+  /** @param {any} model of anywidget @param {any} store its numbers @param {Element} el where it goes */
+  constructor(model, store, el) {
+    this.model = model;
+    this.store = store;
+    this.root = element("div", "flatlab-chart", el);
+    const bar = element("div", "flatlab-chart-bar", this.root);
+    this.title = element("div", "flatlab-chart-title", bar);
+    this.row = element("div", "flatlab-chart-row", this.root);
+    this.legend = new Legend(this, this.root);
+    this.ink = inksOf(this.root);
+    /** @type {Plot[]} */ this.plots = [];
+    /** @type {{axis: string, x: number} | null} where the pointer is, here or in another chart */ this.near = null;
+    this.forward = ""; // the name of the curve brought forward
+    this.built = ""; // the shape of what is built
+    this.waiting = 0;
+    this.buttons(bar);
+    this.build();
+    this.undo = this.listen();
+  }
+
+  get log() {
+    return this.model.get("log");
+  }
+
+  get weight() {
+    return this.model.get("smooth");
+  }
+
+  get height() {
+    return this.model.get("height");
+  }
+
+  get hidden() {
+    return new Set(this.model.get("hidden"));
+  }
+
+  /** @param {string} name @param {any} value */
+  set(name, value) {
+    this.model.set(name, value);
+    this.model.save_changes();
+  }
+
+  /** @param {Element} bar */
+  buttons(bar) {
+    const axis = (/** @type {string} */ name) => button(bar, `log ${name}`, `Logarithmic ${name} axes`, () =>
+      this.set("log", this.log.includes(name) ? this.log.replace(name, "") : this.log + name));
+    this.logs = ["x", "y"].map((name) => /** @type {const} */ ([name, axis(name)]));
+    this.whole = button(bar, "⤢", "Show everything again (or double-click)", () => this.zoom(null));
+    this.whole.setAttribute("aria-label", "Show everything again");
+    button(bar, "PNG", "Save as shown", () => picture(this).then(({ png }) => save(png, "png")));
+    button(bar, "SVG", "Save as shown, as lines and text", () => picture(this).then(({ svg }) => save(svg, "svg")));
+    button(bar, "PDF", "Save in the papers' style", () => this.model.send({ kind: "export", format: "pdf" }));
+  }
+
+  /** What needs other plots if it changes; names and notes of a curve do, its numbers do not. */
+  shape() {
+    return JSON.stringify([this.store.about.plots, this.log, this.weight > 0]);
+  }
+
+  build() {
+    this.built = this.shape();
+    const zooms = this.plots.map(({ zoom }) => zoom);
+    this.plots.forEach(({ u }) => u.destroy());
+    this.row.replaceChildren();
+    let first = 0;
+    this.plots = this.store.about.plots.map((/** @type {any} */ about) => {
+      const count = about.series.reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.columns, 0);
+      const [from, to] = [first, (first += count)];
+      const columns = () => this.store.columns.slice(from, to).map((/** @type {any} */ column) => column.values());
+      return new Plot(this, about, columns, this.row);
+    });
+    if (zooms.length === this.plots.length) this.plots.forEach((plot, k) => (plot.zoom = zooms[k]));
+    this.plots.forEach((plot) => this.point(plot));
+    this.legend.build();
+    this.title.textContent = [this.store.about.title, this.store.about.bands].filter(Boolean).join(" · ");
+    for (const [name, made] of this.logs ?? []) made.setAttribute("aria-pressed", String(this.log.includes(name)));
+    this.fit();
+    this.update();
+  }
+
+  update() {
+    this.plots.forEach((plot) => plot.update());
+    this.values();
+    const zoomed = this.plots.some(({ zoom }) => zoom.x || zoom.y);
+    if (this.whole) this.whole.disabled = !zoomed;
+    const { stamp } = this.store;
+    if (stamp) {
+      const detail = { stamp, shown: Date.now() / 1000 };
+      requestAnimationFrame(() => this.root.dispatchEvent(new CustomEvent("flatlab-drawn", { detail, bubbles: true })));
+    }
+  }
+
+  later() {
+    this.waiting ||= requestAnimationFrame(() => {
+      this.waiting = 0;
+      this.update();
+    });
+  }
+
+  fit() {
+    const rows = Math.ceil(this.plots.length / Math.max(1, Math.min(2, Math.floor(this.row.clientWidth / 280))));
+    const height = Math.floor(Math.max(this.height, this.room()) / Math.max(1, rows)) - LABEL;
+    for (const plot of this.plots) plot.resize(Math.floor(plot.place.clientWidth), height);
+  }
+
+  /** What the view that the chart stands in leaves for its plots; 0 outside of one. */
+  room() {
+    const view = this.root.closest(".flatlab-view");
+    const panel = view?.firstElementChild;
+    return view && panel ? view.clientHeight - (panel.scrollHeight - this.row.offsetHeight) - 8 : 0;
+  }
+
+  values() {
+    const axis = this.plots[0]?.about.x.label;
+    this.legend.update(this.near && this.near.axis === axis ? this.near.x : null, this.forward);
+  }
+
+  /** @param {string} name */
+  bringForward(name) {
+    if (name === this.forward) return;
+    this.forward = name;
+    this.plots.forEach((plot) => plot.bringForward(name));
+    this.values();
+  }
+
+  /** The pointer moved over a plot, or was moved by us. @param {Plot} plot */
+  pointed(plot) {
+    if (!plot.u?.over.matches(":hover")) return;
+    const { idx, left } = plot.u.cursor;
+    const inside = left !== undefined && left >= 0 && idx !== null && idx !== undefined;
+    this.tell(inside ? { axis: plot.about.x.label, x: /** @type {number} */ (plot.u.data[0][idx]) } : null);
+    this.bringForward(inside ? plot.under() : "");
+  }
+
+  /** @param {{axis: string, x: number} | null} near */
+  tell(near) {
+    if (JSON.stringify(near) !== JSON.stringify(this.near)) document.dispatchEvent(new CustomEvent(LINK, { detail: near }));
+  }
+
+  /** @param {Plot} plot */
+  selected(plot) {
+    const { left, top, width, height } = plot.u.select;
+    if (width < 4 && height < 4) return;
+    const { over } = plot.u;
+    const wide = width >= 4 && width < over.clientWidth;
+    const high = height >= 4 && height < over.clientHeight;
+    this.zoom({
+      x: wide ? [plot.u.posToVal(left, "x"), plot.u.posToVal(left + width, "x")] : plot.zoom.x,
+      y: high ? [plot.u.posToVal(top + height, "y"), plot.u.posToVal(top, "y")] : plot.zoom.y,
+    }, plot);
+    plot.u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+  }
+
+  /** @param {any} to null: everything @param {Plot} [where] */
+  zoom(to, where) {
+    for (const plot of this.plots) {
+      if (!to) plot.zoom = { x: null, y: null };
+      else plot.zoom = { x: to.x, y: plot === where ? to.y : plot.zoom.y };
+    }
+    this.update();
+  }
+
+  /** @param {Plot} plot */
+  point(plot) {
+    const { over } = plot.u;
+    over.ondblclick = () => this.zoom(null);
+    over.onmouseleave = () => {
+      this.tell(null);
+      this.bringForward("");
+    };
+  }
+
+  /** Hear of what changes; what is returned ends that. */
+  listen() {
+    const { model, store } = this;
+    /** @type {Record<string, (...said: any[]) => void>} */
+    const heard = {
+      "change:hidden": () => {
+        this.plots.forEach((plot) => plot.hide(this.hidden));
+        this.values();
+      },
+      "change:log": () => this.build(),
+      "change:smooth": () => (this.shape() === this.built ? this.later() : this.build()),
+      "change:height": () => this.fit(),
+      "msg:custom": (said, buffers) => said.kind === "file" && save(new Blob([buffers[0]]), said.format),
+    };
+    for (const [event, act] of Object.entries(heard)) model.on(event, act);
+    const watcher = (/** @type {boolean} */ anew) => (anew && this.shape() !== this.built ? this.build() : this.later());
+    store.watchers.add(watcher);
+    const linked = (/** @type {any} */ { detail }) => {
+      this.near = detail;
+      for (const plot of this.plots) plot.follow(detail && detail.axis === plot.about.x.label ? detail.x : null);
+      this.values();
+    };
+    document.addEventListener(LINK, linked);
+    const dress = () => {
+      const now = inksOf(this.root);
+      if (now.text === this.ink.text) return;
+      this.ink = now;
+      this.plots.forEach(({ u }) => u.redraw(true, false));
+      this.values();
+    };
+    const sized = new ResizeObserver(() => {
+      this.fit();
+      dress(); // the first time, the root has come onto the page
+    });
+    sized.observe(this.row);
+    requestAnimationFrame(() => {
+      const view = this.root.closest(".flatlab-view"); // known once the root is on the page
+      if (view) sized.observe(view);
+    });
+    const dressed = new MutationObserver(() => requestAnimationFrame(dress));
+    for (const one of [document.body, document.documentElement])
+      dressed.observe(one, { attributes: true, attributeFilter: THEME });
+    return () => {
+      for (const [event, act] of Object.entries(heard)) model.off(event, act);
+      store.watchers.delete(watcher);
+      document.removeEventListener(LINK, linked);
+      sized.disconnect();
+      dressed.disconnect();
+      this.plots.forEach(({ u }) => u.destroy());
+    };
+  }
+}

