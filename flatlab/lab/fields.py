@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from ..declare import SettingError
 if TYPE_CHECKING:
     from .controls import Controls
 
+STEP = 0.51  # steps of a slider between a value and the place it is rounded to, at most
+REPORT = 5.0  # seconds until a front end has said where it put a slider
 LABEL = "104px"  # width of all descriptions, so that controls stand in a column
 
 
@@ -130,6 +133,7 @@ class Number(Field):
     def __init__(self, name: str, tooltip: str, whole: bool, span: tuple[float, float] | None, log: bool) -> None:
         self.whole, self.span = whole, span
         self._moving = False
+        self._led: list[tuple[float, float]] = []  # where the slider was lately put, and when: its reports are awaited
         kind = ipywidgets.IntText if whole else ipywidgets.FloatText
         self.slider: ipywidgets.Widget | None = None
         self.box = kind(continuous_update=False, **described(name, tooltip))
@@ -162,8 +166,8 @@ class Number(Field):
         self.box.observe(lambda _: callback(), "value")
 
     def _follow(self, value: float) -> None:
-        if self._moving or abs(self._place(value) - self._place(self.box.value)) <= 0.51:
-            return  # the front end rounds a slider to its steps, and says so: that must not change what was typed
+        if self._moving or self._reported(value):
+            return
         self._moving = True
         try:
             self.box.value = int(value) if self.whole else float(f"{value:.3g}")
@@ -174,9 +178,26 @@ class Number(Field):
         if self.slider is not None and self.span is not None and not self._moving:
             self._moving = True
             try:
-                self.slider.value = self._within(value)
+                if self.slider.value != self._within(value):
+                    self._led = [*self._led[-9:], (self._place(value), time.monotonic())]
+                    self.slider.value = self._within(value)
             finally:
                 self._moving = False
+
+    def _reported(self, value: float) -> bool:
+        """Whether this is no person's doing: the front end rounds a slider to its steps when it is put, and says so.
+
+        It may say so late, when the box holds the next number already, which must not be overwritten.
+        """
+        place, now = self._place(value), time.monotonic()
+        if abs(place - self._place(self.box.value)) <= STEP:
+            return True
+        for led in self._led:
+            if abs(place - led[0]) <= STEP and now - led[1] < REPORT:
+                self._led.remove(led)  # once: a person may move it there
+                return True
+        self._led = []
+        return False
 
     def _within(self, value: float) -> float:
         assert self.span is not None

@@ -4,8 +4,8 @@
     lab                         # in a cell
     run = lab.ensure(20)        # in the next: what clicks have left is trained, what went wrong is raised
 
-Left the experiment, right what is to be seen of the run, below what moves it. The slider takes the VIEW back: panels
-show the run as it was then. The button Rewind takes the run itself back.
+Left the experiment; right what moves the run, and below that what is to be seen of it. The slider takes the VIEW back:
+panels show the run as it was then. The button Rewind takes the run itself back.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..arguments import Count, Whole, check_arguments, checked
 from ..data import FederatedDataset, Source
 from ..declare import SettingError, near
 from ..training import Experiment, Run, met, pick_device
+from .cells import take_over
 from .code import FORKED
 from .experiment_form import same
 from .jobs import Cancelled, Job, enqueue, on_compute_thread
@@ -77,6 +78,7 @@ class Lab(Bench):
         ):
             self.transport.buttons[name].on_click(lambda _, act=act: self.guarded(act))
         self.shelf.open_button.on_click(lambda _: self.guarded(self.take_up))
+        take_over(self)
 
     # What buttons do
 

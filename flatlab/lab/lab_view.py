@@ -27,9 +27,16 @@ from .session import Session
 from .transport import BUSY, Transport
 from .views import Views
 
-FRAME = 1 / 3  # seconds between two drawings of a live panel, at least
-SHARE = 0.04  # of the time, at most, goes to drawing while a run trains
-HEIGHT = 520  # pixels of a view: the whole bench fits on a laptop's screen
+LIVE = 0.1  # seconds between two looks of a view that is drawn in the browser, at least
+FRAME = 1 / 3  # of one that is drawn here
+SHARE = 0.04  # of the time, at most, goes to drawing here while a run trains
+# Of a view: with Run and the tabs above it and the runs below, it fills the window, whatever its size.
+HEIGHT = "max(380px, calc(100vh - 312px))"
+COLUMN = "max(490px, calc(100vh - 202px))"  # of the settings beside it
+STYLE = (
+    "<style>.flatlab-view>.flatlab-panel{overflow:clip!important}"
+    ".flatlab-view .flatlab-foot{position:sticky;bottom:0;z-index:5;background:var(--jp-layout-color1,#fff)}</style>"
+)
 
 
 class Bench(Panel):
@@ -79,14 +86,19 @@ class Bench(Panel):
                 width=f"{WIDTH}px",
                 flex=f"1 1 {WIDTH}px",
                 max_width="100%",
-                height=f"{HEIGHT + 58}px",
+                height=COLUMN,
                 overflow="hidden auto",
             ),
         )
-        bench = ipywidgets.HBox(
-            [left, self.tabs], layout=ipywidgets.Layout(width="100%", flex_flow="row wrap", align_items="flex-start")
+        self.transport.line.children += (self.meter, self.cancel_button, self.note)  # what goes on is said in one place
+        style = ipywidgets.HTML(STYLE, layout=ipywidgets.Layout(display="none"))
+        right = ipywidgets.VBox(
+            [style, self.transport, self.tabs],
+            layout=ipywidgets.Layout(flex="100 1 560px", min_width="0", max_width="100%"),
         )
-        self.fill(bench, self.transport, self.shelf)
+        # Reversed, so that where there is no room beside each other, the views come first.
+        flow = ipywidgets.Layout(width="100%", flex_flow="row-reverse wrap", align_items="flex-start")
+        self.children = (ipywidgets.HBox([right, left], layout=flow), self.shelf)
 
         self.shelf.list.observe(lambda _: self.guarded(self._look), "value")
         self.transport.slider.observe(lambda change: self.guarded(lambda: self._slid(change["new"])), "value")
@@ -244,7 +256,7 @@ class Bench(Panel):
 
     def _draw(self) -> None:
         """Bring the view in front up to date; on the compute thread."""
-        begun, trouble = time.monotonic(), None
+        begun, spent, trouble = time.monotonic(), time.thread_time(), None
         try:
             if not self.runs:
                 return
@@ -256,7 +268,11 @@ class Bench(Panel):
             self.say("")
         self._trouble = trouble
         now = time.monotonic()
-        self._next_frame = now + max(FRAME, (now - begun) / SHARE)
+        view = self.tabs.panels.get(self.tabs.front)
+        if view is not None and view.live:
+            self._next_frame = max(begun + LIVE, now + (time.thread_time() - spent) / SHARE)
+        else:
+            self._next_frame = now + max(FRAME, (now - begun) / SHARE)
 
     def _opened(self, directory: Path) -> Run:
         experiment = read_experiment(directory)

@@ -36,6 +36,7 @@ function render({ model, el }) {
   let cursor = model.get("cursor"); // [x, y] or []
   let marked = null; // {series, name} of the mark below the pointer
   let waiting = 0;
+  let outdated = false; // whether the panels of the model are newer than those built
 
   const set = (name, value) => {
     model.set(name, value);
@@ -70,14 +71,20 @@ function render({ model, el }) {
     }),
   );
 
-  const later = (work) => () => {
-    cancelAnimationFrame(waiting);
-    waiting = requestAnimationFrame(work);
+  const redraw = () => {
+    waiting ||= requestAnimationFrame(() => {
+      waiting = 0;
+      if (outdated) build();
+      else draw();
+    });
   };
-  const redraw = later(draw);
-  const rebuild = later(build);
+  const rebuild = () => {
+    outdated = true; // a redraw asked for meanwhile must not take its place
+    redraw();
+  };
 
   function build() {
+    outdated = false;
     panels = unpack(model);
     // Canvases are kept, so that a new measurement moves nothing on the page.
     while (row.children.length > Math.max(panels.length, 1)) row.lastChild.remove();
@@ -87,10 +94,18 @@ function render({ model, el }) {
       const panel = panels[k];
       place.querySelector(".flatlab-title").textContent = panel ? panel.name : "Nothing measured yet";
       place.querySelector("canvas").setAttribute("aria-label", panel ? `${panel.name}: ${panel.axes.join(", ")}` : "empty");
+      if (!panel) blank(place);
       if (panel) Object.assign(panel, { canvas: place.querySelector("canvas"), text: place.querySelector(".flatlab-values") });
     });
     caption.textContent = model.get("caption");
     draw();
+  }
+
+  // Nobody may take an earlier run's picture for this one's.
+  function blank(place) {
+    const canvas = place.querySelector("canvas");
+    canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+    place.querySelector(".flatlab-values").replaceChildren();
   }
 
   function addPlace() {

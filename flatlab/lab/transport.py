@@ -1,4 +1,4 @@
-"""Below the lab: the buttons that move a session, its progress, and the slider over its rounds. It decides nothing."""
+"""Above the views: the buttons that move a session, its progress, the slider over its rounds. It decides nothing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import html
 
 import ipywidgets
 
+from ..training.status import no_better_than_guessing
 from .session import Session
 
 BUSY = ("running", "pausing", "stopping")
@@ -29,11 +30,12 @@ class Transport(ipywidgets.VBox):
         slider: the round that is looked at.
         bar: how many rounds are done.
         status: state, speed and time left, in words.
+        line: what holds these two.
     """
 
     def __init__(self) -> None:
         def button(name: str, icon: str, tooltip: str, style: str = "") -> ipywidgets.Button:
-            layout = ipywidgets.Layout(width="92px")
+            layout = ipywidgets.Layout(width="84px")
             return ipywidgets.Button(description=name, icon=icon, tooltip=tooltip, button_style=style, layout=layout)
 
         self.buttons = {
@@ -44,7 +46,7 @@ class Transport(ipywidgets.VBox):
             "rewind": button("Rewind", "undo", "Take the run back to the round of the slider; nothing on disk is lost"),
             "fork": button("Fork here", "code-fork", "Begin a new run at the slider's round with the settings above"),
         }
-        self.buttons["fork"].layout.width = "110px"
+        self.buttons["fork"].layout.width = "98px"
         self.slider = ipywidgets.IntSlider(
             description="round",
             min=0,
@@ -53,19 +55,17 @@ class Transport(ipywidgets.VBox):
             disabled=True,
             continuous_update=False,
             tooltip="Look at the run as it was after this round; at the right end, follow it",
-            layout=ipywidgets.Layout(width="auto", flex="1 1 300px", max_width="100%"),
+            layout=ipywidgets.Layout(width="auto", flex="1 1 200px", min_width="0", max_width="100%"),
         )
         self.slider.style.description_width = "44px"
         self.bar = ipywidgets.IntProgress(
-            max=1, tooltip="Rounds done", layout=ipywidgets.Layout(width="180px", flex="0 1 180px")
+            max=1, tooltip="Rounds done", layout=ipywidgets.Layout(width="90px", flex="0 0 90px")
         )
-        self.status = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 340px", min_height="1.6em"))
+        self.status = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 320px", min_height="1.6em", min_width="0"))
         row = ipywidgets.Layout(width="100%", flex_flow="row wrap", align_items="center")
+        self.line = ipywidgets.HBox([self.bar, self.status], layout=row)
         super().__init__(
-            [
-                ipywidgets.HBox([*self.buttons.values(), self.slider], layout=row),
-                ipywidgets.HBox([self.bar, self.status], layout=row),
-            ],
+            [ipywidgets.HBox([*self.buttons.values(), self.slider], layout=row), self.line],
             layout=ipywidgets.Layout(width="100%"),
         )
         self.show(None, ready=True)
@@ -96,8 +96,10 @@ class Transport(ipywidgets.VBox):
             return
         run = session.run
         self.bar.max, self.bar.value = run.rounds, run.round
-        self.bar.bar_style = {"failed": "danger", "done": "success"}.get(state, "")
+        doubt = no_better_than_guessing(run) if state == "done" else ""
+        self.bar.bar_style = "danger" if doubt else {"failed": "danger", "done": "success"}.get(state, "")
         self.status.value = (
             f'<b class="flatlab-state">{_HINTS[state]}</b> · {html.escape(run.name)} · {html.escape(session.progress)}'
+            + (f' · <b style="color:var(--jp-error-color1,#c00)">⚠ {html.escape(doubt)}</b>' if doubt else "")
             + (f" · <i>{html.escape(hint)}</i>" if hint else "")
         )

@@ -32,26 +32,28 @@ class Views(ipywidgets.Tab):
     """The panels of a run.
 
     Args:
-        height: of a view, in pixels; what is higher scrolls inside it.
+        height: of a view, as CSS has it; what is higher scrolls inside it.
 
     Attributes:
         panels: those made so far, by title.
     """
 
-    def __init__(self, height: int) -> None:
+    def __init__(self, height: str) -> None:
         self.panels: dict[str, Any] = {}
         self._outdated: set[str] = set()
         self._making = threading.RLock()
-        hint = "<p>There is no run yet: press <b>Run</b> or <b>Step</b> below.</p>"
-        layout = {"display": "block", "width": "100%", "height": f"{height}px", "overflow": "auto"}
+        hint = "<p>There is no run yet: press <b>Run</b> or <b>Step</b> above.</p>"
+        layout = {"display": "block", "width": "100%", "height": height, "overflow": "auto"}
         self._places = {
             name: ipywidgets.VBox([ipywidgets.HTML(hint)], layout=ipywidgets.Layout(**layout)) for name in VIEWS
         }
+        for place in self._places.values():
+            place.add_class("flatlab-view")  # which charts fill
         super().__init__(
             list(self._places.values()),
             titles=tuple(VIEWS),
             selected_index=0,
-            layout=ipywidgets.Layout(flex="100 1 560px", min_width="0", max_width="100%"),
+            layout=ipywidgets.Layout(width="100%", min_width="0", max_width="100%"),
         )
 
     @property

@@ -88,6 +88,19 @@ def test_a_moved_slider_sets_the_number_and_a_typed_number_moves_the_slider():
     assert seen == [0.01, 0.5]
 
 
+def test_what_a_slider_reports_late_does_not_come_over_the_next_number():
+    controls = Controls(fl.Dirichlet(alpha=0.3))
+    alpha = controls.control("alpha")
+    for typed in (5.0, 0.7):
+        alpha.box.set_state({"value": typed})
+    alpha.slider.set_state({"value": 10**0.7})  # where JupyterLab rounds 5 to
+    assert controls.value.alpha == 0.7
+    alpha.slider.set_state({"value": 10**0.65})  # a person's doing, and on the way back there, too
+    assert controls.value.alpha == 4.47
+    alpha.slider.set_state({"value": 10**0.7})
+    assert controls.value.alpha == 5.01
+
+
 def test_a_slider_that_rounds_to_its_steps_does_not_change_what_was_typed():
     controls = Controls(fl.Dirichlet(alpha=0.3))
     controls.control("alpha").slider.set_state({"value": 10**-0.5})  # as JupyterLab says when it shows 0.3

@@ -349,6 +349,7 @@ def test_drawing_takes_a_small_share_of_the_time_and_the_last_round_is_drawn(mak
     lab.ensure(1)
     lab.settle()
     panel, drawn, step = lab.panel("Curves"), [], lab.run.step
+    panel.live = False  # as a view that is drawn here, not in the browser
 
     def takes(seconds, result=None):
         clock[0] += seconds
