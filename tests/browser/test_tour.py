@@ -32,6 +32,9 @@ DRAWN = (
     "() => { window.drawn = []; document.addEventListener('flatlab-drawn',"
     " ({ detail }) => window.drawn.push(Date.now() / 1000 - detail.stamp)) }"
 )
+# What the legend says at the crosshair, from the record.
+READ = """rows = lab.run.history.query("split == 'holdout' and round == 2").set_index("metric")["value"]
+print(f"{100 * rows['accuracy']:.4g} {rows['loss']:.4g} end")"""
 # The code on the clipboard makes its runs in a folder of its own, from nothing.
 ALONE = "shown = [run.history for run in lab.runs]\nimport os\nos.makedirs('elsewhere')\nos.chdir('elsewhere')\n"
 EQUAL = (
@@ -122,18 +125,15 @@ def test_the_tour(tour):
     # Read off a round, zoom, switch the curve off and on.
     chart = lab.locator(".flatlab-chart").first
     over, legend = chart.locator(".u-over").first, chart.locator(".flatlab-chart-legend")
+    over.scroll_into_view_if_needed()
     place = over.bounding_box()
     x, y = place["x"] + place["width"] * 2 / 30, place["y"] + place["height"] / 2  # of 30 rounds
     page.mouse.move(x, y)
     expect(legend).to_contain_text("round 2")
     accuracy, loss = legend.locator("tbody td").all_inner_texts()[1:]
-    tour.write(
-        2,
-        "h = lab.run.history.query('split == 'holdout' and round == 2').set_index('metric')['value']\n"
-        'print(f\'{100 * h["accuracy"]:.4g} {h["loss"]:.4g} end\')',
-    )
-    says(2, rf"^{re.escape(accuracy)} {re.escape(loss)} end")
-    lab.scroll_into_view_if_needed()
+    tour.write(2, READ)
+    says(2, rf"{re.escape(accuracy)} {re.escape(loss)} end")
+    over.scroll_into_view_if_needed()
     place = over.bounding_box()
     y, whole = place["y"] + place["height"] / 2, chart.get_by_role("button", name="Show everything again")
     expect(whole).to_be_disabled()
