@@ -128,7 +128,7 @@ def test_a_client_without_a_finite_value_is_left_out_of_all_rounds_however_they_
 ):
     run = fl.Run.open(runs[0].directory, data)
     rows = run.history
-    client = int(rows.loc[(rows["round"] == 3) & (rows["split"] == "train"), "client"].iloc[0])
+    client = int(rows.loc[(rows["round"] == 3) & (rows["metric"] == "drift"), "client"].iloc[0])
     rows.loc[(rows["round"] == 3) & (rows["client"] == client) & (rows["metric"] == "drift"), "value"] = np.nan
     since = lambda run, round: rows[(rows["round"] > round) & (rows["round"] <= run.round)]  # noqa: E731
     monkeypatch.setattr(fl.Run, "history_since", since)
