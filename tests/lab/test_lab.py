@@ -355,7 +355,9 @@ def test_drawing_takes_a_small_share_of_the_time_and_the_last_round_is_drawn(mak
         clock[0] += seconds
         return result
 
-    monkeypatch.setattr("flatlab.lab.lab_view.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(
+        "flatlab.lab.lab_view.time", SimpleNamespace(monotonic=lambda: clock[0], thread_time=lambda: 0.0)
+    )
     monkeypatch.setattr(panel, "refresh", lambda: takes(0.2, drawn.append(lab.run.round)))
     monkeypatch.setattr(lab.run, "step", lambda: takes(0.05, step()))
     lab.ensure()
