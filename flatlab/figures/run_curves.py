@@ -107,7 +107,7 @@ def chart_runs(
     end = max(_expected(run, passed.get(run.id)) for run in several)
     forked = " (a fork's: its own)" if passed and any(run.experiment.parent for run in several) else ""
     across = Axis(XS[x] + forked, limits=(0.0, float(end)))
-    looks = _looks(groups, known.names([group[0] for group in groups]))
+    looks = _looks(groups, known.names([group[0] for group in groups]), costs=not passed)
 
     def plot(metric: Metric) -> Plot:
         series = []
@@ -123,14 +123,16 @@ def chart_runs(
     return Chart(tuple(plot(METRICS[name]) for name in metrics), bands=title)
 
 
-def _looks(groups: Sequence[Sequence[Run | Watched]], names: list[str]) -> list[dict[str, Any]]:
-    """Name, colour, dashes and run of each curve, the same in all plots."""
+def _looks(groups: Sequence[Sequence[Run | Watched]], names: list[str], costs: bool) -> list[dict[str, Any]]:
+    """Name, with what a step `costs` if asked, colour, dashes and run of each curve, the same in all plots."""
     looks: list[dict[str, Any]] = []
     taken: list[str] = []
     for (first, *others), name in zip(groups, names, strict=True):
         style = line_style(first.name, taken)
         taken.append(first.name)
         name += f", n = {len(others) + 1}" if others else ""
+        if costs and (cost := first.experiment.algorithm.cost):  # else a round of it looks as dear as another's
+            name += f" ({cost})"
         run = "" if others else first.id
         looks.append({"name": name, "color": to_hex(style["color"]), "dash": style["linestyle"], "run": run})
     return looks

@@ -92,7 +92,11 @@ def test_refresh_follows_a_run_in_training_and_keeps_the_range(data, tmp_path):
 def test_runs_of_several_seeds_are_one_curve_with_a_band_unless_it_is_switched_off(runs):
     panel = Curves(runs)
     first, second = panel.chart.chart.plots[0].series
-    assert first.name == "FedBABU, n = 2" and first.members.shape == (2, 3) and second.name == "FedASAM"
+    assert (
+        first.name == "FedBABU, n = 2"
+        and first.members.shape == (2, 3)
+        and second.name == "FedASAM (2 gradients a step)"
+    )
     assert np.allclose(first.high - first.y, first.members.std(axis=0, ddof=1)) and "seeds" in panel.chart.chart.bands
     panel.bands.value = False
     assert len(panel.chart.chart.plots[0].series) == 3 and not panel.chart.chart.bands
