@@ -5,6 +5,7 @@ package-lock.json names, by its hashes. A build that cannot have that succeeds w
 then shows still pictures. On its own: `python setup.py bundle`, and `python setup.py lint` for format, style and types.
 """
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -35,13 +36,19 @@ def npm(*arguments: str) -> None:
 
 
 def bundle() -> None:
-    """Write the bundle into the package, or say why there is none; a stale one is not kept."""
+    """Write the bundle into the package, or say why there is none; one that is of other sources is not kept."""
+    digest, made_of = hashlib.sha256(), BUNDLE / "sources.txt"
+    for file in sorted(file for file in SOURCES.iterdir() if file.is_file()):
+        digest.update(file.read_bytes())
+    if made_of.exists() and made_of.read_text("utf-8") == digest.hexdigest():
+        return
     shutil.rmtree(BUNDLE, ignore_errors=True)
     try:
         npm(*FETCH, "--omit=dev")
         npm("run", "--silent", "bundle")
         script, license = BUNDLE / "index.js", (SOURCES / "node_modules" / "uplot" / "LICENSE").read_text("utf-8")
         script.write_text(f"/*! uPlot:\n{license}*/\n{script.read_text('utf-8')}", "utf-8")
+        made_of.write_text(digest.hexdigest(), "utf-8")
     except (OSError, subprocess.SubprocessError) as error:
         shutil.rmtree(BUNDLE, ignore_errors=True)
         print(f"flatlab is built without its charts in the browser: {error}", file=sys.stderr)
