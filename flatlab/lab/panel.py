@@ -171,7 +171,7 @@ class Panel(ipywidgets.VBox):
         bundle = super()._repr_mimebundle_(**options)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         data = dict(data)
-        data["text/plain"] = f"{self.name} panel of flatlab"
+        data["text/plain"] = f"{self.name} panel of flatlab: run the cell again to bring it to life"
         try:
             data["image/png"] = base64.b64encode(self.figure().png()).decode()
         except Exception as error:  # without a picture the live view is still of use

@@ -204,8 +204,8 @@ class Session:
     def _refuse_stopped(self, what: str) -> None:
         if self.state in ("stopping", "stopped"):
             raise RuntimeError(
-                f"{what}: the session of {self.run.id} was stopped after round {self.run.round} of {self.run.rounds};"
-                " make a new session to go on"
+                f"{what}: {self.run.id} was stopped after round {self.run.round} of {self.run.rounds};"
+                " press Run, or make a new Session, to go on"
             )
 
     def _allow(self, steps: int = 0, goal: float = 0) -> None:
