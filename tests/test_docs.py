@@ -58,3 +58,10 @@ def test_where_to_change_what_names_files_that_hold_it():
         text = "".join(file.read_text(encoding="utf-8") for file in files)
         for word in [word for cell in words for word in cell]:
             assert word in text, row
+
+
+def test_the_page_for_a_package_index_is_the_readme_without_links_into_the_repository():
+    page, readme = (path.read_text(encoding="utf-8") for path in (DOCS / "package.md", DOCS.parent / "README.md"))
+    assert not re.findall(r"\]\((?!https?:)", page)
+    assert page.split("```\n")[0].strip() == readme.split("![")[0].strip()
+    assert [code for _, code in blocks("package.md")] == [code for _, code in blocks("../README.md")]
