@@ -50,3 +50,23 @@ def test_examples_give_what_they_say(name, shared, monkeypatch):
     said = io.StringIO()
     doctest.DocTestRunner(optionflags=FLAGS).run(example, out=said.write)
     assert not said.getvalue(), said.getvalue()
+
+
+BASES = {
+    "Aggregation",
+    "Algorithm",
+    "Local",
+    "Partition",
+    "Schedule",
+    "Server",
+    "Task",
+}  # docs/extending.md has examples
+HANDED = {"Carry", "LocalBatch", "Message", "Params", "Part", "Share", "Slots"}  # to hooks of one's own: there, too
+RETURNED = {"Averages", "Comparison", "Headless", "Personalization", "Source"}  # by functions, whose examples show them
+RAISED = {"BadCheckpoint", "Diverged", "RunBusy", "SettingError", "SweepFailed"}
+
+
+def test_public_names_have_examples():
+    named = set(fl.__all__) - BASES - HANDED - RETURNED - RAISED
+    without = [name for name in sorted(named) if callable(thing := getattr(fl, name)) and ">>>" not in thing.__doc__]
+    assert not without

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from flatlab.declare import SettingError
+from flatlab.declare import SettingError, near
 from flatlab.geometry.network_calls import call, cross_entropy
 from flatlab.geometry.second_derivatives import NoDerivative
 from flatlab.geometry.settings import PARTS
@@ -36,9 +36,10 @@ def check_parameters(model: nn.Module, part: str) -> None:
         if weight.is_complex():
             raise SettingError("model", allowed=f"parameter {name} is complex; real parameters are needed")
     if part != "all" and not any(name.startswith(f"{part}.") for name in weights):
-        children = {name for name, _ in model.named_children()}
-        offered = [repr(name) for name in PARTS if name == "all" or name in children]
-        raise SettingError("part", part, f"this model offers {', '.join(offered)}")
+        modules = [name for name, module in model.named_modules() if name and any(True for _ in module.parameters())]
+        offered = [repr(name) for name in PARTS if name == "all" or name in modules]
+        said = f"this model offers {', '.join(offered)}, or a module by its name: {', '.join(modules[:20])}"
+        raise SettingError("part", part, said + near(part, modules))
 
 
 def check_samples(model: nn.Module, images: Tensor, labels: Tensor, name: str, one_class: bool) -> None:

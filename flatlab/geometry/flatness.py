@@ -67,6 +67,12 @@ def flatness_vs_gain(
 
     Raises:
         SettingError: naming what cannot be measured, and why.
+
+    >>> many = fl.load("digits").federate(fl.Dirichlet(alpha=10.0), clients=6, seed=0)
+    >>> short = fl.train(fl.FedAvg(), many, "lenet", rounds=1)
+    >>> found = fl.flatness_vs_gain(short, "sam", tuning={"epochs": 1}, limit=32, resamples=100)
+    >>> found.frame.columns.tolist()[:4]
+    ['client', 'sharpness', 'error', 'initial']
     """
     run = need_run(run)
     tuned = tuning.changed() if isinstance(tuning, Tuning) else tuning or {}

@@ -232,6 +232,12 @@ def hessian(
 
     Raises:
         SettingError: naming what cannot be measured, and why.
+
+    >>> h = fl.hessian(run, limit=64)
+    >>> bool(h.top(1).frame["eigenvalue"][0] > 0)
+    True
+    >>> bool(fl.hessian(run, limit=64, part="body.block1").trace().frame["trace"][0] > 0)  # of a layer
+    True
     """
     run = None if isinstance(subject, nn.Module) else subject
     return Hessian(aim(subject, data, settings), settings, watch, run)

@@ -72,6 +72,9 @@ def landscape(
 
     Raises:
         SettingError: naming what cannot be measured, and why.
+
+    >>> len(fl.landscape(run, dimensions=1, points=5, limit=64, store=False).frame)
+    5
     """
     subjects = named(models)
     objectives = targets(subjects, data, settings)

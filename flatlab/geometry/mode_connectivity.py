@@ -98,6 +98,10 @@ def path(
 
     Raises:
         SettingError: naming what cannot be measured, and why.
+
+    >>> other = fl.train(fl.FedAvg(), data, "lenet", rounds=2, seed=1)
+    >>> len(fl.path(run, other, points=5, limit=64).frame) >= 5
+    True
     """
     if settings.part != "all":
         raise SettingError("part", settings.part, "a path joins whole models; use part='all'")

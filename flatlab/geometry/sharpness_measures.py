@@ -138,6 +138,9 @@ def sharpness(
         SettingError: naming what cannot be measured, and why.
         NoDerivative: if none of the measures can be had. If only some lack a derivative, these are NaN, a warning names
             the operation and its module, and so does `about["not measured"]`.
+
+    >>> fl.sharpness(run, measures=["sam", "fisher_rao"], limit=64).frame["measure"].tolist()
+    ['sam', 'fisher_rao']
     """
     every = _objectives(named(models), data, clients, settings)
     wanted = _wanted(measures, [target for _, _, target in every])

@@ -188,6 +188,20 @@ def test_impossible_requests_get_clear_errors():
             ask()
 
 
+def test_a_part_is_any_module_and_its_hessian_a_block_of_the_whole():
+    model, data = network("group"), noise(40)
+    whole = dense_hessian(Target.of(model, *data, batch=16, dtype=torch.float64))
+    inside = torch.cat([torch.full((w.numel(),), n.startswith("body.0.")) for n, w in model.named_parameters()])
+    assert 0 < int(inside.sum()) < len(inside)
+    values = np.linalg.eigvalsh(whole[inside][:, inside].numpy())[::-1]
+    found = hessian(model, data, part="body.0", batch=16, dtype=torch.float64).top(2)
+    assert (np.abs(found.frame["eigenvalue"] - values[:2]) <= found.frame["error"]).all()
+    with pytest.raises(
+        ValueError, match=r"part = 'body\.00'.*or a module by its name: body, body\.0.*did you mean body\.0"
+    ):
+        hessian(model, data, part="body.00")
+
+
 def test_data_and_weights_that_cannot_be_measured_get_clear_errors():
     model, (images, labels) = network("group"), noise(16)
     broken = network("group")
