@@ -1,9 +1,9 @@
 """Networks differentiated twice: equal forms of operations whose gradient torch cannot differentiate again.
 
 Of torch's layers, activations, pools, norms and losses these lack a second derivative on a CPU (torch 2.14):
-hardsigmoid, attention by its fused kernels, the multi-class margin loss (weighted embedding bags, CTC and the margin of
-several labels have no equal form here). That of weight_norm is silently wrong: it takes the norms for constants. What
-still cannot be differentiated is named with the module that does it.
+hardsigmoid, attention by its fused kernels, the multi-class margin loss; weighted embedding bags, CTC, the margin of
+several labels and, in torch 2.11, grid_sample have no equal form here. That of weight_norm is silently wrong: it takes
+the norms for constants. What still cannot be differentiated is named with the module that does it.
 """
 
 from __future__ import annotations
@@ -146,12 +146,12 @@ def need_second(gradients: Iterable[Tensor]) -> None:
 
     Torch raises there only in `backward`; `autograd.grad` takes the function's gradient for a constant, silently.
     """
-    nodes, seen = [tensor.grad_fn for tensor in gradients], set[int]()
+    nodes, seen = [tensor.grad_fn for tensor in gradients], set[Any]()  # nodes: an id is given anew when one is freed
     while nodes:
         node = nodes.pop()
-        if node is None or id(node) in seen:
+        if node is None or node in seen:
             continue
-        seen.add(id(node))
+        seen.add(node)
         if node.name() == "torch::autograd::Error":
             raise RuntimeError("a function is marked with @once_differentiable")
         nodes += [before for before, _ in node.next_functions]
@@ -183,14 +183,14 @@ def _where(model: nn.Module, operation: str, forward: Callable[[], object]) -> s
 
 
 def _computed_by(output: Any, inputs: Any, wanted: str) -> bool:
-    ends = {id(tensor.grad_fn) for tensor in inputs if isinstance(tensor, Tensor)}
+    ends: set[Any] = {tensor.grad_fn for tensor in inputs if isinstance(tensor, Tensor)}
     outputs = output if isinstance(output, (tuple, list)) else [output]
     nodes = [tensor.grad_fn for tensor in outputs if isinstance(tensor, Tensor)]
     while nodes:
         node = nodes.pop()
-        if node is None or id(node) in ends:
+        if node is None or node in ends:
             continue
-        ends.add(id(node))
+        ends.add(node)
         name = node.name()
         custom = name.endswith("Backward")  # torch's own end in a number
         if name.rstrip("0123456789").lower() == wanted or (

@@ -17,7 +17,7 @@ from flatlab.geometry.landscape_api import landscape
 from flatlab.geometry.mode_connectivity import path
 from flatlab.geometry.objective import Target
 from flatlab.geometry.plane import Plane
-from flatlab.geometry.second_derivatives import EQUAL_FORMS, NoDerivative, TwiceDifferentiable
+from flatlab.geometry.second_derivatives import EQUAL_FORMS, NoDerivative, TwiceDifferentiable, need_second
 from flatlab.geometry.sharpness_measures import sharpness
 from flatlab.models import Model
 
@@ -346,6 +346,16 @@ LAYERS = {
 }
 
 
+def grids_have_second_derivatives():
+    """Not before torch 2.12 or later."""
+    image, grid = torch.ones(1, 1, 2, 2, requires_grad=True), torch.zeros(1, 1, 1, 2, requires_grad=True)
+    (slope,) = torch.autograd.grad(F.grid_sample(image, grid, align_corners=False).sum(), grid, create_graph=True)
+    try:
+        return bool(torch.autograd.grad(slope.sum(), image))
+    except RuntimeError:
+        return False
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_without_torchs_second_or_forward_derivative_agree_with_finite_differences(name):
     """The referee is the gradient's central difference in float64, at smooth points."""
@@ -353,6 +363,10 @@ def test_layers_without_torchs_second_or_forward_derivative_agree_with_finite_di
         torch.manual_seed(4)
         model = Small(LAYERS[name]()).double().eval()
     data = (DATA[0][:12].double() * 0.3, DATA[1][:12])
+    if name == "grid_sample" and not grids_have_second_derivatives():
+        with pytest.raises(NoDerivative, match=r"grid_sampler_2d_backward in layer \(Sampled\)"):
+            hessian(model, data).top()
+        return
     target = Target.of(model, *data)
     v = torch.randn(target.size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     measured = hessian(model, data)
@@ -404,6 +418,20 @@ def test_equal_forms_are_equal():
         assert (found[1] is None) == (expected[1] is None)
 
 
+class Once(torch.autograd.Function):
+    """exp, by hand."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.exp()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        return grad * ctx.saved_tensors[0].exp()
+
+
 def test_what_cannot_be_differentiated_twice_is_named_with_its_module_and_the_other_measures_stay():
     class Bag(nn.Module):
         def __init__(self):
@@ -412,17 +440,6 @@ def test_what_cannot_be_differentiated_twice_is_named_with_its_module_and_the_ot
 
         def forward(self, x):
             return self.bag(torch.arange(8).expand(len(x), 8), per_sample_weights=x)
-
-    class Once(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return x.exp()
-
-        @staticmethod
-        @torch.autograd.function.once_differentiable
-        def backward(ctx, grad):
-            return grad * ctx.saved_tensors[0].exp()
 
     class Custom(nn.Module):
         def forward(self, x):
@@ -444,6 +461,16 @@ def test_what_cannot_be_differentiated_twice_is_named_with_its_module_and_the_ot
         with pytest.raises(NoDerivative, match=said):
             sharpness(model, DATA, measures=["top"])
         assert landscape(model, DATA, points=3).about["complete"]
+
+
+@pytest.mark.parametrize("depth", [1, 10, 40])
+def test_a_function_that_is_once_differentiable_is_found_however_deep(depth):
+    weight = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    x = weight
+    for step in range(2 * depth):
+        x = torch.tanh(x @ weight) if step != depth else Once.apply(x)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        need_second(torch.autograd.grad(x.square().sum(), weight, create_graph=True))
 
 
 def test_a_network_without_any_derivative_says_so_and_still_has_a_landscape():
