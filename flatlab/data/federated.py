@@ -19,7 +19,8 @@ from torch import Tensor
 from flatlab import results
 from flatlab.arguments import Count, Whole, checked
 from flatlab.data.augment import Augmentation, prepare
-from flatlab.data.given import Fixed, Groups, by_group, check_indices, indices_digest, labels_digest, write_partition
+from flatlab.data.given import Fixed, Groups, by_group, indices_digest, labels_digest, write_partition
+from flatlab.data.indices import check_indices, checked_parts
 from flatlab.data.partitions import Labels, Partition
 from flatlab.declare import Declared, SettingError, setting, tell
 from flatlab.streams import stream
@@ -294,7 +295,13 @@ def federate(source: Source, spec: DataSpec) -> FederatedDataset:
     """Give the images of `source` to clients as `spec` says; notes the fingerprint in the spec."""
     count, partition, groups = source.n_train, spec.partition, source.groups
     labels = Labels(source.train_labels.numpy(), source.test_labels.numpy(), len(source.class_names), groups)
-    train, test = partition.assign(labels, spec.clients, spec.seed)
+    given, where = partition.assign(labels, spec.clients, spec.seed), f"{partition.kind}.assign"
+    if not (isinstance(given, tuple) and len(given) == 2):
+        raise SettingError(
+            f"{where} returned {type(given).__name__}", allowed="needs (train, test), each a list of arrays"
+        )
+    train = checked_parts(f"{where}: train", given[0], len(labels.train), spec.clients, disjoint=True)
+    test = checked_parts(f"{where}: test", given[1], len(labels.test), len(train))
     names: tuple[str, ...] = ()
     unseen: dict[str, np.ndarray] = {}
     if isinstance(partition, Groups) and groups:

@@ -18,12 +18,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from flatlab.data.indices import check_indices
 from flatlab.data.partitions import Indices, Labels, Partition, own_tests
 from flatlab.declare import SettingError, setting
 from flatlab.files import FORMAT, parse_json, user_path, write_atomically
@@ -129,21 +130,6 @@ def by_group(groups: np.ndarray) -> dict[str, np.ndarray]:
     order = np.argsort(member, kind="stable")
     parts = np.split(order, np.bincount(member, minlength=len(names)).cumsum()[:-1])
     return {str(name): part for name, part in zip(names, parts, strict=True)}
-
-
-def check_indices(parts: Sequence[np.ndarray], total: int, where: str, disjoint: bool = False) -> None:
-    """Refuse indices outside 0..total-1, an image twice in a client, or (if `disjoint`) in two clients.
-
-    Raises:
-        SettingError: naming the client or the image.
-    """
-    for client, part in enumerate(parts):
-        if part.ndim != 1 or (len(part) and not 0 <= part.min() <= part.max() < total):
-            raise SettingError(f"{where}, client {client}", allowed=f"needs a list of indices in 0..{total - 1}")
-        if len(np.unique(part)) < len(part):
-            raise SettingError(f"{where}, client {client}", allowed="holds an image twice")
-    if disjoint and (held := np.bincount(np.concatenate([*parts, np.empty(0, np.int64)]), minlength=1)).max() > 1:
-        raise SettingError(where, allowed=f"image {held.argmax()} is held by {held.max()} clients; at most one may")
 
 
 def write_partition(path: str | Path, train: Indices, test: Indices, labels: str, about: dict[str, Any]) -> Path:

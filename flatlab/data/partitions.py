@@ -23,6 +23,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from flatlab.data.indices import checked_parts
 from flatlab.declare import Family, SettingError, setting, tell
 from flatlab.streams import stream
 
@@ -65,7 +66,8 @@ class Drawn(Partition):
 
     def assign(self, labels: Labels, clients: int | None, seed: int) -> tuple[Indices, Indices]:
         clients = checked_clients(clients, len(labels.train))
-        mine = [np.sort(part) for part in self.deal(labels.train, labels.classes, clients, stream(seed, "partition"))]
+        given = self.deal(labels.train, labels.classes, clients, stream(seed, "partition"))
+        mine = checked_parts(f"{self.kind}.deal", given, len(labels.train), clients, disjoint=True)
         return mine, own_tests(mine, labels, seed, self.test_size)
 
     def deal(self, labels: np.ndarray, classes: int, clients: int, rng: np.random.Generator) -> Indices:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..algorithms import Message, Params
 from ..algorithms.aggregation import Aggregation
 from .clients import Trained
+from .hooks import aggregated
 from .trees import leaves, mapped
 
 
@@ -87,5 +88,5 @@ class Fold:
         if self.rule.linear:
             mass = float(sum(self.rule.weights(list(self.sizes))))
             return {name: value / mass for name, value in self.total.items()}, None
-        combined, weights = self.rule.combine(self.total, self.weights)
+        combined, weights = aggregated(self.rule, self.total, self.weights)
         return combined, None if weights is None else weights.tolist()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..algorithms import Algorithm, Carry, LocalBatch, Message, Params, Slots
+from ..algorithms import Aggregation, Algorithm, Carry, LocalBatch, Message, Params, Slots
 from ..declare import SettingError
 from ..models import Model, names
 
@@ -89,6 +89,51 @@ def traffic(model: Model, algorithm: Algorithm) -> int:
     return 2 * sum(trained[name].numel() for name in shared if name in trained) + sum(
         value.numel() for value in besides
     )
+
+
+def stepped(algorithm: Algorithm, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
+    """A local step, if it gives a carry and a loss.
+
+    Raises:
+        SettingError: naming the algorithm, what its step returned, and what was expected.
+    """
+    made = algorithm.step(carry, batch, lr)
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], Carry)):
+        raise _strange(f"{type(algorithm).__name__}.step", made, "(carry, loss)")
+    return made
+
+
+def aggregated(rule: Aggregation, updates: Params, sizes: Tensor) -> tuple[Params, Tensor | None]:
+    """What a rule makes of the clients' updates [n, ...], and the weights [n] that it gave them, if any.
+
+    Raises:
+        SettingError: naming the rule, what it returned, and what was expected.
+    """
+    made, where = rule.combine(updates, sizes), f"{rule.kind}.combine"
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], dict)):
+        raise _strange(where, made, "(updates, weights of the clients or None)")
+    combined, weights = made
+    _same(where, combined, {name: value[0] for name, value in updates.items()})
+    if weights is not None and tuple(weights.shape) != tuple(sizes.shape):
+        raise SettingError(f"{where}: weights of shape", tuple(weights.shape), f"needs [{len(sizes)}], or None")
+    return combined, weights
+
+
+def served(algorithm: Algorithm, params: Params, mean_update: Params, slots: Slots) -> tuple[Params, Slots]:
+    """The server's step, if it gives all that is shared, and its slots.
+
+    Raises:
+        SettingError: naming the algorithm, what `serve` returned, and what was expected.
+    """
+    made, where = algorithm.serve(params, mean_update, slots), f"{algorithm.kind}.serve"
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], dict)):
+        raise _strange(where, made, "(params, slots)")
+    _same(where, made[0], params)
+    return made[0], checked_slots(f"{where}: slots", made[1])
+
+
+def _strange(where: str, made: Any, needs: str) -> SettingError:
+    return SettingError(f"{where} returned {type(made).__name__}", allowed=f"needs {needs}")
 
 
 def same_slots(where: str, given: Slots, wanted: Slots) -> None:

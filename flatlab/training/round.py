@@ -25,7 +25,7 @@ from .accumulate import Fold
 from .clients import Cohort, Trained
 from .evaluate import Score, score_clients, score_holdout
 from .experiment import Experiment
-from .hooks import WholeGradient, checked_slots, same_slots, shapes
+from .hooks import WholeGradient, checked_slots, same_slots, served, shapes
 from .process_group import Ranks
 from .threads import computing_with
 from .trees import mapped
@@ -346,7 +346,7 @@ class Federation:
         slots, params, heard = checked_slots(f"{algorithm.kind}.receive", slots), dict(state.params), None
         if sent:
             combined, heard = fold.combined()
-            moved, slots = algorithm.serve({name: params[name] for name in sent}, combined, slots)
+            moved, slots = served(algorithm, {name: params[name] for name in sent}, combined, slots)
             params |= moved
         if algorithm.server_data is not None:
             tuned = self._server_epoch(round, params)

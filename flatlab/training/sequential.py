@@ -13,6 +13,7 @@ from ..data import FederatedDataset
 from ..models import Model
 from ..tasks import Task
 from .batches import Batch, Plan, batches
+from .hooks import stepped
 from .objective import OneBatch
 from .trees import mapped
 
@@ -64,7 +65,7 @@ def loop(
             batch = Batch(*parts)
             batch = batch._replace(images=laid_out(batch.images, layout))
             with torch.no_grad():
-                moved, value = algorithm.step(carry, OneBatch(model, frozen, batch, task, _gradient), lr)
+                moved, value = stepped(algorithm, carry, OneBatch(model, frozen, batch, task, _gradient), lr)
             carry = counted(carry, moved)
             total, seen = total + value * len(batch.labels), seen + len(batch.labels)
             yield None

@@ -18,6 +18,7 @@ from ..data import FederatedDataset
 from ..models import Model
 from ..tasks import Task
 from .batches import Batch, batches
+from .hooks import stepped
 from .objective import OneBatch
 from .sequential import Epochs, Work, counted
 from .trees import mapped
@@ -36,7 +37,7 @@ def stacked_step(model: Model, algorithm: Algorithm, task: Task) -> Step:
     def one(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
         others = {name: value for name, value in settings.items() if name != "lr"}
         mine = algorithm.varied(others) if others else algorithm
-        moved, value = mine.step(carry, OneBatch(model, frozen, batch, task, _gradient), settings["lr"])
+        moved, value = stepped(mine, carry, OneBatch(model, frozen, batch, task, _gradient), settings["lr"])
         moved = counted(carry, moved)
         if batch.weight is None:
             return moved, value
