@@ -44,7 +44,7 @@ compare
 
 # %%
 compare.view.value = "Landscape"
-compare.panel.points.value, compare.panel.limit.value = 11, 128
+compare.panel.settings.change(points=11, limit=128)
 compare.panel.measure()
 compare.settle()
 compare.figure()

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import ipywidgets as widgets
 import pandas as pd
 
 from .. import figures, geometry
-from ..declare import SettingError
+from ..arguments import Count, Settings, Several
+from ..declare import SettingError, setting
+from ..geometry import HessianSettings
 from ..geometry.inputs import named
 from ..personalization.finetune import as_runs
 from ..results import Result
 from ..training import Run
 from .clipboard import CopyCode
 from .code import call, code_for
+from .controls import Controls
 from .jobs import Job
 from .panel import Panel, Picture
-from .rounds import client_picker, fitted, offer_clients, offer_rounds, round_slider, whose
+from .rounds import client_picker, data_picker, offer_clients, offer_rounds, round_slider, whose
 from .table import html_table
 
 Quantity = Literal["spectrum", "top", "trace", "along"]
@@ -35,7 +38,45 @@ BUTTONS: dict[Quantity, tuple[str, str]] = {
     "trace": ("Trace", "Measure the sum of all eigenvalues, with its 99 % interval"),
     "along": ("Along rounds", "Measure the k largest eigenvalues at each checkpoint"),
 }
-Request = tuple[Quantity, dict[str, Any], dict[str, Any]]  # what, options of `fl.hessian`, options of its method
+FIRST = ("method", "part", "limit")
+APART = ("round", "client", "source", "loss", "one_class")  # chosen below, or for a script only
+ASKED: dict[Quantity, tuple[str, ...]] = {
+    "spectrum": ("steps",),
+    "top": ("k", "subsets"),
+    "trace": ("subsets",),
+    "along": ("every", "k", "subsets"),
+}
+
+
+class Amounts(Settings):
+    """How much of a Hessian is measured: the arguments of `top`, `trace`, `spectrum` and `along`."""
+
+    k: Count = setting(5, "how many of the largest eigenvalues", span=(1, 20))
+    steps: Several = setting(50, "Lanczos steps of the spectrum, one product each")
+    every: Count = setting(1, "along rounds: only checkpoints of rounds that are multiples of this, and the last")
+    subsets: Several | None = setting(None, "also the sampling error, from so many groups of the samples")
+
+
+class Request(NamedTuple):
+    """What to measure: of which samples, how, and how much of it."""
+
+    what: Quantity
+    data: str
+    settings: HessianSettings
+    more: dict[str, Any]  # arguments of the method that is named like the quantity
+
+    def options(self, run: Run) -> dict[str, Any]:
+        """Of `fl.hessian` for this run: its global model, if it has one, on samples that belong to no client."""
+        shared = not run.kept and self.data == "holdout"
+        options = {"data": self.data, **self.settings.changed()}
+        return {name: value for name, value in options.items() if not (shared and name == "client")}
+
+    def measure(self, run: Run, job: Job) -> Result:
+        """What is asked for, of a run."""
+        more = {"progress": job.report} if self.what == "along" else {}
+        watched = geometry.hessian(run, **self.options(run), watch=lambda products: job.report(*job.progress))
+        result: Result = getattr(watched, self.what)(**self.more, **more)
+        return result
 
 
 class Spectrum(Panel):
@@ -45,6 +86,9 @@ class Spectrum(Panel):
         runs: a run or several; compared ones share samples.
 
     Attributes:
+        settings: the controls of the settings of `hessian`.
+        amounts: those of what is asked of it; see `Amounts`.
+        data, round, client: the samples, and whose model of when.
         results: what is shown, by the name of the run; empty before the first measurement.
     """
 
@@ -56,57 +100,35 @@ class Spectrum(Panel):
         self.results: dict[str, Result] = {}
         self._known: dict[str, dict[str, Result]] = {}
         self._request: Request | None = None  # the settings behind the results
-        self.data = widgets.Dropdown(
-            options=["holdout", "train", "test"], description="Data", **fitted(125),
-            tooltip="Samples whose loss is measured: global test set, or all clients' own training or test sets",
-        )  # fmt: skip
-        self.limit = widgets.BoundedIntText(
-            500, 1, 1_000_000, description="Samples", tooltip="At most so many, drawn with the seed", **fitted(140)
-        )
-        self.part = widgets.Dropdown(
-            options=["all", "body", "head"], description="Part", tooltip="Which parameters vary", **fitted(115)
-        )
-        self.k = widgets.BoundedIntText(
-            5, 1, 100, description="k", tooltip="How many of the largest eigenvalues", **fitted(85)
-        )
-        self.method = widgets.Dropdown(
-            options=["lanczos", "pyhessian", "power"], description="Method", **fitted(165),
-            tooltip="Who finds the eigenvalues; 'power' is FedASAM's protocol, without trace and spectrum",
-        )  # fmt: skip
-        self.steps = widgets.BoundedIntText(
-            50, 2, 1000, description="Steps", tooltip="Lanczos steps of the spectrum, one product each", **fitted(110)
-        )
-        self.every = widgets.BoundedIntText(
-            1, 1, 100_000, description="Every", **fitted(110),
-            tooltip="Along rounds: only checkpoints of rounds that are multiples of this, and the last",
-        )  # fmt: skip
-        self.seed = widgets.BoundedIntText(
-            0, 0, 2**31 - 1, description="Seed", tooltip="Of samples and start vectors", **fitted(105)
-        )
+        self.settings = Controls(HessianSettings(limit=500), first={HessianSettings: FIRST}, hide=APART, across=True)
+        self.amounts = Controls(Amounts, across=True)
+        self.data = data_picker()
         self.round, self.client = round_slider(), client_picker()
         self.buttons = {
             what: widgets.Button(description=name, tooltip=help, button_style="primary", icon="play")
             for what, (name, help) in BUTTONS.items()
         }
         for what, button in self.buttons.items():
-            button.on_click(lambda _, what=what: self.measure(what))
+            button.on_click(lambda _, what=what: self.guarded(lambda: self.measure(what)))
         self.picture = Picture(690, 330)
         self.table = widgets.HTML(
             layout=widgets.Layout(width="400px", max_width="100%", height="330px", overflow="auto")
         )
         self.copy_code = CopyCode(lambda: f"{code_for(self.runs)}\n{self.code()}\n", self.blame)
         wrap = widgets.Layout(flex_flow="row wrap", width="100%", align_items="center", grid_gap="0 14px")
-        asked = [self.data, self.limit, self.part, self.k, self.method, self.steps, self.every, self.seed, self.round]
-        asked.append(self.client)
+        asked = [self.data, self.round, self.client]
         self.fill(
-            widgets.HBox(asked, layout=wrap),
-            widgets.HBox(list(self.buttons.values()), layout=widgets.Layout(flex_flow="row wrap")),
+            self.settings,
+            self.amounts,
+            widgets.HBox([*asked, *self.buttons.values()], layout=wrap),
             widgets.HBox([self.picture, self.table], layout=widgets.Layout(flex_flow="row wrap", width="100%")),
             self.copy_code,
         )
         self.show(runs)
         for control in asked:
             control.observe(self._changed, "value")
+        for controls in (self.settings, self.amounts):
+            controls.observe(self._changed, "changed")
 
     def show(self, runs: Run | Iterable[Run]) -> None:
         """Look at other runs; what was measured of the old ones goes away."""
@@ -125,7 +147,7 @@ class Spectrum(Panel):
         """Measure "spectrum", "top", "trace" or "along" in the background; what is known already is shown at once.
 
         Raises:
-            SettingError: if it is something else.
+            SettingError: if it is something else, or a setting is wrong.
         """
         if what not in BUTTONS:
             raise SettingError("what", what, f"must be {', '.join(BUTTONS)}")
@@ -138,7 +160,7 @@ class Spectrum(Panel):
             for done, (name, run) in enumerate(subjects.items()):
                 if name not in found and job.report(done, len(subjects)):
                     with contextlib.suppress(geometry.Interrupted):  # by Cancel; the runs before keep theirs
-                        found[name] = _measured(run, request, job)
+                        found[name] = request.measure(run, job)
             return found
 
         def then(found: dict[str, Result]) -> None:
@@ -152,40 +174,36 @@ class Spectrum(Panel):
         return self.compute(work, then, f"Measuring: {BUTTONS[what][0].lower()}")
 
     def request(self, what: Quantity) -> Request:
-        """What the controls ask for: the quantity, and the options of `fl.hessian` and of its method."""
-        options: dict[str, Any] = {"data": self.data.value, "limit": self.limit.value}
-        if self.part.value != "all":
-            options["part"] = self.part.value
-        if self.method.value != "lanczos":
-            options["method"] = self.method.value
-        options["seed"] = self.seed.value
-        rounds = {run.round if self.round.value == "latest" else int(self.round.value) for run in self.runs}
+        """What the controls ask for.
+
+        Raises:
+            SettingError: if a setting is wrong.
+        """
+        settings, amounts = self.settings.value, self.amounts.value
+        at = self.round.value
+        rounds = {run.round if at == "latest" else int(at) for run in self.runs}
+        chosen: dict[str, Any] = whose(self.client)
         if len(rounds) == 1 and what != "along":
-            options["round"] = rounds.pop()
-        options |= whose(self.client)
-        quadrature = "lanczos" if self.method.value == "lanczos" else "pyhessian"  # power iteration has none
-        more: dict[Quantity, dict[str, Any]] = {
-            "spectrum": {"steps": self.steps.value, "method": quadrature},
-            "top": {"k": self.k.value},
-            "trace": {},
-            "along": {"every": self.every.value, "k": self.k.value},
-        }  # fmt: skip
-        return what, options, more[what]
+            chosen["round"] = rounds.pop()
+        more = {name: value for name in ASKED[what] if (value := getattr(amounts, name)) is not None}
+        if what == "spectrum":  # power iteration has none
+            more["method"] = "lanczos" if settings.method == "lanczos" else "pyhessian"
+        return Request(what, self.data.value, settings.replace(**chosen), more)
 
     def state(self) -> dict[str, Any]:
         """What is shown, or would be: the quantity and the settings of its measurement."""
-        what, options, more = self._request or self.request("spectrum")
-        return {"quantity": what, **options, **more}
+        request = self._request or self.request("spectrum")
+        return {"quantity": request.what, "data": request.data, **request.settings.changed(), **request.more}
 
     def code(self) -> str:
         """The Python that makes what is shown: `run1`, `run2`, ... are the runs.
 
         Before the first measurement, what the controls ask for, as a spectrum.
         """
-        what, options, more = self._request or self.request("spectrum")
-        names = named(self.runs)
+        request = self._request or self.request("spectrum")
+        what, names = request.what, named(self.runs)
         calls = {
-            name: call(f"{call('fl.hessian', f'run{place}', **_options_for(run, options))}.{what}", **more)
+            name: call(f"{call('fl.hessian', f'run{place}', **request.options(run))}.{what}", **request.more)
             for place, (name, run) in enumerate(names.items(), 1)
             if not self.results or name in self.results
         }
@@ -205,24 +223,10 @@ class Spectrum(Panel):
         self.table.value = _table(self.results)
 
     def _changed(self, _: Any) -> None:
-        if self._request is not None and self._request != self.request(self._request[0]):
+        if self._request is None or not (self.settings.valid and self.amounts.valid):
+            return
+        if self._request != self.request(self._request.what):
             self.say("The settings differ from what is shown: measure again.")
-
-
-def _measured(run: Run, request: Request, job: Job) -> Result:
-    what, options, more = request
-    if what == "along":
-        more = {**more, "progress": job.report}
-    options = _options_for(run, options)
-    watched = geometry.hessian(run, **options, watch=lambda products: job.report(*job.progress))
-    result: Result = getattr(watched, what)(**more)
-    return result
-
-
-def _options_for(run: Run, options: dict[str, Any]) -> dict[str, Any]:
-    """The options as this run takes them: beside a run without a global model, its global one on the same samples."""
-    shared = not run.kept and options["data"] == "holdout"
-    return {name: value for name, value in options.items() if not (shared and name == "client")}
 
 
 def _table(results: dict[str, Result]) -> str:

@@ -1,7 +1,7 @@
 """Loss landscapes of runs: what to measure is chosen here, measured in the background and shown in `LandscapeView`.
 
 panel = Landscape([babu, asam])
-panel.plane.value = "eigen"
+panel.settings.change(directions="eigen", points=21)
 panel.measure()
 panel.settle()
 panel.result, panel.figure(), panel.code()
@@ -10,7 +10,7 @@ panel.result, panel.figure(), panel.code()
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import ipywidgets as widgets
 import torch
@@ -20,29 +20,27 @@ from traitlets import link
 from .. import figures, geometry
 from ..arguments import checked
 from ..declare import SettingError
+from ..geometry import LandscapeSettings
+from ..geometry.settings import Kind
+from ..personalization import Tuning
 from ..personalization.finetune import as_runs
 from ..training import Run
 from .clipboard import CopyCode
 from .code import call, code_for
+from .controls import Controls
 from .jobs import Job
 from .landscape_widget import LandscapeView
 from .panel import Panel, Picture
-from .request import Corner, Place, Request, Tuning
-from .rounds import client_picker, fitted, offer_clients, offer_rounds, round_slider, whose
+from .request import Corner, Request
+from .rounds import client_picker, data_picker, fitted, offer_clients, offer_rounds, round_slider, whose
 
-PLANES = [
-    ("random directions", "random"),
-    ("Hessian eigenvectors", "eigen"),
-    ("trajectory (PCA)", "pca"),
-    ("through three models", "plane"),
-]
-POINTS = {2: 11, 1: 41}  # on an axis, by dimensions
+FIRST = {
+    LandscapeSettings: ("directions", "dimensions", "points", "limit", "repeats", "span", "refine", "trajectory"),
+    Tuning: ("epochs", "lr"),
+}
+APART = ("round", "client", "source", "loss", "one_class")  # chosen below, or for a script only
+QUICK = {"points": 11, "limit": 500}  # what a first look takes
 TUNED = 3  # at most so many clients of a run are fine-tuned
-
-
-def _tick(description: str, tooltip: str) -> widgets.Checkbox:
-    layout = widgets.Layout(width="auto")
-    return widgets.Checkbox(False, description=description, tooltip=tooltip, indent=False, layout=layout)
 
 
 class Landscape(Panel):
@@ -53,6 +51,10 @@ class Landscape(Panel):
         markers: more models to mark, or to lay a plane through, by name.
 
     Attributes:
+        settings: the controls of the settings of `landscape`.
+        data, round, client: the samples, and whose model of when.
+        clients, fine_tuned: whether clients of that round are marked, as they came back or fine-tuned with `tuning`.
+        corners: the three models that a plane goes through.
         view: the `LandscapeView` of planes; its traits say how the result is looked at.
         lines: the picture of lines, in its place.
         result: the `Landscape` that is shown, None before the first.
@@ -69,47 +71,16 @@ class Landscape(Panel):
         self._known: dict[str, geometry.Landscape] = {}
         self.result: geometry.Landscape | None = None
         self._request: Request | None = None  # the settings behind the result
-        self.plane = widgets.Dropdown(
-            options=PLANES, description="Plane", tooltip="Which directions of weight space to look along", **fitted(215)
-        )
-        self.data = widgets.Dropdown(
-            options=["holdout", "train", "test"], description="Data", **fitted(125),
-            tooltip="Samples whose loss is measured: global test set, or all clients' own training or test sets",
-        )  # fmt: skip
-        self.limit = widgets.BoundedIntText(
-            500, 1, 1_000_000, description="Samples", tooltip="At most so many, drawn with the seed", **fitted(130)
-        )
-        self.points = widgets.BoundedIntText(
-            POINTS[2], 3, 201, step=2, description="Points", tooltip="On each axis, an odd number", **fitted(115)
-        )
-        self.span = widgets.FloatText(
-            0.0, description="Span", step=0.1, **fitted(105),
-            tooltip="The axes reach from -span to span; 0 takes 1 for random directions, .5 for eigenvectors",
-        )  # fmt: skip
-        self.seed = widgets.BoundedIntText(
-            0, 0, 2**31 - 1, description="Seed", tooltip="Of samples and directions", **fitted(105)
-        )
+        options: dict[str, Any] = {"first": FIRST, "hide": APART, "across": True}
+        self.settings = Controls(LandscapeSettings(**QUICK), choices={"directions": get_args(Kind)}, **options)
+        self.tuning = Controls(Tuning, **options)
+        self.data = data_picker()
         self.round, self.client = round_slider(), client_picker()
-        self.refine = _tick("Refine", "Measure fewer points where a spline is good enough; from 21 points on")
-        self.trajectory = _tick("With trajectory", "Mark each run's checkpoints")
         self.clients = _tick(
             "With clients", "Mark the models of the clients sampled in this round, after their local training"
         )
         self.fine_tuned = _tick(
             "With fine-tuned", f"Mark at most {TUNED} of these clients' models, fine-tuned from the global one"
-        )
-        self.epochs = widgets.BoundedIntText(
-            5, 1, 1000, description="Epochs", tooltip="Of fine-tuning a client", **fitted(100)
-        )
-        self.lr = widgets.BoundedFloatText(
-            0.001, min=1e-6, max=10, description="lr", step=0.001, tooltip="Learning rate of fine-tuning", **fitted(90)
-        )
-        self.dimensions = widgets.Dropdown(
-            options=[("planes", 2), ("lines", 1)], description="Show", **fitted(130),
-            tooltip="The loss on a plane, or along a line (not through three models)",
-        )  # fmt: skip
-        self.repeats = widgets.BoundedIntText(
-            1, 1, 100, description="Repeats", tooltip="How many random lines: their mean and spread", **fitted(115)
         )
         self.log_scale = _tick("log", "Logarithmic scale")
         link((self.view, "log"), (self.log_scale, "value"))
@@ -120,31 +91,27 @@ class Landscape(Panel):
             for k in range(3)
         ]
         self.measure_button = widgets.Button(
-            description="Measure",
-            button_style="primary",
-            icon="play",
-            tooltip="Measure the landscape, in the background",
+            description="Measure", button_style="primary", icon="play", tooltip="Measure it, in the background"
         )
-        self.measure_button.on_click(lambda _: self.measure())
+        self.measure_button.on_click(lambda _: self.guarded(self.measure))
         self.copy_code = CopyCode(lambda: f"{code_for(self.runs)}\n{self.code()}\n", self.blame)
-        wrap = widgets.Layout(flex_flow="row wrap", width="100%", align_items="center", grid_gap="0 10px")
+        wrap = widgets.Layout(flex_flow="row wrap", width="100%", align_items="center", grid_gap="0 12px")
         self._three = widgets.HBox(self.corners, layout=widgets.Layout(flex_flow="row wrap", width="100%"))
-        asked = [self.plane, self.dimensions, self.repeats, self.data, self.limit, self.points, self.span, self.seed]
-        asked += [self.round, self.client]
-        marked = [self.refine, self.trajectory, self.clients, self.fine_tuned, self.epochs, self.lr]
-        row = widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="0 14px")
+        asked = [self.data, self.round, self.client, self.clients, self.fine_tuned]
         self.fill(
-            widgets.HBox(asked, layout=wrap),
+            self.settings,
+            widgets.HBox([*asked, self.measure_button], layout=wrap),
+            self.tuning,
             self._three,
-            widgets.HBox([*marked, self.measure_button], layout=row),
             self.view,
             self._flat,
             self.copy_code,
         )
         self.show(runs)
-        for control in (*asked, *marked, *self.corners):
+        for control in (*asked, *self.corners):
             control.observe(self._changed, "value")
-        self.dimensions.observe(self._points_for, "value")
+        for controls in (self.settings, self.tuning):
+            controls.observe(self._changed, "changed")
         self.log_scale.observe(lambda _: self._draw_lines(), "value")
         self._changed()
 
@@ -161,45 +128,39 @@ class Landscape(Panel):
         offer_rounds(self.round, self.runs)
         offer_clients(self.client, self.runs)
         self._allow_clients()
-        if self.plane.value == "plane":
-            self._offer_corners()
+        self._offer_corners()
 
     def request(self) -> Request:
-        """What the controls ask for."""
-        plane, round = self.plane.value, self._round()
-        options = {
-            "data": self.data.value, "directions": plane, "points": self.points.value, "limit": self.limit.value,
-            "seed": self.seed.value,
-        }  # fmt: skip
-        if self.span.value:
-            options["span"] = self.span.value
-        if self.refine.value and not self.refine.disabled:
-            options["refine"] = True
-        corners: tuple[Place, ...] = ()
-        if plane != "plane" or self.data.value != "holdout":  # there, models that are given belong to nobody
-            options |= whose(self.client)
-        if plane == "plane":
-            chosen = [control.value for control in self.corners]
-            corners = tuple(Place(one, self._round_of(one.run), *self._tuning()) for one in chosen)
-        else:
-            if self.dimensions.value == 1:
-                options["dimensions"] = 1
-                if self.repeats.value > 1 and plane == "random":
-                    options["repeats"] = self.repeats.value
-            if round is not None:
-                options["round"] = round
-            if self.trajectory.value and plane != "pca":
-                options["trajectory"] = True
-            if self.clients.value and not self.clients.disabled:
-                options["clients"] = min(self._round_of(k) for k in range(len(self.runs)))
-        tunings = [
-            Tuning(k, tuple(self._to_tune(k)), self._round_of(k), *self._tuning())
-            for k in range(len(self.runs) if self.fine_tuned.value else 0)
-        ]
-        return Request(options, corners, tuple(tunings), bool(self.markers))
+        """What the controls ask for.
+
+        Raises:
+            SettingError: if a setting is wrong.
+        """
+        settings, rounds = self.settings.value, self._rounds()
+        plane = settings.directions == "plane"
+        chosen: dict[str, Any] = {}
+        if not plane and len(set(rounds)) == 1:
+            chosen["round"] = rounds[0]
+        if not plane or self.data.value != "holdout":  # there, models that are given belong to nobody
+            chosen |= whose(self.client)
+        marked = self.clients.value and not self.clients.disabled
+        return Request(
+            settings=settings.replace(**chosen),
+            data=self.data.value,
+            rounds=rounds,
+            clients=min(rounds) if marked else None,
+            corners=tuple(control.value for control in self.corners) if plane else (),
+            tuned=tuple(tuple(self._to_tune(k)) for k in range(len(self.runs))) if self.fine_tuned.value else (),
+            tuning=self.tuning.value,
+            markers=bool(self.markers),
+        )
 
     def measure(self) -> Job:
-        """Measure what the controls ask for, in the background; what is known already is shown at once."""
+        """Measure what the controls ask for, in the background; what is known already is shown at once.
+
+        Raises:
+            SettingError: if a setting is wrong.
+        """
         request, key = self.request(), self._key()
         runs, markers = self.runs, dict(self.markers)
 
@@ -220,8 +181,8 @@ class Landscape(Panel):
         """What is shown and how: the settings of the measurement, and the view's."""
         view = {name: getattr(self.view, name) for name in ("value", "mode", "log", "shared", "shown", "camera")}
         request = self._request or self.request()
-        tuned = [tuning._asdict() for tuning in request.tunings]
-        return {**request.options, "models": request.names(len(self.runs)), "fine_tuned": tuned, **view}
+        about = {"models": request.names(), "fine_tuned": request.tuned, "tuning": request.tuning.changed()}
+        return {**request.options(), **about, **view}
 
     def code(self) -> str:
         """The Python that makes what is shown: `run1`, `run2`, ... are the runs, `markers` the models given.
@@ -229,9 +190,9 @@ class Landscape(Panel):
         Before the first measurement, what the controls ask for.
         """
         request = self._request or self.request()
-        line = request.options.get("dimensions") == 1
+        line = request.settings.dimensions == 1
         drawn = call("landscape.plot", **(self._line_options() if line else self.view.plot_options()))
-        return f"landscape = {request.code(len(self.runs))}\n{drawn}"
+        return f"landscape = {request.code()}\n{drawn}"
 
     def figure(self) -> figures.Drawing:
         """The static picture of what is shown; empty before the first measurement."""
@@ -243,25 +204,25 @@ class Landscape(Panel):
         return {"log": True} if self.log_scale.value else {}
 
     def _changed(self, _: Any = None) -> None:
-        apart = self.plane.value != "plane"
-        if not apart:
-            self._offer_corners()
-        self._three.layout.display = "none" if apart else "flex"
-        self.refine.disabled = self.points.value < 21
-        self.dimensions.disabled = not apart
+        self.tuning.layout.display = "" if self.fine_tuned.value or self._plane() else "none"
+        self._three.layout.display = "flex" if self._plane() else "none"
+        self._offer_corners()
         self._allow_clients()
-        self.repeats.disabled = self.plane.value != "random" or self.dimensions.value == 2
-        self.trajectory.disabled = self.plane.value in ("plane", "pca")  # one has none, the other always
+        if not (self.settings.valid and self.tuning.valid):
+            return
         known = self._known.get(self._key())
         if known is not None and known is not self.result:
             self._present(self.request(), known)
         elif self._request is not None and self._request != self.request():
             self.say("The settings differ from what is shown: press Measure.")
 
+    def _plane(self) -> bool:
+        """Whether three models are to be chosen."""
+        return bool(self.settings.control("directions").read() == "plane")
+
     def _allow_clients(self) -> None:
         """At round 0 nobody was sampled whose model could be marked."""
-        apart = self.plane.value != "plane"
-        self.clients.disabled = not apart or not min(self._round_of(k) for k in range(len(self.runs)))
+        self.clients.disabled = self._plane() or not min(self._rounds())
 
     def _present(self, request: Request, result: geometry.Landscape) -> None:
         self._request = request
@@ -280,26 +241,17 @@ class Landscape(Panel):
         if self.result is not None and self.view.result is None:
             self.lines.draw(self.figure())
 
-    def _points_for(self, change: Any) -> None:
-        """A line takes more points than a plane has on an axis, unless somebody chose how many."""
-        if self.points.value == POINTS[change["old"]]:
-            self.points.value = POINTS[change["new"]]
-
     def _key(self) -> str:
         return repr((self.request(), [run.round for run in self.runs]))
 
-    def _round(self) -> int | None:
-        """The round of all models; None if each run's latest is meant and they differ."""
-        rounds = {self._round_of(k) for k in range(len(self.runs))}
-        return rounds.pop() if len(rounds) == 1 else None
-
-    def _round_of(self, run: int) -> int:
-        return self.runs[run].round if self.round.value == "latest" else int(self.round.value)
-
-    def _tuning(self) -> tuple[int, float]:
-        return self.epochs.value, float(f"{self.lr.value:.6g}")
+    def _rounds(self) -> tuple[int, ...]:
+        """The round of each run's model."""
+        at = self.round.value
+        return tuple(run.round if at == "latest" else int(at) for run in self.runs)
 
     def _offer_corners(self) -> None:
+        if not self._plane():
+            return
         corners = [(corner.label(len(self.runs)), corner) for corner in self._corners()]
         for k, control in enumerate(self.corners):
             if list(control.options) != corners:
@@ -310,24 +262,29 @@ class Landscape(Panel):
 
     def _corners(self) -> list[Corner]:
         """The models that there are to lay a plane through, as of the round chosen."""
-        found = []
+        corners = []
         for k, run in enumerate(self.runs):
-            found.append(Corner("own", k, self.client.value) if run.kept else Corner("global", k))
+            corners.append(Corner("own", k, self.client.value) if run.kept else Corner("global", k))
             if run.experiment.algorithm.swa and not run.kept:
-                found.append(Corner("swa", k))
-            found += [Corner("client", k, client) for client in self._sampled(k)]
-            found += [Corner("tuned", k, client) for client in self._to_tune(k)]
-        return found + [Corner("marker", marker=name) for name in self.markers]
+                corners.append(Corner("swa", k))
+            corners += [Corner("client", k, client) for client in self._sampled(k)]
+            corners += [Corner("tuned", k, client) for client in self._to_tune(k)]
+        return corners + [Corner("marker", marker=name) for name in self.markers]
 
     def _sampled(self, run: int) -> list[int]:
         """The clients of the round chosen."""
         history = self.runs[run].history
-        sampled = history[(history["round"] == self._round_of(run)) & (history["split"] == "train")]
+        sampled = history[(history["round"] == self._rounds()[run]) & (history["split"] == "train")]
         return sorted(set(sampled["client"]) - {-1})
 
     def _to_tune(self, run: int) -> list[int]:
         """Some of them; before the first round, and where no client trains, the first of all."""
         return (self._sampled(run) or list(range(self.runs[run].data.clients)))[:TUNED]
+
+
+def _tick(description: str, tooltip: str) -> widgets.Checkbox:
+    layout = widgets.Layout(width="auto")
+    return widgets.Checkbox(False, description=description, tooltip=tooltip, indent=False, layout=layout)
 
 
 def _refuse_misfits(runs: list[Run]) -> None:

@@ -1,4 +1,4 @@
-"""Which model is measured: the slider for a round and the choice of a client, as the panels have them; fixed widths."""
+"""Which model and samples: choices of a round, a client and a set, as the panels have them; fixed widths."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ def fitted(width: int) -> dict[str, Any]:
     """Options of a control of fixed width whose label takes no more than it needs."""
     layout = widgets.Layout(width=f"{width}px", max_width="100%")
     return {"layout": layout, "style": {"description_width": "initial"}}
+
+
+def data_picker() -> widgets.Dropdown:
+    """Chooses the samples."""
+    return widgets.Dropdown(
+        options=["holdout", "train", "test"], description="Data", **fitted(125),
+        tooltip="Samples whose loss is measured: global test set, or all clients' own training or test sets",
+    )  # fmt: skip
 
 
 def round_slider() -> widgets.SelectionSlider:

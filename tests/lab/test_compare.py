@@ -65,7 +65,7 @@ def test_runs_that_have_no_landscape_in_common_are_named_and_other_views_go_on(r
         other = trained(fl.FedAvg(lr=0.05), source.federate("iid", clients=4), tmp_path, 1)
     panel = Compare([*runs, other])
     panel.view.value = "Landscape"
-    panel.panel.points.value, panel.panel.limit.value = 3, 40
+    panel.panel.settings.change(points=3, limit=40)
     panel.panel.measure_button.click()
     with pytest.raises(fl.SettingError, match=rf"run 3 \({other.name}\) does not fit run 1 .*: its {what}: "):
         panel.settle()

@@ -21,13 +21,13 @@ def runs(tmp_path_factory):
 @pytest.fixture
 def small(runs):
     panel = Spectrum(runs)
-    panel.limit.value, panel.k.value, panel.steps.value, panel.every.value = 40, 2, 8, 3
-    panel.part.value = "head"  # few parameters: a trace takes a tenth of the products
+    panel.amounts.change(k=2, steps=8, every=3)
+    panel.settings.change(limit=40, part="head")  # few parameters: a trace takes a tenth of the products
     return panel
 
 
 def test_nothing_is_measured_before_somebody_asks(small):
-    small.k.set_state({"value": 3})
+    small.amounts.control("k").box.set_state({"value": 3})
     small.refresh()
     assert small.job is None
     assert small.results == {}
@@ -54,8 +54,9 @@ def test_each_button_measures_both_runs_and_the_code_gives_the_same_numbers(smal
 @pytest.mark.filterwarnings("ignore:.*not converged")  # power iteration on so few samples
 def test_controls_reach_the_measurement(runs):
     panel = Spectrum(runs[0])
-    for name, value in {"limit": 40, "k": 3, "part": "body", "data": "train", "seed": 5, "method": "power"}.items():
-        getattr(panel, name).value = value
+    panel.settings.change(limit=40, part="body", seed=5, method="power")
+    panel.amounts.change(k=3)
+    panel.data.value = "train"
     panel.round.set_state({"index": 1})
     panel.measure("top")
     (found,) = panel.settle().values()
@@ -77,12 +78,12 @@ def test_known_settings_are_not_measured_again(small, monkeypatch):
     monkeypatch.setattr("flatlab.geometry.hessian", lambda *_, **__: pytest.fail("measured again"))
     small.measure("top")
     assert small.settle()["FedAvg"] is first["FedAvg"]
-    small.seed.set_state({"value": 9})
+    small.settings.control("seed").box.set_state({"value": 9})
     assert "differ" in small.note.value
 
 
 def test_what_cannot_be_measured_is_explained(small):
-    small.method.value = "power"
+    small.settings.change(method="power")
     small.measure("trace")
     with pytest.raises(ValueError, match="no trace"):
         small.settle()

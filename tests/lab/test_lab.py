@@ -531,11 +531,12 @@ def test_before_the_first_round_what_needs_one_is_off_or_says_so(make):
     assert clients.score_button.disabled and clients.measure_button.disabled and landscape.clients.disabled
     clients.score_button.click()
     assert "train a round first" in clients.note.value
-    landscape.clients.value, landscape.points.value, landscape.limit.value = True, 3, 40
+    landscape.clients.value = True
+    landscape.settings.change(points=3, limit=40)
     landscape.measure()
     landscape.settle()
     run.to(1)
     clients.refresh()
     landscape.refresh()
     assert not (clients.score_button.disabled or clients.measure_button.disabled or landscape.clients.disabled)
-    assert landscape.request().options["clients"] == 1
+    assert landscape.request().clients == 1

@@ -30,7 +30,7 @@ def small(runs):
     """A panel of both runs that measures little; nothing is known of an earlier test."""
     forget(runs)
     panel = Landscape(runs)
-    panel.points.value, panel.limit.value = 3, 40
+    panel.settings.change(points=3, limit=40)
     return panel
 
 
@@ -122,7 +122,7 @@ def test_a_line_is_refused_by_name():
 
 
 def test_nothing_is_measured_before_somebody_asks(small, runs):
-    small.plane.set_state({"index": 1})
+    small.settings.control("directions").control.set_state({"index": 1})
     small.refresh()
     small.settle()
     assert small.job is None
@@ -146,15 +146,16 @@ def test_a_click_measures_and_shows_both_runs_at_their_own_loss(small, runs):
 @pytest.mark.parametrize(
     ("plane", "more"),
     [
-        ("random", {"trajectory": True, "clients": True, "round": "2"}),
+        ("random", {"trajectory": True}),
         ("eigen", {"span": 0.2}),
         ("pca", {}),
         ("plane", {}),
     ],
 )
 def test_the_code_gives_the_same_numbers(small, runs, plane, more):
-    for name, value in {"plane": plane, **more}.items():
-        getattr(small, name).value = value
+    small.settings.change(directions=plane, **more)
+    if plane == "random":
+        small.clients.value, small.round.value = True, "2"
     small.view.log = True
     small.measure()
     shown = small.settle()
@@ -181,22 +182,22 @@ def test_the_round_slider_measures_the_model_of_then(small, runs):
 def test_known_settings_are_shown_again_without_measuring(small, monkeypatch):
     small.measure()
     first = small.settle()
-    small.seed.set_state({"value": 7})
+    small.settings.control("seed").box.set_state({"value": 7})
     assert "differ" in small.note.value
     assert small.result is first
     small.measure()
     second = small.settle()
     assert second is not first
     monkeypatch.setattr("flatlab.geometry.landscape", lambda *_, **__: pytest.fail("measured again"))
-    small.seed.set_state({"value": 0})
+    small.settings.control("seed").box.set_state({"value": 0})
     assert small.result is first
-    assert "seed=0" in small.code()
+    assert "seed" not in small.code()
     small.measure()
     assert small.settle() is first
 
 
 def test_cancel_keeps_what_is_done_and_measuring_again_completes_it(small, held):
-    small.points.value = 5
+    small.settings.change(points=5)
     job = small.measure()
     report = job.report
 
@@ -221,7 +222,7 @@ def test_cancel_keeps_what_is_done_and_measuring_again_completes_it(small, held)
 
 
 def test_three_models_are_chosen_among_all_there_are(small, runs):
-    small.plane.value = "plane"
+    small.settings.change(directions="plane")
     offered = dict(small.corners[0].options)
     sampled = set(runs[0].clients(3))
     assert offered["run 2, SWA"] == Corner("swa", 1)
@@ -243,19 +244,19 @@ def test_three_models_are_chosen_among_all_there_are(small, runs):
 def test_markers_are_shown_and_can_span_the_plane(runs):
     markers = {f"client {who}, tuned": model for who, model in list(runs[0].clients(3).items())[:2]}
     panel = Landscape(runs[0], markers=markers)
-    panel.points.value, panel.limit.value = 3, 40
+    panel.settings.change(points=3, limit=40)
     panel.fine_tuned.value = True
     panel.measure()
     assert set(markers) < set(panel.settle().marks()["name"])
     space = {"fl": fl, "run1": runs[0], "markers": markers}
     exec(panel.code(), space)
     pd.testing.assert_frame_equal(space["landscape"].frame, panel.result.frame)
-    panel.plane.value = "plane"
+    panel.settings.change(directions="plane")
     assert set(markers) < set(dict(panel.corners[0].options))
 
 
 def test_fine_tuned_clients_are_marked_and_the_code_gives_the_same_numbers(small, runs):
-    small.fine_tuned.value, small.lr.value, small.epochs.value = True, 0.05, 1
+    small.fine_tuned.value, small.tuning.value = True, fl.Tuning(epochs=1, lr=0.05)
     small.round.value = "2"
     click(small.measure_button)
     shown = small.settle()
@@ -266,20 +267,19 @@ def test_fine_tuned_clients_are_marked_and_the_code_gives_the_same_numbers(small
     expected = [f"run {k}, client {who}, fine-tuned" for k in (1, 2) for who in sampled[k - 1]]
     assert list(marks.index) == expected
     assert set(marks["series"]) == {"markers"}
-    assert small.state()["fine_tuned"][1] == {
-        "run": 1, "clients": tuple(sampled[1]), "round": 2, "epochs": 1, "lr": 0.05,
-    }  # fmt: skip
+    assert small.state()["fine_tuned"] == tuple(map(tuple, sampled))
+    assert small.state()["tuning"] == {"epochs": 1, "lr": 0.05}
     forget(runs)
     space = {"fl": fl, "run1": runs[0], "run2": runs[1]}
     exec(small.code(), space)
     pd.testing.assert_frame_equal(space["landscape"].frame, shown.frame)
-    small.lr.value = 0.01
+    small.tuning.change(lr=0.01)
     assert "differ" in small.note.value
 
 
 def test_a_fine_tuned_mark_has_the_loss_of_that_model(small, runs):
     small.show(runs[0])
-    small.fine_tuned.value, small.epochs.value = True, 1
+    small.fine_tuned.value, small.tuning.value = True, fl.Tuning(epochs=1)
     small.measure()
     marks = small.settle().marks().set_index("name")["loss"]
     one = int(marks.index[0].split(" ")[1].strip(","))
@@ -289,7 +289,8 @@ def test_a_fine_tuned_mark_has_the_loss_of_that_model(small, runs):
 
 
 def test_a_plane_may_go_through_fine_tuned_clients_of_every_run(small, runs):
-    small.plane.value, small.epochs.value, small.lr.value = "plane", 1, 0.05
+    small.settings.change(directions="plane")
+    small.tuning.change(epochs=1, lr=0.05)
     offered = dict(small.corners[0].options)
     tuned = [name for name in offered if "fine-tuned" in name]
     assert {offered[name].run for name in tuned} == {0, 1}
@@ -307,11 +308,7 @@ def test_a_plane_may_go_through_fine_tuned_clients_of_every_run(small, runs):
 
 def test_lines_are_a_picture_in_place_of_the_view(small, runs):
     small.show(runs[0])
-    small.points.value = 11
-    small.dimensions.value = 1
-    assert small.points.value == 41
-    assert not small.repeats.disabled
-    small.points.value, small.repeats.value = 5, 2
+    small.settings.change(dimensions=1, points=5, repeats=2)
     small.measure()
     shown = small.settle()
     assert (small.view.layout.display, small._flat.layout.display) == ("none", "")
@@ -328,26 +325,25 @@ def test_lines_are_a_picture_in_place_of_the_view(small, runs):
     exec(small.code(), space)
     pd.testing.assert_frame_equal(space["landscape"].frame, shown.frame)
     assert small.code().endswith("landscape.plot(log=True)")
-    small.dimensions.value, small.points.value = 2, 3
+    small.settings.change(dimensions=2, points=3, repeats=1)
     small.measure()
     small.settle()
     assert (small.view.layout.display, small._flat.layout.display) == ("", "none")
-    small.plane.value = "plane"
-    assert small.dimensions.disabled
-    assert small.repeats.disabled
 
 
 def test_impossible_settings_are_explained_and_shown_in_the_panel(small):
-    small.points.value = 4
-    small.measure()
-    with pytest.raises(ValueError, match="points = 4"):
-        small.settle()
+    small.settings.control("points").inside.box.value = 4
+    assert "points = 4: an odd number" in small.settings.problems["points"]
+    click(small.measure_button)
     assert "points = 4: an odd number" in small.note.value
-    small.points.value = 21
-    assert not small.refine.disabled
-    small.refine.value, small.points.value = True, 11
-    assert small.refine.disabled
-    assert "refine" not in small.code()
+    assert small.job is None
+    with pytest.raises(fl.SettingError, match="points = 4"):
+        small.measure()
+    small.settings.control("points").inside.box.value = 11
+    small.settings.control("refine").control.value = True
+    assert "at least 21" in small.settings.problems["points"]
+    small.settings.control("points").inside.box.value = 21
+    assert "refine=True" in small.code()
 
 
 def test_other_runs_replace_what_is_shown(small, runs):

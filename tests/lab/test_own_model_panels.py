@@ -36,8 +36,9 @@ def test_clients_are_offered_where_no_model_is_global(runs, make):
 @pytest.mark.parametrize("data", ["holdout", "train"])
 def test_the_hessian_is_the_chosen_clients_and_the_code_gives_the_same(runs, data):
     panel = Spectrum(runs)
-    panel.limit.value, panel.k.value, panel.part.value, panel.data.value = 40, 1, "head", data
-    panel.client.value = 3
+    panel.settings.change(limit=40, part="head")
+    panel.amounts.change(k=1)
+    panel.data.value, panel.client.value = data, 3
     panel.measure("top")
     results = panel.settle()
     space = {"fl": fl, **{f"run{place}": run for place, run in enumerate(runs, 1)}}
@@ -52,7 +53,8 @@ def test_the_hessian_is_the_chosen_clients_and_the_code_gives_the_same(runs, dat
 
 def test_a_landscape_lies_around_the_chosen_clients_model(runs):
     panel = Landscape(runs[:2])
-    panel.points.value, panel.limit.value, panel.client.value = 3, 40, 4
+    panel.settings.change(points=3, limit=40)
+    panel.client.value = 4
     panel.measure()
     found = panel.settle()
     images, labels = runs[1].data.samples("holdout", limit=40, seed=0)
@@ -67,7 +69,7 @@ def test_a_landscape_lies_around_the_chosen_clients_model(runs):
 def test_a_plane_through_three_models_takes_a_clients_own_for_the_global_one(runs, data):
     panel = Landscape(runs[2])
     panel.client.value, panel.data.value = 2, data
-    panel.plane.value, panel.points.value, panel.limit.value = "plane", 3, 40
+    panel.settings.change(directions="plane", points=3, limit=40)
     labels = [label for label, _ in panel.corners[0].options]
     assert labels[0] == "client 2's own" and "global" not in labels
     panel.measure()
