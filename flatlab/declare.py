@@ -276,7 +276,10 @@ class Family(Declared):
             if chosen is not cls:
                 return chosen(**value)
         if cls.abstract and not isinstance(value, cls):
-            raise ValueError(f"needs one of {', '.join(sorted(cls.members()))}")
+            known, name = ", ".join(sorted(cls.members())), cls.__name__
+            raise ValueError(
+                f"needs one of {known}" if known else f'give it a kind: `kind: Literal["{name}"] = "{name}"`'
+            )
         return handler(value)
 
 

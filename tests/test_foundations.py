@@ -114,6 +114,14 @@ def test_errors_name_field_value_and_what_is_allowed(make, parts):
         assert part in str(error.value)
 
 
+def test_a_class_without_a_kind_is_told_what_it_lacks():
+    class Oval(Shape):
+        """Nobody can name it in a file."""
+
+    with pytest.raises(SettingError, match=r'Oval: give it a kind: `kind: Literal\["Oval"\] = "Oval"`'):
+        Oval()
+
+
 def test_settings_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         Scene().count = 2
