@@ -55,8 +55,8 @@ def check_samples(model: nn.Module, images: Tensor, labels: Tensor, name: str, o
     if len({str(tensor.device) for tensor in (*weights, images, labels)}) > 1:
         place = weights[0].device
         raise SettingError(
-            f"model on {place}, data on {images.device}, labels on {labels.device}: all must be on one device; "
-            f"move the data with .to({str(place)!r})"
+            f"model on {place}, data on {images.device}, labels on {labels.device}",
+            allowed=f"all must be on one device; move the data with .to({str(place)!r})",
         )
     if labels.is_floating_point() and bool((labels != labels.round()).any()):
         raise SettingError("labels", allowed="fractions among them; whole class numbers are needed")
