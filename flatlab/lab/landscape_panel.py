@@ -39,7 +39,6 @@ FIRST = {
     Tuning: ("epochs", "lr"),
 }
 APART = ("round", "client", "source", "loss", "one_class")  # chosen below, or for a script only
-QUICK = {"points": 11, "limit": 500}  # what a first look takes
 TUNED = 3  # at most so many clients of a run are fine-tuned
 
 
@@ -72,7 +71,8 @@ class Landscape(Panel):
         self.result: geometry.Landscape | None = None
         self._request: Request | None = None  # the settings behind the result
         options: dict[str, Any] = {"first": FIRST, "hide": APART, "across": True}
-        self.settings = Controls(LandscapeSettings(**QUICK), choices={"directions": get_args(Kind)}, **options)
+        quick = LandscapeSettings(points=11, limit=500)  # what a first look takes
+        self.settings = Controls(quick, choices={"directions": get_args(Kind)}, **options)
         self.tuning = Controls(Tuning, **options)
         self.data = data_picker()
         self.round, self.client = round_slider(), client_picker()
