@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -77,48 +77,60 @@ def headless(
     >>> fl.headless(run).summary()[["name", "clients"]].values.tolist()
     [['FedAvg', 4]]
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     lone: dict[str, list[int]] = {}
     for run in as_runs(runs):
-        data, state = run.data, run.state(run_round(run, round))
-        sizes = [len(part) for part in data.train]
-        if alone := tell_lone(run.cohort.model, data, run.experiment.evaluation, batch_size, sizes):
+        state = run.state(run_round(run, round))
+        sizes = [len(part) for part in run.data.train]
+        if alone := tell_lone(run.cohort.model, run.data, run.experiment.evaluation, batch_size, sizes):
             lone[run.id] = alone
-        train = [_train_set(run, client, templates) for client in range(data.clients)]
-        test: list[Held] = [(part, {}) for part in data.test]
-        whole = run.experiment.evaluation.bn_eval == "client"
-        sums, counts = [], []
-        for (index, _), features in zip(train, _features(run, state, train, batch_size), strict=True):
-            onehot = F.one_hot(data.labels[index], data.classes).to(features.dtype)
-            sums.append(onehot.T @ features)
-            counts.append(onehot.sum(0))
-        pooled, held = torch.stack(sums).sum(0), torch.stack(counts).sum(0)
-        for client, features in enumerate(_features(run, state, test, None if whole else CUT)):
-            mine = counts[client] > 0
-            means = sums[client] / counts[client].clamp(min=1)[:, None]
-            known = mine
-            if classes == "all":
-                means = torch.where(mine[:, None], means, pooled / held.clamp(min=1)[:, None])
-                known = held > 0
-            labels, accuracy, through_head = data.labels[data.test[client]], float("nan"), float("nan")
-            if len(labels) and bool(features.isfinite().all() and means[known].isfinite().all()):
-                accuracy = _share(nearest(features, means, known, metric) == labels)
-                logits = _logits(run, state, client, features)
-                if logits.shape[1:] == known.shape and bool(logits.isfinite().all()):
-                    through_head = _share(logits.masked_fill(~known, -float("inf")).argmax(1) == labels)
-            rows.append({"run": run.id, "name": run.name, "seed": run.experiment.seed, "client": client})
-            rows[-1] |= {"accuracy": accuracy, "samples": len(labels), "with head": through_head}
+        table = _templates(run, state, classes, templates, batch_size)
+        of_run = {"run": run.id, "name": run.name, "seed": run.experiment.seed}
+        rows += [{**of_run, **scores} for scores in _scores(run, state, table, metric)]
     about = {"classes": classes, "metric": metric, "templates": templates, "batch_size": batch_size, "round": round}
     return Headless(pd.DataFrame(rows), {**about, "lone": lone})
 
 
-def nearest(features: Tensor, templates: Tensor, known: Tensor, metric: str) -> Tensor:
-    """The class [n] of the nearest of `templates` [classes, d] for `features` [n, d], among the classes `known`."""
+def _templates(
+    run: Run, state: State, classes: str, templates: str, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each client's templates `[classes, d]`, and of which classes it has one (bool `[classes]`)."""
+    data, sums, counts = run.data, [], []
+    held = [_train_set(run, client, templates) for client in range(data.clients)]
+    for (index, _), features in zip(held, _features(run, state, held, batch_size), strict=True):
+        onehot = F.one_hot(data.labels[index], data.classes).to(features.dtype)
+        sums.append(onehot.T @ features)
+        counts.append(onehot.sum(0))
+    all_sums, all_counts = torch.stack(sums).sum(0), torch.stack(counts).sum(0)
+    for total, count in zip(sums, counts, strict=True):
+        own, means = count > 0, total / count.clamp(min=1)[:, None]
+        if classes == "own":
+            yield means, own
+        else:
+            yield torch.where(own[:, None], means, all_sums / all_counts.clamp(min=1)[:, None]), all_counts > 0
+
+
+def _scores(run: Run, state: State, table: Iterable[tuple[Tensor, Tensor]], metric: str) -> Iterator[dict[str, float]]:
+    """What each client's test set gets by its templates, and through the head among the same classes."""
+    test: list[Held] = [(part, {}) for part in run.data.test]
+    size = None if run.experiment.evaluation.bn_eval == "client" else CUT
+    for client, ((means, among), features) in enumerate(zip(table, _features(run, state, test, size), strict=True)):
+        labels, accuracy, through_head = run.data.labels[run.data.test[client]], float("nan"), float("nan")
+        if len(labels) and bool(features.isfinite().all() and means[among].isfinite().all()):
+            accuracy = _share(nearest(features, means, among, metric) == labels)
+            logits = _logits(run, state, client, features)
+            if logits.shape[1:] == among.shape and bool(logits.isfinite().all()):
+                through_head = _share(logits.masked_fill(~among, -float("inf")).argmax(1) == labels)
+        yield {"client": client, "accuracy": accuracy, "samples": len(labels), "with head": through_head}
+
+
+def nearest(features: Tensor, templates: Tensor, among: Tensor, metric: str) -> Tensor:
+    """The class [n] of the nearest of `templates` [classes, d] for `features` [n, d], among the classes `among`."""
     if metric == "cosine":
         distance = 1 - F.normalize(features, dim=1) @ F.normalize(templates, dim=1).T
     else:
         distance = torch.cdist(features, templates, compute_mode="donot_use_mm_for_euclid_dist")
-    return distance.masked_fill(~known, float("inf")).argmin(1)
+    return distance.masked_fill(~among, float("inf")).argmin(1)
 
 
 def _train_set(run: Run, client: int, templates: str) -> Held:
@@ -139,32 +151,32 @@ def _features(run: Run, state: State, held: Sequence[Held], size: int | None) ->
     data, body = run.data, run.cohort.model.body
     batched = run.cohort.batched and mappable(body)
     shared, own = _part(state.served, "body."), _part(state.personal, "body.")
-    lots: list[Tensor] = []
+    batches: list[Tensor] = []
     draws: list[dict[str, Tensor]] = []
     owner: list[int] = []
     for client, (index, drawn) in enumerate(held):
         places = torch.arange(len(index), device=index.device)
         for part in places.split(min(size or len(index), len(index))) if len(index) else ():
-            lots.append(index[part])
+            batches.append(index[part])
             draws.append({key: value[part] for key, value in drawn.items()})
             owner.append(client)
 
-    def one(mine: Params, images: Tensor, weight: Tensor | None) -> Tensor:
+    def features_of(kept: Params, images: Tensor, weight: Tensor | None) -> Tensor:
         with sample_weight(weight):
-            return functional_call(body, {**shared, **mine}, (images,))
+            return functional_call(body, {**shared, **kept}, (images,))
 
     parts: list[list[Tensor]] = [[] for _ in held]
     ready = 0  # clients that are done
-    for here, mine, index, weight in rectangles(lots, torch.tensor(owner), own, AT_ONCE if batched else 1):
-        drawn = {key: pad_sequence([lot[key] for lot in draws[here]], batch_first=True) for key in draws[0]}
+    for here, kept, index, weight in rectangles(batches, torch.tensor(owner), own, AT_ONCE if batched else 1):
+        drawn = {key: pad_sequence([draw[key] for draw in draws[here]], batch_first=True) for key in draws[0]}
         images = data.prepared(index, drawn)
         with torch.no_grad():
             if batched:
-                features = torch.func.vmap(one)(mine, images, weight)
+                features = torch.func.vmap(features_of)(kept, images, weight)
             else:
-                features = one({name: value[0] for name, value in mine.items()}, images[0], None)[None]
-        for row, lot, client in zip(features, lots[here], owner[here], strict=True):
-            parts[client].append(row[: len(lot)])
+                features = features_of({name: value[0] for name, value in kept.items()}, images[0], None)[None]
+        for row, batch, client in zip(features, batches[here], owner[here], strict=True):
+            parts[client].append(row[: len(batch)])
         stop = owner[here.stop] if here.stop < len(owner) else len(held)
         for client in range(ready, stop):
             yield torch.cat(parts[client]) if parts[client] else features.new_empty(0)
