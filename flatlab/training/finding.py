@@ -46,8 +46,8 @@ def runs(
     Raises:
         SettingError: if no run of the store has a setting of that name.
 
-    >>> [found.id == run.id for found in fl.runs(algorithm="FedAvg", rounds=2, seed=0)]
-    [True]
+    >>> run.id in [found.id for found in fl.runs(algorithm="FedAvg", rounds=2, seed=0)]
+    True
     """
     held = scan(store).look().values()
     places = {one.experiment.id: dict(_places(one.experiment)) for one in held}
