@@ -112,15 +112,14 @@ def test_runs_are_found_by_their_settings(digits, store, done):
     with pytest.raises(SettingError, match="algoritm = 'FedAvg': no run has such a setting; did you mean algorithm"):
         fl.runs(store, algoritm="FedAvg")
     table = fl.differing([done, babu])
-    assert table.columns.tolist() == [
-        "algorithm",
-        "algorithm.lr",
-        "algorithm.local",
-        "algorithm.local.rho",
-        "rounds",
-        "seed",
-    ]
-    assert table.loc[babu.id].tolist() == ["FedBABU", 0.1, "sam", 0.1, 1, 3]
+    assert table.loc[babu.id].to_dict() == {
+        "algorithm": "FedBABU",
+        "algorithm.lr": 0.1,
+        "algorithm.local": "sam",
+        "algorithm.local.rho": 0.1,
+        "rounds": 1,
+        "seed": 3,
+    }
 
 
 def test_an_experiment_is_read_from_its_json(done, tmp_path):
