@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from flatlab.data.partitions import IID, Dirichlet, DirichletClasses, Labels, Partition, apportion, fill, log_gamma
+from flatlab.data.dirichlet import Dirichlet, DirichletClasses, log_gamma
+from flatlab.data.partitions import IID, Labels, Partition, apportion, fill
 from flatlab.data.pathological import Classes, Shards
 from flatlab.declare import SettingError
 from flatlab.streams import stream
@@ -261,6 +262,20 @@ def test_what_skew_is_told_is_what_was_drawn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         DirichletClasses(alpha=0, min_size=1).assign(balanced(10, 144, 36), 100, 0)
+
+
+def test_what_still_follows_alpha_is_not_told():
+    """Four clients of 360 of ten equal classes differ by .675 at most; a total alpha of 1 draws .73, and deals .61."""
+    labels, skew, told = balanced(10, 144, 36), [], []
+    for alpha in (0.0, 1.0, 2.0, 5.0, 10.0):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            parts = [Dirichlet(alpha=alpha).assign(labels, 4, seed)[0] for seed in range(8)]
+        shares = [table(labels.train, part, 10) / [[len(mine)] for mine in part] for part in parts]
+        skew.append(np.abs(np.array(shares) - 0.1).sum(2).mean() / 2)
+        told.append(len(said))
+    assert skew == sorted(skew, reverse=True) and min(np.subtract(skew[:-1], skew[1:])) > 0.03
+    assert told[0] == 8 and told[1] <= 1 and not any(told[2:])  # a draw may reach the end by chance
 
 
 def test_huge_numbers_are_cut_or_refused():
