@@ -7,6 +7,7 @@ import functools
 import io
 import re
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
 from PIL import Image
 
 from ..arguments import checked
+from ..declare import shown, tell
 from ..files import user_path
+from .fonts import USUAL, families, lacking
 
 COLUMN, PAGE = 3.25, 6.75  # inches
 
@@ -32,11 +34,6 @@ _ALGORITHMS = (
 _COLOURS = dict(zip(_ALGORITHMS, _PALETTE, strict=False))
 # For names without a colour of their own: the commonest algorithms' colours late, pale yellow last.
 _SPARE = [_PALETTE[place] for place in (9, 7, 6, 5, 4, 3, 2, 1, 0, 8)]
-# For names of classes in any script, where they are installed.
-_WIDE_FONTS = (
-    "Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "Hiragino Sans", "PingFang SC", "Yu Gothic",
-    "Microsoft YaHei", "Malgun Gothic", "SimHei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Arial Unicode MS",
-)  # fmt: skip
 # Matplotlib's settings belong to the whole process: two threads that change them in turn must not interleave.
 _LOCK = threading.RLock()
 
@@ -47,7 +44,7 @@ def paper_style() -> Iterator[None]:
     with _LOCK, mpl.rc_context():
         sns.set_theme(context="paper", style="ticks", palette="colorblind")
         mpl.rcParams |= {
-            "font.family": _families(),
+            "font.family": USUAL,
             "font.size": 8,
             "axes.titlesize": 9,
             "axes.labelsize": 8,
@@ -66,6 +63,11 @@ def paper_style() -> Iterator[None]:
         yield
 
 
+@functools.cache  # once
+def _tell_unknown(signs: str) -> None:
+    tell(f"no installed font has {shown(signs)}: drawn as boxes; install one that has, such as Noto Sans CJK")
+
+
 _DOLLAR = re.compile(r"(?<!\\)\$")  # one that `plain` has not marked
 
 
@@ -73,12 +75,21 @@ class Drawing(Figure):
     """A figure that no pyplot window holds on to, and that shows itself as the value of a notebook's cell."""
 
     def draw(self, renderer: Any) -> None:
-        """As matplotlib's; what stands between dollars in a user's name is no formula."""
+        """As matplotlib's; what stands between dollars in a user's name is no formula, and any script has a font."""
+        unknown: set[str] = set()
         for text in self.findobj(Text):
             words = text.get_text()
             if _DOLLAR.search(words) and not words.startswith(r"$\mathdefault"):  # as ticks of a log axis do
                 text.set_parse_math(False)
-        super().draw(renderer)
+            if not words.isascii():
+                text.set_fontfamily(families(words))
+                unknown.update(lacking(words))
+        with contextlib.ExitStack() as quiet:
+            if unknown:
+                _tell_unknown("".join(sorted(unknown)))
+                quiet.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         return self.png()
@@ -100,12 +111,6 @@ def figure(width: float = PAGE, height: float = 2.6) -> Drawing:
     return fig
 
 
-@functools.cache
-def _families() -> list[str]:
-    installed = {font.name for font in fontManager.ttflist}
-    return ["sans-serif", *(name for name in _WIDE_FONTS if name in installed)]
-
-
 def plain(text: str) -> str:
     """A user's text as it is: what stands between dollars is no formula, and one from "_" on is not left out."""
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
@@ -117,9 +122,7 @@ def class_labels(names: Sequence[str], most: int | None = None) -> list[str]:
     That is so if what tells them apart was cut off, or no installed font has their signs.
     """
     labels = [name if most is None or len(name) <= most else f"{name[: most - 1]}…" for name in names]
-    fonts = [get_font(findfont(FontProperties(family=[family]))) for family in _families()]
-    known = all(any(font.get_char_index(ord(sign)) for font in fonts) for sign in set("".join(labels)))
-    if len(set(labels)) < len(labels) or not known:
+    if len(set(labels)) < len(labels) or lacking("".join(labels)):
         return [str(number) for number in range(len(labels))]
     return [plain(label) for label in labels]
 

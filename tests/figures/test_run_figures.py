@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 from PIL import Image
 
@@ -276,6 +277,62 @@ def test_classes_of_any_name_are_drawn(names, tmp_path):
     assert {plain(name) for name in names} <= shown or {"0", "1", "2", "3", "4"} <= shown
     if "US$" in names:
         assert r"US\$" in shown
+
+
+def font_with(sign, folder):
+    """An installed font that has a sign, and hardly another."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 900), (900, 900), (900, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    made = FontBuilder(1000, isTTF=True)
+    made.setupGlyphOrder([".notdef", "sign"])
+    made.setupCharacterMap({ord(sign): "sign"})
+    made.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "sign": pen.glyph()})
+    made.setupHorizontalMetrics({".notdef": (1000, 0), "sign": (1000, 0)})
+    made.setupHorizontalHeader(ascent=900, descent=-100)
+    made.setupNameTable({"familyName": "Square of a test", "styleName": "Regular"})
+    made.setupOS2()
+    made.setupPost()
+    made.save(folder / "square.ttf")
+    return folder / "square.ttf"
+
+
+@pytest.fixture
+def fonts():
+    """Forgets what a test has installed."""
+    known = list(fontManager.ttflist)
+    caches = (figures.fonts.families, figures.fonts.lacking, figures.fonts._installed, figures.style._tell_unknown)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    fontManager.ttflist[:] = known
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_a_methods_name_is_drawn_in_a_font_that_has_its_signs_or_told_once(digits, tmp_path, fonts):
+    class Method(fl.FedAvg):
+        """A kind in a script that the usual font has not."""
+
+        kind: str = "Fed平 λ₁"
+
+    run = fl.train(Method(), digits, fl.ModelSpec(name="lenet", width=0.125), 1, store=tmp_path, progress=False)
+    with pytest.warns(UserWarning, match="no installed font has '平': drawn as boxes") as told:
+        boxes = [run.plot().png(), run.plot().png()]
+    assert len(told) == 1 and boxes[0] == boxes[1]
+    fontManager.addfont(font_with("平", tmp_path))
+    for cache in (figures.fonts.families, figures.fonts.lacking, figures.fonts._installed):
+        cache.cache_clear()
+    drawing = run.plot()
+    assert drawing.png() != boxes[0]  # and no warning, which would be an error
+    named = [text for text in drawing.findobj(Text) if "平" in text.get_text()]
+    assert named and all("Square of a test" in text.get_fontfamily() for text in named)
+    assert all(path.exists() for path in figures.save(run.plot(), tmp_path / "both"))
 
 
 def test_a_users_name_with_dollars_is_drawn_as_it_is(digits, tmp_path):
