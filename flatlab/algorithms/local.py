@@ -73,7 +73,8 @@ class SAM(Local):
 class ASAM(SAM):
     """Adaptive SAM: the radius scales with each weight, so that rescaling a layer changes nothing.
 
-    With T = |w| + eta for tensors named "weight" and T = 1 for biases, the ascent is rho T² g / ||T g||.
+    With T = |w| + eta for tensors whose name holds "weight" and T = 1 for others (biases), the ascent is
+    rho T² g / ||T g||.
 
     Source: Kwon et al. (2102.11600); as a client step: Caldarola et al. (2203.11834, FedASAM) and their official code.
     `variant="elementwise"` is what many libraries call adaptive SAM: T = |w| for every tensor, without eta.
@@ -98,7 +99,7 @@ class ASAM(SAM):
         """T of one tensor."""
         if self.variant == "elementwise":
             return value.abs()
-        return value.abs() + self.eta if name.endswith("weight") else 1.0
+        return value.abs() + self.eta if "weight" in name else 1.0  # `weight_ih_l0` of an LSTM, too
 
 
 def joint_norm(tensors: Params) -> Tensor:

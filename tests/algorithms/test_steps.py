@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import parametrizations
 
 from flatlab.algorithms import ASAM, SAM, SGD, FedAvg, FedProx
 
@@ -60,6 +62,21 @@ def test_asam_scales_weights_by_their_size_plus_eta_and_leaves_biases_plain(prob
     joint = math.sqrt(sum(float(((t[k] * g[k]) ** 2).sum()) for k in g))
     wanted = at({k: params[k] + 0.7 * t[k] ** 2 * g[k] / joint for k in params})[0]
     close(ASAM(rho=0.7, eta=0.2).gradient(at, params)[0], wanted)
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.LSTM(2, 3), nn.MultiheadAttention(4, 2), parametrizations.weight_norm(nn.Linear(2, 3))], ids=str
+)
+def test_asam_scales_the_weights_of_any_layer_and_no_bias(layer):
+    """As the official code's `"weight" in name`: an LSTM's weight_ih_l0, parametrizations.weight.original0."""
+    params = {name: value.detach().double() for name, value in layer.named_parameters()}
+    grads = {name: torch.randn_like(value) for name, value in params.items()}
+    t = {k: v.abs() + 0.2 if "bias" not in k else torch.ones_like(v) for k, v in params.items()}
+    joint = math.sqrt(sum(float(((t[k] * grads[k]) ** 2).sum()) for k in grads))
+    close(
+        ASAM(rho=0.7, eta=0.2).perturbed(params, grads),
+        {k: params[k] + 0.7 * t[k] ** 2 * grads[k] / joint for k in params},
+    )
 
 
 def test_the_elementwise_variant_of_asam_is_another_operator(problem):
