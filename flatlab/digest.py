@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, type(...))
 CODE = (
@@ -126,29 +127,37 @@ class _Reader:
                 cells.append(cell.cell_contents)
             except ValueError:  # not filled yet
                 cells.append(None)
-        used = {name: function.__globals__[name] for name in _names(function.__code__) if name in function.__globals__}
+        names = list(_names(function.__code__))
+        used = {name: function.__globals__[name] for name in names if name in function.__globals__}
+        modules = [value for value in (*used.values(), *cells) if isinstance(value, types.ModuleType)]
+        more = self._more(modules, names)
         parts = (function.__code__, function.__defaults__, function.__kwdefaults__, cells, used, function.__dict__)
-        return _mix("function", *map(self.of, parts))
+        return _mix("function", *map(self.of, (*parts, more) if more else parts))
 
     def _class(self, cls: type) -> bytes:
         parts = [self.of(base) for base in cls.__bases__]
         for name, value in sorted(vars(cls).items()):
             private = name.startswith("__") and name.endswith("__") and not isinstance(value, types.FunctionType)
-            if not (private or name.startswith(("_abc_", "model_"))):
+            if not (private or name.startswith("_abc_") or (name.startswith("model_") and hasattr(BaseModel, name))):
                 parts += [self.of(name), self.of(value)]
         return _mix("class", *parts)
 
     def _module(self, module: types.ModuleType) -> bytes:
         if _installed(module.__name__):
             return _mix("name", module.__name__)
-        code = (types.FunctionType, type)
-        mine = {
-            name: value
-            for name, value in vars(module).items()
-            if type(value) in PLAIN or (isinstance(value, code) and value.__module__ == module.__name__)
-            if not name.startswith("__")
-        }
+        held = vars(module).items()
+        mine = {name: value for name, value in held if _is_its_own(value, module) and not name.startswith("__")}
         return _mix("module", self.of(mine))
+
+    def _more(self, modules: list[types.ModuleType], names: list[str]) -> dict[str, Any]:
+        """What code uses of modules of one's own, by the names that it holds, besides what stands for them anyway."""
+        more: dict[str, Any] = {}
+        for module in modules:  # which grows: a package holds modules
+            inner = {} if _installed(module.__name__) else vars(module)
+            values = {name: inner[name] for name in names if name in inner and not _is_its_own(inner[name], module)}
+            modules += [v for v in values.values() if isinstance(v, types.ModuleType) and v not in modules]
+            more |= {f"{module.__name__}.{name}": value for name, value in values.items()}
+        return more
 
     def _object(self, thing: Any) -> bytes:
         try:
@@ -161,6 +170,12 @@ class _Reader:
             return _mix("global", type(thing).__module__, made)
         parts = [list(part) if isinstance(part, Iterator) else part for part in made]  # items of lists and mappings
         return _mix("object", self.of(type(thing)), *map(self.of, parts))
+
+
+def _is_its_own(value: Any, module: types.ModuleType) -> bool:
+    """Whether a value of a module is a plain one, or code that was defined there: these stand for the module."""
+    code = isinstance(value, (types.FunctionType, type))
+    return type(value) in PLAIN or (code and value.__module__ == module.__name__)
 
 
 def _names(code: types.CodeType) -> Iterable[str]:

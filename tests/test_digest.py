@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import types
 
 import numpy as np
 import pytest
@@ -51,6 +52,27 @@ def held(value):
     return lambda x: x * value
 
 
+def module(name="lib", **values):
+    """A module of the user's own, beside the script."""
+    made = types.ModuleType(name)
+    vars(made).update(values)
+    return made
+
+
+def uses(what, value):
+    """A function that takes something from a module, which is called `lib`."""
+    return defined(f"def made(x): return {what}(x)", lib=value)
+
+
+def package(k):
+    """Modules that hold each other; a function of the inner one is offered by the outer one, too."""
+    inner, outer = module("lib.inner"), module()
+    exec(f"def f(x): return {k}", vars(inner))
+    vars(outer).update(inner=inner, f=inner.f)
+    inner.back = outer
+    return outer
+
+
 def loss(**options):
     return nn.CrossEntropyLoss(reduction="none", **options)
 
@@ -65,6 +87,14 @@ DIFFERENT = {
     "defaults": (defined("def made(x, y=1): return x"), defined("def made(x, y=2): return x")),
     "keyword defaults": (defined("def made(x, *, y=1): return x"), defined("def made(x, *, y=2): return x")),
     "globals": (defined("def made(x): return x + k", k=1), defined("def made(x): return x + k", k=2)),
+    "a tensor in a module": (
+        uses("x * lib.w", module(w=torch.ones(2))),
+        uses("x * lib.w", module(w=torch.zeros(2))),
+    ),
+    "a list in a module": (uses("lib.k[0] * x", module(k=[1])), uses("lib.k[0] * x", module(k=[2]))),
+    "an object in a module": (uses("lib.p", module(p=functools.partial(scaled))), uses("lib.p", module(p=len))),
+    "what a module imported": (uses("lib.f", package(1)), uses("lib.f", package(2))),
+    "a module in a package": (uses("lib.inner.back.inner.f", package(1)), uses("lib.inner.back.inner.f", package(2))),
     "functions called": (
         defined("def made(x): return f(x)", f=lambda x: x),
         defined("def made(x): return f(x)", f=lambda x: -x),
@@ -79,6 +109,10 @@ DIFFERENT = {
     "forward": (net(), net("torch.tanh")),
     "attributes": (net(), net(scale=2.0)),
     "methods": (defined("class made:\n def f(self): return 1"), defined("class made:\n def f(self): return 2")),
+    "methods called model_...": (
+        defined("class made:\n def model_step(self): return 1"),
+        defined("class made:\n def model_step(self): return 2"),
+    ),
     "properties": (
         defined("class made:\n @property\n def f(self): return 1"),
         defined("class made:\n @property\n def f(self): return 2"),
@@ -135,6 +169,7 @@ def test_what_holds_itself_ends():
     ring = [1]
     ring.append(ring)
     assert digest(ring) == digest(ring)
+    assert digest(uses("lib.f", package(1))) == digest(uses("lib.f", package(1)))
     count = defined("def made(n): return n and made(n - 1)")
     assert digest(count) == digest(defined("def made(n): return n and made(n - 1)"))
     assert digest(defined("class made:\n def f(self): return super().f() or made")) != digest(count)

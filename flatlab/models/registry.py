@@ -47,7 +47,7 @@ def network(name: str, norm: str = "batch") -> Callable[[Builder], Builder]:
     Raises:
         SettingError: if the name is taken, or no name.
     """
-    if ":" in name or name == "custom" or (name in _KNOWN and _KNOWN[name].build.__module__.startswith("flatlab.")):
+    if ":" in name or name == "custom" or (name in _KNOWN and not is_own(name)):
         raise SettingError("name", name, "taken, or not a short name")
 
     def keep(build: Builder) -> Builder:
@@ -55,6 +55,11 @@ def network(name: str, norm: str = "batch") -> Callable[[Builder], Builder]:
         return build
 
     return keep
+
+
+def is_own(name: str) -> bool:
+    """Whether the user's own code makes the network of a name, and may have changed since it was last used."""
+    return ":" in name or (name in _KNOWN and not _KNOWN[name].build.__module__.startswith("flatlab."))
 
 
 def registered() -> list[str]:

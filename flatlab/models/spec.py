@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import field_validator, model_validator
 
 from flatlab.declare import Declared, SettingError, setting
-from flatlab.models.registry import find
+from flatlab.models.registry import find, is_own
 
 
 class ModelSpec(Declared):
@@ -48,7 +48,7 @@ class ModelSpec(Declared):
     def _fits_custom(self) -> Self:
         if self.name != "custom":
             for field in ("fingerprint", "code"):
-                if (given := getattr(self, field)) is not None and ":" not in self.name:
+                if (given := getattr(self, field)) is not None and not is_own(self.name):
                     raise SettingError(field, given, "only for networks of your own, leave it None")
             return self
         if self.fingerprint is None:

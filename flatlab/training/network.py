@@ -13,6 +13,7 @@ from ..declare import SettingError, tell
 from ..digest import digest, own
 from ..models import Model, ModelSpec, build
 from ..models.net import need_weights
+from ..models.registry import is_own
 from ..tasks import Task
 from .experiment import Experiment
 
@@ -61,10 +62,13 @@ def code(model: Model) -> str | None:
     return digest(seen, strict=False) if seen else None
 
 
-def met(experiment: Experiment, data: FederatedDataset) -> Experiment:
-    """The experiment as it is once it has met its data and its network, so that the id tells which of them it met."""
+def met(experiment: Experiment, data: FederatedDataset, recorded: bool = False) -> Experiment:
+    """The experiment as it is once it has met its data and its network, so that the id tells which of them it met.
+
+    One that is `recorded` has met its network: it may not tell which, as before short names of one's own did.
+    """
     model = experiment.model
-    if ":" in model.name and model.fingerprint is None:
+    if is_own(model.name) and model.fingerprint is None and not recorded:
         made = build(model, data.shape, data.classes)
         model = model.replace(fingerprint=fingerprint(made, weights=False), code=code(made))
     if (experiment.data, experiment.model) == (data.spec, model):
@@ -83,7 +87,7 @@ def network(
     spec, task = experiment.model, experiment.task
     if spec.name != "custom":
         built = build(spec, shape, classes, experiment.seed)
-        if ":" in spec.name:
+        if is_own(spec.name):
             _check(built, shape, classes, task)
             if spec.fingerprint and (spec.fingerprint, spec.code) != (fingerprint(built, False), code(built)):
                 raise SettingError(

@@ -24,7 +24,7 @@ from ..arguments import Count, Seconds, Whole, checked
 from ..data import FederatedDataset
 from ..declare import SettingError, tell
 from ..files import user_path
-from ..models import Model, names
+from ..models import Model, names, refuse_inference
 from .checkpoints import BadCheckpoint, Store
 from .clients import Cohort, Engine, Precision, Trained
 from .device import keep_freed_memory, pick_device
@@ -102,7 +102,9 @@ class Run:
         root: str | Path = "data",
         start: State | None = None,
         _parents: State | None = None,
+        _recorded: bool = False,
     ) -> None:
+        refuse_inference()
         self.device = pick_device(device)
         if data is None:
             data = experiment.data.load(root, user_path(store, "store") / experiment.id)
@@ -110,7 +112,7 @@ class Run:
             raise SettingError(
                 "data", allowed=f"made by {data.spec.to_json()}, the experiment asks for {experiment.data.to_json()}"
             )
-        self.experiment = met(experiment, data)
+        self.experiment = met(experiment, data, _recorded)
         if start is not None:
             self.experiment = beginning_with(start, self.experiment)
         start = _parents or start
@@ -167,7 +169,7 @@ class Run:
         experiment = read_experiment(directory)
         if experiment.id != directory.name:  # a link to it that is called otherwise
             directory = directory.resolve()
-        return cls(experiment, data, store=directory.parent, **options)
+        return cls(experiment, data, store=directory.parent, _recorded=True, **options)
 
     # What it is, and how far it has come
 

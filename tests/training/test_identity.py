@@ -9,7 +9,7 @@ from torch import nn
 
 import flatlab as fl
 from flatlab.declare import SettingError
-from flatlab.models import Model
+from flatlab.models import Model, network
 from flatlab.training import State
 from flatlab.training.network import describe
 
@@ -130,6 +130,55 @@ def test_another_code_of_an_own_algorithm_is_another_run(data, tmp_path):
     assert not torch.equal(up.model().head.weight, plain.model().head.weight)
     assert fl.train(algorithm(1)(), data, SPEC, **options).id == down.id  # the same code, defined again
     assert plain.experiment.code is None
+
+
+def task(factor):
+    space = {"fl": fl, "Literal": Literal, "__name__": "__main__"}
+    text = f"""
+        class Mine(fl.Classification):
+            kind: Literal["mine_too"] = "mine_too"
+            def losses(self, outputs, targets):
+                return {factor} * fl.Classification.losses(self, outputs, targets)
+    """
+    exec(textwrap.dedent(text), space)
+    return space["Mine"]()
+
+
+def test_another_code_of_an_own_task_is_another_run(data, tmp_path):
+    options = {"rounds": 1, "store": tmp_path, "progress": False}
+    up, down = (fl.train(fl.FedAvg(), data, SPEC, task=task(factor), **options) for factor in (-1, 1))
+    plain = fl.train(fl.FedAvg(), data, SPEC, **options)
+    assert up.id != down.id and plain.experiment.code is None
+    assert torch.equal(down.model().head.weight, plain.model().head.weight)
+    assert not torch.equal(up.model().head.weight, plain.model().head.weight)
+
+
+def named(activation):
+    @network("of_a_test")
+    def made(spec, shape):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), activation()), 8
+
+
+def test_another_network_of_a_short_name_is_another_run(data, tmp_path):
+    options = {"rounds": 1, "store": tmp_path, "progress": False}
+    named(nn.ReLU)
+    relu = fl.train(fl.FedAvg(), data, "of_a_test", **options)
+    assert fl.train(fl.FedAvg(), data, "of_a_test", **options).id == relu.id
+    assert fl.Run.open(relu.directory, data).id == relu.id
+    named(nn.Tanh)
+    assert fl.train(fl.FedAvg(), data, "of_a_test", **options).id != relu.id
+    with pytest.raises(SettingError, match="now gives another network"):
+        fl.Run.open(relu.directory, data)
+
+
+def test_a_run_whose_short_name_did_not_tell_which_network_opens(data, tmp_path):
+    named(nn.ReLU)
+    experiment = fl.Experiment(data=data.spec, model=fl.ModelSpec(name="of_a_test"), algorithm=fl.FedAvg(), rounds=2)
+    old = fl.Run(experiment, data, store=tmp_path, _recorded=True)
+    old.step()
+    assert old.id == experiment.id
+    again = fl.Run.open(old.directory, data)
+    assert again.id == old.id and again.to().round == 2
 
 
 def test_an_own_class_may_stand_anywhere_in_an_algorithm(data):
