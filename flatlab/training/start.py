@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..declare import SettingError
-from ..files import parse_json
+from ..files import digest, read_json
 from .checkpoints import BadCheckpoint, RunBusy, Store
 from .experiment import Experiment
 from .recording import Record, began
@@ -117,20 +120,34 @@ def take_up(run: Run) -> str | None:
 
 
 def _alike(store: Path, wanted: Experiment) -> Iterator[tuple[Experiment, int]]:
-    """Runs of a store that share first rounds, with their number, or differ in the number of rounds alone."""
-    look = wanted.to_dict()
-    for file in store.glob("*/experiment.json"):
-        with contextlib.suppress(OSError, ValueError, TypeError):  # another version's, or being removed
-            text = file.read_text(encoding="utf-8")
-            values = parse_json(text, file)
-            if isinstance(values, dict) and all(
-                values.get(name) == look[name] for name in ("data", "model", "seed", "participation")
-            ):
-                other = Experiment.recorded(text)
-                shared = shared_rounds(other, wanted)
-                alike = other.id == file.parent.name != wanted.id
-                if alike and (shared or _but_rounds(other) == _but_rounds(wanted)):
-                    yield other, shared
+    """Runs of a store that share first rounds, with their number, or differ in the number of rounds alone.
+
+    These bear the same names before the hash, and files that were looked at are not read again: a store may hold
+    thousands of runs, each of which comes here.
+    """
+    prefix, shape = wanted.id.rpartition("-")[0] + "-", _shape(wanted.to_dict())
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(store) as entries:
+        for name in sorted(entry.name for entry in entries if entry.name.startswith(prefix)):
+            file = store / name / "experiment.json"
+            with contextlib.suppress(OSError, ValueError, TypeError):  # another version's, or being removed
+                stat = file.stat()
+                if _shape_of(file, (stat.st_ino, stat.st_size, stat.st_mtime_ns)) == shape:
+                    other = Experiment.recorded(file.read_text(encoding="utf-8-sig"))
+                    shared = shared_rounds(other, wanted)
+                    if other.id == name != wanted.id and (shared or _but_rounds(other) == _but_rounds(wanted)):
+                        yield other, shared
+
+
+def _shape(values: dict[str, Any]) -> str:
+    """What stands for the settings that are equal wherever rounds are shared, and are quickly read."""
+    told = [values.get(name) for name in ("data", "model", "seed", "participation")]
+    return digest(json.dumps(told, sort_keys=True).encode())
+
+
+@functools.lru_cache(maxsize=2**16)
+def _shape_of(file: Path, signature: tuple[int, ...]) -> str:
+    values = read_json(file)
+    return _shape(values) if isinstance(values, dict) else ""
 
 
 def _but_rounds(experiment: Experiment) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -168,6 +169,23 @@ def test_what_cannot_be_read_is_passed_over(data, tmp_path):
         (tmp_path / name / "experiment.json").write_text(text)
     run = trained(fl.FedAvg(), data, tmp_path, 6)
     assert equal(run.state(), trained(fl.FedAvg(), data, tmp_path / "b", 6).state())
+
+
+def test_other_runs_of_a_store_are_read_once(data, tmp_path, monkeypatch):
+    """A sweep of thousands of runs asks this for each of them."""
+    for seed in range(1, 40):
+        other = experiment(data, fl.FedAvg(), 4, seed=seed)
+        (tmp_path / other.id).mkdir()
+        (tmp_path / other.id / "experiment.json").write_text(other.to_json())
+    read, reads = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or reads(path))
+    trained(fl.FedAvg(), data, tmp_path, 2)
+    assert len([path for path in read if path.name == "experiment.json"]) >= 39
+    read.clear()
+    trained(fl.FedProx(), data, tmp_path, 2)  # its name tells that nothing is shared
+    assert trained(fl.FedAvg(), data, tmp_path, 4).record.store.read_json("versions.json")["origin"]["round"] == 2
+    looked_at = [path.parent.name for path in read if path.name == "experiment.json"]
+    assert len(set(looked_at)) <= 3
 
 
 def test_a_fork_whose_schedule_raises_the_rate_again_says_what_it_becomes(data, tmp_path):
