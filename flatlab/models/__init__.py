@@ -2,7 +2,7 @@
 
 from flatlab.models import cnn, mobilenet, resnet  # they register their networks
 from flatlab.models.building import build
-from flatlab.models.context import frame
+from flatlab.models.context import frame, refuse_inference
 from flatlab.models.exchange import plain, weights
 from flatlab.models.net import Model, copied, macs, names
 from flatlab.models.norm import BatchStatNorm, sample_weight
@@ -23,6 +23,7 @@ __all__ = [
     "names",
     "network",
     "plain",
+    "refuse_inference",
     "registered",
     "resnet",
     "sample_weight",

@@ -10,6 +10,20 @@ import torch
 from ..declare import SettingError
 
 
+def refuse_inference() -> None:
+    """Raise under `torch.inference_mode`.
+
+    Raises:
+        SettingError: always, there.
+    """
+    if torch.is_inference_mode_enabled():
+        raise SettingError(
+            "inference_mode",
+            allowed="what is computed under torch.inference_mode can never be differentiated; leave that block to"
+            " measure or train (torch.no_grad does not disturb)",
+        )
+
+
 @contextlib.contextmanager
 def frame() -> Iterator[None]:
     """Inside the block (or a function decorated by `@frame()`) autocast is off and gradients are recorded as usual.
@@ -20,12 +34,7 @@ def frame() -> Iterator[None]:
     Raises:
         SettingError: under `torch.inference_mode`, whose tensors have no derivatives.
     """
-    if torch.is_inference_mode_enabled():
-        raise SettingError(
-            "inference_mode",
-            allowed="what is computed under torch.inference_mode can never be differentiated; leave that block to"
-            " measure or train (torch.no_grad does not disturb)",
-        )
+    refuse_inference()
     with contextlib.ExitStack() as stack:
         for device in ("cpu", "cuda", "mps", "xpu"):
             if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):

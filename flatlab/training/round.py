@@ -19,7 +19,7 @@ from ..algorithms import Algorithm, FedAvg, Params, Slots
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..digest import digest
-from ..models import Model, names
+from ..models import Model, names, refuse_inference
 from ..streams import stream
 from .accumulate import Fold
 from .clients import Cohort, Trained
@@ -313,7 +313,9 @@ class Federation:
 
         Raises:
             Diverged: if a client's loss or weights are not finite, naming round and client.
+            SettingError: under `torch.inference_mode`.
         """
+        refuse_inference()
         experiment, algorithm = self.experiment, self.experiment.algorithm
         round, rounds = state.round, experiment.rounds
         clients = self.sample(round)

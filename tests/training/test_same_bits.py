@@ -154,3 +154,20 @@ def test_first_weights_do_not_depend_on_what_other_threads_draw():
         for thread in company:
             thread.join()
     assert all(torch.equal(a, b) for weights in found for a, b in zip(weights, wanted, strict=True))
+
+
+def test_what_a_program_has_switched_on_around_training_changes_no_bit(data, tmp_path):
+    """Nor does it fail somewhere inside: under inference_mode it is refused before work starts."""
+    settings = {"rounds": 1, "progress": False}
+    plain = fl.train(fl.FedASAM(), data, SPEC, store=tmp_path / "plain", **settings)
+    for name, mode in {"no_grad": torch.no_grad(), "autocast": torch.autocast("cpu", torch.bfloat16)}.items():
+        with mode:
+            run = fl.train(fl.FedASAM(), data, SPEC, store=tmp_path / name, **settings)
+        assert all(torch.equal(run.state().params[k], value) for k, value in plain.state().params.items())
+        assert run.history.equals(plain.history)
+    begun = fl.Run(plain.experiment, data, store=tmp_path / "begun")
+    with torch.inference_mode():
+        for work in (begun.step, lambda: fl.train(fl.FedAvg(), data, SPEC, store=tmp_path / "none", **settings)):
+            with pytest.raises(ValueError, match="leave that block"):
+                work()
+    assert not (tmp_path / "none").exists() and begun.step().number == 1
