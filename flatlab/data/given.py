@@ -113,7 +113,7 @@ class Fixed(Partition):
         """Where the train image of each name stands."""
         if self.names is None:
             return {}
-        names = user_path(self.names, "Fixed.names").read_text(encoding="utf-8").split()
+        names = user_path(self.names, "Fixed.names").read_text(encoding="utf-8-sig").split()
         if len(names) != count or len(set(names)) != count:
             raise SettingError(
                 "Fixed.names",
