@@ -33,9 +33,12 @@ from pydantic.fields import FieldInfo
 from .declare import Declared, SettingError, near
 from .describe import SIGNS, setting_lines
 
+COUNTABLE = 2**63  # by torch, numpy and tables, which is what whole numbers but seeds are for
+OF_ANY_SIZE = "of any size"
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
+Seed = Annotated[int, Field(ge=0), OF_ANY_SIZE]
 Axis = Annotated[int, Field(ge=3, le=10_001)]  # on an axis or curve
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -50,7 +53,7 @@ Returned = TypeVar("Returned")
 
 
 class _Misfit(Exception):
-    """A value is not what an annotation asks for."""
+    """A value is not what an annotation asks for; the text is what to add to that."""
 
 
 class Settings(Declared):
@@ -67,8 +70,8 @@ class Settings(Declared):
             return value
         try:
             return _fit(value, hint)
-        except _Misfit:
-            raise ValueError(f"must be {_allowed(hint)}") from None
+        except _Misfit as misfit:
+            raise ValueError(f"must be {_allowed(hint)}{misfit}") from None
 
     def of(self, declared: type[Settings]) -> dict[str, Any]:
         """What another class declares of these and is not at its default: the arguments that its function needs."""
@@ -153,8 +156,8 @@ def fitted(name: str, value: Any, hint: Any) -> Any:
     """
     try:
         return _fit(value, hint)
-    except _Misfit:
-        raise SettingError(name, value, f"must be {_allowed(hint)}") from None
+    except _Misfit as misfit:
+        raise SettingError(name, value, f"must be {_allowed(hint)}{misfit}") from None
 
 
 def refuse_unknown(given: Iterable[str], *functions: Callable[..., Any]) -> None:
@@ -185,14 +188,17 @@ def _fit(value: Any, hint: Any) -> Any:
         number = _fit(value, parts[0])
         if not all(getattr(operator, sign)(number, limit) for sign, limit in _limits(hint)):
             raise _Misfit
+        if isinstance(number, int) and abs(number) >= COUNTABLE and OF_ANY_SIZE not in parts:
+            raise _Misfit(", below 2**63")
         return number
     if origin in (Union, UnionType):
+        more: set[str] = set()
         for part in parts:
             try:
                 return _fit(value, part)
-            except _Misfit:
-                continue
-        raise _Misfit
+            except _Misfit as misfit:
+                more.add(str(misfit))
+        raise _Misfit(max(more))
     if origin is Literal:
         if any(type(value) is type(choice) and value == choice for choice in parts):
             return value

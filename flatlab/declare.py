@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import functools
 import json
+import re
 import reprlib
 import sys
 import warnings
@@ -68,7 +69,7 @@ class SettingError(ValueError):
 
     def __init__(self, field: str, value: Any = ..., allowed: str = "", problems: Iterable[Problem] = ()) -> None:
         problem = Problem(field, value, allowed) if allowed else Problem("", ..., field)
-        super().__init__(str(problem))
+        super().__init__(short(str(problem)))
         self.problems = tuple(problems) or (problem,)
 
     def __reduce__(self) -> tuple[Any, ...]:  # to another process a value goes as text
@@ -90,6 +91,12 @@ def shown(value: Any) -> str:
         return f"<{type(value).__name__}>"
 
 
+def short(message: str) -> str:
+    """A message as it is told: what others made of a person's files and values may be long."""
+    message = _LONG_NUMBER.sub(lambda found: f"{found[0][:20]}...{found[0][-5:]}", message)
+    return message if len(message) <= LONGEST else f"{message[:LONGEST]}... ({len(message):,} signs)"
+
+
 def tell(message: str) -> None:
     """Warn at the line that called this package, however deep the reason was found.
 
@@ -98,12 +105,14 @@ def tell(message: str) -> None:
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith((_PACKAGE, contextlib.__file__)):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(short(message), stacklevel=level)
 
 
 _PACKAGE = str(Path(__file__).parent / "_")[:-1]
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_LONG_NUMBER = re.compile(r"\d{60,}")
+LONGEST = 3000  # signs of a message
 
 
 def setting(

@@ -2,7 +2,9 @@
 
 import dataclasses
 import inspect
+import json
 import math
+import re
 import typing
 from collections.abc import Iterable, Sequence
 from types import UnionType
@@ -17,7 +19,7 @@ from pydantic import Field
 
 import flatlab as fl
 from flatlab import figures
-from flatlab.arguments import Count, Share, Whole, check_arguments, checked, fitted
+from flatlab.arguments import Count, Seed, Share, Whole, check_arguments, checked, fitted
 from flatlab.declare import Declared, setting, shown
 from flatlab.geometry import Landscape
 from flatlab.geometry.hessian_api import Hessian
@@ -86,7 +88,9 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is Any:
         return True
     if origin is Annotated:
-        rules = [rule for part in parts[1:] for rule in part.metadata]
+        if isinstance(value, int) and abs(value) >= 2**63 and hint is not Seed:
+            return False
+        rules = [rule for part in parts[1:] for rule in getattr(part, "metadata", ())]
         low = [rule.ge for rule in rules if hasattr(rule, "ge")] + [rule.gt for rule in rules if hasattr(rule, "gt")]
         high = [rule.le for rule in rules if hasattr(rule, "le")] + [rule.lt for rule in rules if hasattr(rule, "lt")]
         inside = fits(value, parts[0]) and all(value >= limit for limit in low) and all(value <= li for li in high)
@@ -229,10 +233,10 @@ def test_numbers_of_numpy_and_torch_are_numbers(run):
 
 @given(st.one_of(st.integers(), st.floats(), st.booleans(), st.text(), st.binary(), st.none()))
 def test_a_count_is_a_whole_number_from_one_on(value):
-    if type(value) is int and value >= 1:
+    if type(value) is int and 1 <= value < 2**63:
         assert fitted("k", value, Count) == value
     else:
-        with pytest.raises(fl.SettingError, match=r"^k = (?s:.*): must be a whole number ≥ 1$"):
+        with pytest.raises(fl.SettingError, match=r"^k = (?s:.*): must be a whole number ≥ 1(, below 2\*\*63)?$"):
             fitted("k", value, Count)
 
 
@@ -247,17 +251,57 @@ def test_the_same_kinds_serve_declared_settings():
             Settings(**wrong)
 
 
-def test_messages_are_short_whatever_was_given():
-    long = "x" * 10**6
+def test_messages_are_short_whatever_was_given(tmp_path):
+    long, split = "x" * 10**6, tmp_path / "split.json"
+    split.write_text(json.dumps({"user_data": {"0": {"x": [long], "y": [0]}}}))
     for wrong in (
         lambda: fl.FedAvg(lr=long),
         lambda: fl.Experiment.from_dict({"algorithm": {"kind": long}}),
         lambda: fl.load(long),
+        lambda: fl.load("digits").federate(fl.Fixed(path=str(split))),
     ):
         with pytest.raises((fl.SettingError, OSError)) as caught:
             wrong()
-        assert len(str(caught.value)) < 1000
+        assert len(str(caught.value)) < 4000
+    told = str(fl.SettingError("data", allowed=f"not those of {10**4000}"))
+    assert told == f"data: not those of 1{'0' * 19}...00000"
     assert len(shown([list(range(10**5))] * 10**5)) < 500 and shown(10**5000)
+
+
+HUGE = {
+    "batch_size = 1000000": lambda run: fl.headless(run, batch_size=10**400),
+    "k = 1000000": lambda run: fl.hessian(run, limit=20).top(10**400),
+    "headless round": lambda run: fl.headless(run, round=10**400),
+    "Experiment.rounds = 1000000": lambda run: run.fork(rounds=10**400),
+    "augmentation.crop = 1000000": lambda run: fl.load("digits").federate(
+        clients=2, augment=fl.Augmentation(crop=10**400)
+    ),
+    "augmentation.crop = 9:": lambda run: fl.load("digits").federate(clients=2, augment=fl.Augmentation(crop=9)),
+    "ModelSpec.width = 1e+18": lambda run: build(fl.ModelSpec(width=1e18), (1, 8, 8), 10),
+    "ModelSpec.width = 1e+308": lambda run: build(fl.ModelSpec(name="resnet18", width=1e308), (3, 8, 8), 10),
+}
+
+
+@pytest.mark.parametrize("said", HUGE)
+def test_a_huge_number_is_refused_in_few_digits(said, run):
+    with pytest.raises(fl.SettingError) as caught:
+        HUGE[said](run)
+    told = str(caught.value)
+    assert (said in told or said == "headless round") and max(map(len, re.findall(r"\d+", told))) < 90
+
+
+def test_a_huge_number_that_means_something_is_taken(run, tmp_path):
+    """Batches of more images than there are hold all; a hole larger than the image covers it."""
+    all_at_once = fl.headless(run, batch_size=2**62).frame
+    assert all_at_once.equals(fl.headless(run, batch_size=2000).frame)
+    weights = []
+    for large in (10**4, 10**400):
+        data = fl.load("digits").federate(clients=2, augment=fl.Augmentation(cutout=large))
+        settings = {"evaluation": fl.Evaluation(batch_size=large, every=large), "store": tmp_path, "progress": False}
+        done = fl.train(fl.FedAvg(batch_size=large), data, fl.ModelSpec(name="lenet", width=0.125), 1, **settings)
+        weights.append(done.state().params)
+    assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
+    assert build(fl.ModelSpec(width=0.125), (1, 8, 8), 10, seed=10**400)
 
 
 def test_a_function_keeps_its_name_and_help():

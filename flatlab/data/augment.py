@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flatlab.declare import Declared, setting
+from flatlab.declare import Declared, SettingError, setting
 
 
 class Augmentation(Declared):
@@ -29,6 +29,16 @@ class Augmentation(Declared):
     flip: bool = setting(False, "mirror left to right with probability 1/2")
     cutout: int = setting(0, "side of one square set to zero at a random centre, clipped at the edges", ge=0, unit="px")
     mixup: float = setting(0.0, "alpha of Mixup's Beta(alpha, alpha), one draw a batch; 0: off", ge=0)
+
+    def check(self, shape: Sequence[int]) -> None:
+        """Refuse crops that may leave nothing of an image [C, H, W].
+
+        Raises:
+            SettingError: naming the setting.
+        """
+        side = min(shape[1:])
+        if self.crop > side:
+            raise SettingError("augmentation.crop", self.crop, f"must be at most {side}, the images' shorter side")
 
     def draw(self, rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
         """What `prepare` needs for `count` images, each [count]; only what is in use.
@@ -92,6 +102,6 @@ def _crop_and_flip(images: Tensor, draws: Mapping[str, Tensor], pad: int) -> Ten
 
 def _hole(centre: Tensor, length: int, side: int) -> Tensor:
     """1 where one of `length` rows (or columns) lies in an image's hole, else 0: float32 [M, length]."""
-    place = torch.arange(length, device=centre.device)
+    place, side = torch.arange(length, device=centre.device), min(side, 2 * length)
     middle = (centre * length).long()[:, None]
     return ((place >= middle - side // 2) & (place < middle + side // 2)).float()

@@ -17,7 +17,7 @@ from pydantic import ValidationInfo, field_validator
 from torch import Tensor
 
 from flatlab import results
-from flatlab.arguments import Count, Whole, checked
+from flatlab.arguments import Count, Seed, Whole, checked
 from flatlab.data.augment import Augmentation, prepare
 from flatlab.data.given import Fixed, Groups, by_group, indices_digest, labels_digest, write_partition
 from flatlab.data.indices import check_indices, checked_parts
@@ -222,7 +222,7 @@ class FederatedDataset:
         which: Literal["holdout", "train", "test"] = "holdout",
         client: Whole | None = None,
         limit: Count | None = None,
-        seed: Whole = 0,
+        seed: Seed = 0,
     ) -> tuple[Tensor, Tensor]:
         """Normalised images, float32 [M, C, H, W], without augmentation, and labels, int64 [M].
 
@@ -294,6 +294,7 @@ class FederatedDataset:
 def federate(source: Source, spec: DataSpec) -> FederatedDataset:
     """Give the images of `source` to clients as `spec` says; notes the fingerprint in the spec."""
     count, partition, groups = source.n_train, spec.partition, source.groups
+    spec.augmentation.check(source.images.shape[1:])
     labels = Labels(source.train_labels.numpy(), source.test_labels.numpy(), len(source.class_names), groups)
     given, where = partition.assign(labels, spec.clients, spec.seed), f"{partition.kind}.assign"
     if not (isinstance(given, tuple) and len(given) == 2):

@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from flatlab.arguments import Count, Whole, checked
+from flatlab.arguments import Count, Seed, checked
 from flatlab.data.archive import read_arrays
 from flatlab.data.augment import Augmentation
 from flatlab.data.federated import DataSpec, FederatedDataset, federate
@@ -99,7 +99,7 @@ class Source:
         self,
         partition: Partition | str = "iid",
         clients: Count | None = None,
-        seed: Whole = 0,
+        seed: Seed = 0,
         *,
         augment: Augmentation | None = None,
         normalise: Literal["default", "fedbabu"] = "default",

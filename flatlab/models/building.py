@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from flatlab.arguments import Count, Whole, checked
+from flatlab.arguments import Count, Seed, checked
 from flatlab.declare import SettingError
 from flatlab.models.net import Model
-from flatlab.models.registry import find
+from flatlab.models.registry import find, is_own
 from flatlab.models.spec import ModelSpec
 from flatlab.models.splitting import refuse_impure
 from flatlab.streams import torch_stream
 
 
 @checked
-def build(spec: ModelSpec | str, shape: Sequence[Count], classes: Count, seed: Whole = 0) -> Model:
+def build(spec: ModelSpec | str, shape: Sequence[Count], classes: Count, seed: Seed = 0) -> Model:
     """The network of `spec`, float32 on the CPU, its weights a function of the arguments alone.
 
     Bodies start with PyTorch's default initialisation. Specs that differ only in `head_init` share their body's first
@@ -49,6 +49,13 @@ def build(spec: ModelSpec | str, shape: Sequence[Count], classes: Count, seed: W
             body, features = _checked(spec.name, made, (channels, height, width)) if own else made
             head = nn.Linear(features, classes)
             _initialise(head, spec.head_init)
+    except (RuntimeError, TypeError, MemoryError, OverflowError) as error:
+        if is_own(spec.name) or spec.width <= 1:  # not for its size
+            raise
+        reason = str(error).partition("\n")[0][:200]
+        raise SettingError(
+            "ModelSpec.width", spec.width, f"a network of such layers cannot be made ({reason})"
+        ) from None
     finally:
         torch.set_default_dtype(dtype)
     return Model(body, head)

@@ -89,7 +89,7 @@ class Score:
 
 def score(cohort: Cohort, params: Params, index: Tensor, batch_size: int) -> Score:
     """Score `params` on the samples `index`, in order, in batches of `batch_size`."""
-    scored = _scored(cohort, params, [(part, {}) for part in index.split(batch_size)])
+    scored = _scored(cohort, params, [(part, {}) for part in index.split(min(batch_size, len(index) or 1))])
     return Score.of({name: sum((part[name] for part in scored[1:]), scored[0][name]) for name in scored[0]}, len(index))
 
 

@@ -15,8 +15,6 @@ from ..files import printable, user_path
 from .experiment import Experiment
 from .recording import read_experiment
 
-MOST_ROUNDS = 2**53  # more cannot be counted in a table
-
 
 class Held(NamedTuple):
     """A run of a store."""
@@ -89,8 +87,6 @@ def _read(directory: Path) -> Held | str | None:
     """The run in a directory, or why it cannot be shown; None if it does not look like one."""
     try:
         experiment = read_experiment(directory)
-        if experiment.rounds > MOST_ROUNDS:
-            return f"rounds = {experiment.rounds:.3e}: more than can be counted"
         _ = experiment.algorithm.name  # a class of the user's may fail only here
         return Held(directory if directory.name == experiment.id else directory.resolve(), experiment)
     except FileNotFoundError:
