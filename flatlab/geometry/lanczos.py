@@ -254,9 +254,9 @@ def generator(seed: int, *name: str | int) -> torch.Generator:
 
 def random_vector(like: Tensor, random: torch.Generator) -> Tensor:
     """A Gaussian vector `[size]` in `like`'s precision, on its device."""
-    return torch.randn(like.shape[-1], generator=random).to(like)
+    return torch.randn(like.shape[-1], generator=random, dtype=torch.float32, device="cpu").to(like)
 
 
 def random_signs(like: Tensor, random: torch.Generator) -> Tensor:
     """A vector of +1 and -1 (Rademacher) `[size]` in `like`'s precision, on its device."""
-    return (torch.randint(2, (like.shape[-1],), generator=random) * 2 - 1).to(like)
+    return (torch.randint(2, (like.shape[-1],), generator=random, device="cpu") * 2 - 1).to(like)

@@ -105,7 +105,7 @@ class _Torch:
         return getattr(torch, name)
 
     def randn(self, size: torch.Size) -> Tensor:
-        return torch.randn(size, generator=self._generator)
+        return torch.randn(size, generator=self._generator, dtype=torch.float32, device="cpu")
 
     def randint_like(self, like: Tensor, high: int, device: Any = None) -> Tensor:
         return torch.randint(high, like.shape, generator=self._generator, dtype=like.dtype).to(device or like.device)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..algorithms import Algorithm, Carry, Message, Params, Slots
 from ..data import FederatedDataset
 from ..declare import SettingError
-from ..models import Model, names
+from ..models import Model, exact_products, names
 from ..tasks import Classification, Task
 from .batches import Plan, plan
 from .convolution import Convolution, as_chosen
@@ -93,12 +93,14 @@ class Cohort:
     @contextlib.contextmanager
     def precise(self) -> Iterator[None]:
         """Inside the block this thread computes in `precision`, on CUDA with repeatable kernels."""
-        products = torch.get_float32_matmul_precision()
         fast = self.precision == "tf32"
         device = self.data.images.device.type
         with contextlib.ExitStack() as modes:
+            if device == "cpu":
+                modes.enter_context(exact_products())
             if device == "cuda":
                 modes.enter_context(torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=fast))
+                products = torch.get_float32_matmul_precision()
                 torch.set_float32_matmul_precision("high" if fast else "highest")
                 modes.callback(torch.set_float32_matmul_precision, products)
             low = self.precision == "bfloat16"

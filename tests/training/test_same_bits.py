@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from typing import ClassVar, Literal
 
 import pytest
 import torch
@@ -156,6 +157,17 @@ def test_first_weights_do_not_depend_on_what_other_threads_draw():
     assert all(torch.equal(a, b) for weights in found for a, b in zip(weights, wanted, strict=True))
 
 
+class Watching(fl.Classification):
+    """Remembers with what digits products are computed."""
+
+    kind: Literal["watching"] = "watching"
+    seen: ClassVar[set[str]] = set()
+
+    def losses(self, outputs, targets):
+        self.seen.add(torch.backends.mkldnn.matmul.fp32_precision)
+        return super().losses(outputs, targets)
+
+
 def test_what_a_program_has_switched_on_around_training_changes_no_bit(data, tmp_path):
     """Nor does it fail somewhere inside: under inference_mode it is refused before work starts."""
     settings = {"rounds": 1, "progress": False}
@@ -166,6 +178,16 @@ def test_what_a_program_has_switched_on_around_training_changes_no_bit(data, tmp
         assert all(torch.equal(run.state().params[k], value) for k, value in plain.state().params.items())
         assert run.history.equals(plain.history)
     begun = fl.Run(plain.experiment, data, store=tmp_path / "begun")
+    usual = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # as torch.set_float32_matmul_precision("medium") does
+    try:
+        seen = fl.train(fl.FedASAM(), data, SPEC, task=Watching(), store=tmp_path / "few digits", **settings)
+        fl.landscape(seen, points=3, dimensions=1, limit=20, loss=Watching().losses, progress=lambda *_: None)
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = usual
+    assert all(torch.equal(seen.state().params[k], value) for k, value in plain.state().params.items())
+    assert Watching.seen == {"ieee"}
     with torch.inference_mode():
         for work in (begun.step, lambda: fl.train(fl.FedAvg(), data, SPEC, store=tmp_path / "none", **settings)):
             with pytest.raises(ValueError, match="leave that block"):
