@@ -22,6 +22,7 @@ import pandas as pd
 
 from . import figures
 from .algorithms import Algorithm, FedBABU, Local, Schedule, Server
+from .arguments import Seconds, fitted
 from .data import DataSpec, Dirichlet, Partition
 from .declare import Family, SettingError, catalogue, near, shown
 from .describe import sample
@@ -106,6 +107,7 @@ def demo(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train the experiment of a TOML or JSON file, from where it is; under torchrun with all its processes."""
+    options.wait = fitted("wait", options.wait, Seconds)
     experiment = Experiment.from_file(options.experiment, dict(options.set))
     if Ranks.launched():
         _run_shared(experiment, options)

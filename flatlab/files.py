@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from .declare import SettingError
 
 FORMAT = 1  # of the files of runs and measurements; those from before it have no number
+_HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)  # by another
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 _MARK = b"flatlab-digest:"
 
@@ -203,8 +204,8 @@ def acquire(lock: filelock.BaseFileLock, wait: float) -> None:
             _probe(lock.lock_file)
             lock.acquire(timeout=wait)
     except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-            raise
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS and error.filename is not None:
+            raise  # the file cannot be opened
         folder = os.path.dirname(lock.lock_file)
         raise SettingError(
             folder, allowed=f"its file system cannot lock files ({error}); use a folder on another file system"
@@ -220,7 +221,7 @@ def _probe(path: str) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in _NO_LOCKS:
+        if error.errno not in _HELD:
             raise
     finally:
         os.close(handle)

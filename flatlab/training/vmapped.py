@@ -6,8 +6,10 @@ augmentation included: on CUDA it is recorded once as a graph and replayed, so t
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from ..models import Model
 from ..tasks import Task
 from .batches import Batch, batches
 from .hooks import stepped
-from .objective import OneBatch
+from .objective import OneBatch, mappable
 from .sequential import Epochs, Work, counted
 from .trees import mapped
 
@@ -46,9 +48,24 @@ def stacked_step(model: Model, algorithm: Algorithm, task: Task) -> Step:
         return mapped(lambda old, new: torch.where(active, new, old), carry, moved), value
 
     def step(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
-        return torch.func.vmap(one, in_dims=(0, 0, 0, stacked(batch)))(carry, frozen, settings, batch)
+        with _one_by_one(recurrent):
+            return torch.func.vmap(one, in_dims=(0, 0, 0, stacked(batch)))(carry, frozen, settings, batch)
 
+    recurrent = not mappable(model)
     return step
+
+
+@contextlib.contextmanager
+def _one_by_one(recurrent: bool) -> Iterator[None]:
+    """Inside the block torch does not say that it has no rule for an LSTM of many clients, and computes one by one."""
+    if not recurrent:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "There is a performance drop because we have not yet implemented the batching"
+        )
+        yield
 
 
 def _gradient(objective: Callable[[Params], Tensor], params: Params) -> tuple[Params, Tensor]:

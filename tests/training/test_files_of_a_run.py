@@ -261,7 +261,7 @@ def test_a_file_of_a_later_version_is_refused_and_left(copy, data, monkeypatch):
     assert json.loads((copy / "versions.json").read_text()) == sealed
 
 
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM])
 def test_a_file_system_without_locks_is_told_in_one_sentence(tmp_path, data, code):
     with (
         mock.patch("fcntl.flock", side_effect=OSError(code, os.strerror(code))),

@@ -62,7 +62,6 @@ NETWORKS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_unusual_networks_train_alike_in_every_engine(name, coloured, tmp_path):
     torch.manual_seed(0)
