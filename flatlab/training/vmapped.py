@@ -62,9 +62,7 @@ def _one_by_one(recurrent: bool) -> Iterator[None]:
         yield
         return
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "There is a performance drop because we have not yet implemented the batching"
-        )
+        warnings.filterwarnings("ignore", "There is a performance drop because we have not yet implemented")
         yield
 
 
