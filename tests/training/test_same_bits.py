@@ -168,20 +168,20 @@ class Watching(fl.Classification):
         return super().losses(outputs, targets)
 
 
-def test_what_a_program_has_switched_on_around_training_changes_no_bit(data, tmp_path):
+def test_what_a_program_has_switched_on_around_training_changes_no_bit(digits, tmp_path):
     """Nor does it fail somewhere inside: under inference_mode it is refused before work starts."""
     settings = {"rounds": 1, "progress": False}
-    plain = fl.train(fl.FedASAM(), data, SPEC, store=tmp_path / "plain", **settings)
+    plain = fl.train(fl.FedASAM(), digits, SPEC, store=tmp_path / "plain", **settings)
     for name, mode in {"no_grad": torch.no_grad(), "autocast": torch.autocast("cpu", torch.bfloat16)}.items():
         with mode:
-            run = fl.train(fl.FedASAM(), data, SPEC, store=tmp_path / name, **settings)
+            run = fl.train(fl.FedASAM(), digits, SPEC, store=tmp_path / name, **settings)
         assert all(torch.equal(run.state().params[k], value) for k, value in plain.state().params.items())
         assert run.history.equals(plain.history)
-    begun = fl.Run(plain.experiment, data, store=tmp_path / "begun")
+    begun = fl.Run(plain.experiment, digits, store=tmp_path / "begun")
     usual = torch.backends.mkldnn.matmul.fp32_precision
     torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # as torch.set_float32_matmul_precision("medium") does
     try:
-        seen = fl.train(fl.FedASAM(), data, SPEC, task=Watching(), store=tmp_path / "few digits", **settings)
+        seen = fl.train(fl.FedASAM(), digits, SPEC, task=Watching(), store=tmp_path / "few digits", **settings)
         fl.landscape(seen, points=3, dimensions=1, limit=20, loss=Watching().losses, progress=lambda *_: None)
         assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
     finally:
@@ -189,7 +189,7 @@ def test_what_a_program_has_switched_on_around_training_changes_no_bit(data, tmp
     assert all(torch.equal(seen.state().params[k], value) for k, value in plain.state().params.items())
     assert Watching.seen == {"ieee"}
     with torch.inference_mode():
-        for work in (begun.step, lambda: fl.train(fl.FedAvg(), data, SPEC, store=tmp_path / "none", **settings)):
+        for work in (begun.step, lambda: fl.train(fl.FedAvg(), digits, SPEC, store=tmp_path / "none", **settings)):
             with pytest.raises(ValueError, match="leave that block"):
                 work()
     assert not (tmp_path / "none").exists() and begun.step().number == 1
