@@ -272,7 +272,6 @@ HUGE = {
     "batch_size = 1000000": lambda run: fl.headless(run, batch_size=10**400),
     "k = 1000000": lambda run: fl.hessian(run, limit=20).top(10**400),
     "headless round": lambda run: fl.headless(run, round=10**400),
-    "Experiment.rounds = 1000000": lambda run: run.fork(rounds=10**400),
     "augmentation.crop = 1000000": lambda run: fl.load("digits").federate(
         clients=2, augment=fl.Augmentation(crop=10**400)
     ),

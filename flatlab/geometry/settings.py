@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import Field, field_serializer, field_validator, model_validator
 
-from flatlab.arguments import Axis, Count, Positive, Seed, Settings, Several, Share, Whole
+from flatlab.arguments import Axis, Count, Positive, Settings, Several, Share, Whole
 from flatlab.data import FederatedDataset
 from flatlab.declare import SettingError, setting
 from flatlab.geometry.network_calls import Loss, cross_entropy
@@ -91,7 +91,7 @@ class Selection(ObjectiveSettings):
     limit: Count | None = setting(
         1000, "at most so many samples of a data set, drawn with the seed; None takes all. Given ones are taken whole"
     )
-    seed: Seed = setting(0, "of samples and their order, and of whatever else is drawn")
+    seed: Whole = setting(0, "of samples and their order, and of whatever else is drawn")
 
     @field_serializer("source")
     def _source_by_name(self, source: Any) -> Any:
