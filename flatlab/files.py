@@ -203,6 +203,8 @@ def acquire(lock: filelock.BaseFileLock, wait: float) -> None:
         except filelock.Timeout:
             _probe(lock.lock_file)
             lock.acquire(timeout=wait)
+    except filelock.Timeout:  # an OSError, too
+        raise
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS and error.filename is not None:
             raise  # the file cannot be opened
