@@ -166,11 +166,11 @@ def refuse_unknown(given: Iterable[str], *functions: Callable[..., Any]) -> None
     Raises:
         TypeError: naming the first, and the argument that was perhaps meant.
     """
-    known = [name for function in functions for name in inspect.signature(function).parameters]
+    allowed = [name for function in functions for name in inspect.signature(function).parameters]
     for name in given:
-        if name not in known:
-            told = f"{functions[0].__qualname__}() got an unexpected keyword argument {name!r}"
-            raise TypeError(told + near(name, known))
+        if name not in allowed:
+            said = f"{functions[0].__qualname__}() got an unexpected keyword argument {name!r}"
+            raise TypeError(said + near(name, allowed))
 
 
 @functools.cache

@@ -8,40 +8,37 @@ import dataclasses
 import errno
 import functools
 import json
-import re
 import shlex
 import sys
 import time
-import tomllib
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import pandas as pd
 
 from . import figures
 from .algorithms import Algorithm, FedBABU, Local, Schedule, Server
 from .arguments import Seconds, fitted
+from .command_line import complain, parsed
 from .data import DataSpec, Dirichlet, Partition
-from .declare import Family, SettingError, catalogue, near, shown
-from .describe import sample
+from .declare import Family, SettingError
+from .describe import catalogue, sample
 from .files import printable, user_path
 from .geometry import hessian, landscape
 from .models import registered
 from .papers import command as papers
 from .papers import demonstration
-from .papers.tables import SCALES
 from .results import spread
 from .training import BadCheckpoint, Diverged, Experiment, RankLost, Ranks, Run, RunBusy, Standing, train_shared
 from .training.importing import import_module
 from .training.progress import reporter
-from .training.start import take_up
+from .training.start import reuse_rounds
 from .training.status import readable, summary
 from .training.terminal import Lines
 
 WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
-LONGEST = 1500  # signs of a message
 DAY = 86400  # seconds
 SAMPLE = Experiment(
     data=DataSpec(name="digits", partition=Dirichlet(alpha=0.3), clients=20), algorithm=FedBABU(), rounds=40
@@ -52,7 +49,7 @@ INTERRUPTED = 130  # exit status after Ctrl-C, by custom 128 + SIGINT
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 2 for a wrong setting, 1 for a failed run, 130 after an interrupt."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parsed(arguments)
+    options = parsed(arguments, COMMANDS)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal of few letters gets the others spelled out
             stream.reconfigure(errors="backslashreplace")
@@ -64,21 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     import_module(name)
             options.command(options)
     except (RunBusy, Diverged, BadCheckpoint, RankLost) as error:
-        return _told(error, 1)
+        return complain(error, 1)
     except ValueError as error:
-        return _told(error, 2)
+        return complain(error, 2)
     except OSError as error:
-        return _told(error, 2 if error.errno in WRONG_PATH or type(error) is FileNotFoundError else 1)
+        return complain(error, 2 if error.errno in WRONG_PATH or type(error) is FileNotFoundError else 1)
     except KeyboardInterrupt as error:
-        return _told(str(error) or "interrupted", INTERRUPTED)
+        return complain(str(error) or "interrupted", INTERRUPTED)
     return 0
-
-
-def _told(error: object, status: int) -> int:
-    """Say what was wrong in one line without what a terminal would obey; returns the status."""
-    line = "; ".join(str(error).splitlines())
-    print("flatlab:", printable(line if len(line) <= LONGEST else f"{line[:LONGEST]}…"), file=sys.stderr)
-    return status
 
 
 def _say(*lines: object, to: TextIO | None = None) -> None:
@@ -114,11 +104,10 @@ def run(options: argparse.Namespace) -> None:
         return
     chosen = Run(experiment, store=options.store, device=options.device, root=options.root)
     _say(f"run: {chosen.directory}", to=sys.stderr)
-    if said := take_up(chosen):
+    if said := reuse_rounds(chosen):
         _say(said, to=sys.stderr)
     try:
-        with reporter(chosen) as listener:
-            chosen.to(listener=listener, wait=options.wait)
+        chosen.to(listener=reporter(chosen), wait=options.wait)
     except KeyboardInterrupt:
         raise _go_on(chosen, options) from None
     _summary(chosen)
@@ -136,8 +125,7 @@ def _run_shared(experiment: Experiment, options: argparse.Namespace) -> None:
         chosen = Run(experiment, store=options.store, device=device, root=options.root)
         if ranks.rank == 0:
             _say(f"run: {chosen.directory}, {ranks.size} processes", to=sys.stderr)
-        with reporter(chosen, show=ranks.rank == 0) as listener:
-            train_shared(chosen, ranks, listener, options.wait)
+        train_shared(chosen, ranks, reporter(chosen, show=ranks.rank == 0), options.wait)
         if ranks.rank == 0:
             _summary(chosen)
     except KeyboardInterrupt:
@@ -292,94 +280,7 @@ def _table(frame: pd.DataFrame) -> str:
     return frame.map(lambda cell: printable(cell) if isinstance(cell, str) else cell).to_string(index=False)
 
 
-def _change(text: str) -> tuple[str, Any]:
-    name, sign, value = text.partition("=")
-    if not sign:
-        raise argparse.ArgumentTypeError(f"{shown(text)}: write it as name=value, e.g. algorithm.lr=0.05")
-    try:
-        return name, tomllib.loads(f"value = {value}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):  # a bare word
-        return name, value
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as everything here does."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(_told(f"{message} (see {self.prog} --help)", 2))
-
-
-def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    parser, commands = _parser()
-    if arguments and arguments[0][:1] != "-" and arguments[0] not in commands:
-        parser.error(f"{arguments[0]}: no such command{near(arguments[0], commands)}")
-    options, strange = parser.parse_known_args(arguments, argparse.Namespace(arguments=arguments))
-    if strange:
-        known = re.findall(r"--[\w-]+", commands[arguments[0]].format_help())
-        parser.error(f"{strange[0]}: no such argument of {arguments[0]}{near(strange[0], known)}")
-    return options
-
-
-def _parser() -> tuple[_Parser, dict[str, _Parser]]:
-    """The parser, and those of the commands."""
-    parser = _Parser(prog="flatlab", description="Flat minima and personalization in federated learning.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(function: Any, *, trains: bool = False, own: bool = True) -> argparse.ArgumentParser:
-        added = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
-        added.set_defaults(command=function)
-        if own:
-            text = "module with classes of your own, e.g. an algorithm; may be given again"
-            added.add_argument("--import", dest="modules", action="append", default=[], metavar="MODULE", help=text)
-        if trains:
-            added.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-            added.add_argument("--root", default="data", help="folder of the data sets (default: data)")
-            added.add_argument("--store", default="runs", help="folder of the runs (default: runs)")
-        return added
-
-    command(demo, trains=True, own=False)
-    running = command(run, trains=True)
-    running.add_argument(
-        "experiment", type=Path, help="TOML file (`flatlab schema --toml` prints one), or a run's experiment.json"
-    )
-    running.add_argument(
-        "--set", type=_change, action="append", default=[], metavar="NAME=VALUE", help="change a setting of the file"
-    )
-    running.add_argument("--wait", type=float, default=0.0, help="seconds to wait if another process trains this run")
-    showing = command(show, trains=True)
-    showing.add_argument("run", type=Path, help="directory of the run")
-    showing.add_argument("--hessian", action="store_true", help="top eigenvalues, trace and spectrum on the holdout")
-    showing.add_argument("--landscape", action="store_true", help="loss on a random plane around the model")
-    showing.add_argument("--client", type=int, help="whose model is measured, where clients keep parts of it")
-    watching = command(watch)
-    watching.add_argument("--store", default="runs", help="folder of the runs (default: runs)")
-    watching.add_argument(
-        "--every", type=float, metavar="SECONDS", help="look again, until all are done or Ctrl-C is pressed"
-    )
-    _reproducing(command(reproduce, trains=True))
-    listing = command(schema)
-    listing.add_argument("--json", action="store_true", help="as JSON Schema")
-    listing.add_argument("--toml", action="store_true", help="as a file for `flatlab run`, to be changed")
-    opening = command(lab, own=False)
-    opening.add_argument("place", nargs="?", default="notebooks", help="notebook or folder (default: notebooks)")
-    return parser, commands.choices
-
-
-def _reproducing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", help="tables, figures, claims, or groups of them; page: build the report")
-    parser.add_argument("--scale", default="quick", choices=SCALES, help="quick: minutes; short: hours; paper")
-    parser.add_argument(
-        "--plan", nargs="?", const="show", choices=("show", "slurm"), help="say what is to be done; or a SLURM array"
-    )
-    parser.add_argument("--part", type=papers.parse_part, metavar="I/N", help="only one of N parts of the plan")
-    parser.add_argument("--cell", nargs=2, metavar=("ROW", "COLUMN"), help="only one cell")
-    parser.add_argument("--again", action="store_true", help="train the cell anew, elsewhere, and compare")
-    parser.add_argument("--merge", type=Path, metavar="FOLDER", help="take in the results of another machine first")
-    parser.add_argument("--results", type=Path, default=Path("reproduction"), help="what is kept of runs")
-    page = Path("docs/reproduction.md")
-    parser.add_argument("--page", type=Path, default=page, help="where `flatlab reproduce page` writes the report")
-    parser.add_argument("--samples-per-second", type=float, metavar="S", help="of this machine, for the plan")
-
+COMMANDS = (demo, run, show, watch, reproduce, schema, lab)
 
 if __name__ == "__main__":
     sys.exit(main())

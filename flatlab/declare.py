@@ -6,17 +6,10 @@ Kinds of one thing (partitions, algorithms, schedules) derive from a common `Fam
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import functools
 import json
-import re
-import reprlib
-import sys
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -31,88 +24,20 @@ from pydantic import (
     model_validator,
 )
 
-from .describe import describe, first_line, rows
+from .describe import describe
+from .errors import Problem, SettingError, near, shown, tell
 
-
-class Problem(NamedTuple):
-    """What is wrong with one setting: its dotted name ("" if no single one is to blame), value and what is allowed."""
-
-    field: str
-    value: Any  # `...` if there is none to tell
-    allowed: str
-
-    @property
-    def path(self) -> list[str]:
-        """The names that lead to the setting, without that of its class."""
-        return [name for name in self.field.split(".") if name and not name[0].isupper()]
-
-    def __str__(self) -> str:
-        given = "" if self.value is ... else f" = {shown(self.value)}"
-        return f"{self.field}{given}: {self.allowed}" if self.field else self.allowed
-
-
-class SettingError(ValueError):
-    """A value that cannot be used.
-
-    Args:
-        field: dotted name of the setting; without `allowed`, the whole message.
-        value: what was given.
-        allowed: what may be given, or what to do.
-        problems: what is wrong, if it is more than that.
-
-    Attributes:
-        problems: what is wrong, setting by setting.
-
-    >>> print(SettingError("rounds", 0, "must be a whole number ≥ 1"))
-    rounds = 0: must be a whole number ≥ 1
-    """
-
-    def __init__(self, field: str, value: Any = ..., allowed: str = "", problems: Iterable[Problem] = ()) -> None:
-        problem = Problem(field, value, allowed) if allowed else Problem("", ..., field)
-        super().__init__(short(str(problem)))
-        self.problems = tuple(problems) or (problem,)
-
-    def __reduce__(self) -> tuple[Any, ...]:  # to another process a value goes as text
-        told = [one if one.value is ... else one._replace(value=shown(one.value)) for one in self.problems]
-        return type(self), (str(self), ..., "", told)
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the known one that was perhaps meant, if there is one."""
-    close = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def shown(value: Any) -> str:
-    """A value as messages show it: `repr`, but never longer than a line."""
-    try:
-        return _SHORT.repr(value)
-    except Exception:  # a number of more digits than Python prints, a broken `__repr__`
-        return f"<{type(value).__name__}>"
-
-
-def short(message: str) -> str:
-    """A message as it is told: what others made of a person's files and values may be long."""
-    message = _LONG_NUMBER.sub(lambda found: f"{found[0][:20]}...{found[0][-5:]}", message)
-    return message if len(message) <= LONGEST else f"{message[:LONGEST]}... ({len(message):,} signs)"
-
-
-def tell(message: str) -> None:
-    """Warn at the line that called this package, however deep the reason was found.
-
-    Python shows a warning once for each line: one inside the package would hide all later ones.
-    """
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith((_PACKAGE, contextlib.__file__)):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(short(message), stacklevel=level)
-
-
-_PACKAGE = str(Path(__file__).parent / "_")[:-1]
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
-_LONG_NUMBER = re.compile(r"\d{60,}")
-LONGEST = 3000  # signs of a message
+__all__ = [
+    "Declared",
+    "Family",
+    "Problem",
+    "SettingError",
+    "declared_classes",
+    "near",
+    "setting",
+    "shown",
+    "tell",
+]
 
 
 def setting(
@@ -141,7 +66,7 @@ def setting(
     >>> Oven(heat=900.0)
     Traceback (most recent call last):
         ...
-    flatlab.declare.SettingError: Oven.heat = 900.0: Input should be less than or equal to 300
+    flatlab.errors.SettingError: Oven.heat = 900.0: Input should be less than or equal to 300
     """
     shown: Any = {
         key: value
@@ -263,10 +188,10 @@ class Family(Declared):
     @classmethod
     def members(cls) -> dict[str, type[Self]]:
         """Every concrete kind of this family, by name."""
-        found = {} if cls.abstract else {cls.model_fields["kind"].default: cls}
+        members = {} if cls.abstract else {cls.model_fields["kind"].default: cls}
         for child in cls.__subclasses__():
-            found |= child.members()
-        return found
+            members |= child.members()
+        return members
 
     @model_validator(mode="wrap")
     @classmethod
@@ -292,21 +217,15 @@ class Family(Declared):
         return handler(value)
 
 
-def catalogue(declared: type[Declared]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Every setting of a class and of the classes of its fields, as rows under a title, each class once."""
-    seen: set[type[Declared]] = set()
-    waiting: list[type[Declared]] = [declared]
-    while waiting:
-        cls = waiting.pop(0)
-        if cls in seen:
-            continue
-        seen.add(cls)
-        if issubclass(cls, Family) and cls.abstract:
-            waiting[:0] = list(cls.members().values())
-            continue
-        yield f"{cls.__name__}: {first_line(cls)}", rows(cls)
-        for field in cls.model_fields.values():
-            waiting += [found for found in _classes(field.annotation) if found not in seen]
+def declared_classes(values: Any) -> Iterator[type[Declared]]:
+    """The class of some settings and those of the settings within them, in order, a class again for each place."""
+    if isinstance(values, Declared):
+        yield type(values)
+        for name in type(values).model_fields:
+            yield from declared_classes(getattr(values, name))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from declared_classes(value)
 
 
 @functools.cache
@@ -316,12 +235,6 @@ def _new_defaults(declared: type[Declared]) -> dict[str, Any]:
         for name, field in declared.model_fields.items()
         if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("new")
     }
-
-
-def _classes(annotation: Any) -> list[type[Declared]]:
-    if isinstance(annotation, type) and issubclass(annotation, Declared):
-        return [annotation]
-    return [found for part in get_args(annotation) for found in _classes(part)]
 
 
 def _refusal(cls: type[BaseModel], error: ValidationError, called: str = "") -> SettingError:

@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -89,6 +89,29 @@ def rows(declared: type[BaseModel]) -> list[dict[str, Any]]:
         }
         for name, field in declared.model_fields.items()
     ]
+
+
+def catalogue(declared: type[BaseModel]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Every setting of a class and of the classes of its fields, as rows under a title, each class once."""
+    seen: set[type[BaseModel]] = set()
+    waiting: list[Any] = [declared]
+    while waiting:
+        cls = waiting.pop(0)
+        if cls in seen:
+            continue
+        seen.add(cls)
+        if getattr(cls, "abstract", False):
+            waiting[:0] = list(cls.members().values())
+            continue
+        yield f"{cls.__name__}: {first_line(cls)}", rows(cls)
+        for field in cls.model_fields.values():
+            waiting += [inner for inner in _classes(field.annotation) if inner not in seen]
+
+
+def _classes(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [cls for part in get_args(annotation) for cls in _classes(part)]
 
 
 def type_name(annotation: Any, members: bool = False) -> str:

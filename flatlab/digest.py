@@ -66,23 +66,23 @@ def _installed(module: str) -> bool:
 class _Reader:
     def __init__(self, strict: bool) -> None:
         self.strict = strict
-        self.known: dict[int, tuple[Any, bytes]] = {}  # the value too: a freed one's number may be another's
+        self.digests: dict[int, tuple[Any, bytes]] = {}  # the value too: a freed one's number may be another's
         self.open: list[int] = []
 
     def of(self, thing: Any) -> bytes:
         if isinstance(thing, PLAIN) and type(thing) in PLAIN:
             return _mix(type(thing).__name__, repr(thing))
-        if id(thing) in self.known:
-            return self.known[id(thing)][1]
+        if id(thing) in self.digests:
+            return self.digests[id(thing)][1]
         if id(thing) in self.open:  # it holds itself
             return _mix("cycle", str(len(self.open) - self.open.index(id(thing))))
         self.open.append(id(thing))
         try:
-            found = self._look(thing)
+            digest = self._look(thing)
         finally:
             self.open.pop()
-        self.known[id(thing)] = (thing, found)
-        return found
+        self.digests[id(thing)] = (thing, digest)
+        return digest
 
     def _look(self, thing: Any) -> bytes:
         if isinstance(thing, torch.Tensor):
@@ -146,8 +146,8 @@ class _Reader:
         if _installed(module.__name__):
             return _mix("name", module.__name__)
         held = vars(module).items()
-        mine = {name: value for name, value in held if _is_its_own(value, module) and not name.startswith("__")}
-        return _mix("module", self.of(mine))
+        contents = {name: value for name, value in held if _is_its_own(value, module) and not name.startswith("__")}
+        return _mix("module", self.of(contents))
 
     def _more(self, modules: list[types.ModuleType], names: list[str]) -> dict[str, Any]:
         """What code uses of modules of one's own, by the names that it holds, besides what stands for them anyway."""
@@ -185,8 +185,8 @@ def _names(code: types.CodeType) -> Iterable[str]:
 
 
 def _mix(*parts: str | bytes) -> bytes:
-    found = hashlib.blake2b(digest_size=16)
+    mixed = hashlib.blake2b(digest_size=16)
     for part in parts:
         content = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        found.update(len(content).to_bytes(8, "little") + content)
-    return found.digest()
+        mixed.update(len(content).to_bytes(8, "little") + content)
+    return mixed.digest()

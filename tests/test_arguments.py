@@ -26,11 +26,13 @@ from flatlab.geometry.hessian_api import Hessian
 from flatlab.geometry.model_hessian import ModelHessian
 from flatlab.geometry.spectrum import Spectrum
 from flatlab.models import build, split, stateless
+from flatlab.training.run_view import RunView
 
 FUNCTIONS = [getattr(fl, name) for name in fl.__all__ if inspect.isfunction(getattr(fl, name))]
 FUNCTIONS += [build, split, stateless, figures.cohort_table, figures.draw_cohort, figures.draw_gains, figures.save]
 CLASSES = [
     fl.Run,
+    RunView,
     fl.Source,
     fl.FederatedDataset,
     fl.DataSpec,

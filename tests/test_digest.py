@@ -158,9 +158,8 @@ def test_equal_values_have_equal_digests_wherever_they_stand():
 
 
 def test_iterators_count_by_where_they_stand():
-    """What pickle writes of `enumerate` holds the class, which is no iterator itself."""
-    assert digest(enumerate([1, 2])) == digest(enumerate([1, 2])) != digest(enumerate([1, 2], 1))
-    assert len(digest(itertools.count(3), strict=False)) == 32  # which later versions of Python no longer pickle
+    """What pickle writes of `count()` holds the class, which is no iterator itself."""
+    assert digest(itertools.count(3)) == digest(itertools.count(3)) != digest(itertools.count(4))
     assert digest(iter([1, 2])) == digest(iter([1, 2])) != digest(iter([1]))
     assert digest(collections.deque([1])) == digest(collections.deque([1])) != digest(collections.deque([2]))
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import flatlab as fl
 from flatlab import figures
-from flatlab.declare import Declared, Family, SettingError, catalogue, setting
+from flatlab.declare import Declared, Family, SettingError, setting
+from flatlab.describe import catalogue
 from flatlab.results import Result
 from flatlab.streams import key, stream, torch_stream
 

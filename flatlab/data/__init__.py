@@ -2,11 +2,12 @@
 
 from flatlab.data.augment import Augmentation, prepare
 from flatlab.data.dirichlet import Dirichlet, DirichletClasses
-from flatlab.data.federated import DataSpec, FederatedDataset
+from flatlab.data.federated import FederatedDataset
 from flatlab.data.given import Fixed, Groups, indices_digest, labels_digest
 from flatlab.data.partitions import IID, Drawn, Labels, Partition, Sized
 from flatlab.data.pathological import Classes, Shards
 from flatlab.data.sources import Source, load
+from flatlab.data.spec import DataSpec
 
 __all__ = [
     "IID",

@@ -1,8 +1,7 @@
-"""`FederatedDataset`: images on one device and who holds which of them; `DataSpec`: the settings that make it again."""
+"""`FederatedDataset`: images on one device, and who holds which of them."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import ValidationInfo, field_validator
 from torch import Tensor
 
 from flatlab import results
@@ -21,81 +19,19 @@ from flatlab.arguments import Count, Seed, Whole, checked
 from flatlab.data.augment import Augmentation, prepare
 from flatlab.data.given import Fixed, Groups, by_group, indices_digest, labels_digest, write_partition
 from flatlab.data.indices import check_indices, checked_parts
-from flatlab.data.partitions import Labels, Partition
-from flatlab.declare import Declared, SettingError, setting, tell
+from flatlab.data.partitions import Labels
+from flatlab.declare import SettingError, tell
 from flatlab.streams import stream
 
 if TYPE_CHECKING:
     from flatlab.data.sources import Source
+    from flatlab.data.spec import DataSpec
 
 # FedBABU's constants; those of CIFAR-10 are ImageNet's (its official code).
-_FEDBABU = {
+FEDBABU = {
     "cifar10": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "cifar100": ((0.507, 0.487, 0.441), (0.267, 0.256, 0.276)),
 }
-
-
-PARTITION = "partition.json"  # a run's copy of the file that its partition was read from
-
-
-class DataSpec(Declared):
-    """What makes a `FederatedDataset`: the data set, its partition, and how images are normalised and augmented.
-
-    >>> data.spec.name, data.spec.partition, data.spec.clients
-    ('digits', Dirichlet(alpha=10.0), 4)
-    """
-
-    name: str = setting(..., "data set: digits, one that torchvision knows, or ROOT/<name>.npz")
-    partition: Partition = setting("iid", "who holds which images")
-    clients: int | None = setting(None, "how many clients; not needed where the partition says it", ge=1)
-    seed: int = setting(0, "seed of the partition and of the clients' test sets", ge=0)
-    augmentation: Augmentation = setting(None, "of train images; by default crop 4 and flip for CIFAR, else nothing")
-    normalise: Literal["default", "fedbabu"] = setting("default", "constants: the data set's, or FedBABU's for CIFAR")
-    fingerprint: str | None = setting(None, "of images, labels and indices; noted when federated, checked when loaded")
-
-    @field_validator("augmentation", mode="before")
-    @classmethod
-    def _standard(cls, value: Any, info: ValidationInfo) -> Any:
-        usual = info.data.get("name") in ("cifar10", "cifar100")
-        return Augmentation(crop=4 if usual else 0, flip=usual) if value is None else value
-
-    @field_validator("normalise")
-    @classmethod
-    def _known(cls, value: str, info: ValidationInfo) -> str:
-        if value == "fedbabu" and info.data.get("name") not in _FEDBABU:
-            raise ValueError(f"the paper has constants for {' and '.join(_FEDBABU)} only; others allow 'default'")
-        return value
-
-    @checked
-    def load(self, root: str | Path = "data", record: Path | None = None) -> FederatedDataset:
-        """Make the data again.
-
-        Args:
-            root: folder of the data sets.
-            record: directory of a run that may keep a copy of the partition's file: a path that the specification
-                names counts from wherever a person stood.
-
-        Raises:
-            SettingError: if what comes out is not what the fingerprint stands for.
-        """
-        from flatlab.data.sources import load  # sources make these specs
-
-        source, kept = load(self.name, root), None if record is None else record / PARTITION
-        data = None
-        if isinstance(self.partition, Fixed) and kept is not None and kept.exists():
-            with contextlib.suppress(SettingError):  # damaged: the file itself may be there
-                data = federate(source, self.replace(partition=self.partition.replace(path=str(kept))))
-                partition = data.spec.partition.replace(path=self.partition.path)
-                data = replace(data, spec=data.spec.replace(partition=partition))
-        data = data or federate(source, self)
-        if self.fingerprint not in (None, data.fingerprint):
-            raise SettingError(
-                "DataSpec.fingerprint",
-                self.fingerprint,
-                f"{self.name} in {root} now gives {data.fingerprint}; "
-                "its images or its partition are not those that this was recorded with (leave it out to take them)",
-            )
-        return data
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,9 +209,9 @@ class FederatedDataset:
     def heterogeneity(self) -> dict[str, float]:
         """The smallest, largest and mean size, mean classes, top share and tv over clients, and unseen groups."""
         frame = self.summary()
-        found = {"smallest": frame["n_train"].min(), "largest": frame["n_train"].max(), "unseen": len(self.unseen)}
-        found |= {name: frame[name].mean() for name in ("n_train", "classes", "top_share", "tv")}
-        return {name: float(value) for name, value in found.items()}
+        numbers = {"smallest": frame["n_train"].min(), "largest": frame["n_train"].max(), "unseen": len(self.unseen)}
+        numbers |= {name: frame[name].mean() for name in ("n_train", "classes", "top_share", "tv")}
+        return {name: float(value) for name, value in numbers.items()}
 
     def plot(self, **options: Any) -> Any:
         """Who holds which classes, as a matplotlib figure."""
@@ -310,7 +246,7 @@ def federate(source: Source, spec: DataSpec) -> FederatedDataset:
         unseen = {name: part for name, part in by_group(groups[1]).items() if name not in names}
     if isinstance(partition, Fixed):
         partition = partition.replace(digest=indices_digest(train, test))
-    mean, std = _FEDBABU[spec.name] if spec.normalise == "fedbabu" else (source.mean, source.std)
+    mean, std = FEDBABU[spec.name] if spec.normalise == "fedbabu" else (source.mean, source.std)
     data = FederatedDataset(
         images=source.images,
         labels=source.labels,

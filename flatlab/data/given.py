@@ -50,10 +50,10 @@ class Groups(Partition):
     def assign(self, labels: Labels, clients: int | None, seed: int) -> tuple[Indices, Indices]:
         if labels.groups is None:
             raise SettingError("DataSpec.partition", "groups", "this data set has no train_groups and test_groups")
-        mine, theirs = by_group(labels.groups[0]), by_group(labels.groups[1])
-        if clients not in (None, len(mine)):
-            raise SettingError("DataSpec.clients", clients, f"{len(mine)} groups have train images; leave it out")
-        return list(mine.values()), [theirs.get(name, np.empty(0, np.int64)) for name in mine]
+        train, test = by_group(labels.groups[0]), by_group(labels.groups[1])
+        if clients not in (None, len(train)):
+            raise SettingError("DataSpec.clients", clients, f"{len(train)} groups have train images; leave it out")
+        return list(train.values()), [test.get(name, np.empty(0, np.int64)) for name in train]
 
 
 class Fixed(Partition):
@@ -79,8 +79,8 @@ class Fixed(Partition):
         try:
             content = parse_json(user_path(self.path, "Fixed.path").read_bytes(), where)
             if "user_data" in content:
-                mine = _fedsam(content["user_data"], labels.train, where, self._positions(len(labels.train)))
-                tests = own_tests(mine, labels, seed)
+                train = _fedsam(content["user_data"], labels.train, where, self._positions(len(labels.train)))
+                tests = own_tests(train, labels, seed)
             else:
                 if content["labels"] != (here := labels_digest(labels)):
                     raise SettingError(
@@ -88,8 +88,8 @@ class Fixed(Partition):
                         allowed=f"made for other labels (of {content['data']!s:.40}, digest {content['labels']!s:.40})"
                         f" than these (digest {here})",
                     )
-                mine, tests = ([_whole(part) for part in content[key]] for key in ("train", "test"))
-                if content.get("digest", held := indices_digest(mine, tests)) != held:
+                train, tests = ([_whole(part) for part in content[key]] for key in ("train", "test"))
+                if content.get("digest", held := indices_digest(train, tests)) != held:
                     raise SettingError(
                         where, allowed="altered: its checksum does not match (changed by hand: remove digest)"
                     )
@@ -99,15 +99,15 @@ class Fixed(Partition):
             raise SettingError(
                 where, allowed=f"no partition can be read from it ({type(error).__name__}: {error})"
             ) from None
-        if clients not in (None, len(mine)):
-            raise SettingError("DataSpec.clients", clients, f"{self.path} has {len(mine)}; leave it out")
-        check_indices(mine, len(labels.train), f"{where}: train", disjoint=True)
+        if clients not in (None, len(train)):
+            raise SettingError("DataSpec.clients", clients, f"{self.path} has {len(train)}; leave it out")
+        check_indices(train, len(labels.train), f"{where}: train", disjoint=True)
         check_indices(tests, len(labels.test), f"{where}: test")
-        if self.digest not in (None, found := indices_digest(mine, tests)):
+        if self.digest not in (None, here := indices_digest(train, tests)):
             raise SettingError(
-                where, allowed=f"the file has changed: its indices have digest {found}, not {self.digest}"
+                where, allowed=f"the file has changed: its indices have digest {here}, not {self.digest}"
             )
-        return mine, tests
+        return train, tests
 
     def _positions(self, count: int) -> dict[str, int]:
         """Where the train image of each name stands."""

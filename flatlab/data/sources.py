@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from filelock import FileLock
 from torch import Tensor
 
 from flatlab.arguments import Count, Seed, checked
 from flatlab.data.archive import read_arrays
+from flatlab.data.arrays import checked_arrays, checked_constants, statistics
 from flatlab.data.augment import Augmentation
-from flatlab.data.federated import DataSpec, FederatedDataset, federate
+from flatlab.data.federated import FederatedDataset, federate
 from flatlab.data.partitions import Partition
+from flatlab.data.spec import DataSpec
 from flatlab.declare import SettingError, near, shown
 from flatlab.files import acquire, user_path, write_atomically
 from flatlab.streams import stream
@@ -168,34 +169,17 @@ class Source:
         names = tuple(str(label) for label in np.asarray(class_names).reshape(-1))
         if not names or len(set(names)) < len(names):
             raise SettingError(f"{where}class_names", allowed="needs different names, one for each class")
-        shown, labels, groups = [], [], []
-        for part, images, marks, members in (
-            ("train", train_images, train_labels, train_groups),
-            ("test", test_images, test_labels, test_groups),
-        ):
-            shown.append(_images(images, f"{where}{part}_images"))
-            labels.append(_labels(marks, len(shown[-1]), len(names), f"{where}{part}_labels"))
-            if train_groups is not None or test_groups is not None:
-                groups.append(_groups(members, len(shown[-1]), group_names, f"{where}{part}_groups"))
-        if shown[0].shape[1:] != shown[1].shape[1:]:
-            raise SettingError(
-                f"{where}test_images", allowed=f"{shown[1].shape[1:]} an image, train_images {shown[0].shape[1:]}"
-            )
-        count = len(shown[0])
-        height, width, channels = shown[0].shape[1:]
-        both = torch.empty((count + len(shown[1]), channels, height, width), dtype=torch.uint8)
-        both[:count], both[count:] = (torch.from_numpy(array.transpose(0, 3, 1, 2)) for array in shown)
+        train, test = (train_images, train_labels, train_groups), (test_images, test_labels, test_groups)
+        images, labels, groups = checked_arrays(train, test, group_names, len(names), where)
         if (mean is None) != (std is None):
             raise SettingError(f"{where}mean, std", [mean, std], "give both, or neither")
         if mean is None or std is None:
-            mean, std = _CONSTANTS.get(name) or _statistics(both[:count])
-        centre, spread = (tuple(float(value) for value in np.asarray(given).reshape(-1)) for given in (mean, std))
-        for key, values, low in (("mean", centre, 0.0), ("std", spread, 1e-6)):
-            if len(values) != channels or not all(low <= value <= 1 for value in values):
-                raise SettingError(f"{where}{key}", values, f"needs {channels} numbers in {low}..1")
-        everything = torch.from_numpy(np.concatenate(labels))
-        belongs = (groups[0], groups[1]) if groups else None
-        return cls(name, both, everything, count, names, centre, spread, belongs)
+            mean, std = _CONSTANTS.get(name) or statistics(images[: len(train_images)])
+        centre, spread = (
+            checked_constants(values, images.shape[1], low, f"{where}{key}")
+            for key, values, low in (("mean", mean, 0.0), ("std", std, 1e-6))
+        )
+        return cls(name, images, labels, len(train_images), names, centre, spread, groups)
 
     @checked
     def save(self, path: str | Path) -> Path:
@@ -314,54 +298,3 @@ def _torchvision(name: str, root: Path) -> Source:
         arrays += [images, np.asarray(part.labels if name == "svhn" else part.targets)]
     names = [str(label).split(" - ")[0] for label in getattr(parts[0], "classes", range(10))]
     return Source.from_arrays(name, arrays[0], arrays[1], arrays[2], arrays[3], names)
-
-
-def _images(array: Any, where: str) -> np.ndarray:
-    array = np.asarray(array)
-    if array.dtype != np.uint8:
-        nan = " with NaN" if array.dtype.kind == "f" and np.isnan(array).any() else ""
-        raise SettingError(where, allowed=f"is {array.dtype}{nan}; needs uint8, 0..255")
-    if array.ndim == 3:
-        array = array[..., None]
-    if array.ndim != 4 or not array.size or array.shape[3] not in range(1, 5):
-        raise SettingError(
-            where, allowed=f"has shape {array.shape}; needs [N, H, W] or [N, H, W, C] with 1 to 4 channels last"
-        )
-    return array
-
-
-def _labels(array: Any, count: int, classes: int, where: str) -> np.ndarray:
-    array = np.asarray(array)
-    if array.dtype.kind not in "iu" or array.shape != (count,):
-        raise SettingError(
-            where, allowed=f"is {array.dtype} {array.shape}; needs integers, one for each of {count} images"
-        )
-    wrong = np.flatnonzero((array < 0) | (array >= classes))
-    if len(wrong):
-        raise SettingError(where, allowed=f"image {wrong[0]} has label {array[wrong[0]]}; needs 0..{classes - 1}")
-    return array.astype(np.int64)
-
-
-def _groups(array: Any, count: int, names: Sequence[str] | np.ndarray | None, where: str) -> np.ndarray:
-    array = np.asarray(array)
-    if array.dtype.kind not in "iuU" or array.shape != (count,):
-        raise SettingError(
-            where, allowed=f"is {array.dtype} {array.shape}; needs a number or name for each of {count} images"
-        )
-    if names is None or array.dtype.kind == "U":
-        return array
-    if array.min() < 0 or array.max() >= len(names):
-        raise SettingError(where, allowed=f"needs 0..{len(names) - 1}, as there are so many group_names")
-    return np.asarray(names)[array]
-
-
-def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel in 0..1, to 6 places; std 1 for a channel that never changes."""
-    channels, pixels = images.shape[1], images[:, 0].numel()
-    total = torch.zeros(2, images[0].numel(), dtype=torch.float64)
-    for part in images.split(256):  # 256 squares of bytes add up exactly in float32, in whatever order
-        values, ones = part.flatten(1).to(torch.float32), torch.ones(len(part))
-        total += torch.stack([ones @ values, ones @ values.square()])
-    mean, square = total.view(2, channels, -1).sum(2) / pixels / torch.tensor([[255.0], [255.0**2]])
-    std = (square - mean**2).clamp(min=0).sqrt()
-    return tuple(round(m, 6) for m in mean.tolist()), tuple(round(s, 6) or 1.0 for s in std.tolist())

@@ -21,7 +21,6 @@ from torch.nn import functional as F
 
 from flatlab.models import BatchStatNorm
 from flatlab.models.norm import batch_statistics
-from flatlab.training.convolution import pair
 
 MOST_PATCH = 160  # pixels of a patch; above it the quadratic form costs more than it saves
 MOST_KEPT = 2**29  # bytes of patches
@@ -107,8 +106,8 @@ class PooledBlock(nn.Module):
         None where pooling windows overlap, are padded or spread.
         """
         pool = self.pool
-        rows, columns = pair(pool.kernel_size)
-        if (rows, columns) != pair(pool.stride) or pair(pool.padding) != (0, 0) or pair(pool.dilation) != (1, 1):
+        rows, columns = _pair(pool.kernel_size)
+        if (rows, columns) != _pair(pool.stride) or _pair(pool.padding) != (0, 0) or _pair(pool.dilation) != (1, 1):
             return None
         height, width = size
         if pool.ceil_mode and (height % rows or width % columns):
@@ -116,6 +115,10 @@ class PooledBlock(nn.Module):
         whole = patches.unflatten(2, (height, width))[:, :, : height // rows * rows, : width // columns * columns]
         windows = whole.unflatten(3, (-1, columns)).unflatten(2, (-1, rows))  # [b, p, h, rows, w, columns]
         return windows.permute(3, 5, 0, 2, 4, 1).flatten(0, 1).contiguous()
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value
 
 
 def fuse(model: nn.Module) -> None:

@@ -18,7 +18,7 @@ from flatlab.geometry.objective import Target
 from flatlab.geometry.settings import ObjectiveSettings, Selection
 from flatlab.streams import key
 from flatlab.training import Run, labels
-from flatlab.training.run import Which
+from flatlab.training.run_view import Which
 
 
 def aim(subject: Any, data: Any = "holdout", settings: Selection | None = None, source: Any = None) -> Target:

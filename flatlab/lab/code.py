@@ -23,7 +23,7 @@ from ..files import user_path
 from ..personalization.finetune import as_runs
 from ..training import Experiment, Run, pick_device
 from ..training.pace import memory_format
-from ..training.recording import read_experiment
+from ..training.run_files import read_experiment
 
 WIDTH = 100
 FORKED = ("algorithm", "rounds", "participation", "sampling", "evaluation", "seed")  # what a fork may change

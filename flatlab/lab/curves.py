@@ -13,7 +13,7 @@ from .. import figures
 from ..files import printable
 from ..personalization.finetune import as_runs
 from ..training import Run
-from ..training.recording import read_experiment
+from ..training.run_files import read_experiment
 from ..training.run_names import experiment_labels
 from ..training.store_scan import scan
 from .chart import MISSING, ChartView, StillChart, chart_view

@@ -18,7 +18,7 @@ from typing import Any
 from ..arguments import Count, Whole, check_arguments, checked
 from ..data import FederatedDataset, Source
 from ..declare import SettingError, near
-from ..training import Experiment, Run, met, pick_device
+from ..training import Experiment, Run, identified, pick_device
 from .cells import take_over
 from .code import FORKED
 from .experiment_form import same
@@ -204,7 +204,7 @@ class Lab(Bench):
     def _new(self, experiment: Experiment, acts: list[Callable[[Session], None]]) -> Session:
         try:
             data = self.setup.dataset(experiment.data)
-            return Session(self._trained(met(experiment, data), data))
+            return Session(self._trained(identified(experiment, data), data))
         except BaseException as error:
             if isinstance(error, SettingError):
                 self.setup.controls.complain(error)

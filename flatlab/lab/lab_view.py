@@ -18,7 +18,7 @@ from ..data import FederatedDataset, Fixed, Source
 from ..files import user_path
 from ..training import Experiment, Run
 from ..training.network import describe
-from ..training.recording import read_experiment
+from ..training.run_files import read_experiment
 from .experiment_form import WIDTH, Setup, bare, same
 from .jobs import Job, enqueue, on_compute_thread, submit
 from .panel import Panel

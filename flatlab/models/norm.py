@@ -84,10 +84,10 @@ class _Normalised(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, weight, mean, scale = ctx.saved_tensors
         wanted = (ctx.needs_input_grad[0], weight is not None, weight is not None)
-        found = torch.ops.aten.native_batch_norm_backward(
+        slopes = torch.ops.aten.native_batch_norm_backward(
             slope, x, weight, None, None, mean, scale, True, ctx.eps, wanted
         )
-        return (*found, None)
+        return (*slopes, None)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..results import Result, spread, worst_tenth
 from ..training import Experiment
-from ..training.recording import best_round
+from ..training.history import best_round
 from .archive import Archive
 from .measurements import Measurement
 

@@ -18,7 +18,7 @@ from ..data.federated import federate
 from ..training import Diverged, Experiment, Run
 from ..training.device import pick_device
 from ..training.progress import reporter
-from ..training.start import take_up
+from ..training.start import reuse_rounds
 from .archive import Archive
 from .costs import checkpoint_every
 from .measurements import Measurement
@@ -116,11 +116,10 @@ class Workshop:
             return
         try:
             run = self.run(experiment)
-            said = take_up(run)
+            said = reuse_rounds(run)
             if said:
                 self._report(f"    {said}")
-            with reporter(run) as listener:
-                run.to(listener=listener, wait=BUSY_SECONDS)
+            run.to(listener=reporter(run), wait=BUSY_SECONDS)
         except Diverged as error:
             self.archive.keep_failure(experiment, str(error))
             self._report(f"    diverged: {error}")

@@ -1,21 +1,23 @@
 """How an algorithm is run: cohort, evaluation, one round, a run with its files."""
 
 from .checkpoints import BadCheckpoint, RunBusy
-from .clients import Cohort, Trained
+from .clients import Cohort
 from .device import pick_device
 from .distributed import train_shared
 from .evaluate import Evaluation, Score, score, score_clients, score_holdout
 from .experiment import Experiment, Parent
 from .finding import differing, runs
 from .launch import train
-from .network import met
+from .network import identified
 from .notes import annotate
 from .process_group import RankLost, Ranks
-from .round import Diverged, Round, State
+from .round import Diverged
 from .run import Run, RunDone
 from .run_names import flattened, labels
+from .state import Round, State
 from .status import Standing
 from .sweeping import SweepFailed, sweep
+from .work import Trained
 
 __all__ = [
     "BadCheckpoint",
@@ -38,8 +40,8 @@ __all__ = [
     "annotate",
     "differing",
     "flattened",
+    "identified",
     "labels",
-    "met",
     "pick_device",
     "runs",
     "score",

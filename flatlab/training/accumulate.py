@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..algorithms import Message, Params
 from ..algorithms.aggregation import Aggregation
-from .clients import Trained
 from .hooks import aggregated
 from .trees import leaves, mapped
+from .work import Trained
 
 
 class Fold:

@@ -28,7 +28,6 @@ from ..files import (
     acquire,
     parse_json,
     printable,
-    read_json,
     refuse_later,
     set_aside,
     sync_files,
@@ -100,15 +99,6 @@ class Store:
         """Write a small readable file."""
         write_atomically(self.directory / name, json.dumps(value, indent=1, sort_keys=True).encode())
 
-    def read_json(self, name: str) -> Any:
-        """Read it; None if it is not there.
-
-        Raises:
-            OSError, Damaged: if it cannot be read, or is no JSON.
-        """
-        path = self.directory / name
-        return read_json(path) if path.exists() else None
-
     def checkpoint(self, round: int) -> Path:
         """Where the state after `round` lies."""
         return self.directory / "checkpoints" / f"round-{round:06d}.safetensors"
@@ -116,8 +106,8 @@ class Store:
     def checkpoints(self) -> list[int]:
         """Rounds whose state is stored, ascending; copies under other names are none."""
         names = (path.name for path in self.directory.glob("checkpoints/round-*.safetensors"))
-        found = (re.fullmatch(r"round-(\d{6}|[1-9]\d{6,})\.safetensors", name, re.ASCII) for name in names)
-        return sorted(int(match[1]) for match in found if match)
+        matches = (re.fullmatch(r"round-(\d{6}|[1-9]\d{6,})\.safetensors", name, re.ASCII) for name in names)
+        return sorted(int(match[1]) for match in matches if match)
 
     def save_state(self, round: int, tensors: dict[str, Tensor], about: dict[str, Any], keep: set[int]) -> None:
         """Write the state after `round`; older states go unless they are in `keep` or among the latest.
@@ -189,10 +179,7 @@ class Store:
         """What the states say of themselves, newest first, unchecked: for values that have a checksum of their own."""
         for round in reversed(self.checkpoints()):
             with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-                with open(self.checkpoint(round), "rb") as file:
-                    size = int.from_bytes(file.read(8), "little")
-                    head = size.to_bytes(8, "little") + file.read(min(size, 100_000_000))
-                about = parse_json(_header(head).get("about", ""), "about")
+                about = parse_json(_header(self.checkpoint(round).read_bytes()).get("about", ""), "about")
                 if isinstance(about, dict):
                     yield about
 

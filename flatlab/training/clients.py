@@ -17,38 +17,29 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..algorithms import Algorithm, Carry, Message, Params, Slots
+from ..algorithms import Algorithm, Params, Slots
 from ..data import FederatedDataset
 from ..declare import SettingError
-from ..models import Model, exact_products, names
+from ..models import Model, names
 from ..tasks import Classification, Task
 from .batches import Plan, plan
-from .convolution import Convolution, as_chosen
 from .cuda_graph import Recordings
-from .sequential import Work, loop
+from .device import Precision, computing_in
+from .fitting import fitting
+from .sequential import loop
 from .step_by_step import Turns
 from .threads import Item, Result, computing_with, side_by_side
 from .trees import mapped
 from .vmapped import eager, stacked_step
+from .work import Epochs, Trained, Work, finished
 
 log = logging.getLogger("flatlab")
 
 Engine = Literal["auto", "graph", "batch", "loop"]
-Precision = Literal["float32", "tf32", "bfloat16"]
 Name = tuple[str | int, ...]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A chunk of clients after an epoch; every tensor has a leading client axis."""
-
-    clients: list[int]  # positions in the list that was handed in
-    epoch: int  # epochs done, from 1
-    params: Params  # the trained part
-    message: Message
-    loss: Tensor  # [clients] mean training loss over the epochs so far, each step counted by its samples
+Chunk = Callable[[int, int], Work]  # what the clients from one to another are to do
 
 
 @dataclass(frozen=True)
@@ -66,7 +57,6 @@ class Cohort:
         workers: clients that the loop trains or scores at a time with one thread each; they change nothing.
         precision: "float32"; "tf32" rounds the inputs of products to 10 bits on CUDA (elsewhere it is float32);
             "bfloat16" computes layers in bfloat16, norms, losses and updates in float32.
-        convolution: how "batch" and "graph" convolve with weights of each client's own; see `convolution`.
         task: says the loss.
     """
 
@@ -78,7 +68,6 @@ class Cohort:
     threads: int = 1
     workers: int = 1
     precision: Precision = "float32"
-    convolution: Convolution = "grouped"
     task: Task = field(default_factory=Classification)
     recordings: Recordings = field(default_factory=Recordings, compare=False, repr=False)
     planned: dict[Any, Plan] = field(default_factory=dict, compare=False, repr=False)
@@ -90,22 +79,9 @@ class Cohort:
         with computing_with(self.threads), self.precise():
             yield
 
-    @contextlib.contextmanager
-    def precise(self) -> Iterator[None]:
+    def precise(self) -> contextlib.AbstractContextManager[None]:
         """Inside the block this thread computes in `precision`, on CUDA with repeatable kernels."""
-        fast = self.precision == "tf32"
-        device = self.data.images.device.type
-        with contextlib.ExitStack() as modes:
-            if device == "cpu":
-                modes.enter_context(exact_products())
-            if device == "cuda":
-                modes.enter_context(torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=fast))
-                products = torch.get_float32_matmul_precision()
-                torch.set_float32_matmul_precision("high" if fast else "highest")
-                modes.callback(torch.set_float32_matmul_precision, products)
-            low = self.precision == "bfloat16"
-            modes.enter_context(torch.autocast(device, torch.bfloat16, low, cache_enabled=False))
-            yield
+        return computing_in(self.precision, self.data.images.device.type)
 
     @property
     def way(self) -> Literal["graph", "batch", "loop"]:
@@ -154,84 +130,72 @@ class Cohort:
                 `Algorithm.varied`.
         """
         trained = set(names(self.model, part or algorithm.train))
-        settings = self._settings({"lr": lr, **(varied or {})}, len(indices), params)
+        settings, steps = self._settings({"lr": lr, **(varied or {})}, params, indices), self._steps(algorithm, indices)
 
-        steps = self._steps(algorithm, indices)
-
-        def chunk(start: int, stop: int) -> Work:
+        def work(start: int, stop: int) -> Work:
             rows = slice(start, min(stop, len(indices)))
-            seeds = seed if isinstance(seed, int) else seed[rows]
-            drawn = self.plan(algorithm, indices[rows], streams[rows], seeds)
-            count = len(drawn.index)
-            # In the model's order, whatever order a file has: joint norms add up in it.
-            full = {
-                name: own[name][rows]
-                if own and name in own
-                else params[name].unsqueeze(0).expand(count, *params[name].shape)
-                for name in names(self.model)
-            }
-            return Work(
-                {name: value for name, value in full.items() if name in trained},
-                {name: value for name, value in full.items() if name not in trained},
-                mapped(lambda value: value[rows], memory or {}),
-                mapped(lambda value: value[rows], received or {}),
-                steps[rows],
-                drawn,
-                {name: value[rows] for name, value in settings.items()},
-            )
+            drawn = self.plan(algorithm, indices[rows], streams[rows], seed if isinstance(seed, int) else seed[rows])
+            full = self._started(params, own or {}, rows)
+            kept, words = mapped(lambda value: value[rows], (memory or {}, received or {}))
+            moving = {name: value for name, value in full.items() if name in trained}
+            frozen = {name: value for name, value in full.items() if name not in trained}
+            numbers = {name: value[rows] for name, value in settings.items()}
+            return Work(moving, frozen, kept, words, steps[rows], drawn, numbers)
 
-        if self.batched:
-            largest = min(_samples_a_step(algorithm), max(len(index) for index in indices))
-            if self.chunk is None and largest not in self.fitting:
-                self.fitting[largest] = self._fitting(largest, params)
-            yield from self._stacked(algorithm, chunk, len(indices), largest, every_epoch)
-            return
+        yield from (self._stacked if self.batched else self._one_by_one)(algorithm, work, indices, every_epoch)
+
+    def _started(self, params: Params, own: Params, rows: slice) -> Params:
+        """All parameters as these clients begin with them, in the model's order: joint norms add up in it."""
+        count = rows.stop - rows.start
+        return {
+            name: own[name][rows] if name in own else params[name].unsqueeze(0).expand(count, *params[name].shape)
+            for name in names(self.model)
+        }
+
+    def _one_by_one(
+        self, algorithm: Algorithm, work: Chunk, indices: Sequence[Tensor], every_epoch: bool
+    ) -> Iterator[Trained]:
+        """Each client alone, some side by side on the cores."""
 
         def train(model: Model, client: int) -> Iterator[Trained | None]:
             with self.precise():
-                work = chunk(client, client + 1)
-            steps_and_epochs = loop(model, self.data, algorithm, self.task, work, self.channels_last)
+                begun = work(client, client + 1)
+            steps_and_epochs = loop(model, self.data, algorithm, self.task, begun, self.channels_last)
             ended = 0
             while ended < algorithm.epochs:
                 with self.precise():  # for each step, as another thread may do the next
                     done = next(steps_and_epochs)
                 ended = ended if done is None else done[0]
                 wanted = done is not None and (every_epoch or ended == algorithm.epochs)
-                yield _trained(algorithm, [client], done, work) if done is not None and wanted else None
+                yield finished(algorithm, [client], done, begun) if done is not None and wanted else None
 
         if self.threads == 1 and min(self.workers, len(indices)) > 1:
-            turns = Turns(train, self._networks, steps.tolist(), self.workers, "client")
+            steps = self._steps(algorithm, indices).tolist()
+            turns = Turns(train, self._networks, steps, self.workers, "client")
             yield from itertools.chain.from_iterable(turns.results())
         else:
             for client in range(len(indices)):
                 yield from (done for done in self._paced(train(self.model, client)) if done is not None)
 
     def _stacked(
-        self, algorithm: Algorithm, chunk: Callable[[int, int], Work], clients: int, largest: int, every_epoch: bool
+        self, algorithm: Algorithm, work: Chunk, indices: Sequence[Tensor], every_epoch: bool
     ) -> Iterator[Trained]:
         """As many clients at a time as fit."""
+        largest, clients, start = _largest(algorithm, indices), len(indices), 0
+        if self.chunk is None and largest not in self.fitting:
+            self.fitting[largest] = fitting(self.model, self.data, largest)
         size = self.chunk or self.fitting[largest]
-        start = 0
         while start < clients:
-            done = 0
+            ended = 0
             try:
-                work = chunk(start, start + size)
-                count = len(work.drawn.index)
-                with self.paced():
-                    carry = torch.func.vmap(algorithm.init)(work.trained, work.memory, work.received, work.steps)
-                    step = stacked_step(self.model, algorithm, self.task)
-                    modes = (self.precision, self.convolution, self.task)
-                    epochs = (
-                        self.recordings.epochs(algorithm, step, self.data, carry, work, modes)
-                        if self.way == "graph"
-                        else eager(step, self.data, carry, work)
-                    )
-                for found in self._paced(epochs):
-                    done = found[0]
-                    if every_epoch or done == algorithm.epochs:
-                        yield _trained(algorithm, list(range(start, start + count)), found, work)
+                begun = work(start, start + size)
+                count = len(begun.drawn.index)
+                for done in self._paced(self._epochs(algorithm, begun)):
+                    ended = done[0]
+                    if every_epoch or ended == algorithm.epochs:
+                        yield finished(algorithm, list(range(start, start + count)), done, begun)
             except torch.OutOfMemoryError:
-                if min(size, clients) == 1 or (done and every_epoch):
+                if min(size, clients) == 1 or (ended and every_epoch):
                     raise
                 self.recordings.clear()
                 torch.cuda.empty_cache()
@@ -239,6 +203,15 @@ class Cohort:
                 log.warning("out of memory: going on with %d clients at a time", size)
                 continue
             start += count
+
+    def _epochs(self, algorithm: Algorithm, work: Work) -> Epochs:
+        """After each epoch of these clients as one batch."""
+        carry = torch.func.vmap(algorithm.init)(work.trained, work.memory, work.received, work.steps)
+        step = stacked_step(self.model, algorithm, self.task)
+        if self.way == "graph":
+            yield from self.recordings.epochs(algorithm, step, self.data, carry, work, (self.precision, self.task))
+        else:
+            yield from eager(step, self.data, carry, work)
 
     def side_by_side(self, work: Callable[[Model, Item], Result], items: Sequence[Item], name: str) -> Iterator[Result]:
         """`work(network, item)` for each item, in order, `workers` at a time, in this cohort's precision.
@@ -260,27 +233,27 @@ class Cohort:
     @functools.cached_property
     def _networks(self) -> SimpleQueue[Model]:
         """A network for each worker: its parameters are exchanged for a client's during a step."""
-        made = SimpleQueue[Model]()
+        networks = SimpleQueue[Model]()
         for _ in range(2 * self.workers - 1):  # see `Turns`
-            made.put(copy.deepcopy(self.model))
-        return made
+            networks.put(copy.deepcopy(self.model))
+        return networks
 
     def _paced(self, results: Iterator[Result]) -> Iterator[Result]:
         """Each computed at this cohort's pace; what is done with it is not."""
         while True:
-            with self.paced(), as_chosen(self.convolution if self.batched else "grouped"):
+            with self.paced():
                 try:
-                    found = next(results)
+                    result = next(results)
                 except StopIteration:
                     return
-            yield found
+            yield result
 
     def plan(
         self, algorithm: Algorithm, indices: Sequence[Tensor], streams: Sequence[Name], seed: int | Sequence[int]
     ) -> Plan:
         """The batches of these clients; made ahead of time, it is only handed out."""
-        found = self.planned.pop(_key(algorithm, streams, seed), None)
-        return found or plan(self.data, indices, streams, seed, algorithm.epochs, _samples_a_step(algorithm))
+        ready = self.planned.pop(_key(algorithm, streams, seed), None)
+        return ready or plan(self.data, indices, streams, seed, algorithm.epochs, _samples_a_step(algorithm))
 
     def _steps(self, algorithm: Algorithm, indices: Sequence[Tensor]) -> Tensor:
         """[clients] how many steps each takes."""
@@ -290,71 +263,34 @@ class Cohort:
             raise SettingError("epochs", algorithm.epochs, "more steps than can be counted")
         return torch.tensor(counts).to(self.data.images.device)
 
-    def foresee(self, algorithm: Algorithm, indices: Sequence[Tensor], streams: Sequence[Name], seed: int) -> None:
+    def prefetch(self, algorithm: Algorithm, indices: Sequence[Tensor], streams: Sequence[Name], seed: int) -> None:
         """Make the plan of clients that are trained next, all at once, while the device is busy with others."""
         self.planned.clear()
-        largest = min(_samples_a_step(algorithm), max(len(index) for index in indices))
-        if self.way == "graph" and (self.chunk or self.fitting.get(largest, 0)) >= len(indices):
+        fit = self.chunk or self.fitting.get(_largest(algorithm, indices), 0)
+        if self.way == "graph" and fit >= len(indices):
             self.planned[_key(algorithm, streams, seed)] = self.plan(algorithm, indices, streams, seed)
 
-    def _settings(self, given: Mapping[str, float | Sequence[float]], count: int, params: Params) -> Params:
+    def _settings(
+        self, given: Mapping[str, float | Sequence[float]], params: Params, indices: Sequence[Tensor]
+    ) -> Params:
         """The settings as tensors [clients]."""
-        like = next(iter(params.values()))
+        like, count = next(iter(params.values())), len(indices)
         return {
             name: like.new_tensor(value).expand(count) if isinstance(value, float | int) else like.new_tensor(value)
             for name, value in given.items()
         }
-
-    @functools.cached_property
-    def _activations(self) -> int:
-        return activations(self.model, self.data.shape)
-
-    def _fitting(self, batch_size: int, params: Params) -> int:
-        """How many clients should fit: by the memory there is, not by what is free today, which would change sums."""
-        device = self.data.images.device
-        budget = torch.cuda.mem_get_info(device)[1] // 2 if device.type == "cuda" else 2**31
-        weights = sum(value.numel() * value.element_size() for value in params.values())
-        # Parameters, gradients, momentum, anchor and temporaries; activations kept for the backward pass, and as much
-        # again for what the kernels need. Too generous is mended by halving, too careful only costs launches.
-        each = 6 * weights + 8 * batch_size * self._activations
-        return max(1, int(budget // each))
 
 
 def _samples_a_step(algorithm: Algorithm) -> int:
     return algorithm.batch_size * algorithm.batches_per_step
 
 
+def _largest(algorithm: Algorithm, indices: Sequence[Tensor]) -> int:
+    """Samples in the largest batch."""
+    return min(_samples_a_step(algorithm), max(len(index) for index in indices))
+
+
 def _key(algorithm: Algorithm, streams: Sequence[Name], seed: int | Sequence[int]) -> Any:
     """What a plan depends on, on the same data."""
     seeds = seed if isinstance(seed, int) else tuple(seed)
     return tuple(streams), seeds, algorithm.epochs, _samples_a_step(algorithm)
-
-
-def _trained(algorithm: Algorithm, clients: list[int], done: tuple[int, Carry, Tensor], work: Work) -> Trained:
-    epoch, carry, losses = done
-    message = torch.func.vmap(algorithm.finish)(carry, work.settings["lr"])
-    return Trained(clients, epoch, carry.params, message, losses)
-
-
-def activations(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Numbers that the layers of one forward pass of one sample put out."""
-    total = 0
-
-    def numbers(output: Any) -> int:  # a recurrent layer puts out a state, too
-        parts = output if isinstance(output, tuple | list) else ()
-        return output.numel() if isinstance(output, Tensor) else sum(map(numbers, parts))
-
-    def count(module: nn.Module, _: tuple[Tensor, ...], output: Any) -> None:
-        nonlocal total
-        if not list(module.children()):
-            total += numbers(output)
-
-    hooks = [module.register_forward_hook(count) for module in model.modules()]
-    try:
-        with torch.no_grad():
-            first = next(model.parameters())
-            model(first.new_zeros(1, *shape))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total

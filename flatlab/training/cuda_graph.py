@@ -15,9 +15,9 @@ import torch
 from ..algorithms import Algorithm, Carry
 from ..data import FederatedDataset
 from .batches import Batch, Plan
-from .sequential import Epochs, Work
 from .trees import leaves, mapped, pairs
 from .vmapped import Step
+from .work import Epochs, Work
 
 log = logging.getLogger("flatlab")
 
@@ -70,10 +70,10 @@ class Recorded:
     def _load(self, arrays: Arrays, epoch: int, steps: int) -> None:
         self.at.zero_()
         for name, (value, kind) in arrays.items():
-            told = torch.from_numpy(np.ascontiguousarray(value[:, epoch])).to(kind)
+            drawn = torch.from_numpy(np.ascontiguousarray(value[:, epoch])).to(kind)
             if self.device.type == "cuda":
-                told = told.pin_memory()
-            self.plan[name][:, :steps].copy_(told, non_blocking=True)
+                drawn = drawn.pin_memory()
+            self.plan[name][:, :steps].copy_(drawn, non_blocking=True)
 
     def _run(self, kept: int) -> None:
         """One step on the first `kept` places of the batch."""
@@ -135,7 +135,7 @@ class Recordings:
     KEPT = 6
 
     def __init__(self) -> None:
-        self._known: dict[Any, Recorded] = {}
+        self._recorded: dict[Any, Recorded] = {}
 
     def epochs(
         self,
@@ -153,20 +153,20 @@ class Recordings:
         kept = [(slot, *values) for part in (carry.memory, carry.received) for slot, values in part.items()]
         names = (*carry.params, *kept)
         key = (algorithm, names, len(drawn.index), shape, tail(drawn), tuple(work.settings), modes)
-        found = self._known.pop(key, None)
-        if found is None or found.capacity < drawn.index.shape[2]:
-            found = Recorded(step, data, carry, work, capacity)
-        self._known[key] = found
-        while len(self._known) > self.KEPT:
-            self._known.pop(next(iter(self._known)))
-        return found.epochs(carry, work)
+        recorded = self._recorded.pop(key, None)
+        if recorded is None or recorded.capacity < drawn.index.shape[2]:
+            recorded = Recorded(step, data, carry, work, capacity)
+        self._recorded[key] = recorded
+        while len(self._recorded) > self.KEPT:
+            self._recorded.pop(next(iter(self._recorded)))
+        return recorded.epochs(carry, work)
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._recorded)
 
     def clear(self) -> None:
         """Forget all, and give their memory back."""
-        self._known.clear()
+        self._recorded.clear()
 
 
 def _changing(carry: Carry) -> tuple[Any, ...]:
@@ -197,11 +197,11 @@ def _equal(drawn: Plan) -> bool:
 
 def _arrays(drawn: Plan) -> Arrays:
     """What a step needs of a plan; the weights only if some client's places are padded when another's are not."""
-    found: Arrays = {"index": (drawn.index, torch.int64)}
+    arrays: Arrays = {"index": (drawn.index, torch.int64)}
     if not _equal(drawn):
-        found["weight"] = (drawn.weight, torch.float32)
+        arrays["weight"] = (drawn.weight, torch.float32)
     if drawn.partner is not None and drawn.share is not None:
-        found |= {"partner": (drawn.partner, torch.int64), "share": (drawn.share, torch.float32)}
+        arrays |= {"partner": (drawn.partner, torch.int64), "share": (drawn.share, torch.float32)}
     for name, value in drawn.draws.items():
-        found[name] = (value, torch.from_numpy(value[:0]).dtype)
-    return found
+        arrays[name] = (value, torch.from_numpy(value[:0]).dtype)
+    return arrays

@@ -1,13 +1,18 @@
-"""The device to compute on, and what its process does with freed memory."""
+"""The device to compute on, in which precision, and what its process does with freed memory."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+from collections.abc import Iterator
+from typing import Literal
 
 import torch
 
 from ..declare import SettingError
+from ..models import exact_products
+
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
@@ -30,6 +35,22 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SettingError("device", name, f"this machine has {torch.cuda.device_count()} CUDA device(s)")
     return device
+
+
+@contextlib.contextmanager
+def computing_in(precision: Precision, device: str) -> Iterator[None]:
+    """Inside the block this thread computes in a precision on a kind of device, on CUDA with repeatable kernels."""
+    fast = precision == "tf32"
+    with contextlib.ExitStack() as modes:
+        if device == "cpu":
+            modes.enter_context(exact_products())
+        if device == "cuda":
+            modes.enter_context(torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=fast))
+            products = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision("high" if fast else "highest")
+            modes.callback(torch.set_float32_matmul_precision, products)
+        modes.enter_context(torch.autocast(device, torch.bfloat16, precision == "bfloat16", cache_enabled=False))
+        yield
 
 
 def keep_freed_memory() -> None:

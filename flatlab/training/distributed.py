@@ -6,8 +6,8 @@ import torch
 
 from .interrupt import soft_interrupt
 from .process_group import RankLost, Ranks
-from .round import State
 from .run import Listener, Run
+from .state import State
 
 
 def train_shared(run: Run, ranks: Ranks, listener: Listener | None = None, wait: float = 0.0) -> Run:
@@ -32,8 +32,12 @@ def train_shared(run: Run, ranks: Ranks, listener: Listener | None = None, wait:
     federation, reached = run.federation, run.round
     federation.ranks, ranks.leaving = ranks, run.stopping
     run.stopping.clear()
+
+    def stopped() -> str:
+        return f"stopped after round {reached} of {run.rounds}; start the same command again to go on"
+
     try:
-        with soft_interrupt(run.stopping) as interrupted:
+        with soft_interrupt(run.stopping, stopped):
             if ranks.rank == 0:
                 reached = _lead(run, ranks, listener, wait)
             else:
@@ -45,8 +49,6 @@ def train_shared(run: Run, ranks: Ranks, listener: Listener | None = None, wait:
         raise RankLost(f"{run.id}: {error}; after {reached} rounds. Start the same command again to go on") from None
     finally:
         federation.ranks = None
-    if interrupted.is_set():
-        raise KeyboardInterrupt(f"stopped after round {reached} of {run.rounds}; start the same command again to go on")
     return run
 
 

@@ -145,13 +145,13 @@ def _scored(cohort: Cohort, params: Params, lots: Sequence[tuple[Tensor, Params]
     shared = {name: laid_out(value, layout) for name, value in params.items()}
 
     @torch.no_grad()  # which holds for a thread, and this runs on several
-    def one(model: Model, lot: tuple[Tensor, Params]) -> dict[str, Tensor]:
+    def scored(model: Model, lot: tuple[Tensor, Params]) -> dict[str, Tensor]:
         index, own = lot
-        mine = {name: laid_out(value, layout) for name, value in own.items()}
-        outputs = logits(model, {**shared, **mine}, laid_out(data.prepared(index), layout))
+        kept = {name: laid_out(value, layout) for name, value in own.items()}
+        outputs = logits(model, {**shared, **kept}, laid_out(data.prepared(index), layout))
         return _sums(cohort.task, outputs, data.labels[index])
 
-    return list(cohort.side_by_side(one, lots, "score"))
+    return list(cohort.side_by_side(scored, lots, "score"))
 
 
 @computing_with(1)
@@ -163,13 +163,13 @@ def _scored_stacked(
     data, model = cohort.data, cohort.model
     shared = {name: value for name, value in params.items() if name not in own}
 
-    def sums(mine: Params, images: Tensor, labels: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        return _sums(cohort.task, logits(model, {**shared, **mine}, images, weight), labels, weight)
+    def sums(kept: Params, images: Tensor, labels: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        return _sums(cohort.task, logits(model, {**shared, **kept}, images, weight), labels, weight)
 
     with cohort.precise():
         return [
-            torch.func.vmap(sums)(mine, data.prepared(index), data.labels[index], weight)
-            for _, mine, index, weight in rectangles(lots, owner, own, budget)
+            torch.func.vmap(sums)(kept, data.prepared(index), data.labels[index], weight)
+            for _, kept, index, weight in rectangles(lots, owner, own, budget)
         ]
 
 

@@ -7,7 +7,6 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,7 +14,7 @@ from pydantic import model_validator
 
 from ..algorithms import Algorithm
 from ..data import DataSpec
-from ..declare import Declared, SettingError, setting
+from ..declare import Declared, SettingError, declared_classes, setting
 from ..digest import digest, own
 from ..files import read_json, user_path
 from ..models import ModelSpec
@@ -74,6 +73,11 @@ class Experiment(Declared):
         name = f"{self.algorithm.kind}-{self.model.name}-{self.data.name}-{digest}".lower()
         return re.sub(r"[^\w.-]", "_", name)
 
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the run begins with the network's first weights, which can be made again."""
+        return self.parent is None and self.initial is None
+
     def cohort_size(self, population: int) -> int:
         """Clients sampled in a round: max(floor(participation x clients), 1), as in FedBABU's official code."""
         return max(math.floor(self.participation * population + 1e-9), 1)
@@ -85,22 +89,22 @@ class Experiment(Declared):
         Raises:
             SettingError: if the classes of one's own in it are not here those that it was described with.
         """
-        found = cls.recorded(text)
-        if found.code not in (None, own_code(found)):
+        experiment = cls.recorded(text)
+        if experiment.code not in (None, own_code(experiment)):
             raise SettingError(
                 "Experiment.code",
-                found.code,
-                f"the classes of its own ({found.algorithm.kind}, ...) are defined"
-                f" otherwise here ({own_code(found)}); import the same code, under the same Python version",
+                experiment.code,
+                f"the classes of its own ({experiment.algorithm.kind}, ...) are defined"
+                f" otherwise here ({own_code(experiment)}); import the same code, under the same Python version",
             )
-        return found if found.code else found.replace()
+        return experiment if experiment.code else experiment.replace()
 
     @classmethod
     def recorded(cls, text: str) -> Self:
         """An experiment as it was written, with the code that its classes had then, whatever they are by now."""
-        found = super().from_json(text)
-        found.__dict__["code"] = json.loads(text).get("code")
-        return found
+        experiment = super().from_json(text)
+        experiment.__dict__["code"] = json.loads(text).get("code")
+        return experiment
 
     @classmethod
     def from_file(cls, path: str | Path, changes: dict[str, Any] | None = None) -> Experiment:
@@ -150,14 +154,5 @@ def own_code(experiment: Experiment) -> str | None:
     A partition does not count: the fingerprint of the data tells what it came to. A network has a digest of its own.
     """
     parts = [experiment.algorithm, experiment.evaluation, experiment.task, experiment.data.augmentation]
-    classes = [cls for part in parts for cls in _classes(part) if own(cls)]
+    classes = [cls for part in parts for cls in declared_classes(part) if own(cls)]
     return digest(*classes, strict=False) if classes else None
-
-
-def _classes(settings: Declared) -> Iterator[type[Declared]]:
-    yield type(settings)
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        for inner in value if isinstance(value, (tuple, list)) else (value,):
-            if isinstance(inner, Declared):
-                yield from _classes(inner)

@@ -49,27 +49,27 @@ def runs(
     >>> run.id in [found.id for found in fl.runs(algorithm="FedAvg", rounds=2, seed=0)]
     True
     """
-    held = scan(store).look().values()
-    places = {one.experiment.id: dict(_places(one.experiment)) for one in held}
-    known = {name for each in places.values() for path in each for name in _names(path)}
+    stored = scan(store).look().values()
+    places = {held.experiment.id: dict(_places(held.experiment)) for held in stored}
+    allowed = {name for each in places.values() for path in each for name in _names(path)}
     for name in settings:
-        if known and name not in known:
-            raise SettingError(name, settings[name], f"no run has such a setting{near(name, sorted(known))}")
+        if allowed and name not in allowed:
+            raise SettingError(name, settings[name], f"no run has such a setting{near(name, sorted(allowed))}")
     chosen, loaded = [], dict[str, FederatedDataset]()
-    for one in held:
-        values = places[one.experiment.id]
+    for held in stored:
+        values = places[held.experiment.id]
         fits = all(_has(values, name, wanted) for name, wanted in settings.items())
-        if not fits or label not in (None, read_notes(one.directory).get("label")):
+        if not fits or label not in (None, read_notes(held.directory).get("label")):
             continue
-        key = one.experiment.data.to_json()
-        if data is not None and data.spec == one.experiment.data:
+        key = held.experiment.data.to_json()
+        if data is not None and data.spec == held.experiment.data:
             loaded[key] = data
         try:
             if key not in loaded:
-                loaded[key] = one.experiment.data.load(root, one.directory)
-            chosen.append(Run.open(one.directory, loaded[key], root=root, device=device))
+                loaded[key] = held.experiment.data.load(root, held.directory)
+            chosen.append(Run.open(held.directory, loaded[key], root=root, device=device))
         except SettingError as error:  # a network of one's own, which only its maker has
-            tell(f"{one.experiment.id}: left out: {error}")
+            tell(f"{held.experiment.id}: left out: {error}")
     return chosen
 
 
@@ -88,7 +88,7 @@ def differing(runs: Iterable[Run]) -> pd.DataFrame:
     columns = {}
     for name in dict.fromkeys(name for row in rows for name in row):
         values = [_plain(row.get(name)) for row in rows]
-        implied = all(name in known or name not in row for row, known in zip(rows, usual, strict=True))
+        implied = all(name in defaults or name not in row for row, defaults in zip(rows, usual, strict=True))
         if len({repr(value) for value in values}) > 1 and not implied:
             columns[name] = values
     return pd.DataFrame(columns, index=pd.Index([run.id for run in listed], name="run"))

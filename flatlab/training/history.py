@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -32,6 +33,7 @@ from ..files import (
 
 COLUMNS = {"round": "int64", "split": "str", "metric": "str", "value": "float64", "client": "int64"}
 TIMES = ("round", "seconds", "evaluation_seconds", "samples")
+NO_SCORE = (0, -math.inf)
 
 
 class History:
@@ -176,11 +178,47 @@ def empty_history() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
 
 
+def spans(rounds: list[int]) -> str:
+    """Ascending numbers in words: 3 to 5, 8."""
+    parts: list[list[int]] = []
+    for round in rounds:
+        if parts and parts[-1][-1] == round - 1:
+            parts[-1].append(round)
+        else:
+            parts.append([round])
+    shown = [f"{part[0]} to {part[-1]}" if len(part) > 1 else str(part[0]) for part in parts[:5]]
+    return ", ".join(shown) + (" and more" if len(parts) > 5 else "")
+
+
+def best_round(history: pd.DataFrame) -> int | None:
+    """The evaluated round with the best mean initial accuracy; None if none was evaluated.
+
+    A client without a finite accuracy does not count, and rounds that lack more of them than others do not compete.
+    """
+    return best_scored(history)[0]
+
+
+def best_scored(history: pd.DataFrame) -> tuple[int | None, tuple[int, float]]:
+    """That round, with what it is judged by: how many clients count, and their mean.
+
+    The sum is exact, so that the answer does not depend on how many rounds are looked at.
+    """
+    scores = history[(history["split"] == "test") & (history["metric"] == "accuracy")]
+    scores = scores[np.isfinite(scores["value"].astype(float))]
+    best: int | None = None
+    judged = NO_SCORE
+    for round, values in scores.groupby("round")["value"]:
+        score = len(values), math.fsum(values) / len(values)
+        if score > judged:
+            best, judged = int(round), score
+    return best, judged
+
+
 def timings(directory: Path, run: str, newest_first: bool = False) -> Iterator[dict[str, float]]:
     """What rounds took: round, seconds, evaluation_seconds and, but for old ones, samples."""
     for row in lines(directory / "timings.jsonl", run, newest_first):
-        known = isinstance(row, dict) and {*TIMES[:3]} <= row.keys() <= {*TIMES}
-        if known and all(type(value) in (int, float) and 0 <= value < math.inf for value in row.values()):
+        whole = isinstance(row, dict) and {*TIMES[:3]} <= row.keys() <= {*TIMES}
+        if whole and all(type(value) in (int, float) and 0 <= value < math.inf for value in row.values()):
             yield row
 
 
@@ -196,8 +234,8 @@ def lines(path: Path, run: str, newest_first: bool = False) -> Iterator[Any]:
     Raises:
         OSError: if the file is there and cannot be read.
     """
-    found = path.read_bytes().split(b"\n") if path.exists() else []
-    for line in reversed(found) if newest_first else found:
+    content = path.read_bytes().split(b"\n") if path.exists() else []
+    for line in reversed(content) if newest_first else content:
         with contextlib.suppress(Damaged):
             value = parse_json(line, path)
             yield unsealed(value, run, path) if isinstance(value, dict) else value

@@ -56,9 +56,9 @@ def shapes(algorithm: Algorithm, trained: Params) -> Shapes:
     memory = checked_slots(f"{kind}.memory", algorithm.memory(trained))
     words = checked_slots(f"{kind}.broadcast", algorithm.broadcast({}, trained))
     received = {**words, "gradient": trained} if algorithm.whole_gradient else words
-    one = torch.ones((), dtype=torch.int64, device=next(iter(trained.values())).device)
+    steps = torch.ones((), dtype=torch.int64, device=next(iter(trained.values())).device)
     with torch.no_grad():
-        message = algorithm.finish(algorithm.init(trained, memory, received, one), algorithm.lr)
+        message = algorithm.finish(algorithm.init(trained, memory, received, steps), algorithm.lr)
     if not isinstance(message, Message):
         raise SettingError(
             f"{kind}.finish returned {type(message).__name__}",
@@ -155,9 +155,9 @@ def _same(where: str, given: Params, wanted: Params) -> None:
 def _names(where: str, given: Iterable[str], wanted: Iterable[str]) -> None:
     extra, missing = sorted(set(given) - set(wanted)), sorted(set(wanted) - set(given))
     if extra or missing:
-        told = [f"{word} {', '.join(names[:5])}" for word, names in (("has", extra), ("lacks", missing)) if names]
+        wrong = [f"{word} {', '.join(names[:5])}" for word, names in (("has", extra), ("lacks", missing)) if names]
         raise SettingError(
-            f"{where} {' and '.join(told)}", allowed=f"needs {', '.join(sorted(wanted)[:10]) or 'nothing'}"
+            f"{where} {' and '.join(wrong)}", allowed=f"needs {', '.join(sorted(wanted)[:10]) or 'nothing'}"
         )
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import concurrent.futures
 import importlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from ..declare import Declared, SettingError
+from ..declare import Declared, SettingError, declared_classes
 
 Place = tuple[str, str]  # a class's module and its name there
 
@@ -31,7 +31,8 @@ def own_classes(experiments: Iterable[Declared], executor: Executor | None) -> l
         return []
     imported = executor is None or isinstance(executor, concurrent.futures.ProcessPoolExecutor)
     script = imported and hasattr(sys.modules["__main__"], "__file__")  # such processes import the script, too
-    classes = {cls for experiment in experiments for cls in _classes(experiment)}
+    used = {cls for experiment in experiments for cls in declared_classes(experiment)}
+    classes = {cls for cls in used if cls.__module__.partition(".")[0] != "flatlab"}
     for cls in classes:
         if "<locals>" in cls.__qualname__:
             where = "inside a function"
@@ -57,14 +58,14 @@ def import_own(places: Sequence[Place]) -> None:
     """
     for module, name in places:
         try:
-            found = _look_up(module, name)
+            cls = _look_up(module, name)
         except ImportError as error:
             raise SettingError(
                 name,
                 allowed=f"this worker cannot import {module} ({error}); install it there, or put its folder on the"
                 " workers' PYTHONPATH (on a Dask cluster: client.upload_file)",
             ) from None
-        if found is None:
+        if cls is None:
             raise SettingError(
                 name,
                 allowed=f"workers do not find it in {module}; define it at the module's top level, not under"
@@ -83,18 +84,6 @@ def import_module(name: str) -> None:
     except Exception as error:
         hint = f"; give a module's name, as in {name[:-3].replace('/', '.')!r}" if name.endswith(".py") else ""
         raise SettingError("import", name, f"{type(error).__name__}: {error}{hint}") from None
-
-
-def _classes(value: Any) -> Iterator[type[Declared]]:
-    """The classes of a declaration and of all its values, but for flatlab's own."""
-    if isinstance(value, Declared):
-        if type(value).__module__.partition(".")[0] != "flatlab":
-            yield type(value)
-        for name in type(value).model_fields:
-            yield from _classes(getattr(value, name))
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _classes(part)
 
 
 def _look_up(module: str, name: str) -> Any:

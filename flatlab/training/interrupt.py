@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def soft_interrupt(stop: threading.Event) -> Iterator[threading.Event]:
-    """Inside the block the first SIGINT sets `stop` and the event yielded; a second one raises KeyboardInterrupt.
+def soft_interrupt(stop: threading.Event, message: Callable[[], str]) -> Iterator[None]:
+    """Inside the block the first SIGINT sets `stop`, and KeyboardInterrupt comes at its end; a second one raises it.
 
     Outside the main thread, which alone gets signals, it does nothing; nor in a process that ignores them, whose parent
     says when to end.
+
+    Raises:
+        KeyboardInterrupt: at the end of the block, with `message()`.
     """
     seen = threading.Event()
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if ignored or threading.current_thread() is not threading.main_thread():
-        yield seen
+        yield
         return
 
     def handle(*_: object) -> None:
@@ -29,6 +32,8 @@ def soft_interrupt(stop: threading.Event) -> Iterator[threading.Event]:
 
     before = signal.signal(signal.SIGINT, handle)
     try:
-        yield seen
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
+    if seen.is_set():
+        raise KeyboardInterrupt(message())

@@ -14,9 +14,9 @@ from .evaluate import Evaluation
 from .experiment import Experiment
 from .network import describe
 from .progress import reporter
-from .round import Round, State
 from .run import Listener, Run
-from .start import take_up
+from .start import reuse_rounds
+from .state import Round, State
 
 
 @checked
@@ -75,14 +75,13 @@ def train(
     if init is not None:
         options["start"] = init if isinstance(init, State) else State(0, weights(init))
     run = Run(Experiment(data=data.spec, **settings), data, own, **options)
-    said = take_up(run)
+    said = reuse_rounds(run)
     if said and progress:
         print(said, file=sys.stderr)
-    with reporter(run, progress) as shown:
+    listeners = [heard for heard in (reporter(run, progress), listener) if heard is not None]
 
-        def heard(run: Run, round: Round) -> None:
-            for one in (shown, listener):
-                if one is not None:
-                    one(run, round)
+    def tell_all(run: Run, round: Round) -> None:
+        for heard in listeners:
+            heard(run, round)
 
-        return run.to(listener=heard, wait=wait)
+    return run.to(listener=tell_all, wait=wait)

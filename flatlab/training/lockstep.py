@@ -9,20 +9,20 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 
-from ..algorithms import ASAM, SAM, SGD, Algorithm
-from ..models import names
-from .clients import Trained
+from ..algorithms import ASAM, SAM, SGD, Algorithm, Params
 from .experiment import Experiment
 from .interrupt import soft_interrupt
-from .round import Diverged, Federation, Orders, State
+from .round import Diverged, Federation, Orders
 from .run import Run
-from .start import take_up
+from .start import reuse_rounds
+from .state import State
 from .trees import mapped
+from .work import Trained
 
 # Settings that clients of one batch may have different values of, where all of them use it.
 NUMBERS = ("momentum", "weight_decay", "clip", "mu")
@@ -62,69 +62,64 @@ def train_together(
     stop = threading.Event()
     with contextlib.ExitStack() as held:
         for run in runs:
-            take_up(run)
+            reuse_rounds(run)
             held.enter_context(run.held(wait))
-        interrupted = held.enter_context(soft_interrupt(stop))
+        held.enter_context(soft_interrupt(stop, lambda: "stopped after the round in flight"))
         while active := [run for run in runs if not run.done and run.id not in errors]:
             start = time.perf_counter()
-            found = _trained([run.federation for run in active], [run.state() for run in active])
+            trained = _trained([run.federation for run in active], [run.state() for run in active])
             seconds = (time.perf_counter() - start) / len(active)
-            for run, trained in zip(active, found, strict=True):
+            for run, chunks in zip(active, trained, strict=True):
                 try:
-                    run.step(trained, seconds)
+                    run.step(chunks, seconds)
                 except (Diverged, OSError) as error:
                     errors[run.id] = error
             if stop.is_set() or stopped():
                 break
-    if interrupted.is_set():
-        raise KeyboardInterrupt("stopped after the round in flight")
     return errors
 
 
 def _trained(federations: list[Federation], states: list[State]) -> list[list[Trained]]:
     """The next round's local training of all federations, in one call of the first one's cohort."""
-    orders = [one.orders(state, one.sample(state.round)) for one, state in zip(federations, states, strict=True)]
-    counts = [len(one.indices) for one in orders]
-    first = federations[0]
-    algorithms = [one.experiment.algorithm for one in federations]
+    orders = [run.orders(state, run.sample(state.round)) for run, state in zip(federations, states, strict=True)]
+    counts = [len(order.indices) for order in orders]
+    algorithms = [run.experiment.algorithm for run in federations]
 
-    def each(values: list[Any]) -> list[Any]:
+    def each(values: Iterable[Any]) -> list[Any]:
         return [value for value, count in zip(values, counts, strict=True) for _ in range(count)]
-
-    own = {
-        name: torch.cat([_rows(one, state, name) for one, state in zip(orders, states, strict=True)])
-        for name in names(first.model)
-    }
 
     def joined(*values: torch.Tensor) -> torch.Tensor:
         return torch.cat(values)
 
-    memory, received = (mapped(joined, *(getattr(one, part) for one in orders)) for part in ("memory", "received"))
-    ends = torch.tensor(counts).cumsum(0).tolist()
-    found: list[list[Trained]] = [[] for _ in federations]
-    for chunk in first.cohort.train(
+    begun = [_started(order, state) for order, state in zip(orders, states, strict=True)]
+    memory, received = (mapped(joined, *(getattr(order, part) for order in orders)) for part in ("memory", "received"))
+    trained: list[list[Trained]] = [[] for _ in federations]
+    for chunk in federations[0].cohort.train(
         algorithms[0],
         states[0].params,
-        [index for one in orders for index in one.indices],
-        [stream for one in orders for stream in one.streams],
-        seed=each([one.seed for one in orders]),
-        lr=each([one.lr for one in orders]),
-        own=own,
+        [index for order in orders for index in order.indices],
+        [stream for order in orders for stream in order.streams],
+        seed=each(order.seed for order in orders),
+        lr=each(order.lr for order in orders),
+        own=mapped(joined, *begun),
         memory=memory,
         received=received,
         varied={name: each(values) for name, values in _different(algorithms).items()},
     ):
-        for which, (end, count) in enumerate(zip(ends, counts, strict=True)):
-            rows = [row for row, place in enumerate(chunk.clients) if end - count <= place < end]
+        first = 0
+        for chunks, count in zip(trained, counts, strict=True):
+            rows = [row for row, place in enumerate(chunk.clients) if first <= place < first + count]
             if rows:
-                found[which].append(_part(chunk, rows, end - count))
-    return found
+                chunks.append(_part(chunk, rows, first))
+            first += count
+    return trained
 
 
-def _rows(orders: Orders, state: State, name: str) -> torch.Tensor:
-    """A tensor as each client of one run begins with it."""
-    shared = state.params[name]
-    return orders.own[name] if name in orders.own else shared.expand(len(orders.indices), *shared.shape)
+def _started(orders: Orders, state: State) -> Params:
+    """All parameters as each client of one run begins with them."""
+    count = len(orders.indices)
+    shared = {name: value.expand(count, *value.shape) for name, value in state.params.items()}
+    return {name: orders.own.get(name, value) for name, value in shared.items()}
 
 
 def _part(chunk: Trained, rows: list[int], first: int) -> Trained:
@@ -138,10 +133,10 @@ def _different(algorithms: list[Algorithm]) -> dict[str, list[float]]:
     """The settings that differ, with each algorithm's value."""
     if _own_step(type(algorithms[0])):
         return {}
-    values = {name: [getattr(one, name) for one in algorithms] for name in NUMBERS}
+    values = {name: [getattr(algorithm, name) for algorithm in algorithms] for name in NUMBERS}
     for name in LOCAL_NUMBERS.get(type(algorithms[0].local), ()):
-        values[f"local.{name}"] = [getattr(one.local, name) for one in algorithms]
-    return {name: found for name, found in values.items() if len(set(found)) > 1}
+        values[f"local.{name}"] = [getattr(algorithm.local, name) for algorithm in algorithms]
+    return {name: numbers for name, numbers in values.items() if len(set(numbers)) > 1}
 
 
 def _own_step(kind: type[Algorithm]) -> bool:

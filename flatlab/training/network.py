@@ -62,11 +62,18 @@ def code(model: Model) -> str | None:
     return digest(seen, strict=False) if seen else None
 
 
-def met(experiment: Experiment, data: FederatedDataset, recorded: bool = False) -> Experiment:
-    """The experiment as it is once it has met its data and its network, so that the id tells which of them it met.
+def identified(experiment: Experiment, data: FederatedDataset, recorded: bool = False) -> Experiment:
+    """The experiment with the fingerprints of its data and its network, so that the id tells which of them it means.
 
     One that is `recorded` has met its network: it may not tell which, as before short names of one's own did.
+
+    Raises:
+        SettingError: if it asks for other data.
     """
+    if experiment.data not in (data.spec, data.spec.replace(fingerprint=None)):
+        raise SettingError(
+            "data", allowed=f"made by {data.spec.to_json()}, the experiment asks for {experiment.data.to_json()}"
+        )
     model = experiment.model
     if is_own(model.name) and model.fingerprint is None and not recorded:
         made = build(model, data.shape, data.classes)
@@ -76,9 +83,7 @@ def met(experiment: Experiment, data: FederatedDataset, recorded: bool = False) 
     return experiment.replace(data=data.spec, model=model)
 
 
-def network(
-    experiment: Experiment, given: Model | None, shape: tuple[int, int, int], classes: int, resumed: bool
-) -> Model:
+def network(experiment: Experiment, given: Model | None, data: FederatedDataset, resumed: bool) -> Model:
     """The network to train: `given` if the specification is a user's own, else built.
 
     Raises:
@@ -86,9 +91,9 @@ def network(
     """
     spec, task = experiment.model, experiment.task
     if spec.name != "custom":
-        built = build(spec, shape, classes, experiment.seed)
+        built = build(spec, data.shape, data.classes, experiment.seed)
         if is_own(spec.name):
-            _check(built, shape, classes, task)
+            _check(built, data, task)
             if spec.fingerprint and (spec.fingerprint, spec.code) != (fingerprint(built, False), code(built)):
                 raise SettingError(
                     "model",
@@ -113,11 +118,11 @@ def network(
                 "model", allowed=f"{said}; pass the network as it was, or describe another experiment with it"
             )
         tell(f"model: {said} (edited since, or another Python); what is computed follows the present ones")
-    _check(given, shape, classes, task)
+    _check(given, data, task)
     return given
 
 
-def _check(model: Model, shape: tuple[int, int, int], classes: int, task: Task) -> None:
+def _check(model: Model, data: FederatedDataset, task: Task) -> None:
     """Refuse a network that is no pure function of float32 weights and batch, or does not fit the data."""
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -133,10 +138,10 @@ def _check(model: Model, shape: tuple[int, int, int], classes: int, task: Task) 
     for name, value in model.named_parameters():
         if value.dtype != torch.float32:
             raise SettingError(f"model.{name}", allowed=f"is {value.dtype}; flatlab trains in float32: model.float()")
-    probe = torch.zeros(2, *shape, device=next(model.parameters()).device)
+    probe = torch.zeros(2, *data.shape, device=next(model.parameters()).device)
     try:
         with torch.no_grad():
             outputs = model(probe)
     except (RuntimeError, ValueError) as error:
-        raise SettingError("model", allowed=f"does not take images {shape} of this data set: {error}") from None
-    task.check(outputs, classes)
+        raise SettingError("model", allowed=f"does not take images {data.shape} of this data set: {error}") from None
+    task.check(outputs, data.classes)

@@ -51,7 +51,7 @@ def annotate(run: Any, *, label: str | None = None, note: str | None = None) -> 
 def read_notes(directory: Path) -> dict[str, str]:
     """Label and note of the run in a directory, where there are any; a file that cannot be read counts as none."""
     try:
-        found = read_json(directory / FILE)
+        notes = read_json(directory / FILE)
     except (OSError, Damaged):
         return {}
-    return {str(name): str(text) for name, text in found.items()} if isinstance(found, dict) else {}
+    return {str(name): str(text) for name, text in notes.items()} if isinstance(notes, dict) else {}

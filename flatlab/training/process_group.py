@@ -52,13 +52,13 @@ class Ranks:
 
     def share(self, work: Sequence[int]) -> list[int]:
         """The places of the clients that this process trains, so that all have about as much of `work` to do."""
-        loads, mine = [0] * self.size, []
+        loads, places = [0] * self.size, []
         for place in sorted(range(len(work)), key=lambda place: (-work[place], place)):
             lightest = loads.index(min(loads))
             loads[lightest] += work[place]
             if lightest == self.rank:
-                mine.append(place)
-        return sorted(mine)
+                places.append(place)
+        return sorted(places)
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors of one type by their sums over the processes, in one all-reduce; it also says who is leaving.

@@ -1,14 +1,13 @@
-"""Progress: of a run, by a bar, a widget in a notebook or a few log lines; of all of a sweep; of a measurement."""
+"""Progress: of a run or all of a sweep, by bars, widgets in a notebook or a few log lines; and of a measurement."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TextIO, TypeVar
 
-import pandas as pd
 from tqdm import tqdm
 
 from ..declare import tell
@@ -19,14 +18,23 @@ from .terminal import Lines
 if TYPE_CHECKING:
     import ipywidgets
 
-    from .round import Round
     from .run import Listener, Run
+    from .state import Round
 
-LOG_SECONDS = 30.0
+VIEW_SECONDS, LOG_SECONDS = 0.25, 30.0  # between two looks
 BARS = 12  # runs up to which each has a bar in a terminal
 ALL = "all runs"
 Progress = Callable[[int, int], object]  # told how much is done, of how much; False stops
-Row = TypeVar("Row")
+Part = TypeVar("Part")
+
+
+class Row(NamedTuple):
+    """A bar with a note."""
+
+    label: str
+    done: int
+    total: int
+    note: str = ""
 
 
 class Meter:
@@ -52,31 +60,47 @@ class Meter:
         return f"{self.accuracy}{speed:,.0f} samples/s, {left} left"
 
 
-@contextlib.contextmanager
-def reporter(run: Run, show: bool = True) -> Iterator[Listener | None]:
+def reporter(run: Run, show: bool = True) -> Listener | None:
     """A listener for `Run.to` that fits where it runs; None if there is nothing to show."""
     if not show or run.done:
-        yield None
-    elif _in_notebook():
-        yield _listener(_widget(run), 0.25)
-    elif sys.stderr.isatty():
-        with tqdm(total=run.rounds, initial=run.round, desc=printable(run.name), unit="round") as bar:
-            yield _listener(_bar(bar), 0)
-    else:
-        yield _listener(_log(run), LOG_SECONDS)
+        return None
+    meter, view, last = Meter(), _view(), time.monotonic()
+    seconds = LOG_SECONDS if view is None else VIEW_SECONDS
+    if view is not None:
+        view([Row(run.name, run.round, run.rounds)])
+
+    def listen(run: Run, report: Round) -> None:
+        nonlocal last
+        meter.add(report)
+        if time.monotonic() - last < seconds and report.number < run.rounds:
+            return
+        last, note = time.monotonic(), meter.text(run.rounds - report.number)
+        if view is not None:
+            view([Row(run.name, report.number, run.rounds, note)])
+        else:
+            line = f"{run.name}: round {report.number} of {run.rounds}, {note}"
+            print(printable(line), file=sys.stderr, flush=True)
+
+    return listen
 
 
 def counter(standing: Standing, progress: bool | Callable[[int, int], object]) -> Callable[[], object]:
     """A function that looks how far the runs of a sweep have come and shows it, or tells `progress(done, total)`."""
-    if callable(progress):
-        return lambda: _tell(standing.table(), progress)
-    if progress and _in_notebook():
-        show = _all_widgets()
-    elif progress and sys.stderr.isatty():
-        show = _all_bars(sys.stderr)
-    else:  # nothing where nobody looks: a file would get a line each time
+    view = _view() if progress is True else None
+    if view is None and not callable(progress):  # nothing where nobody looks: a file would get a line each time
         return lambda: None
-    return lambda: show(standing.table())
+
+    def look() -> None:
+        table = standing.table()
+        done, total = int(table["round"].sum()), int(table["rounds"].sum())
+        if callable(progress):
+            progress(done, total)
+        elif view is not None:
+            runs = zip(table.itertuples(), notes(table), strict=True)
+            finished = f"{(table['round'] == table['rounds']).sum()} of {len(table)} runs done"
+            view([*(Row(run.name, run.round, run.rounds, note) for run, note in runs), Row(ALL, done, total, finished)])
+
+    return look
 
 
 @contextlib.contextmanager
@@ -98,13 +122,13 @@ def watched(progress: Progress | None, total: int, what: str) -> Iterator[Callab
 
 
 def gather(
-    parts: Iterable[list[Row]],
+    parts: Iterable[list[Part]],
     total: int,
     what: str,
     progress: Progress | None,
-    size: Callable[[list[Row]], int] = lambda part: 1,
+    size: Callable[[list[Part]], int] = lambda part: 1,
     kept: str = "",
-) -> tuple[list[Row], bool]:
+) -> tuple[list[Part], bool]:
     """What a measurement yields, part by part, and whether that is all; a stop or Ctrl-C keeps what is there.
 
     Args:
@@ -115,7 +139,7 @@ def gather(
         size: how much of `total` a part is; fewer may do, if the parts come to an end.
         kept: what an interrupted person is told besides.
     """
-    rows: list[Row] = []
+    rows: list[Part] = []
     done, ended = 0, False
     try:
         with watched(progress, total, what) as proceed:
@@ -133,104 +157,49 @@ def gather(
     return rows, ended or done == total
 
 
-def _listener(show: Callable[[int, str], object], seconds: float) -> Listener:
-    """Tells `show` the rounds done and what to say, at most once in so many seconds, and at the end."""
-    meter, last = Meter(), time.monotonic()
-
-    def listen(run: Run, report: Round) -> None:
-        nonlocal last
-        meter.add(report)
-        if time.monotonic() - last >= seconds or report.number == run.rounds:
-            last = time.monotonic()
-            show(report.number, meter.text(run.rounds - report.number))
-
-    return listen
+def _view() -> Callable[[Sequence[Row]], object] | None:
+    """What shows some rows, those of all runs in the last one, where this runs; None where nobody looks."""
+    if _in_notebook():
+        return _widgets()
+    return _bars(sys.stderr) if sys.stderr.isatty() else None
 
 
-def _bar(bar: tqdm) -> Callable[[int, str], object]:
-    def show(done: int, said: str) -> None:
-        bar.set_postfix_str(said, refresh=False)
-        bar.update(done - bar.n)
-
-    return show
-
-
-def _log(run: Run) -> Callable[[int, str], object]:
-    def show(done: int, said: str) -> None:
-        line = f"{run.name}: round {done} of {run.rounds}, {said}"
-        print(printable(line), file=sys.stderr, flush=True)
-
-    return show
-
-
-def _widget(run: Run) -> Callable[[int, str], object]:
-    from IPython.display import display
-
-    row = _row()
-    _move(row, run.round, run.rounds, f"{run.name}: round {run.round} of {run.rounds}")
-    display(row)
-    return lambda done, said: _move(row, done, run.rounds, f"{run.name}: round {done} of {run.rounds}, {said}")
-
-
-def _row() -> ipywidgets.HBox:
-    """A bar and a note. Only traits change later: that reaches the front end from any thread, printing does not."""
-    import ipywidgets
-
-    layout = ipywidgets.Layout(flex="0 0 auto")
-    return ipywidgets.HBox([ipywidgets.IntProgress(), ipywidgets.Label()], layout=layout)
-
-
-def _move(row: ipywidgets.HBox, done: int, total: int, said: str) -> None:
-    bar, note = row.children
-    bar.max, bar.value, note.value = total, done, said
-    bar.bar_style = "success" if done == total else ""
-
-
-def _tell(table: pd.DataFrame, progress: Callable[[int, int], object]) -> None:
-    progress(int(table["round"].sum()), int(table["rounds"].sum()))
-
-
-def _all_bars(stream: TextIO) -> Callable[[pd.DataFrame], object]:
+def _bars(stream: TextIO) -> Callable[[Sequence[Row]], object]:
     lines = Lines(stream)
     plain = "utf" not in (stream.encoding or "").lower()
 
-    def bar(label: str, done: int, total: int, said: str) -> str:
-        form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}" + (f" [{said}]" if said else "")
-        return tqdm.format_meter(done, total, 0, lines.width, label, plain, bar_format=form)
-
-    def show(table: pd.DataFrame) -> None:
-        wide, rows = len(ALL), []
-        if len(table) <= BARS:
-            wide = max(wide, min(table["name"].str.len().max(), lines.width // 3))
-            for row, said in zip(table.itertuples(), notes(table), strict=True):
-                label = row.name[-wide:].ljust(wide)  # what tells runs apart is at the end
-                rows.append(bar(label, row.round, row.rounds, said))
-        lines.write([*rows, bar(ALL.ljust(wide), table["round"].sum(), table["rounds"].sum(), _runs_done(table))])
+    def show(rows: Sequence[Row]) -> None:
+        shown, bars = rows if len(rows) <= BARS + 1 else rows[-1:], []
+        wide = min(max(len(row.label) for row in shown), max(lines.width // 3, len(ALL)))
+        for row in shown:
+            form = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}" + (f" [{row.note}]" if row.note else "")
+            label = row.label[-wide:].ljust(wide)  # what tells runs apart is at the end
+            bars.append(tqdm.format_meter(row.done, row.total, 0, lines.width, label, plain, bar_format=form))
+        lines.write(bars)
 
     return show
 
 
-def _all_widgets() -> Callable[[pd.DataFrame], object]:
+def _widgets() -> Callable[[Sequence[Row]], object]:
+    """Only traits change later: that reaches the front end from any thread, printing does not."""
     import ipywidgets
     from IPython.display import display
 
-    rows, whole = ipywidgets.VBox(layout=ipywidgets.Layout(max_height="340px", overflow="auto")), _row()
-    display(ipywidgets.VBox([rows, whole]))
+    def line() -> ipywidgets.HBox:
+        return ipywidgets.HBox([ipywidgets.IntProgress(), ipywidgets.Label()], layout={"flex": "0 0 auto"})
 
-    def show(table: pd.DataFrame) -> None:
-        if not rows.children:
-            rows.children = [_row() for _ in range(len(table))]
-        for meter, row, said in zip(rows.children, table.itertuples(), notes(table), strict=True):
-            text = f"{row.name}: {row.round} of {row.rounds}"
-            _move(meter, row.round, row.rounds, f"{text}, {said}" if said else text)
-        done, total = int(table["round"].sum()), int(table["rounds"].sum())
-        _move(whole, done, total, f"{ALL}: {done} of {total}, {_runs_done(table)}")
+    runs, whole = ipywidgets.VBox(layout={"max_height": "340px", "overflow": "auto"}), line()
+    display(ipywidgets.VBox([runs, whole]))
+
+    def show(rows: Sequence[Row]) -> None:
+        if not runs.children:
+            runs.children = [line() for _ in rows[:-1]]
+        for place, row in zip([*runs.children, whole], rows, strict=True):
+            bar, note = place.children
+            bar.max, bar.value, bar.bar_style = row.total, row.done, "success" if row.done == row.total else ""
+            note.value = ", ".join(filter(None, [f"{row.label}: {row.done} of {row.total}", row.note]))
 
     return show
-
-
-def _runs_done(table: pd.DataFrame) -> str:
-    return f"{(table['round'] == table['rounds']).sum()} of {len(table)} runs done"
 
 
 def _in_notebook() -> bool:

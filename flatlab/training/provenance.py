@@ -1,7 +1,8 @@
-"""Which code, on which machine, made a run."""
+"""Which code made a run, on which machine, and how it computes."""
 
 from __future__ import annotations
 
+import datetime
 import functools
 import importlib.metadata
 import platform
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from .clients import Cohort
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas")
 GIT_SECONDS = 10.0
@@ -27,6 +30,23 @@ def made_by() -> dict[str, Any]:
         "torch": torch.__version__,  # with the build, as 2.14.1+cu126
         "python": platform.python_version(),
         "processor": processor(),
+    }
+
+
+def computed_by(cohort: Cohort) -> dict[str, Any]:
+    """By what, and how, rounds are computed here: what stands in a run's `versions.json`."""
+    device = cohort.data.images.device
+    return {
+        **made_by(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device_type": device.type,
+        "engine": cohort.way,
+        "precision": cohort.precision,
+        "channels_last": cohort.channels_last,
+        "convolution": "grouped",  # earlier versions knew another way, too
+        "threads": cohort.threads,
+        "workers": cohort.workers,
+        "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 

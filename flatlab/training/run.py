@@ -8,37 +8,38 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
+import functools
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import pandas as pd
 import torch
 
-from .. import results
-from ..algorithms import Params
 from ..arguments import Count, Seconds, Whole, checked
 from ..data import FederatedDataset
 from ..declare import SettingError, tell
 from ..files import user_path
-from ..models import Model, names, refuse_inference
-from .checkpoints import BadCheckpoint, Store
-from .clients import Cohort, Engine, Precision, Trained
-from .device import keep_freed_memory, pick_device
-from .experiment import Experiment, Parent, own_code
+from ..models import Model, refuse_inference
+from .checkpoints import Store
+from .clients import Cohort, Engine
+from .device import Precision, keep_freed_memory, pick_device
+from .experiment import Experiment, own_code
+from .forking import fork
 from .interrupt import soft_interrupt
-from .network import met, network
-from .notes import read_notes
-from .pace import pace, recorded_engine, recorded_pace, tell_earlier
-from .recording import Record, began, best_round, read_experiment
-from .round import Federation, Round, State
+from .network import identified, network
+from .pace import tell_earlier, with_pace
+from .provenance import computed_by
+from .recording import Record
+from .replay import remade_rows
+from .round import Federation
+from .run_files import read_experiment, read_versions
+from .run_view import RunView
 from .single_samples import tell_lone
-from .start import beginning_with, raised_rate
+from .start import beginning_with, first_state
+from .state import Round, State
+from .work import Trained
 
-Which = Literal["auto", "global", "swa"]  # model of a run
 Listener = Callable[["Run", Round], None]
 
 
@@ -46,7 +47,7 @@ class RunDone(RuntimeError):
     """All rounds are done."""
 
 
-class Run:
+class Run(RunView):
     """An experiment in training, or trained.
 
     Args:
@@ -65,8 +66,6 @@ class Run:
             parent's, see `fork`.
 
     Attributes:
-        federation: how a round is done.
-        record: what is kept of the rounds.
         stopping: set by `stop`.
 
     Raises:
@@ -108,53 +107,30 @@ class Run:
         self.device = pick_device(device)
         if data is None:
             data = experiment.data.load(root, user_path(store, "store") / experiment.id)
-        elif experiment.data not in (data.spec, data.spec.replace(fingerprint=None)):
-            raise SettingError(
-                "data", allowed=f"made by {data.spec.to_json()}, the experiment asks for {experiment.data.to_json()}"
-            )
-        self.experiment = met(experiment, data, _recorded)
+        self.experiment = identified(experiment, data, _recorded)
         if start is not None:
             self.experiment = beginning_with(start, self.experiment)
-        start = _parents or start
         self.data = data.to(self.device)
         self.root = user_path(root, "root")
         self.stopping = threading.Event()
         self.directory = user_path(store, "store").absolute() / self.experiment.id
-        self._store = Store(self.directory)
-        written = began(self._store)
-        shape, classes = self.data.shape, self.data.classes
-        net = network(self.experiment, model, shape, classes, written is not None or start is not None)
-        net = copy.deepcopy(net).to(self.device)
-        then = (written or {}).get("precision", precision or "float32")
-        if precision not in (None, then):
-            raise SettingError("precision", precision, f"this run began in {then}; use another store for another one")
-        recorded = written or {}
-        if engine == "auto":
-            engine = recorded_engine(recorded, self.device)
-        cohort = Cohort(net, self.data, engine, chunk, precision=then, task=self.experiment.task)
-        algorithm = self.experiment.algorithm
-        clients = self.experiment.cohort_size(1 if algorithm.pooled else len(self.data.train))
-        usual = pace(cohort, algorithm.batch_size, clients)
-        asked = None if cohort.batched else channels_last
-        cohort = dataclasses.replace(cohort, **recorded_pace(recorded, usual, asked)._asdict())
-        if self.experiment.code not in (None, own_code(self.experiment)):
-            tell(
-                f"{self.id}: the classes of its own are not what they were when it began (edited since, or another"
-                " Python); rounds that are trained from now on, or again, follow the present ones"
-            )
+        versions, start = read_versions(Store(self.directory)), _parents or start
+        self._tell_earlier = versions or {}  # once, when it goes on
+        resumed = versions is not None or start is not None
+        net = copy.deepcopy(network(self.experiment, model, self.data, resumed)).to(self.device)
+        cohort = Cohort(net, self.data, engine, chunk, task=self.experiment.task)
+        cohort = with_pace(cohort, self.experiment, versions or {}, channels_last, precision)
         if self.device.type == "cpu":
             keep_freed_memory()
         self.federation = Federation(self.experiment, self.data, net, cohort)
         every = checkpoint_every or max(1, experiment.rounds // 50)
-        self.record = Record(self._store, self.experiment, self.federation, every)
-        self._state = self.record.restore(start)
-        self._known = self._state.round
+        versions_here = functools.partial(computed_by, cohort)
+        self.record = Record(self.directory, self.experiment, every, self.federation, versions_here)
+        self._state = self.record.restore() or first_state(self.federation, self.directory.parent, start)
+        self._recorded = self._state.round
         self._held = False
-        self._tell_earlier = recorded  # once, when it goes on
         self._written = self.record.begun  # it has files, which must not vanish under it
-        if not self._written:
-            held = [len(part) for part in self.federation.holders]
-            tell_lone(net, self.data, experiment.evaluation, experiment.algorithm.batch_size, held, holdout=True)
+        self._tell()
 
     @classmethod
     @checked
@@ -171,60 +147,6 @@ class Run:
             directory = directory.resolve()
         return cls(experiment, data, store=directory.parent, _recorded=True, **options)
 
-    # What it is, and how far it has come
-
-    @property
-    def id(self) -> str:
-        """Hash-bearing name; also the directory's."""
-        return self.experiment.id
-
-    @property
-    def name(self) -> str:
-        """How figures and tables call it: its label, see `annotate`, or else `Algorithm.name`."""
-        return read_notes(self.directory).get("label") or self.experiment.algorithm.name
-
-    @property
-    def kept(self) -> tuple[str, ...]:
-        """The parameters that each client trains and keeps for itself. Where there are any, no model is global."""
-        return tuple(name for name in names(self.federation.model) if name in self.federation.kept)
-
-    @property
-    def round(self) -> int:
-        """Rounds done, as this object sees it (less than on record after `rewind`)."""
-        return self._state.round
-
-    @property
-    def rounds(self) -> int:
-        """Rounds of the experiment."""
-        return self.experiment.rounds
-
-    @property
-    def done(self) -> bool:
-        """Whether all rounds are done."""
-        return self.round >= self.rounds
-
-    @property
-    def checkpoints(self) -> list[int]:
-        """Rounds whose state is stored."""
-        return self._store.checkpoints()
-
-    @property
-    def history(self) -> pd.DataFrame:
-        """Tidy: round, split (train, holdout, test = the clients' own), metric, value, client (-1: all)."""
-        return self.record.history(self.round)
-
-    @checked
-    def history_since(self, round: Whole) -> pd.DataFrame:
-        """The rows of `history` after a round: what whoever has the others need read."""
-        return self.record.history(self.round, round)
-
-    @property
-    def timings(self) -> pd.DataFrame:
-        """Per round: seconds of training and of evaluation, sample passes."""
-        return self.record.timings()
-
-    # Training
-
     def step(self, trained: Iterable[Trained] | None = None, seconds: float = 0.0) -> Round:
         """Do one round: train, evaluate what is due, put it on record. A round already on record is replayed.
 
@@ -238,22 +160,22 @@ class Run:
             Diverged: if a client's loss is no longer a number.
             OSError: if the round cannot be stored, or the run's files are gone.
         """
-        if self.round < self._known:
-            self._state, report = self._advance(trained, seconds)
+        if self.round < self._recorded:
+            self._state, report = self.federation.round(self._state, trained, seconds)
             return report
-        with self._store.held():
+        with self.record.held():
             self.catch_up()
             if self.done:
                 raise RunDone(f"{self.id}: all {self.rounds} rounds are done")
             if not self.record.begun:
                 if self._written:
                     raise FileNotFoundError(f"{self.directory}: the run's files are gone; make the run again")
-                self.record.begin(self._state)
+                self.record.begin(self._state, self.data)
             self._written = True
-            state, report = self._advance(trained, seconds)
+            state, report = self.federation.round(self._state, trained, seconds)
             try:
                 self.record.add(state, report, lazily=self._held)
-                self._state, self._known = state, state.round
+                self._state, self._recorded = state, state.round
             except OSError as error:
                 raise OSError(
                     error.errno,
@@ -269,23 +191,23 @@ class Run:
         Raises:
             RunBusy: if another process still trains it after `wait` seconds.
         """
-        with self._store.held(wait):
+        with self.record.held(wait):
             self.catch_up()
             self._held = True
             try:
                 yield
             finally:
                 self._held = False
-                self.record.rest()
+                self.record.pause()
 
     def catch_up(self) -> None:
         """Go on from what others have put on record since this object looked; while the run is held."""
-        newest = self.record.newer(self._known)
+        newest = self.record.newer(self._recorded)
         if newest is not None:
-            if self.round == self._known:  # not rewound
+            if self.round == self._recorded:  # not rewound
                 self._state = newest
-            self._known = newest.round
-        self.record.tidy(self._known)
+            self._recorded = newest.round
+        self.record.mend(self._recorded, functools.partial(remade_rows, self.record, self.federation))
         if self._tell_earlier:
             tell_earlier(self.id, self._tell_earlier, self.cohort)
             self._tell_earlier = {}
@@ -320,15 +242,17 @@ class Run:
         if target > self.rounds:
             raise SettingError("round", target, f"must be between 0 and the experiment's {self.rounds} rounds")
         self.stopping.clear()
-        if self.round >= target and not (self.record.missing or self.record.spoiled):
+        if self.round >= target and self.record.whole:
             return self
-        with self._store.held(wait), soft_interrupt(self.stopping) as interrupted, self.held():
+
+        def stopped() -> str:
+            return f"stopped after round {self.round} of {self.rounds}; make the run again to go on"
+
+        with self.record.held(wait), soft_interrupt(self.stopping, stopped), self.held():
             while self.round < target and not self.stopping.is_set():
                 report = self.step()
                 if listener is not None:
                     listener(self, report)
-        if interrupted.is_set():
-            raise KeyboardInterrupt(f"stopped after round {self.round} of {self.rounds}; make the run again to go on")
         return self
 
     def stop(self) -> None:
@@ -348,166 +272,17 @@ class Run:
         `changes` are fields of `Experiment`, e.g. `run.fork(round=50, algorithm=FedASAM(rho=0.5))`. Momentum of the
         server and parts kept by clients go along where the new algorithm has them.
         """
-        fixed = {"data", "model", "parent", "initial", "code"} & changes.keys()
-        if fixed:
-            raise SettingError(
-                ", ".join(sorted(fixed)), allowed="a fork keeps its parent's; start a run of its own instead"
-            )
-        round = self.round if round is None else round
-        state = self.state(round)
-        experiment = self.experiment.replace(parent=Parent(run=self.id, round=round), **changes)
-        old, new = self.experiment, experiment
-        if raised := raised_rate(old, new, round):
-            tell(raised)
-        own = self.federation.shapes.own_slots
-        keeps_server = new.algorithm.server.kind == old.algorithm.server.kind
-        keeps_own = new.algorithm.kind == old.algorithm.kind
-        slots = {slot: kept for slot, kept in state.slots.items() if (keeps_own if slot in own else keeps_server)}
-        state = dataclasses.replace(state, slots=slots)
-        # An average goes along only where it is the same average.
-        if (new.algorithm.swa, new.rounds) != (old.algorithm.swa, old.rounds):
-            state = dataclasses.replace(state, swa={}, swa_count=0)
-        child = Run(
-            experiment,
-            self.data,
-            copy.deepcopy(self.federation.model),
-            store=self.directory.parent,
-            device=self.device,
-            engine=self.federation.cohort.engine,
-            chunk=self.federation.cohort.chunk,
-            channels_last=self.federation.cohort.channels_last,
-            precision=self.federation.cohort.precision,
-            checkpoint_every=self.record.checkpoint_every,
-            root=self.root,
-            _parents=state,
-        )
-        if set(self.kept) & child.federation.sent:
+        return fork(self, self.round if round is None else round, changes)
+
+    def _tell(self) -> None:
+        """Warn of what is not as it was when the run began, or of data that say little."""
+        experiment = self.experiment
+        if experiment.code not in (None, own_code(experiment)):
             tell(
-                f"fork: {child.name} shares {self._kept_part()}, which the clients of {self.name} kept for themselves;"
-                " what it shares begins at its first weights, which nobody trained"
+                f"{self.id}: the classes of its own are not what they were when it began (edited since, or another"
+                " Python); rounds that are trained from now on, or again, follow the present ones"
             )
-        if child.record.begun:  # forked in the same way before
-            return child
-        with child._store.held():
-            child.record.begin(child._state, self.record.history(round))
-        return child
-
-    # Looking at it
-
-    @checked
-    def state(self, round: Whole | None = None) -> State:
-        """The full state after `round` (default: now). Rounds without a checkpoint are replayed from the one before.
-
-        Raises:
-            SettingError: if the run has not come that far.
-        """
-        round = self.round if round is None else round
-        if round == self.round:
-            return self._state
-        if round > self._known:
-            raise SettingError("round", round, f"must be between 0 and {self._known}, the rounds on record")
-        begins_here = self.experiment.parent is None and self.experiment.initial is None
-        state = self.federation.start() if begins_here else None
-        for stored in reversed([stored for stored in self.checkpoints if stored <= round]):
-            try:
-                state = self.record.load(stored)
-                break
-            except BadCheckpoint:
-                continue
-        if state is None or state.round > round:
-            begin = min(self.checkpoints, default=self.round)
-            raise SettingError("round", round, f"this run begins at round {begin}")
-        while state.round < round:
-            state, _ = self.federation.advance(state)
-        return state
-
-    @checked
-    def model(self, round: Whole | None = None, which: Which = "auto", client: Whole | None = None) -> Model:
-        """A copy of the network with the weights after `round` (default: now).
-
-        Args:
-            round: rounds done.
-            which: "global", "swa" (the server's average), or "auto": the average where it exists.
-            client: with the parts that this client keeps for itself. Needed where clients keep any (`kept`): there is
-                no global model then, only a client's own.
-
-        Raises:
-            SettingError: if there is no such round, average or client, or no global model.
-        """
-        if client is None and self.kept:
-            raise SettingError(
-                "client",
-                None,
-                f"{self.name} has no global model, its clients keep {self._kept_part()} for themselves;"
-                f" give client = 0 to {self.data.clients - 1} for that client's own model",
-            )
-        state = self.state(round)
-        if which == "swa" and not state.swa:
-            raise SettingError("which", "swa", f"there is no average after round {state.round}")
-        params = {"auto": state.served, "global": state.params, "swa": state.swa}[which]
-        if client is not None:
-            if client >= self.data.clients:
-                raise SettingError("client", client, f"must be one of 0 to {self.data.clients - 1}")
-            params = params | {name: value[0] for name, value in self.federation.own(state, [client], params).items()}
-        return self._with(params)
-
-    @checked
-    def own(self, state: State, clients: Sequence[Whole]) -> Params:
-        """The parameters [clients, ...] in which these clients' own models differ from the global one after a state."""
-        return self.federation.own(state, list(clients))
-
-    @checked
-    def clients(self, round: Count) -> dict[int, Model]:
-        """The models of the clients sampled in `round` (from 1) after their local training, trained again."""
-        if round > self._known:
-            raise SettingError("round", round, f"must be between 1 and {self._known}, the rounds on record")
-        state = self.state(round - 1)
-        found = {}
-        sampled = self.federation.sample(round - 1)
-        for chunk in self.federation.local(state, sampled):
-            for row, place in enumerate(chunk.clients):
-                client = sampled[place]
-                own = {name: value[client] for name, value in state.personal.items()}
-                mine = {name: value[row] for name, value in chunk.params.items()}
-                found[client] = self._with({**state.params, **own, **mine})
-        return found
-
-    @property
-    def cohort(self) -> Cohort:
-        """How clients are computed."""
-        return self.federation.cohort
-
-    @property
-    def best_round(self) -> int | None:
-        """The evaluated round with the best mean initial accuracy (FedBABU's official choice of checkpoint)."""
-        return best_round(self.history)
-
-    def plot(self, **options: Any) -> Any:
-        """Accuracy and loss against rounds."""
-        return results.plot(self, **options)
-
-    def __repr__(self) -> str:
-        return f"Run({self.id}: {self.name}, {self.round} of {self.rounds} rounds)"
-
-    # Inside
-
-    def _kept_part(self) -> str:
-        """What clients keep, in words."""
-        model = self.federation.model
-        parts = {part: set(names(model, part)) for part in ("all", "body", "head")}
-        return next((part for part, held in parts.items() if held == set(self.kept)), f"{len(self.kept)} parameters")
-
-    def _advance(self, trained: Iterable[Trained] | None, seconds: float) -> tuple[State, Round]:
-        start = time.perf_counter()
-        state, report = self.federation.advance(self._state, trained)
-        middle = time.perf_counter()
-        report = self.federation.evaluate(state, report)
-        times = {"seconds": seconds + middle - start, "evaluation_seconds": time.perf_counter() - middle}
-        return state, Round(**{**vars(report), **times})
-
-    def _with(self, params: Params) -> Model:
-        model = copy.deepcopy(self.federation.model)
-        with torch.no_grad():
-            for name, value in model.named_parameters():
-                value.copy_(params[name])
-        return model
+        if not self._written:
+            held = [len(part) for part in self.federation.holders]
+            batch_size = experiment.algorithm.batch_size
+            tell_lone(self.federation.model, self.data, experiment.evaluation, batch_size, held, holdout=True)

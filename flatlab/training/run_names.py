@@ -24,31 +24,33 @@ def experiment_labels(
     experiments: Sequence[Experiment], moments: Sequence[int] | None = None, names: Sequence[str] | None = None
 ) -> list[str]:
     """The same for runs known by their experiments alone; at different `moments`, rounds done, one may stand twice."""
-    found = list(names or [experiment.algorithm.name for experiment in experiments])
-    moments = moments or [0] * len(found)
-    for name, count in Counter(found).items():
+    shown = list(names or [experiment.algorithm.name for experiment in experiments])
+    moments = moments or [0] * len(shown)
+    for name, count in Counter(shown).items():
         if count > 1:
-            places = [place for place, label in enumerate(found) if label == name]
+            places = [place for place, label in enumerate(shown) if label == name]
             alike = [(experiments[place], moments[place]) for place in places]
             for place, said in zip(places, _differences(alike), strict=True):
-                found[place] = ", ".join([name, *said])
-    counts = Counter(found)
+                shown[place] = ", ".join([name, *said])
+    counts = Counter(shown)
     return [
         label if counts[label] == 1 else f"{label}, {_hash(experiment)}"
-        for label, experiment in zip(found, experiments, strict=True)
+        for label, experiment in zip(shown, experiments, strict=True)
     ]
 
 
 def _differences(alike: list[tuple[Experiment, int]]) -> list[list[str]]:
     flat = [flattened(experiment.to_dict()) for experiment, _ in alike]
-    keys = dict.fromkeys(key for one in flat for key in one if key[-1] not in _SILENT)
+    keys = dict.fromkeys(key for settings in flat for key in settings if key[-1] not in _SILENT)
     # A setting that only some of them have goes with a kind, which is said itself.
-    differing = [key for key in keys if len({repr(one[key]) for one in flat if key in one}) > 1 or key == FORKED]
+    differing = [
+        key for key in keys if len({repr(settings[key]) for settings in flat if key in settings}) > 1 or key == FORKED
+    ]
     rounds = len({moment for _, moment in alike}) > 1 and not differing
     return [
-        [_said(key, one[key]) for key in differing if one.get(key) is not None][:MOST]
+        [_said(key, settings[key]) for key in differing if settings.get(key) is not None][:MOST]
         + ([f"round {moment}"] if rounds else [])
-        for one, (_, moment) in zip(flat, alike, strict=True)
+        for settings, (_, moment) in zip(flat, alike, strict=True)
     ]
 
 

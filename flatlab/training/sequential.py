@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..algorithms import Algorithm, Carry, Params, Slots
+from ..algorithms import Algorithm, Params
 from ..data import FederatedDataset
 from ..models import Model
 from ..tasks import Task
-from .batches import Batch, Plan, batches
+from .batches import Batch, batches
 from .hooks import stepped
 from .objective import OneBatch
 from .trees import mapped
-
-Epoch = tuple[int, Carry, Tensor]  # epochs done, the carry, mean losses so far; a leading client axis
-Epochs = Iterator[Epoch]
-
-
-class Work(NamedTuple):
-    """What some clients start from and are to do; every tensor has a leading client axis."""
-
-    trained: Params
-    frozen: Params
-    memory: Slots
-    received: Slots
-    steps: Tensor  # [clients] how many steps each takes
-    drawn: Plan
-    settings: Params  # "lr", and settings of the algorithm that differ between clients
+from .work import Epoch, Work, counted
 
 
 def loop(
@@ -75,13 +61,6 @@ def loop(
 def laid_out(value: Tensor, layout: torch.memory_format) -> Tensor:
     """The tensor in a memory format, if it is one of images or of a two-dimensional convolution's weights."""
     return value.contiguous(memory_format=layout) if value.dim() == 4 else value
-
-
-def counted(before: Carry, after: Carry) -> Carry:
-    """The carry after a step; what the client received stays as it was."""
-    return Carry(
-        after.params, after.velocity, before.anchor, after.memory, before.received, before.steps, before.step + 1
-    )
 
 
 def _gradient(objective: Callable[[Params], Tensor], params: Params) -> tuple[Params, Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -17,8 +16,11 @@ from ..declare import SettingError
 from ..files import digest, read_json
 from .checkpoints import BadCheckpoint, RunBusy, Store
 from .experiment import Experiment
-from .recording import Record, began
-from .round import State
+from .layout import Layout
+from .recording import Record
+from .run_files import read_versions
+from .state import State
+from .store_scan import Held
 
 if TYPE_CHECKING:
     from .run import Run
@@ -46,6 +48,31 @@ def beginning_with(start: State, experiment: Experiment) -> Experiment:
             " experiment was described with, or set its initial to None",
         )
     return experiment.replace(initial=start.digest)
+
+
+def first_state(layout: Layout, store: Path, given: State | None) -> State:
+    """The state that a run begins with of which there is no record.
+
+    Raises:
+        SettingError: if it begins with a state of its own, which was not given, or is another network's.
+    """
+    experiment, parent = layout.experiment, layout.experiment.parent
+    if given is None and parent is not None:
+        raise SettingError(
+            "parent.run",
+            parent.run,
+            f"{store / experiment.id} holds no record of this fork; open the parent"
+            f" and fork it again, run.fork(round={parent.round}, ...)"
+            + ("" if (store / parent.run).is_dir() else ", once it is back: it is not in this store, deleted or moved"),
+        )
+    if given is None and experiment.initial is not None:
+        raise SettingError(
+            "initial",
+            experiment.initial,
+            f"{store / experiment.id} holds no record yet, and needs the"
+            " state that this is the digest of: Run(experiment, start=state)",
+        )
+    return layout.start() if given is None else layout.adopt(given)
 
 
 def shared_rounds(done: Experiment, wanted: Experiment) -> int:
@@ -93,7 +120,7 @@ def _due(experiment: Experiment, number: int) -> set[str]:
     return {split for split, wanted in due.items() if wanted}
 
 
-def take_up(run: Run) -> str | None:
+def reuse_rounds(run: Run) -> str | None:
     """Let a run that has not begun go on from the most rounds that another one of its store did the same.
 
     It keeps its own id, and has the bits of a run that did all rounds itself: what is taken must have been computed in
@@ -102,25 +129,24 @@ def take_up(run: Run) -> str | None:
     Returns:
         A sentence for the person, if there is something to say.
     """
-    experiment, store = run.experiment, run.directory.parent
-    if run.record.begun or experiment.parent or experiment.initial:
+    experiment = run.experiment
+    if run.record.begun or not experiment.from_scratch:
         return None
-    others = [(_usable(other, shared, run), other) for other, shared in _alike(store, experiment)]
-    for shared, other in sorted(others, key=lambda found: -found[0]):
-        origin = Record(Store(store / other.id), other, run.federation, run.record.checkpoint_every)
-        if shared:
-            with contextlib.suppress(RunBusy, BadCheckpoint, OSError, ValueError), run.record.store.held():
+    others = [(held, _reusable(held, run)) for held in _alike(run.directory.parent, experiment)]
+    for held, rounds in sorted(others, key=lambda other: -max(other[1], default=0)):
+        if rounds:
+            with contextlib.suppress(RunBusy, BadCheckpoint, OSError, ValueError), run.record.held():
                 if not run.record.begun:
-                    _copy(origin, shared, run)
+                    _copy(run.record.beside(held.directory, held.experiment), rounds, run)
                     run.catch_up()
-                    said = f"{run.id}: goes on from round {run.round} of {other.id}, whose rounds so far are the same"
-                    return said + _instead(run, other)
-    longer = [other for _, other in others if _but_rounds(other) == _but_rounds(experiment)]
+                    said = f"goes on from round {run.round} of {held.experiment.id}, whose rounds so far are the same"
+                    return f"{run.id}: {said}{_instead(run, held)}"
+    longer = [held for held, _ in others if _but_rounds(held.experiment) == _but_rounds(experiment)]
     return f"{run.id}: begins at round 1{_instead(run, longer[0])}" if longer else None
 
 
-def _alike(store: Path, wanted: Experiment) -> Iterator[tuple[Experiment, int]]:
-    """Runs of a store that share first rounds, with their number, or differ in the number of rounds alone.
+def _alike(store: Path, wanted: Experiment) -> Iterator[Held]:
+    """Runs of a store that may share first rounds.
 
     These bear the same names before the hash, and files that were looked at are not read again: a store may hold
     thousands of runs, each of which comes here.
@@ -133,15 +159,14 @@ def _alike(store: Path, wanted: Experiment) -> Iterator[tuple[Experiment, int]]:
                 stat = file.stat()
                 if _shape_of(file, (stat.st_ino, stat.st_size, stat.st_mtime_ns)) == shape:
                     other = Experiment.recorded(file.read_text(encoding="utf-8-sig"))
-                    shared = shared_rounds(other, wanted)
-                    if other.id == name != wanted.id and (shared or _but_rounds(other) == _but_rounds(wanted)):
-                        yield other, shared
+                    if other.id == name != wanted.id:
+                        yield Held(file.parent, other)
 
 
 def _shape(values: dict[str, Any]) -> str:
     """What stands for the settings that are equal wherever rounds are shared, and are quickly read."""
-    told = [values.get(name) for name in ("data", "model", "seed", "participation")]
-    return digest(json.dumps(told, sort_keys=True).encode())
+    settings = [values.get(name) for name in ("data", "model", "seed", "participation")]
+    return digest(json.dumps(settings, sort_keys=True).encode())
 
 
 @functools.lru_cache(maxsize=2**16)
@@ -154,61 +179,41 @@ def _but_rounds(experiment: Experiment) -> dict[str, Any]:
     return {**experiment.to_dict(), "rounds": None}
 
 
-def _usable(other: Experiment, shared: int, run: Run) -> int:
-    """The latest round of another run that can be taken: stored, among the shared ones, and computed as here."""
-    store = Store(run.directory.parent / other.id)
+def _reusable(held: Held, run: Run) -> list[int]:
+    """The rounds of another run whose states can be taken: stored, among the shared ones, and computed as here."""
+    shared, store = shared_rounds(held.experiment, run.experiment), Store(held.directory)
+    if not shared:
+        return []
     try:
-        written = began(store) or {}
+        there = read_versions(store) or {}
     except (OSError, ValueError):
-        return 0
-    here = run.record.computed()
-    if {k: v for k, v in written.items() if k not in ANY} != {k: v for k, v in here.items() if k not in ANY}:
-        return 0
-    return max((round for round in store.checkpoints() if round <= shared), default=0)
+        return []
+    how = [{k: v for k, v in versions.items() if k not in ANY} for versions in (there, run.record.versions())]
+    if how[0] != how[1]:
+        return []
+    return [round for round in store.checkpoints() if round <= shared]
 
 
-def _copy(origin: Record, shared: int, run: Run) -> None:
+def _copy(origin: Record, rounds: list[int], run: Run) -> None:
     """Put the shared rounds on record as the run's own: the rows that it would have, and states that it would keep."""
-    rounds = [round for round in origin.store.checkpoints() if round <= shared]
     state = origin.load(rounds[-1])
     table = origin.history(state.round)
     if set(table["round"]) != set(range(1, state.round + 1)):
         raise BadCheckpoint(f"{origin.store.directory}: rounds are missing in its history")
     due = {number: _due(run.experiment, number) | {"train"} for number in range(1, state.round + 1)}
-    mine = pd.Series([split in due[number] for number, split in zip(table["round"], table["split"], strict=True)])
+    wanted = pd.Series([split in due[number] for number, split in zip(table["round"], table["split"], strict=True)])
     earlier = [origin.load(round) for round in rounds[:-1] if round % run.record.checkpoint_every == 0]
-    made = {"run": origin.experiment.id, "round": state.round, "versions": began(origin.store)}
-    run.record.begin(state, table[mine.to_numpy(bool)].reset_index(drop=True), earlier, made)
+    made = {"run": origin.experiment.id, "round": state.round, "versions": read_versions(origin.store)}
+    run.record.begin(state, run.data, table[wanted.to_numpy(bool)].reset_index(drop=True), earlier, made)
 
 
-def _instead(run: Run, other: Experiment) -> str:
+def _instead(run: Run, held: Held) -> str:
     """How to go on from the end of a run that differs in the number of rounds alone, if that is further."""
-    reached = max(Store(run.directory.parent / other.id).checkpoints(), default=0)
+    reached, other = max(Store(held.directory).checkpoints(), default=0), held.experiment
     if reached <= run.round or _but_rounds(other) != _but_rounds(run.experiment) or reached >= run.rounds:
         return ""
-    where = str(run.directory.parent / other.id)
     return (
         f"; {other.id} has {reached} rounds, but later ones differ from those of {run.rounds} rounds (rates, averages,"
-        f" scores, or how they were computed); to go on from its end: fl.Run.open({where!r}).fork(rounds={run.rounds})"
-    )
-
-
-def raised_rate(old: Experiment, new: Experiment, round: int) -> str | None:
-    """What a fork's rate becomes, where the same schedule over another number of rounds raises it again."""
-    if not round or old.algorithm.replace(swa=None) != new.algorithm.replace(swa=None):
-        return None
-    before, usual = (old.algorithm.rate(number, old.rounds) for number in (round - 1, round))
-    rates = [new.algorithm.rate(number, new.rounds) for number in range(round, new.rounds)]
-    if rates[0] <= before or rates[0] == usual:
-        return None
-    said, number = [], round + 1
-    for rate, several in itertools.groupby(rates):
-        count = len(list(several))
-        said.append(f"{rate:g} in round{'s' * (count > 1)} {number}{f' to {number + count - 1}' if count > 1 else ''}")
-        number += count
-    more = ", ..." if len(said) > 4 else ""
-    return (
-        f"fork: the clients' rate was {before:g} in round {round} and rises again, as the schedule is that of"
-        f" {new.rounds} rounds: {', '.join(said[:4])}{more}; to go on as it was, give"
-        f" algorithm=run.experiment.algorithm.replace(lr={before:g}, schedule=fl.Constant())"
+        " scores, or how they were computed); to go on from its end:"
+        f" fl.Run.open({str(held.directory)!r}).fork(rounds={run.rounds})"
     )

@@ -86,27 +86,27 @@ class Standing:
         """
         if self._all:
             held = sorted(self._scan.look().items(), key=lambda item: _place(item[1].experiment))
-            self._experiments = {run: one.experiment for run, one in held}
-            self._places = {run: one.directory for run, one in held}
+            self._experiments = {run: there.experiment for run, there in held}
+            self._places = {run: there.directory for run, there in held}
         seen = {run: self._look(run) for run in self._experiments}
         if self._all:  # without a state it is half removed
-            seen = {run: one for run, one in seen.items() if one.begun}
+            seen = {run: last for run, last in seen.items() if last.begun}
         experiments = [self._experiments[run] for run in seen]
         if list(seen) != list(self._names):
             self._names = dict(zip(seen, experiment_labels(experiments), strict=True))
         rows = [
-            (run, self._names[run], experiment.seed, one.round, experiment.rounds, one.accuracy, one.seconds)
-            for (run, one), experiment in zip(seen.items(), experiments, strict=True)
+            (run, self._names[run], experiment.seed, last.round, experiment.rounds, last.accuracy, last.seconds)
+            for (run, last), experiment in zip(seen.items(), experiments, strict=True)
         ]
         table = pd.DataFrame(rows, columns=list(COLUMNS[:-2])).astype(KINDS)
         missing = table["rounds"] - table["round"]
-        gap = pd.Series([one.gap for one in seen.values()], dtype=float)
+        gap = pd.Series([last.gap for last in seen.values()], dtype=float)
         # Runs trained in one batch share out its time in their timings, so their states lie further apart than these
         # say. A pause between two states looks the same; but no batch is larger than all runs that are not done.
         slowest = table["seconds"] * max(int((missing > 0).sum()), 1)
         pace = np.fmax(table["seconds"], np.fmin(gap.fillna(table["seconds"]), slowest))
         table["left"] = (missing * pace).where(missing > 0, 0.0)
-        written = pd.Series([one.written for one in seen.values()], dtype=float)
+        written = pd.Series([last.written for last in seen.values()], dtype=float)
         table["idle"] = (time.time() - written).clip(lower=0).where(missing > 0)  # clocks of machines differ
         return table
 

@@ -27,7 +27,7 @@ class _Job(Generic[Tool, Result]):
     tool: Tool
     steps: Iterator[Result | None]
     left: int
-    found: list[Result] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
 
 
 class Turns(Generic[Tool, Result]):
@@ -70,12 +70,12 @@ class Turns(Generic[Tool, Result]):
             for place in range(len(self.lengths)):
                 with self.changed:
                     self.changed.wait_for(lambda place=place: place in self.done)  # type: ignore[misc]
-                    found = self.done.pop(place)
+                    outcome = self.done.pop(place)
                     self.taken += 1
                     self.changed.notify_all()
-                if isinstance(found, BaseException):
-                    raise found
-                yield found
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                yield outcome
         finally:
             with self.changed:
                 self.stopped = True
@@ -93,7 +93,7 @@ class Turns(Generic[Tool, Result]):
             try:
                 result = next(job.steps)
             except StopIteration:
-                self._end(job, job.found)
+                self._end(job, job.results)
                 job = self._next(None)
             except BaseException as error:  # the caller's thread raises it
                 self._end(job, error)
@@ -101,12 +101,12 @@ class Turns(Generic[Tool, Result]):
             else:
                 job.left -= 1
                 if result is not None:
-                    job.found.append(result)
+                    job.results.append(result)
                 job = self._next(job)
 
-    def _end(self, job: _Job[Tool, Result], found: list[Result] | BaseException) -> None:
+    def _end(self, job: _Job[Tool, Result], outcome: list[Result] | BaseException) -> None:
         with self.changed:
-            self.done[job.place] = found
+            self.done[job.place] = outcome
             self.running -= 1
             self.free.put(job.tool)
             self.changed.notify_all()
@@ -118,7 +118,7 @@ class Turns(Generic[Tool, Result]):
                 last = len(self.lengths) - self.begun + len(self.idle) + self.running < 2 * self.threads
                 while last and self.begun < len(self.lengths):
                     self.idle.append(self._begin())
-                other = max(self.idle, key=lambda one: one.left, default=None)
+                other = max(self.idle, key=lambda job: job.left, default=None)
                 if job is not None and not (last and other is not None and other.left > job.left):
                     return job
                 if other is not None:

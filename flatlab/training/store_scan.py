@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..files import printable, user_path
 from .experiment import Experiment
-from .recording import read_experiment
+from .run_files import read_experiment
 
 
 class Held(NamedTuple):
@@ -33,7 +33,7 @@ class Scan:
     def __init__(self, store: Path) -> None:
         self.store = store
         self.problems: dict[str, str] = {}
-        self._known: dict[str, tuple[Any, Held | str]] = {}
+        self._seen: dict[str, tuple[Any, Held | str]] = {}
         self._lock = threading.Lock()
 
     def look(self) -> dict[str, Held]:
@@ -43,15 +43,15 @@ class Scan:
             OSError: if the store is there and cannot be read.
         """
         with self._lock:
-            known, self._known = self._known, {}
+            before, self._seen = self._seen, {}
             for directory in self._directories():
                 signature = _signature(directory / "experiment.json")
-                before = known.get(directory.name)
-                held = before[1] if before is not None and before[0] == signature else _read(directory)
+                last = before.get(directory.name)
+                held = last[1] if last is not None and last[0] == signature else _read(directory)
                 if held is not None:
-                    self._known[directory.name] = signature, held
-            self.problems = {name: held for name, (_, held) in self._known.items() if isinstance(held, str)}
-            runs = [held for _, held in self._known.values() if isinstance(held, Held)]
+                    self._seen[directory.name] = signature, held
+            self.problems = {name: held for name, (_, held) in self._seen.items() if isinstance(held, str)}
+            runs = [held for _, held in self._seen.values() if isinstance(held, Held)]
             # A link beside its run says the same twice; the directory itself comes last, and counts.
             return {
                 held.experiment.id: held for held in sorted(runs, key=lambda held: held.directory.is_symlink())[::-1]
@@ -89,9 +89,7 @@ def _read(directory: Path) -> Held | str | None:
         experiment = read_experiment(directory)
         _ = experiment.algorithm.name  # a class of the user's may fail only here
         return Held(directory if directory.name == experiment.id else directory.resolve(), experiment)
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except Exception as error:  # whatever a file, or a class of the user's, comes up with
         return printable(next(iter(str(error).splitlines()), type(error).__name__))[:200]

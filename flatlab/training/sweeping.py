@@ -35,11 +35,11 @@ from .experiment import Experiment
 from .importing import Place, import_own, own_classes
 from .interrupt import soft_interrupt
 from .lockstep import shape, train_together
-from .network import met
+from .network import identified
 from .pool import Pool, refuse_respawn
 from .progress import counter
 from .run import Run
-from .start import take_up
+from .start import reuse_rounds
 from .status import Standing
 
 RETRIES = 3  # times that a pool whose worker died is set up again
@@ -101,7 +101,7 @@ def sweep(
     refuse_respawn()
     own = own_classes(experiments, executor)
     data = _data(experiments, root)
-    wanted = [met(experiment, one) for experiment, one in zip(experiments, data, strict=True)]
+    wanted = [identified(experiment, held) for experiment, held in zip(experiments, data, strict=True)]
     todo = {experiment.id: experiment for experiment in wanted}
     store, root = user_path(store, "store").resolve(), user_path(root, "root").resolve()
     device = options.get("device", "auto")
@@ -109,11 +109,10 @@ def sweep(
     pool = Pool(executor, workers or graphics or os.cpu_count() or 1, graphics)
     as_one = pick_device(device).type == "cuda" if together is None else together
     watch = counter(Standing(store, list(todo.values())), progress)
-    errors = _work(todo, pool, as_one, (own, str(store), str(root), options), watch)
-    if errors:
+    if errors := _work(todo, pool, as_one, (own, str(store), str(root), options), watch):
         raise SweepFailed(errors, len(todo)) from next(iter(errors.values()))  # its traceback tells where
     return [
-        Run(experiment, one, store=store, root=root, **options) for experiment, one in zip(wanted, data, strict=True)
+        Run(experiment, held, store=store, root=root, **options) for experiment, held in zip(wanted, data, strict=True)
     ]
 
 
@@ -121,8 +120,8 @@ def _data(experiments: Sequence[Experiment], root: str | Path) -> list[Federated
     """The data of each experiment, each set loaded (and, if need be, downloaded) once, before any worker starts."""
     if not experiments:
         raise SettingError("experiments", [], "needs at least one")
-    known: dict[str, FederatedDataset] = {}
-    found = []
+    loaded: dict[str, FederatedDataset] = {}
+    data = []
     for experiment in experiments:
         if experiment.model.name == "custom":
             raise SettingError(
@@ -132,10 +131,10 @@ def _data(experiments: Sequence[Experiment], root: str | Path) -> list[Federated
                 " 'module:function' (see models.network), or use `train`",
             )
         key = experiment.data.to_json()
-        if key not in known:
-            known[key] = experiment.data.load(root)
-        found.append(known[key])
-    return found
+        if key not in loaded:
+            loaded[key] = experiment.data.load(root)
+        data.append(loaded[key])
+    return data
 
 
 def _work(
@@ -194,7 +193,8 @@ def _hand_out(
         watch: called now and then.
     """
     futures: list[Future[dict[str, BaseException]]] = []
-    with soft_interrupt(threading.Event()) as interrupted:
+    interrupted = threading.Event()
+    with soft_interrupt(interrupted, lambda: "sweep stopped; the same call goes on from the last states"):
         try:
             for call in calls:
                 futures.append(_submitted(executor, (str(brake), *call)))
@@ -213,8 +213,6 @@ def _hand_out(
                         future.cancel()
             if _all_done(futures):
                 brake.unlink(missing_ok=True)
-    if interrupted.is_set():
-        raise KeyboardInterrupt("sweep stopped; the same call goes on from the last states")
     return futures
 
 
@@ -288,6 +286,6 @@ def _train(
         runs.append(Run(experiment, data[key], store=store, root=root, **options))
     if len(runs) > 1:
         return train_together(runs, wait=BUSY_SECONDS, stopped=stopped)
-    take_up(runs[0])
+    reuse_rounds(runs[0])
     runs[0].to(listener=lambda run, _: run.stop() if stopped() else None, wait=BUSY_SECONDS)
     return {}

@@ -47,7 +47,7 @@ class Lines:
 
     def _size(self) -> os.terminal_size:
         try:
-            found = os.get_terminal_size(self._stream.fileno())
+            size = os.get_terminal_size(self._stream.fileno())
         except (OSError, ValueError):
             return shutil.get_terminal_size()
-        return found if all(found) else os.terminal_size((80, 24))  # some terminals do not know their size
+        return size if all(size) else os.terminal_size((80, 24))  # some terminals do not know their size

@@ -60,7 +60,7 @@ def side_by_side(
         name: of the threads.
     """
 
-    def one(item: Item) -> Result:
+    def with_tool(item: Item) -> Result:
         tool = free.get()
         try:
             return work(tool, item)
@@ -70,7 +70,7 @@ def side_by_side(
     if tools == 1:
         for item in items:
             with computing_with(1):
-                result = one(item)
+                result = with_tool(item)
             yield result
         return
     before = torch.get_num_threads()
@@ -78,7 +78,7 @@ def side_by_side(
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
-                waiting.append(pool.submit(one, item))
+                waiting.append(pool.submit(with_tool, item))
                 if len(waiting) > 2 * tools:
                     yield waiting.popleft().result()
             while waiting:

@@ -22,8 +22,8 @@ from ..tasks import Task
 from .batches import Batch, batches
 from .hooks import stepped
 from .objective import OneBatch, mappable
-from .sequential import Epochs, Work, counted
 from .trees import mapped
+from .work import Epochs, Work, counted
 
 log = logging.getLogger("flatlab")
 
@@ -36,10 +36,10 @@ def stacked_step(model: Model, algorithm: Algorithm, task: Task) -> Step:
     `settings` holds each client's learning rate, `lr`, and settings of the algorithm that differ between clients.
     """
 
-    def one(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
+    def client_step(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
         others = {name: value for name, value in settings.items() if name != "lr"}
-        mine = algorithm.varied(others) if others else algorithm
-        moved, value = stepped(mine, carry, OneBatch(model, frozen, batch, task, _gradient), settings["lr"])
+        varied = algorithm.varied(others) if others else algorithm
+        moved, value = stepped(varied, carry, OneBatch(model, frozen, batch, task, _gradient), settings["lr"])
         moved = counted(carry, moved)
         if batch.weight is None:
             return moved, value
@@ -49,7 +49,7 @@ def stacked_step(model: Model, algorithm: Algorithm, task: Task) -> Step:
 
     def step(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
         with _one_by_one(recurrent):
-            return torch.func.vmap(one, in_dims=(0, 0, 0, stacked(batch)))(carry, frozen, settings, batch)
+            return torch.func.vmap(client_step, in_dims=(0, 0, 0, stacked(batch)))(carry, frozen, settings, batch)
 
     recurrent = not mappable(model)
     return step

@@ -16,7 +16,7 @@ from flatlab.geometry.objective import Target
 from flatlab.geometry.sharpness_measures import Sharpness, ascent
 from flatlab.personalization import Headless, Personalization
 from flatlab.results import spread
-from flatlab.training.recording import best_round
+from flatlab.training.history import best_round
 
 
 class Steep(nn.Module):

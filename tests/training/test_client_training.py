@@ -2,7 +2,6 @@
 
 import copy
 import threading
-from unittest import mock
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from flatlab.data import prepare
 from flatlab.models import build, names
 from flatlab.training import Cohort
 from flatlab.training.batches import batches, plan
-from flatlab.training.convolution import as_chosen, convolved
 from flatlab.training.trees import pairs
 from flatlab.training.vmapped import stacked_step
 
@@ -55,12 +53,11 @@ def train(
     every_epoch=False,
     channels_last=False,
     device="cpu",
-    convolution="grouped",
     clients=(0, 3, 5, 11),
 ):
     data = (data or federation()).to(device)
     model = doubled(build(fl.ModelSpec(name="cnn4", norm=norm, width=0.25), data.shape, data.classes, 0)).to(device)
-    cohort = Cohort(model, data, engine, chunk, channels_last, convolution=convolution)
+    cohort = Cohort(model, data, engine, chunk, channels_last)
     params = {name: value.detach() for name, value in model.named_parameters()}
     found = list(
         cohort.train(
@@ -82,11 +79,11 @@ def joined(found):
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("norm", ["batch", "group"])
-@pytest.mark.parametrize(("engine", "convolution"), [("batch", "grouped"), ("graph", "grouped"), ("graph", "matrix")])
+@pytest.mark.parametrize("engine", ["batch", "graph"])
 @pytest.mark.parametrize("name", SWEEP)
-def test_one_batch_equals_one_after_another(name, engine, convolution, norm, device):
+def test_one_batch_equals_one_after_another(name, engine, norm, device):
     _, alone = train(SWEEP[name], "loop", norm=norm, device=device)
-    _, together = train(SWEEP[name], engine, norm=norm, device=device, convolution=convolution)
+    _, together = train(SWEEP[name], engine, norm=norm, device=device)
     assert len(alone) == 4 and len(together) == 1
     wanted, found = joined(alone), joined(together)
     for key in wanted:
@@ -361,23 +358,6 @@ def test_bfloat16_is_float32_up_to_its_rounding(engine, norm, device):
     if device == "cpu":  # which has no tf32
         assert all(torch.equal(moved["tf32"][name], moved["float32"][name]) for name in params)
     assert torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled(device)
-
-
-def test_convolution_as_a_product_is_torchs_convolution():
-    random = torch.Generator().manual_seed(0)
-    images = torch.randn(5, 6, 9, 8, generator=random, dtype=torch.float64, requires_grad=True)
-    cases = [((4, 6, 3, 3), {"padding": 1}), ((7, 6, 5, 2), {"stride": (2, 1), "padding": (2, 0)}), ((3, 6, 1, 1), {})]
-    others = [((4, 3, 3, 3), {"groups": 2}), ((4, 6, 3, 3), {"dilation": 2}), ((4, 6, 3, 3), {"padding": "same"})]
-    for shape, options in cases + others:
-        weight = torch.randn(shape, generator=random, dtype=torch.float64, requires_grad=True)
-        bias = torch.randn(shape[0], generator=random, dtype=torch.float64, requires_grad=True)
-        outputs = [F.conv2d(images, weight, bias, **options), convolved(images, weight, bias, **options)]
-        slopes = [torch.autograd.grad(out.sin().sum(), (images, weight, bias)) for out in outputs]
-        torch.testing.assert_close(outputs[1], outputs[0])
-        torch.testing.assert_close(slopes[1], slopes[0])
-    with as_chosen("matrix"), mock.patch("flatlab.training.convolution.convolved", side_effect=convolved) as used:
-        torch.nn.Conv2d(6, 2, 3).double()(images)
-    assert used.call_count == 1
 
 
 def test_a_plan_draws_the_same_whoever_is_in_the_chunk():

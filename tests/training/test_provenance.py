@@ -1,6 +1,7 @@
 """versions.json says which code made a run, wherever that code lies."""
 
 import importlib.metadata
+import json
 import os
 import shutil
 import subprocess
@@ -28,7 +29,7 @@ def git(folder, *command):
 def test_versions_say_code_packages_and_processor(tmp_path):
     data = fl.load("digits").federate(fl.IID(), clients=3)
     run = fl.train(fl.FedAvg(), data, fl.ModelSpec(name="lenet", width=0.125), 1, store=tmp_path, progress=False)
-    said = run._store.read_json("versions.json")
+    said = json.loads((run.directory / "versions.json").read_text())
     assert (said["torch"], said["numpy"], said["pandas"]) == (torch.__version__, np.__version__, pd.__version__)
     assert said["torchvision"] == importlib.metadata.version("torchvision")
     assert said["processor"] and said["device"] and said["flatlab"]

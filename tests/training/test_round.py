@@ -8,8 +8,9 @@ import flatlab as fl
 from flatlab.models import build
 from flatlab.training.accumulate import Fold
 from flatlab.training.batches import plan
-from flatlab.training.clients import Cohort, Trained
+from flatlab.training.clients import Cohort
 from flatlab.training.round import Federation
+from flatlab.training.work import Trained
 
 
 def same(a, b, **close):

@@ -185,7 +185,7 @@ def test_client_models_are_those_of_the_round(whole):
 @pytest.mark.parametrize("damage", ["truncated", "altered", "empty"])
 def test_a_damaged_state_is_noticed_and_the_one_before_used(whole, digits, tmp_path, damage):
     run = fl.Run(experiment(digits), digits, store=tmp_path).to(5)
-    path = run._store.checkpoint(5)
+    path = run.record.store.checkpoint(5)
     content = bytearray(path.read_bytes())
     if damage == "altered":
         content[-5] ^= 1
@@ -200,12 +200,16 @@ def as_before(run):
     """Rewrite a run's files as they were before they had checksums, a format and the run's id."""
     about = {}
     for round in run.checkpoints:
-        path = run._store.checkpoint(round)
-        tensors, noted = run._store.load_state(round)
+        path = run.record.store.checkpoint(round)
+        tensors, noted = run.record.store.load_state(round)
         about = json.dumps({"round": round, "swa_count": noted["swa_count"]}, sort_keys=True)
         path.write_bytes(save(tensors, {"about": about, "digest": _digest(tensors, about)}))
-    versions = {k: v for k, v in run._store.read_json("versions.json").items() if k not in ("format", "check")}
-    run._store.write_json("versions.json", versions)
+    versions = {
+        k: v
+        for k, v in json.loads((run.directory / "versions.json").read_text()).items()
+        if k not in ("format", "check")
+    }
+    run.record.store.write_json("versions.json", versions)
     pd.read_parquet(run.directory / "history.parquet").to_parquet(run.directory / "history.parquet", index=False)
     for name in ("history.log", "timings.jsonl"):
         found = [json.loads(line) for line in (run.directory / name).read_text().splitlines() if line]
@@ -230,7 +234,7 @@ def test_a_checkpoint_of_another_model_is_passed_over(whole, digits, tmp_path, b
     run = fl.Run(experiment(digits), digits, store=tmp_path).to(2)
     if before:
         as_before(other)
-    shutil.copy(other._store.checkpoint(2), run._store.checkpoint(2))
+    shutil.copy(other.record.store.checkpoint(2), run.record.store.checkpoint(2))
     said = "another model than cnn4" if before else f"is the state of {other.id}"
     with pytest.warns(UserWarning, match=said):
         again = fl.Run(experiment(digits), digits, store=tmp_path)
@@ -240,7 +244,7 @@ def test_a_checkpoint_of_another_model_is_passed_over(whole, digits, tmp_path, b
 
 def test_a_full_disk_leaves_the_last_good_state(whole, digits, tmp_path):
     run = fl.Run(experiment(digits), digits, store=tmp_path).to(3)
-    size = run._store.checkpoint(3).stat().st_size
+    size = run.record.store.checkpoint(3).stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))
@@ -256,7 +260,7 @@ def test_a_full_disk_leaves_the_last_good_state(whole, digits, tmp_path):
 
 def test_two_processes_do_not_train_one_run(digits, tmp_path):
     run = fl.Run(experiment(digits), digits, store=tmp_path)
-    other = type(run._store)(run.directory)
+    other = type(run.record.store)(run.directory)
     with other.held(), pytest.raises(fl.RunBusy, match=rf"being trained by process {os.getpid()}"):
         run.to()
     acquired, release = threading.Event(), threading.Event()
@@ -299,7 +303,7 @@ def test_a_run_keeps_the_precision_that_it_began_with(digits, tmp_path):
     fl.Run(experiment(digits), digits, store=tmp_path, precision="bfloat16").step()
     again = fl.Run(experiment(digits), digits, store=tmp_path)
     assert again.cohort.precision == again.fork(round=1, seed=3).cohort.precision == "bfloat16"
-    with pytest.raises(fl.SettingError, match="precision = 'float32': this run began in bfloat16"):
+    with pytest.raises(fl.SettingError, match="precision = 'float32': this run began with bfloat16"):
         fl.Run(experiment(digits), digits, store=tmp_path, precision="float32")
 
 
@@ -329,7 +333,7 @@ def test_a_run_killed_between_stored_states_is_bit_equal(whole, digits, tmp_path
     """A process that died without a word after round 6, of which the last stored state is round 4's."""
     monkeypatch.setattr("flatlab.training.recording.LAZY_SECONDS", 1000.0)
     run = fl.Run(experiment(digits), digits, store=tmp_path, checkpoint_every=4)
-    monkeypatch.setattr(run.record, "flush", lambda: None if run.round >= 4 else type(run.record).flush(run.record))
+    monkeypatch.setattr(run.record, "_flush", lambda: None if run.round >= 4 else type(run.record)._flush(run.record))
     run.to(6)
     assert run.checkpoints[-1] == 4 and run.history["round"].max() == 6
     again = fl.Run(experiment(digits), digits, store=tmp_path)

@@ -1,5 +1,6 @@
 """Rounds that are provably the same are taken from the run that did them; the bits are those of doing them again."""
 
+import json
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 
 import flatlab as fl
 from flatlab.training.provenance import made_by
-from flatlab.training.start import shared_rounds, take_up
+from flatlab.training.start import reuse_rounds, shared_rounds
 
 SPEC = fl.ModelSpec(name="lenet", width=0.125)
 
@@ -118,7 +119,7 @@ def test_more_rounds_go_on_with_the_bits_of_a_straight_run(data, tmp_path, first
     short = trained(first, data, tmp_path / "a", 4, **settings)
     heard = []
     going = fl.Run(experiment(data, second, 8, **settings), data, store=tmp_path / "a", checkpoint_every=2)
-    assert take_up(going).startswith(f"{going.id}: goes on from round {taken} of {short.id}")
+    assert reuse_rounds(going).startswith(f"{going.id}: goes on from round {taken} of {short.id}")
     going.to(listener=lambda run, report: heard.append(report.number))
     straight = trained(second, data, tmp_path / "b", 8, **settings)
     assert heard == list(range(taken + 1, 9))
@@ -127,7 +128,7 @@ def test_more_rounds_go_on_with_the_bits_of_a_straight_run(data, tmp_path, first
     assert {0, 2, 4, 6, 8} <= set(going.checkpoints)  # others come and go with the clock
     for round in (0, 2, 3, 4, 6, 8):
         assert equal(going.state(round), straight.state(round))
-    origin = going._store.read_json("versions.json")["origin"]
+    origin = json.loads((going.directory / "versions.json").read_text())["origin"]
     assert (origin["run"], origin["round"]) == (short.id, taken)
     assert origin["versions"]["torch"] == torch.__version__
     opened = fl.Run.open(going.directory, data)
@@ -152,18 +153,18 @@ def test_where_later_rounds_differ_the_fork_is_named(data, tmp_path, capsys):
 
 def test_what_another_version_computed_is_not_taken_but_how_to_fork_is_said(data, tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("flatlab.training.recording.made_by", lambda: {**made_by(), "torch": "1.0"})
+        patch.setattr("flatlab.training.provenance.made_by", lambda: {**made_by(), "torch": "1.0"})
         trained(fl.FedAvg(), data, tmp_path, 2)
     capsys.readouterr()
     run = trained(fl.FedAvg(), data, tmp_path, 4, progress=True)
     said = capsys.readouterr().err
     assert "begins at round 1" in said and "fork(rounds=4)" in said
-    assert "origin" not in run._store.read_json("versions.json")
+    assert "origin" not in json.loads((run.directory / "versions.json").read_text())
 
 
 def test_what_cannot_be_read_is_passed_over(data, tmp_path):
     short = trained(fl.FedAvg(), data, tmp_path, 4)
-    short._store.checkpoint(4).write_bytes(b"torn")
+    short.record.store.checkpoint(4).write_bytes(b"torn")
     for name, text in {"foreign": "null", "deep": "[" * 100_000, "torn": '{"data": '}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "experiment.json").write_text(text)
@@ -221,4 +222,4 @@ def test_a_sweep_takes_up_rounds_that_are_done(data, tmp_path, together):
     longer = [run.experiment.replace(rounds=6) for run in short]
     runs = fl.sweep(longer, ThreadPoolExecutor(1), store=tmp_path, workers=1, together=together, progress=False)
     for run, origin in zip(runs, short, strict=True):
-        assert run._store.read_json("versions.json")["origin"]["run"] == origin.id and run.done
+        assert json.loads((run.directory / "versions.json").read_text())["origin"]["run"] == origin.id and run.done

@@ -1,0 +1,121 @@
+"""The arguments of the command line, and how it says what is wrong with them: in one line, as everything there does."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .declare import near, shown
+from .files import printable
+from .papers.command import parse_part
+from .papers.tables import SCALES
+
+LONGEST = 1500  # signs of a message
+Command = Callable[[argparse.Namespace], None]
+
+
+def complain(error: object, status: int) -> int:
+    """Say what was wrong in one line without what a terminal would obey; returns the status."""
+    line = "; ".join(str(error).splitlines())
+    print("flatlab:", printable(line if len(line) <= LONGEST else f"{line[:LONGEST]}…"), file=sys.stderr)
+    return status
+
+
+def _change(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"{shown(text)}: write it as name=value, e.g. algorithm.lr=0.05")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):  # a bare word
+        return name, value
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(complain(f"{message} (see {self.prog} --help)", 2))
+
+
+def parsed(arguments: Sequence[str], functions: Sequence[Command]) -> argparse.Namespace:
+    """The options of a call, with its function as `command`; each function is a command of its name.
+
+    Raises:
+        SystemExit: with status 2, after a line that says what is wrong; with 0 for help.
+    """
+    parser, commands = _parser({function.__name__: function for function in functions})
+    if arguments and arguments[0][:1] != "-" and arguments[0] not in commands:
+        parser.error(f"{arguments[0]}: no such command{near(arguments[0], commands)}")
+    options, strange = parser.parse_known_args(arguments, argparse.Namespace(arguments=arguments))
+    if strange:
+        flags = re.findall(r"--[\w-]+", commands[arguments[0]].format_help())
+        parser.error(f"{strange[0]}: no such argument of {arguments[0]}{near(strange[0], flags)}")
+    return options
+
+
+def _parser(functions: dict[str, Command]) -> tuple[_Parser, dict[str, _Parser]]:
+    """The parser, and those of the commands."""
+    parser = _Parser(prog="flatlab", description="Flat minima and personalization in federated learning.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, *, trains: bool = False, own: bool = True) -> argparse.ArgumentParser:
+        about = functions[name].__doc__
+        added = commands.add_parser(name, help=about, description=about)
+        added.set_defaults(command=functions[name])
+        if own:
+            text = "module with classes of your own, e.g. an algorithm; may be given again"
+            added.add_argument("--import", dest="modules", action="append", default=[], metavar="MODULE", help=text)
+        if trains:
+            added.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+            added.add_argument("--root", default="data", help="folder of the data sets (default: data)")
+            added.add_argument("--store", default="runs", help="folder of the runs (default: runs)")
+        return added
+
+    command("demo", trains=True, own=False)
+    running = command("run", trains=True)
+    running.add_argument(
+        "experiment", type=Path, help="TOML file (`flatlab schema --toml` prints one), or a run's experiment.json"
+    )
+    running.add_argument(
+        "--set", type=_change, action="append", default=[], metavar="NAME=VALUE", help="change a setting of the file"
+    )
+    running.add_argument("--wait", type=float, default=0.0, help="seconds to wait if another process trains this run")
+    showing = command("show", trains=True)
+    showing.add_argument("run", type=Path, help="directory of the run")
+    showing.add_argument("--hessian", action="store_true", help="top eigenvalues, trace and spectrum on the holdout")
+    showing.add_argument("--landscape", action="store_true", help="loss on a random plane around the model")
+    showing.add_argument("--client", type=int, help="whose model is measured, where clients keep parts of it")
+    watching = command("watch")
+    watching.add_argument("--store", default="runs", help="folder of the runs (default: runs)")
+    watching.add_argument(
+        "--every", type=float, metavar="SECONDS", help="look again, until all are done or Ctrl-C is pressed"
+    )
+    _reproducing(command("reproduce", trains=True))
+    listing = command("schema")
+    listing.add_argument("--json", action="store_true", help="as JSON Schema")
+    listing.add_argument("--toml", action="store_true", help="as a file for `flatlab run`, to be changed")
+    opening = command("lab", own=False)
+    opening.add_argument("place", nargs="?", default="notebooks", help="notebook or folder (default: notebooks)")
+    return parser, commands.choices
+
+
+def _reproducing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", help="tables, figures, claims, or groups of them; page: build the report")
+    parser.add_argument("--scale", default="quick", choices=SCALES, help="quick: minutes; short: hours; paper")
+    parser.add_argument(
+        "--plan", nargs="?", const="show", choices=("show", "slurm"), help="say what is to be done; or a SLURM array"
+    )
+    parser.add_argument("--part", type=parse_part, metavar="I/N", help="only one of N parts of the plan")
+    parser.add_argument("--cell", nargs=2, metavar=("ROW", "COLUMN"), help="only one cell")
+    parser.add_argument("--again", action="store_true", help="train the cell anew, elsewhere, and compare")
+    parser.add_argument("--merge", type=Path, metavar="FOLDER", help="take in the results of another machine first")
+    parser.add_argument("--results", type=Path, default=Path("reproduction"), help="what is kept of runs")
+    page = Path("docs/reproduction.md")
+    parser.add_argument("--page", type=Path, default=page, help="where `flatlab reproduce page` writes the report")
+    parser.add_argument("--samples-per-second", type=float, metavar="S", help="of this machine, for the plan")

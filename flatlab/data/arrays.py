@@ -1,0 +1,101 @@
+"""Arrays of a data set as a person gives them: what they must be, and what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flatlab.declare import SettingError
+
+Part = tuple[Any, Any, Any]  # images, labels, groups
+
+
+def checked_arrays(
+    train: Part, test: Part, group_names: Sequence[str] | np.ndarray | None, classes: int, where: str
+) -> tuple[Tensor, Tensor, tuple[np.ndarray, np.ndarray] | None]:
+    """Both sets as one: images uint8 [N, C, H, W], labels int64 [N], and the group of each image of either.
+
+    Raises:
+        SettingError: naming the array that does not fit, after `where`.
+    """
+    images, labels, groups = [], [], []
+    for name, part in (("train", train), ("test", test)):
+        images.append(_images(part[0], f"{where}{name}_images"))
+        labels.append(_labels(part[1], len(images[-1]), classes, f"{where}{name}_labels"))
+        if train[2] is not None or test[2] is not None:
+            groups.append(_groups(part[2], len(images[-1]), group_names, f"{where}{name}_groups"))
+    if images[0].shape[1:] != images[1].shape[1:]:
+        raise SettingError(
+            f"{where}test_images", allowed=f"{images[1].shape[1:]} an image, train_images {images[0].shape[1:]}"
+        )
+    count = len(images[0])
+    height, width, channels = images[0].shape[1:]
+    both = torch.empty((count + len(images[1]), channels, height, width), dtype=torch.uint8)
+    both[:count], both[count:] = (torch.from_numpy(array.transpose(0, 3, 1, 2)) for array in images)
+    return both, torch.from_numpy(np.concatenate(labels)), (groups[0], groups[1]) if groups else None
+
+
+def _images(array: Any, where: str) -> np.ndarray:
+    """uint8 [N, H, W, C]."""
+    array = np.asarray(array)
+    if array.dtype != np.uint8:
+        nan = " with NaN" if array.dtype.kind == "f" and np.isnan(array).any() else ""
+        raise SettingError(where, allowed=f"is {array.dtype}{nan}; needs uint8, 0..255")
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or not array.size or array.shape[3] not in range(1, 5):
+        raise SettingError(
+            where, allowed=f"has shape {array.shape}; needs [N, H, W] or [N, H, W, C] with 1 to 4 channels last"
+        )
+    return array
+
+
+def checked_constants(given: Any, channels: int, low: float, where: str) -> tuple[float, ...]:
+    """A number a channel, from `low` to 1."""
+    values = tuple(float(value) for value in np.asarray(given).reshape(-1))
+    if len(values) != channels or not all(low <= value <= 1 for value in values):
+        raise SettingError(where, values, f"needs {channels} numbers in {low}..1")
+    return values
+
+
+def _labels(array: Any, count: int, classes: int, where: str) -> np.ndarray:
+    """int64 [count] in 0..classes-1."""
+    array = np.asarray(array)
+    if array.dtype.kind not in "iu" or array.shape != (count,):
+        raise SettingError(
+            where, allowed=f"is {array.dtype} {array.shape}; needs integers, one for each of {count} images"
+        )
+    wrong = np.flatnonzero((array < 0) | (array >= classes))
+    if len(wrong):
+        raise SettingError(where, allowed=f"image {wrong[0]} has label {array[wrong[0]]}; needs 0..{classes - 1}")
+    return array.astype(np.int64)
+
+
+def _groups(array: Any, count: int, names: Sequence[str] | np.ndarray | None, where: str) -> np.ndarray:
+    """Numbers or names [count]; numbers that index `names` as these names."""
+    array = np.asarray(array)
+    if array.dtype.kind not in "iuU" or array.shape != (count,):
+        raise SettingError(
+            where, allowed=f"is {array.dtype} {array.shape}; needs a number or name for each of {count} images"
+        )
+    if names is None or array.dtype.kind == "U":
+        return array
+    if array.min() < 0 or array.max() >= len(names):
+        raise SettingError(where, allowed=f"needs 0..{len(names) - 1}, as there are so many group_names")
+    return np.asarray(names)[array]
+
+
+def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel in 0..1, to 6 places; std 1 for a channel that never changes."""
+    channels, pixels = images.shape[1], images[:, 0].numel()
+    total = torch.zeros(2, images[0].numel(), dtype=torch.float64)
+    for part in images.split(256):  # 256 squares of bytes add up exactly in float32, in whatever order
+        values, ones = part.flatten(1).to(torch.float32), torch.ones(len(part))
+        total += torch.stack([ones @ values, ones @ values.square()])
+    mean, square = total.view(2, channels, -1).sum(2) / pixels / torch.tensor([[255.0], [255.0**2]])
+    std = (square - mean**2).clamp(min=0).sqrt()
+    return tuple(round(m, 6) for m in mean.tolist()), tuple(round(s, 6) or 1.0 for s in std.tolist())

@@ -1,0 +1,79 @@
+"""`DataSpec`: the settings that make a `FederatedDataset` again."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationInfo, field_validator
+
+from flatlab.arguments import checked
+from flatlab.data.augment import Augmentation
+from flatlab.data.federated import FEDBABU, FederatedDataset, federate
+from flatlab.data.given import Fixed
+from flatlab.data.partitions import Partition
+from flatlab.declare import Declared, SettingError, setting
+
+PARTITION = "partition.json"  # a run's copy of the file that its partition was read from
+
+
+class DataSpec(Declared):
+    """What makes a `FederatedDataset`: the data set, its partition, and how images are normalised and augmented.
+
+    >>> data.spec.name, data.spec.partition, data.spec.clients
+    ('digits', Dirichlet(alpha=10.0), 4)
+    """
+
+    name: str = setting(..., "data set: digits, one that torchvision knows, or ROOT/<name>.npz")
+    partition: Partition = setting("iid", "who holds which images")
+    clients: int | None = setting(None, "how many clients; not needed where the partition says it", ge=1)
+    seed: int = setting(0, "seed of the partition and of the clients' test sets", ge=0)
+    augmentation: Augmentation = setting(None, "of train images; by default crop 4 and flip for CIFAR, else nothing")
+    normalise: Literal["default", "fedbabu"] = setting("default", "constants: the data set's, or FedBABU's for CIFAR")
+    fingerprint: str | None = setting(None, "of images, labels and indices; noted when federated, checked when loaded")
+
+    @field_validator("augmentation", mode="before")
+    @classmethod
+    def _standard(cls, value: Any, info: ValidationInfo) -> Any:
+        usual = info.data.get("name") in ("cifar10", "cifar100")
+        return Augmentation(crop=4 if usual else 0, flip=usual) if value is None else value
+
+    @field_validator("normalise")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        if value == "fedbabu" and info.data.get("name") not in FEDBABU:
+            raise ValueError(f"the paper has constants for {' and '.join(FEDBABU)} only; others allow 'default'")
+        return value
+
+    @checked
+    def load(self, root: str | Path = "data", record: Path | None = None) -> FederatedDataset:
+        """Make the data again.
+
+        Args:
+            root: folder of the data sets.
+            record: directory of a run that may keep a copy of the partition's file: a path that the specification
+                names counts from wherever a person stood.
+
+        Raises:
+            SettingError: if what comes out is not what the fingerprint stands for.
+        """
+        from flatlab.data.sources import load  # sources make these specs
+
+        source, kept = load(self.name, root), None if record is None else record / PARTITION
+        data = None
+        if isinstance(self.partition, Fixed) and kept is not None and kept.exists():
+            with contextlib.suppress(SettingError):  # damaged: the file itself may be there
+                data = federate(source, self.replace(partition=self.partition.replace(path=str(kept))))
+                partition = data.spec.partition.replace(path=self.partition.path)
+                data = replace(data, spec=data.spec.replace(partition=partition))
+        data = data or federate(source, self)
+        if self.fingerprint not in (None, data.fingerprint):
+            raise SettingError(
+                "DataSpec.fingerprint",
+                self.fingerprint,
+                f"{self.name} in {root} now gives {data.fingerprint}; "
+                "its images or its partition are not those that this was recorded with (leave it out to take them)",
+            )
+        return data

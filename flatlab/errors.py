@@ -1,0 +1,96 @@
+"""What is said to a person: errors that name a setting, its value and what is allowed, and warnings."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+import reprlib
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_PACKAGE = str(Path(__file__).parent / "_")[:-1]
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_LONG_NUMBER = re.compile(r"\d{60,}")
+LONGEST = 3000  # signs of a message
+
+
+class Problem(NamedTuple):
+    """What is wrong with one setting: its dotted name ("" if no single one is to blame), value and what is allowed."""
+
+    field: str
+    value: Any  # `...` if there is none to tell
+    allowed: str
+
+    @property
+    def path(self) -> list[str]:
+        """The names that lead to the setting, without that of its class."""
+        return [name for name in self.field.split(".") if name and not name[0].isupper()]
+
+    def __str__(self) -> str:
+        given = "" if self.value is ... else f" = {shown(self.value)}"
+        return f"{self.field}{given}: {self.allowed}" if self.field else self.allowed
+
+
+class SettingError(ValueError):
+    """A value that cannot be used.
+
+    Args:
+        field: dotted name of the setting; without `allowed`, the whole message.
+        value: what was given.
+        allowed: what may be given, or what to do.
+        problems: what is wrong, if it is more than that.
+
+    Attributes:
+        problems: what is wrong, setting by setting.
+
+    >>> print(SettingError("rounds", 0, "must be a whole number ≥ 1"))
+    rounds = 0: must be a whole number ≥ 1
+    """
+
+    def __init__(self, field: str, value: Any = ..., allowed: str = "", problems: Iterable[Problem] = ()) -> None:
+        problem = Problem(field, value, allowed) if allowed else Problem("", ..., field)
+        super().__init__(short(str(problem)))
+        self.problems = tuple(problems) or (problem,)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # to another process a value goes as text
+        problems = [
+            problem if problem.value is ... else problem._replace(value=shown(problem.value))
+            for problem in self.problems
+        ]
+        return type(self), (str(self), ..., "", problems)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known one that was perhaps meant, if there is one."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: `repr`, but never longer than a line."""
+    try:
+        return _SHORT.repr(value)
+    except Exception:  # a number of more digits than Python prints, a broken `__repr__`
+        return f"<{type(value).__name__}>"
+
+
+def short(message: str) -> str:
+    """A message as it is told: what others made of a person's files and values may be long."""
+    message = _LONG_NUMBER.sub(lambda number: f"{number[0][:20]}...{number[0][-5:]}", message)
+    return message if len(message) <= LONGEST else f"{message[:LONGEST]}... ({len(message):,} signs)"
+
+
+def tell(message: str) -> None:
+    """Warn at the line that called this package, however deep the reason was found.
+
+    Python shows a warning once for each line: one inside the package would hide all later ones.
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((_PACKAGE, contextlib.__file__)):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(short(message), stacklevel=level)

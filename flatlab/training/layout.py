@@ -1,0 +1,144 @@
+"""What a state of an experiment looks like: the tensors that are sent, those that clients keep, and the first ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..algorithms import Params, Slots
+from ..declare import SettingError
+from ..models import Model, names
+from .experiment import Experiment
+from .hooks import shapes
+from .state import State
+from .trees import mapped
+
+
+class Layout:
+    """The tensors of an experiment's states.
+
+    Args:
+        experiment: says what clients train, share and remember.
+        model: the network; gives the first weights.
+        population: how many clients there are.
+        device: of the states.
+
+    Attributes:
+        sent: parameters that are trained and aggregated.
+        kept: parameters that each client trains and keeps for itself.
+        shapes: of one client's message, and of what the server sends.
+    """
+
+    def __init__(self, experiment: Experiment, model: Model, population: int, device: torch.device) -> None:
+        self.experiment, self.model, self.population, self.device = experiment, model, population, device
+        algorithm = experiment.algorithm
+        trained = set(names(model, algorithm.train))
+        shared = set() if algorithm.share == "none" else set(names(model, algorithm.share))
+        self.sent, self.kept = trained & shared, trained - shared
+        if not trained:
+            raise SettingError("algorithm.train", algorithm.train, "this model has no parameters there")
+        if algorithm.pooled and self.kept:
+            raise SettingError(
+                "algorithm.share",
+                algorithm.share,
+                "with pooled = True there is one client, and its model is the global one; set share = 'all'",
+            )
+        self.shapes = shapes(algorithm, self.trained(dict(model.named_parameters())))
+
+    def trained(self, params: Params) -> Params:
+        """The part that clients train, in the model's order."""
+        return {name: params[name].detach() for name in names(self.model, self.experiment.algorithm.train)}
+
+    def start(self) -> State:
+        """The state before the first round: the model's own weights."""
+        params = {name: value.detach().to(self.device) for name, value in self.model.named_parameters()}
+        return self._completed(State(0, params).plain())
+
+    def adopt(self, start: State) -> State:
+        """A state that was given, as one to train from.
+
+        Raises:
+            SettingError: if it is another network's, or leaves no round to do.
+        """
+        wanted, given = (
+            {name: tuple(v.shape) for name, v in params.items()} for params in (self._params, start.params)
+        )
+        if other := next((name for name in wanted | given if wanted.get(name) != given.get(name)), None):
+            raise SettingError(
+                "start",
+                allowed=f"its {other} is {given.get(other, 'missing')}, that of {self.experiment.model.name} is"
+                f" {wanted.get(other, 'missing')}; give a state of the same network",
+            )
+        if not 0 <= start.round < self.experiment.rounds:
+            raise SettingError(
+                "start", allowed=f"after round {start.round}; rounds = {self.experiment.rounds} must exceed that"
+            )
+        return self._completed(State.from_flat(start.flat(), start.round, start.swa_count, self.device).plain())
+
+    @property
+    def _params(self) -> Params:
+        return dict(self.model.named_parameters())
+
+    def _completed(self, state: State) -> State:
+        """Give each client what it keeps, where the state has none of it yet (also when forking changes that)."""
+
+        def each(kept: Mapping[str, Tensor], first: Params) -> Params:
+            there = {name for name in first if name in kept and len(kept[name]) == self.population}
+            return {
+                name: kept[name]
+                if name in there
+                else value.unsqueeze(0).repeat(self.population, *(1 for _ in value.shape))
+                for name, value in first.items()
+            }
+
+        personal = each(state.personal, {name: state.params[name] for name in sorted(self.kept)})
+        memory = self.experiment.algorithm.memory(self.trained(state.params))
+        return dataclasses.replace(
+            state,
+            personal=personal,
+            memory={slot: each(state.memory.get(slot, {}), first) for slot, first in memory.items()},
+        )
+
+    def own(self, state: State, clients: list[int], which: Params | None = None) -> Params:
+        """The parameters [clients, ...] in which these clients' own models differ from the global one.
+
+        Args:
+            state: after some round.
+            clients: their ids.
+            which: the global model; the one that is evaluated by default.
+        """
+        algorithm, shared = self.experiment.algorithm, which or state.served
+        kept = {name: value[clients] for name, value in state.personal.items()}
+        if not algorithm.personalizes:
+            return kept
+        rows = []
+        for row, client in enumerate(clients):
+            memory = mapped(lambda value, client=client: value[client], state.memory)
+            rows.append(algorithm.personal(shared | {name: value[row] for name, value in kept.items()}, memory))
+        changed = [name for name in rows[0] if any(params[name] is not shared.get(name) for params in rows)]
+        return {name: torch.stack([params[name] for params in rows]) for name in changed}
+
+    def differs(self, state: State) -> str:
+        """How a state differs from what this experiment's look like, in names and shapes; nothing if it does not."""
+
+        def kinds(params: Params) -> dict[str, Any]:
+            return {name: (tuple(value.shape), value.dtype) for name, value in params.items()}
+
+        if kinds(state.params) != kinds(self._params):
+            return f"holds the parameters of another model than {self.experiment.model.name}"
+        memory = self.experiment.algorithm.memory(self.trained(state.params))
+        wanted = {"": {name: state.params[name] for name in self.kept}, **memory}
+        held = {"": state.personal, **state.memory}
+
+        def sizes(slots: Slots, *clients: int) -> dict[str, dict[str, tuple[int, ...]]]:
+            return {slot: {name: (*clients, *v.shape) for name, v in values.items()} for slot, values in slots.items()}
+
+        if sizes(held) != sizes(wanted, self.population):
+            return "holds something else of clients than this algorithm has them keep"
+        if state.swa.keys() not in (set(), self._params.keys()) or (state.swa_count and not state.swa):
+            return "holds another average than this algorithm makes"
+        return ""

@@ -1,0 +1,197 @@
+"""What a run shows: its names, how far it has come, its history, states and models. Nothing here changes it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+
+from .. import results
+from ..algorithms import Params
+from ..arguments import Count, Whole, checked
+from ..data import FederatedDataset
+from ..declare import SettingError
+from ..models import Model, names
+from .clients import Cohort
+from .experiment import Experiment
+from .history import best_round
+from .notes import read_notes
+from .recording import Record
+from .replay import replayed
+from .round import Federation
+from .state import State
+
+Which = Literal["auto", "global", "swa"]  # model of a run
+
+
+class RunView:
+    """The side of a `Run` that is looked at.
+
+    Attributes:
+        experiment: what is trained.
+        data: on the device to compute on.
+        federation: how a round is done.
+        record: what is kept of the rounds.
+    """
+
+    experiment: Experiment
+    data: FederatedDataset
+    federation: Federation
+    record: Record
+    directory: Path
+    _state: State
+    _recorded: int  # rounds on record
+
+    @property
+    def id(self) -> str:
+        """Hash-bearing name; also the directory's."""
+        return self.experiment.id
+
+    @property
+    def name(self) -> str:
+        """How figures and tables call it: its label, see `annotate`, or else `Algorithm.name`."""
+        return read_notes(self.directory).get("label") or self.experiment.algorithm.name
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The parameters that each client trains and keeps for itself. Where there are any, no model is global."""
+        return tuple(name for name in names(self.federation.model) if name in self.federation.kept)
+
+    @property
+    def kept_part(self) -> str:
+        """What clients keep, in words."""
+        model = self.federation.model
+        parts = {part: set(names(model, part)) for part in ("all", "body", "head")}
+        return next((part for part, held in parts.items() if held == set(self.kept)), f"{len(self.kept)} parameters")
+
+    @property
+    def round(self) -> int:
+        """Rounds done, as this object sees it (less than on record after `rewind`)."""
+        return self._state.round
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of the experiment."""
+        return self.experiment.rounds
+
+    @property
+    def done(self) -> bool:
+        """Whether all rounds are done."""
+        return self.round >= self.rounds
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """Rounds whose state is stored."""
+        return self.record.checkpoints
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Tidy: round, split (train, holdout, test = the clients' own), metric, value, client (-1: all)."""
+        return self.record.history(self.round)
+
+    @checked
+    def history_since(self, round: Whole) -> pd.DataFrame:
+        """The rows of `history` after a round: what whoever has the others need read."""
+        return self.record.history(self.round, round)
+
+    @property
+    def timings(self) -> pd.DataFrame:
+        """Per round: seconds of training and of evaluation, sample passes."""
+        return self.record.timings()
+
+    @checked
+    def state(self, round: Whole | None = None) -> State:
+        """The full state after `round` (default: now). Rounds without a checkpoint are replayed from the one before.
+
+        Raises:
+            SettingError: if the run has not come that far.
+        """
+        round = self.round if round is None else round
+        if round == self.round:
+            return self._state
+        if round > self._recorded:
+            raise SettingError("round", round, f"must be between 0 and {self._recorded}, the rounds on record")
+        state = replayed(self.record, self.federation, round)
+        if state is None:
+            begin = min(self.checkpoints, default=self.round)
+            raise SettingError("round", round, f"this run begins at round {begin}")
+        return state
+
+    @checked
+    def model(self, round: Whole | None = None, which: Which = "auto", client: Whole | None = None) -> Model:
+        """A copy of the network with the weights after `round` (default: now).
+
+        Args:
+            round: rounds done.
+            which: "global", "swa" (the server's average), or "auto": the average where it exists.
+            client: with the parts that this client keeps for itself. Needed where clients keep any (`kept`): there is
+                no global model then, only a client's own.
+
+        Raises:
+            SettingError: if there is no such round, average or client, or no global model.
+        """
+        if client is None and self.kept:
+            raise SettingError(
+                "client",
+                None,
+                f"{self.name} has no global model, its clients keep {self.kept_part} for themselves;"
+                f" give client = 0 to {self.data.clients - 1} for that client's own model",
+            )
+        state = self.state(round)
+        if which == "swa" and not state.swa:
+            raise SettingError("which", "swa", f"there is no average after round {state.round}")
+        params = {"auto": state.served, "global": state.params, "swa": state.swa}[which]
+        if client is not None:
+            if client >= self.data.clients:
+                raise SettingError("client", client, f"must be one of 0 to {self.data.clients - 1}")
+            params = params | {name: value[0] for name, value in self.federation.own(state, [client], params).items()}
+        return self._with(params)
+
+    @checked
+    def own(self, state: State, clients: Sequence[Whole]) -> Params:
+        """The parameters [clients, ...] in which these clients' own models differ from the global one after a state."""
+        return self.federation.own(state, list(clients))
+
+    @checked
+    def clients(self, round: Count) -> dict[int, Model]:
+        """The models of the clients sampled in `round` (from 1) after their local training, trained again."""
+        if round > self._recorded:
+            raise SettingError("round", round, f"must be between 1 and {self._recorded}, the rounds on record")
+        state = self.state(round - 1)
+        models = {}
+        sampled = self.federation.sample(round - 1)
+        for chunk in self.federation.local(state, sampled):
+            for row, place in enumerate(chunk.clients):
+                client = sampled[place]
+                own = {name: value[client] for name, value in state.personal.items()}
+                trained = {name: value[row] for name, value in chunk.params.items()}
+                models[client] = self._with({**state.params, **own, **trained})
+        return models
+
+    @property
+    def cohort(self) -> Cohort:
+        """How clients are computed."""
+        return self.federation.cohort
+
+    @property
+    def best_round(self) -> int | None:
+        """The evaluated round with the best mean initial accuracy (FedBABU's official choice of checkpoint)."""
+        return best_round(self.history)
+
+    def plot(self, **options: Any) -> Any:
+        """Accuracy and loss against rounds."""
+        return results.plot(self, **options)
+
+    def __repr__(self) -> str:
+        return f"Run({self.id}: {self.name}, {self.round} of {self.rounds} rounds)"
+
+    def _with(self, params: Params) -> Model:
+        model = copy.deepcopy(self.federation.model)
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                value.copy_(params[name])
+        return model

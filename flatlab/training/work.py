@@ -1,0 +1,53 @@
+"""What some clients are to do, and what they come to; every tensor has a leading client axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..algorithms import Algorithm, Carry, Message, Params, Slots
+from .batches import Plan
+
+Epoch = tuple[int, Carry, Tensor]  # epochs done, the carry, mean losses so far; a leading client axis
+Epochs = Iterator[Epoch]
+
+
+class Work(NamedTuple):
+    """What some clients start from and are to do."""
+
+    trained: Params
+    frozen: Params
+    memory: Slots
+    received: Slots
+    steps: Tensor  # [clients] how many steps each takes
+    drawn: Plan
+    settings: Params  # "lr", and settings of the algorithm that differ between clients
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A chunk of clients after an epoch."""
+
+    clients: list[int]  # positions in the list that was handed in
+    epoch: int  # epochs done, from 1
+    params: Params  # the trained part
+    message: Message
+    loss: Tensor  # [clients] mean training loss over the epochs so far, each step counted by its samples
+
+
+def counted(before: Carry, after: Carry) -> Carry:
+    """The carry after a step; what the client received stays as it was."""
+    return Carry(
+        after.params, after.velocity, before.anchor, after.memory, before.received, before.steps, before.step + 1
+    )
+
+
+def finished(algorithm: Algorithm, clients: list[int], done: Epoch, work: Work) -> Trained:
+    """What clients, at these positions, have come to."""
+    epoch, carry, losses = done
+    message = torch.func.vmap(algorithm.finish)(carry, work.settings["lr"])
+    return Trained(clients, epoch, carry.params, message, losses)
