@@ -20,8 +20,8 @@ import json, sys, time
 
 def held():
     try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * 4096 / 2**20  # MiB
+        with open("/proc/self/status") as file:  # without pages of files, which come and go with the system's cache
+            return next(int(line.split()[1]) / 2**10 for line in file if line.startswith("RssAnon"))  # MiB
     except OSError:  # no Linux
         return 0
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 import pandas as pd
 import torch
+from pydantic_core import core_schema
 from torch import Tensor
 
 from flatlab import results
@@ -64,6 +65,11 @@ class FederatedDataset:
     names: tuple[str, ...] = field(default=(), repr=False)  # the natural group of each client
     unseen: dict[str, Tensor] = field(default_factory=dict, repr=False)  # test images of groups without train images
     scale: tuple[Tensor, Tensor] = field(init=False, repr=False)  # mean and std, float32 [C], on the images' device
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: Any) -> core_schema.CoreSchema:
+        """A setting of this type takes the object as it is: its own checks were made when it was made."""
+        return core_schema.is_instance_schema(cls)
 
     def __post_init__(self) -> None:
         count, name = len(self.labels), f"FederatedDataset {self.spec.name}"

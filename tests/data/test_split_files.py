@@ -49,7 +49,7 @@ def write(path, train, test, toy):
         ([[0], [60]], [[0], [1]], r"train, client 1: needs a list of indices in 0..59"),
         ([[0], [1]], [[0], [-1]], r"test, client 1: needs a list of indices in 0..29"),
         ([[0], []], [[0], [1]], "client 1 has no train images"),
-        ([[0], [1]], [[0]], "2 train sets and 1 test sets"),
+        ([[0], [1]], [[0]], "test returned 1 parts: needs 2, one for each client"),
         ([[0], [[1]]], [[0], [1]], r"\[1\] is no index"),
         ([[0], [1.5]], [[0], [1]], r"1.5 is no index"),
         ([[0], [True]], [[0], [1]], r"True is no index"),

@@ -58,6 +58,8 @@ def calls(run):
         "client of landscape": lambda n: fl.landscape(run, "train", client=n, points=3),
         "direction of surface": lambda n: fl.landscape(MODEL, DATA, points=3).surface(direction=n),
         "points of path": lambda n: fl.path(MODEL, MODEL, DATA, points=n),
+        "limit of hessian": lambda n: fl.hessian(run, limit=n),
+        "seed of hessian": lambda n: fl.hessian(run, seed=n),
         "steps of path": lambda n: fl.path(MODEL, MODEL, DATA, curve=True, train=DATA, steps=n),
         "resamples of flatness_vs_gain": lambda n: fl.flatness_vs_gain(run, resamples=n),
         "epochs of personalize": lambda n: fl.personalize(run, epochs=n),
@@ -78,8 +80,8 @@ def test_far_numbers_are_refused_by_name_in_a_short_line(run, number):
         assert time.monotonic() - began < 20, called
 
 
-@pytest.mark.parametrize("number", FAR, ids=["2**63", "2**70", "10**400"])
-def test_sizes_mean_all_that_there_is_and_seeds_are_names(run, number):
+def test_sizes_mean_all_that_there_is_and_seeds_are_names(run):
+    number = 2**63 - 1  # the largest that is not refused
     top = fl.hessian(run, limit=40).top().frame
     everything = fl.hessian(run, limit=None).top().frame
     assert fl.hessian(run, limit=number).top().frame.equals(everything)
