@@ -12,6 +12,7 @@ LATER = {
     "matplotlib",
     "seaborn",
     "pyhessian",
+    "scipy.stats",
     "sklearn",
     "torchvision",
 }
