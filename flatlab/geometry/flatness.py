@@ -32,8 +32,9 @@ CONFIDENCE = 0.95
 class FlatnessVsGain(Result):
     """A row a client.
 
-    `frame`: `client`, `sharpness` and `error` (of the global model on its training samples), `initial` and `tuned`
-    (accuracy on its test samples before and after fine-tuning), `gain` (their difference).
+    `frame`: `client`, `sharpness` and `error` (of the global model, or its own where clients keep theirs, on its
+    training samples), `initial` and `tuned` (accuracy on its test samples before and after fine-tuning),
+    `gain` (their difference).
     """
 
     def summary(self) -> pd.DataFrame:

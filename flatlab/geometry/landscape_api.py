@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from flatlab.arguments import Count, with_settings
 from flatlab.geometry.evaluate_points import Points
@@ -44,7 +43,7 @@ def landscape(
     data: Any = "holdout",
     *,
     settings: LandscapeSettings,
-    markers: Mapping[str, nn.Module] | None = None,
+    markers: Mapping[str, Any] | None = None,
     clients: Count | None = None,
     store: str | Path | bool = True,
     progress: Progress | None = None,
@@ -60,7 +59,7 @@ def landscape(
         models: a model, a run (its latest model), several of them, or a mapping from names to them.
         data: "holdout", "train" or "test" of the first run; a FederatedDataset; or (images, labels).
         settings: made of the keyword arguments.
-        markers: more models to show on each panel, e.g. fine-tuned ones.
+        markers: more models or runs to show on each panel, e.g. fine-tuned ones.
         clients: a round whose sampled clients' models are shown on their run's panel.
         store: where points are kept while and after they are measured, so that the same call goes on or returns at
             once: True is with the first run (bare models have no place), False nowhere, or a file.

@@ -70,7 +70,7 @@ def marks(
     targets: Mapping[str, Target],
     settings: LandscapeSettings,
     clients: int | None,
-    markers: Mapping[str, nn.Module],
+    markers: Mapping[str, Any],
 ) -> dict[str, list[Mark]]:
     """By subject, what is shown with it: its checkpoints, its clients' models of the round `clients`, and markers."""
     shown = {}
@@ -87,12 +87,18 @@ def marks(
             except SettingError as error:
                 raise SettingError("clients", clients, error.problems[0].allowed) from error
             several += [("clients", f"client {client}", model) for client, model in trained.items()]
-        several += [("markers", str(label), model) for label, model in markers.items()]
+        several += [("markers", str(label), _marked(marker, settings)) for label, marker in markers.items()]
         shown[name] = [
             Mark(series, label, vector_of(target, model, label), buffers_of(target, model))
             for series, label, model in several
         ]
     return shown
+
+
+def _marked(marker: Any, settings: LandscapeSettings) -> nn.Module:
+    if isinstance(marker, nn.Module):
+        return marker
+    return model_of(need_run(marker), settings.round, settings.which, settings.client)
 
 
 def panels(targets: Mapping[str, Target], shown: Mapping[str, list[Mark]], settings: LandscapeSettings) -> list[Panel]:

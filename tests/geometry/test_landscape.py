@@ -179,9 +179,8 @@ def test_points_of_the_plane_through_three_models_reproduce_their_losses():
 def test_a_runs_way_carries_its_true_losses_and_its_distance_off_the_plane():
     models = [network("group", steps=steps) for steps in (0, 5, 10, 20, 30)]
     run = FakeRun(models, clients={3: network("group", seed=4)})
-    found = landscape(
-        run, directions="pca", points=5, clients=1, markers={"tuned": network("group", seed=5)}, limit=None
-    )
+    markers = {"tuned": network("group", seed=5), "the run": run}
+    found = landscape(run, directions="pca", points=5, clients=1, markers=markers, limit=None)
     marks = found.marks().set_index("name")
     for round, model in enumerate(models):
         assert marks.loc[f"round {round}", "loss"] == pytest.approx(own_loss(model, *samples(400)), rel=1e-5)
@@ -191,6 +190,7 @@ def test_a_runs_way_carries_its_true_losses_and_its_distance_off_the_plane():
     assert marks.loc["client 3", "loss"] == pytest.approx(own_loss(network("group", seed=4), *samples(400)), rel=1e-5)
     assert marks.loc["client 3", "residual"] > 0.1
     assert marks.loc["tuned", "series"] == "markers"
+    assert marks.loc["the run", "loss"] == pytest.approx(own_loss(models[-1], *samples(400)), rel=1e-5)
     assert sum(found.about["explained"]) <= 1
 
 
