@@ -81,8 +81,13 @@ class Comparison(Result):
             A row a method; the interval is NaN for one seed, from which nothing follows.
 
         Raises:
-            SettingError: if there is no such method.
+            SettingError: if there is no such method, or a method has several runs of one seed (two values of alpha, say).
         """
+        twice = self.frame[self.frame.duplicated(["method", "seed"])]
+        if len(twice):
+            method, seed = twice.iloc[0][["method", "seed"]]
+            several = f"{method} has several of seed {seed}: compare those of one setting at a time"
+            raise SettingError("runs", len(self.frame), several)
         methods = list(dict.fromkeys(self.frame["method"]))
         base = methods[0] if against is None else against
         if base not in methods:

@@ -201,6 +201,8 @@ def test_differences_are_paired_by_seed():
     assert found["half width"][0] == pytest.approx(half) and np.isnan(found["half width"][1])
     with pytest.raises(fl.SettingError, match="against = 'd'"):
         fl.Comparison(frame, {}).differences(against="d")
+    with pytest.raises(fl.SettingError, match="has several of seed"):  # two values of alpha, of which one would be lost
+        fl.Comparison(pd.concat([frame, frame]), {}).differences()
 
 
 @pytest.mark.parametrize(
