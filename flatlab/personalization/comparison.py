@@ -81,7 +81,7 @@ class Comparison(Result):
             A row a method; the interval is NaN for one seed, from which nothing follows.
 
         Raises:
-            SettingError: if there is no such method, or a method has several runs of one seed (two values of alpha, say).
+            SettingError: if there is no such method, or a method has several runs of one seed (of two alphas, say).
         """
         twice = self.frame[self.frame.duplicated(["method", "seed"])]
         if len(twice):
