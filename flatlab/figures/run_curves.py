@@ -18,7 +18,7 @@ from ..arguments import Whole, checked
 from ..declare import SettingError
 from ..personalization.finetune import as_runs
 from ..training import Run
-from ..training.run_names import experiment_labels
+from ..training.run_names import labels
 from ..training.single_samples import by_batch, lone_tests
 from ..training.status import Watched
 from .chart import Array, Axis, Chart, Mark, Plot, Series
@@ -128,8 +128,9 @@ def _looks(groups: Sequence[Sequence[Run | Watched]], names: list[str], costs: b
     looks: list[dict[str, Any]] = []
     taken: list[str] = []
     for (first, *others), name in zip(groups, names, strict=True):
-        style = line_style(first.name, taken)
-        taken.append(first.name)
+        method = first.name
+        style = line_style(method, taken)
+        taken.append(method)
         name += f", n = {len(others) + 1}" if others else ""
         if costs and (cost := first.experiment.algorithm.cost):  # else a round of it looks as dear as another's
             name += f" ({cost})"
@@ -216,9 +217,9 @@ class Histories:
 
     def names(self, runs: Sequence[Run | Watched]) -> list[str]:
         """What tells the runs apart."""
-        key = [(run.id, run.round) for run in runs] if len(runs) > 1 else [run.id for run in runs]
+        key = [(run.id, run.name, run.round if len(runs) > 1 else 0) for run in runs]
         if self._names[0] != key:
-            self._names = key, experiment_labels([run.experiment for run in runs], [run.round for run in runs])
+            self._names = key, labels(runs)
         return self._names[1]
 
     def alone(self, run: Run | Watched) -> int:

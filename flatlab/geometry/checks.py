@@ -11,11 +11,11 @@ from torch.nn.parameter import is_lazy
 from flatlab.declare import SettingError, near
 from flatlab.geometry.network_calls import call, cross_entropy
 from flatlab.geometry.second_derivatives import NoDerivative
-from flatlab.geometry.settings import PARTS
 
 if TYPE_CHECKING:
     from flatlab.geometry.objective import Target
 
+PARTS = ("all", "body", "head")
 FEW = 8  # samples of the probing forward passes
 
 

@@ -57,11 +57,6 @@ class Grid:
             self.scores[name][spot] = scores[name]
         self.measured[spot] = True
 
-    @property
-    def refinable(self) -> bool:
-        """Whether there are two coarser levels to compare."""
-        return len(self._steps) >= 3
-
     def schedule(self, tolerance: float | None, random: np.random.Generator) -> Iterator[list[Spot]]:
         """The points to measure next, as lists; the caller `put`s their scores in between, and may stop at any time.
 

@@ -18,7 +18,6 @@ from flatlab.geometry.network_calls import Loss, cross_entropy
 from flatlab.geometry.plane import Plane
 from flatlab.training.run_view import Which
 
-PARTS = ("all", "body", "head")
 Times = Annotated[int, Field(ge=1, le=100_000)]  # of something that is done so often, one after another
 Lines = Annotated[int, Field(ge=1, le=1000)]
 Method = Literal["lanczos", "pyhessian", "power"]

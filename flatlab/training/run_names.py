@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .experiment import Experiment
 from .run import Run
+
+if TYPE_CHECKING:
+    from .status import Watched
 
 MOST = 3  # settings in a label; a hash says the rest
 FORKED = ("parent", "round")
@@ -15,7 +18,7 @@ _BARE = {"kind", "name"}  # their value says what they are
 _SILENT = {"fingerprint", "run", "initial", "code"}  # hashes
 
 
-def labels(runs: Sequence[Run]) -> list[str]:
+def labels(runs: Sequence[Run | Watched]) -> list[str]:
     """One label a run, in order, each unlike the others unless it is the same run twice."""
     return experiment_labels([run.experiment for run in runs], [run.round for run in runs], [run.name for run in runs])
 

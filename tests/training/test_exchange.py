@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import flatlab as fl
+from flatlab import figures
 from flatlab.declare import SettingError
 
 NET = fl.ModelSpec(name="lenet", width=0.125)
@@ -88,6 +89,7 @@ def test_labels_and_notes_are_no_part_of_the_id(digits, tmp_path):
     again = fl.Run.open(run.directory, digits)
     assert (again.id, again.name) == (run.id, "ours")
     assert fl.personalize(again, epochs=0).frame["name"].unique().tolist() == ["ours"]
+    assert [curve.name for curve in figures.chart_runs(again).plots[0].series] == ["ours"]
     assert [one.id for one in fl.runs(tmp_path, label="ours", data=digits)] == [run.id]
     assert fl.annotate(run.directory, label="") == {"note": "for the talk"}
     assert run.name == "FedAvg"

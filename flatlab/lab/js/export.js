@@ -2,6 +2,7 @@
 // What is on the screen as a file: SVG made of the same curves, ticks and colours; PNG painted from that.
 
 import { decimated, digits } from "./numbers.js";
+import { DASHES } from "./page.js";
 
 const LINE = 16; // pixels of a line of the legend
 const HEAD = 22; // above each plot
@@ -104,7 +105,7 @@ function joined(path) {
 
 /** @param {string} color @param {number} width @param {string} [dash] */
 function stroke(color, width, dash = "-") {
-  const dashes = /** @type {any} */ ({ "--": "6 3", ":": "2 3", "-.": "6 3 2 3" })[dash];
+  const dashes = DASHES[dash]?.join(" ");
   return `fill="none" stroke="${color}" stroke-width="${width}"${dashes ? ` stroke-dasharray="${dashes}"` : ""}`;
 }
 

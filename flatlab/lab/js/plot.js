@@ -4,7 +4,7 @@
 import uPlot from "uplot";
 import { curveOf, tableOf } from "./curves.js";
 import { closest, digits, logTicks, nearest, roomy, ticks } from "./numbers.js";
-import { element } from "./page.js";
+import { DASHES, element } from "./page.js";
 
 const FONT = "11px system-ui, sans-serif";
 const REACH = 24; // pixels from the pointer to the curve it brings forward
@@ -78,7 +78,7 @@ export class Plot {
     about.series.forEach((/** @type {any} */ one, /** @type {number} */ k) => {
       const color = (/** @type {number} */ alpha) => () => chart.ink.lit(one.color, alpha);
       const common = { label: one.name, show: !chart.hidden.has(one.name) };
-      const dash = { "-": undefined, "--": [6, 3], ":": [2, 3], "-.": [6, 3, 2, 3] }[/** @type {"-"} */ (one.dash)];
+      const dash = DASHES[one.dash];
       const bare = { ...common, points: { show: false } };
       if (this.curves[k].raw) series.push({ ...bare, stroke: color(0.3), width: 1 });
       this.lines[k] = series.length;
