@@ -13,193 +13,31 @@ The examples in docstrings (`help(fl.FedBABU)`) share `fl`, `torch` and these tw
 """
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from . import models
-from .algorithms import (
-    ASAM,
-    SAM,
-    SGD,
-    SWA,
-    Adaptive,
-    Aggregation,
-    Algorithm,
-    Average,
-    Carry,
-    Centralized,
-    Constant,
-    Cyclical,
-    Exponential,
-    FedASAM,
-    FedAvg,
-    FedAvgM,
-    FedBABU,
-    FedPer,
-    FedProx,
-    FedSAM,
-    Local,
-    LocalBatch,
-    LocalOnly,
-    Message,
-    Params,
-    Part,
-    Schedule,
-    Server,
-    ServerData,
-    Share,
-    Slots,
-    Steps,
-    Uniform,
-    Weighted,
-    aggregation,
-)
-from .data import (
-    IID,
-    Augmentation,
-    Classes,
-    DataSpec,
-    Dirichlet,
-    DirichletClasses,
-    FederatedDataset,
-    Fixed,
-    Groups,
-    Partition,
-    Shards,
-    Source,
-    load,
-)
-from .declare import SettingError, setting
-from .geometry import flatness_vs_gain, hessian, landscape, path, sharpness
-from .models import Model, ModelSpec
-from .personalization import (
-    Averages,
-    Comparison,
-    Headless,
-    Personalization,
-    Tuning,
-    compare,
-    fine_tuned,
-    headless,
-    personalize,
-)
-from .results import plot
-from .tasks import Classification, Task
-from .training import (
-    BadCheckpoint,
-    Diverged,
-    Evaluation,
-    Experiment,
-    Run,
-    RunBusy,
-    SweepFailed,
-    annotate,
-    differing,
-    runs,
-    sweep,
-    train,
-)
-from .zoo import SCAFFOLD, AdaBest, Ditto, FedDyn, FedRep, LGFedAvg, PerFedAvg
-
-__all__ = [
-    "ASAM",
-    "IID",
-    "SAM",
-    "SCAFFOLD",
-    "SGD",
-    "SWA",
-    "AdaBest",
-    "Adaptive",
-    "Aggregation",
-    "Algorithm",
-    "Augmentation",
-    "Average",
-    "Averages",
-    "BadCheckpoint",
-    "Carry",
-    "Centralized",
-    "Classes",
-    "Classification",
-    "Comparison",
-    "Constant",
-    "Cyclical",
-    "DataSpec",
-    "Dirichlet",
-    "DirichletClasses",
-    "Ditto",
-    "Diverged",
-    "Evaluation",
-    "Experiment",
-    "Exponential",
-    "FedASAM",
-    "FedAvg",
-    "FedAvgM",
-    "FedBABU",
-    "FedDyn",
-    "FedPer",
-    "FedProx",
-    "FedRep",
-    "FedSAM",
-    "FederatedDataset",
-    "Fixed",
-    "Groups",
-    "Headless",
-    "LGFedAvg",
-    "Local",
-    "LocalBatch",
-    "LocalOnly",
-    "Message",
-    "Model",
-    "ModelSpec",
-    "Params",
-    "Part",
-    "Partition",
-    "PerFedAvg",
-    "Personalization",
-    "Run",
-    "RunBusy",
-    "Schedule",
-    "Server",
-    "ServerData",
-    "SettingError",
-    "Shards",
-    "Share",
-    "Slots",
-    "Source",
-    "Steps",
-    "SweepFailed",
-    "Task",
-    "Tuning",
-    "Uniform",
-    "Weighted",
-    "aggregation",
-    "annotate",
-    "compare",
-    "differing",
-    "fine_tuned",
-    "flatness_vs_gain",
-    "headless",
-    "hessian",
-    "lab",
-    "landscape",
-    "load",
-    "models",
-    "papers",
-    "path",
-    "personalize",
-    "plot",
-    "runs",
-    "setting",
-    "sharpness",
-    "sweep",
-    "train",
-]
-
 if TYPE_CHECKING:
-    from . import lab
+    from . import geometry, lab, papers, training  # noqa: F401
+    from .api import *  # noqa: F403
 
 
 def __getattr__(name: str) -> Any:
-    """The lab and the papers, imported when they are first asked for: workers that only compute need neither."""
-    if name in ("lab", "papers"):
+    """A public name, or a module of the package, imported when it is first asked for.
+
+    Workers that only compute need neither the lab nor the papers, and `flatlab` itself costs nothing beside torch.
+    """
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(f"module 'flatlab' has no attribute {name!r}")
+    if importlib.util.find_spec(f"flatlab.{name}") is not None:
         return importlib.import_module(f"flatlab.{name}")
-    raise AttributeError(f"module 'flatlab' has no attribute {name!r}")
+    public = importlib.import_module("flatlab.api")
+    if name == "__all__":
+        return [*public.__all__, "lab", "papers"]
+    if name not in public.__all__:
+        raise AttributeError(f"module 'flatlab' has no attribute {name!r}")
+    value = globals()[name] = getattr(public, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})

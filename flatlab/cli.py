@@ -16,8 +16,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-import pandas as pd
-
 from . import figures
 from .algorithms import Algorithm, FedBABU, Local, Schedule, Server
 from .arguments import Seconds, fitted
@@ -27,6 +25,7 @@ from .declare import Family, SettingError
 from .describe import catalogue, sample
 from .files import printable, user_path
 from .geometry import hessian, landscape
+from .later import pd
 from .models import registered
 from .papers import command as papers
 from .papers import demonstration

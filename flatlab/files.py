@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .declare import SettingError
+from .later import pa, pq
 
 FORMAT = 1  # of the files of runs and measurements; those from before it have no number
 _HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)  # by another

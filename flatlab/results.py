@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 
 from .arguments import checked
 from .declare import SettingError, tell
@@ -25,6 +23,7 @@ from .files import (
     user_path,
     write_atomically,
 )
+from .later import pa, pd
 
 
 def plot(thing: Any, **options: Any) -> Any:

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit  # scipy.stats would cost as much time as half of torch
 
 from .declare import SettingError
+from .later import special
 
 CONFIDENCE = 0.95
 
@@ -55,7 +55,7 @@ def interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interva
     mean = float(finite.mean())
     if count == 1:
         return Interval(mean, math.nan, 1, left_out)
-    quantile = float(stdtrit(count - 1, (1 + confidence) / 2))
+    quantile = float(special.stdtrit(count - 1, (1 + confidence) / 2))
     return Interval(mean, quantile * float(finite.std(ddof=1)) / math.sqrt(count), count, left_out)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic_core import core_schema
 from torch import Tensor
@@ -22,6 +21,7 @@ from flatlab.data.given import Fixed, Groups, by_group, indices_digest, labels_d
 from flatlab.data.indices import check_indices, checked_parts
 from flatlab.data.partitions import Labels
 from flatlab.declare import SettingError, tell
+from flatlab.later import pd
 from flatlab.streams import stream
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+
+from ..later import pd
 
 Array = npt.NDArray[np.float64]
 Role = Literal["curve", "raw"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -14,6 +13,7 @@ from matplotlib.figure import SubFigure
 from ..arguments import Count, Whole, checked
 from ..declare import SettingError
 from ..geometry import Sharpness
+from ..later import pd
 from ..personalization import Personalization
 from ..training import Run
 from .paths import LABELS

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 
 from ..arguments import checked
+from ..later import pd
 from ..personalization import Personalization
 from .landscape import note
 from .style import COLUMN, PAGE, Drawing, figure, line_style, paper_style

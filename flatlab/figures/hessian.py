@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 
 from ..geometry.hessian_results import ClientHessians, Eigenvalues, HessianAlong, Trace
 from ..geometry.spectrum import Spectrum
+from ..later import pd
 from .landscape import note
 from .style import COLUMN, PAGE, Drawing, figure, line_style
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -19,6 +18,7 @@ from pydantic import Field
 
 from ..arguments import Count, checked
 from ..geometry.landscape_result import Landscape, overflown
+from ..later import pd
 from .style import PAGE, Drawing, figure, line_style
 
 SHAPES = {"models": "*", "trajectory": "o", "clients": "^", "markers": "D"}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 
 from ..geometry.flatness import FlatnessVsGain
 from ..geometry.mode_connectivity import Path
 from ..geometry.sharpness_measures import MEASURES, Sharpness
+from ..later import pd
 from ..results import spread
 from .hessian import bars
 from .landscape import note

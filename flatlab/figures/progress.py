@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
+from ..later import pd
 from ..training.status import notes, silent, summary
 from .style import PAGE, Drawing, figure, line_style, paper_style
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from matplotlib.colors import to_hex
 from pydantic import Field
 
 from ..arguments import Whole, checked
 from ..declare import SettingError
+from ..later import pd
 from ..personalization.finetune import as_runs
 from ..training import Run
 from ..training.run_names import labels

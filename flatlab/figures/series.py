@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib.colors import to_hex
 
+from ..later import pd
 from .chart import Axis, Chart, Plot, Series
 from .paper import paper
 from .style import PAGE, Drawing, figure, line_style, paper_style

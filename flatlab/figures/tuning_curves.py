@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 
 from ..arguments import checked
+from ..later import pd
 from ..personalization import Comparison, Headless, Personalization
 from ..results import spread
 from .gains import draw_gains, note_clients

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from flatlab.arguments import Whole, check_arguments, with_settings
@@ -19,6 +18,7 @@ from flatlab.declare import SettingError
 from flatlab.geometry.inputs import need_run
 from flatlab.geometry.settings import SharpnessSettings, Times
 from flatlab.geometry.sharpness_measures import MEASURES, sharpness
+from flatlab.later import pd
 from flatlab.personalization import Personalization, Tuning, personalize
 from flatlab.personalization.finetune import client_ids
 from flatlab.results import Result

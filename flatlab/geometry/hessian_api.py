@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import pandas as pd
 from torch import nn
 
 from flatlab.arguments import Count, Several, Whole, checked, with_settings
@@ -24,6 +23,7 @@ from flatlab.geometry.model_hessian import ModelHessian, negative_end
 from flatlab.geometry.objective import Target
 from flatlab.geometry.sampling import error_bars
 from flatlab.geometry.settings import HessianSettings, Order
+from flatlab.later import pd
 from flatlab.models import frame
 from flatlab.training.progress import Progress, gather
 from flatlab.training.threads import computing_with

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from flatlab.arguments import Count, with_settings
 from flatlab.geometry.evaluate_points import Points
@@ -27,6 +26,7 @@ from flatlab.geometry.landscape_store import Kept, fingerprint_of
 from flatlab.geometry.objective import Target
 from flatlab.geometry.panels import Panel, marks, panels
 from flatlab.geometry.settings import LandscapeSettings
+from flatlab.later import pd
 from flatlab.models import frame
 from flatlab.streams import stream
 from flatlab.training.progress import Progress, gather

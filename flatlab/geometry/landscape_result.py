@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from flatlab.arguments import Whole, checked
 from flatlab.declare import SettingError
+from flatlab.later import pd
 from flatlab.results import Result
 
 Value = Literal["loss", "accuracy", "loss_error", "rise_error", "measured"]

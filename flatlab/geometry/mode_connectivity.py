@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,6 +21,7 @@ from flatlab.geometry.evaluate_points import Points
 from flatlab.geometry.inputs import buffers_of, choose_samples, named, targets, vector_of
 from flatlab.geometry.objective import Target
 from flatlab.geometry.settings import ObjectiveSettings, PathSettings
+from flatlab.later import pd
 from flatlab.models import frame
 from flatlab.results import Result
 from flatlab.streams import stream

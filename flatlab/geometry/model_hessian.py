@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from flatlab.arguments import Count, Positive, Several, checked
@@ -23,6 +22,7 @@ from flatlab.geometry.sampling import error_bars, jackknifed, leave_out
 from flatlab.geometry.settings import HessianSettings, Order, Source, Times
 from flatlab.geometry.spectrum import Spectrum, quadrature
 from flatlab.geometry.trace import CONFIDENCE, hutchinson
+from flatlab.later import pd
 from flatlab.models import frame
 from flatlab.training.threads import computing_with
 
@@ -175,7 +175,7 @@ class ModelHessian:
         table = pd.DataFrame(
             {
                 "rank": range(1, k + 1),
-                "eigenvalue": pairs.values,  # noqa: PD011
+                "eigenvalue": pairs.values,
                 "error": pairs.errors,
                 "converged": pairs.converged,
             }

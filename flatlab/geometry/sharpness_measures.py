@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from flatlab.arguments import Whole, with_settings
 from flatlab.declare import SettingError, tell
 from flatlab.geometry.hessian_results import Eigenvalues
@@ -37,6 +35,7 @@ from flatlab.geometry.sharpness_definitions import (
     has_linear_head,
     relative_flatness,
 )
+from flatlab.later import pd
 from flatlab.models import frame
 from flatlab.personalization.finetune import client_ids
 from flatlab.results import Result
@@ -57,7 +56,7 @@ class Sharpness(Result):
         """A row for each model and client, a column for each measure; NaN where a value could not be had."""
         # Not pivot_table: it drops models all of whose values are NaN.
         rows = pd.MultiIndex.from_frame(self.frame[["model", "client"]].drop_duplicates())
-        wide = self.frame.set_index(["model", "client", "measure"])["value"].unstack().reindex(rows)  # noqa: PD010
+        wide = self.frame.set_index(["model", "client", "measure"])["value"].unstack().reindex(rows)
         wide = wide[[name for name in MEASURES if name in wide]].reset_index().rename_axis(columns=None)
         return wide.drop(columns="client") if (wide["client"] == -1).all() else wide
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from flatlab.arguments import Axis, Positive, checked
 from flatlab.declare import SettingError
@@ -19,6 +18,7 @@ from flatlab.geometry.hvp import HessianProducts
 from flatlab.geometry.lanczos import Lanczos, generator, random_signs
 from flatlab.geometry.pyhessian_adapter import PyHessian
 from flatlab.geometry.settings import Source
+from flatlab.later import pd
 from flatlab.results import Result
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import ipywidgets
-import pandas as pd
 
 import flatlab as fl
 
 from .. import figures
 from ..geometry import Sharpness
+from ..later import pd
 from ..personalization import Personalization
 from ..personalization.finetune import as_runs
 from ..training import Run

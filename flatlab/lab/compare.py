@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ipywidgets
-import pandas as pd
 
 from .. import figures
 from ..geometry import Eigenvalues
+from ..later import pd
 from ..personalization import Personalization as Tuned
 from ..personalization.comparison import row_of
 from ..personalization.finetune import as_runs

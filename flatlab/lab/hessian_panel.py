@@ -13,13 +13,13 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import ipywidgets as widgets
-import pandas as pd
 
 from .. import figures, geometry
 from ..arguments import Count, Settings, Several
 from ..declare import SettingError, setting
 from ..geometry import HessianSettings
 from ..geometry.inputs import named
+from ..later import pd
 from ..personalization.finetune import as_runs
 from ..results import Result
 from ..training import Run

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ipywidgets
-import pandas as pd
 
 from .. import figures
 from ..files import printable
+from ..later import pd
 from ..training import Experiment, Standing
 from ..training.status import readable, silent, summary
 from .chart import chart_view

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from ..later import pd
 
 STYLE = "color:var(--jp-ui-font-color1);font-size:var(--jp-ui-font-size1,13px);line-height:1.5"
 

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from ..declare import SettingError
 from ..files import write_atomically
+from ..later import pd
 from ..results import Result
 from ..training import Experiment, Run
 from ..training.provenance import processor

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-import pandas as pd
-
+from ..later import pd
 from ..personalization.comparison import reached, scores
 from ..statistics import Interval, difference, interval
 from ..training import Experiment

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
-
 from .. import figures
+from ..later import pd
 from ..training import Experiment
 from . import fedasam, fedbabu, pictures
 from .archive import Archive

@@ -9,8 +9,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
-import pandas as pd
-
+from ..later import pd
 from ..statistics import CONFIDENCE, Interval, interval
 from .archive import Archive
 from .quantities import Reading

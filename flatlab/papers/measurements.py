@@ -13,8 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
-
 from ..declare import Declared, setting
 from ..geometry import (
     ClientHessians,
@@ -28,6 +26,7 @@ from ..geometry import (
     hessian,
     landscape,
 )
+from ..later import pd
 from ..personalization import Headless, Personalization, headless, personalize
 from ..results import Result
 from ..training import Run

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from .. import figures
 from ..geometry import Landscape
+from ..later import pd
 from ..results import spread
 from ..statistics import interval
 from ..training import Experiment

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import pandas as pd
-
+from ..later import pd
 from ..results import Result, spread, worst_tenth
 from ..training import Experiment
 from ..training.history import best_round

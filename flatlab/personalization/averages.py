@@ -9,8 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
+from ..later import pd
 from ..results import Result
 from ..statistics import Interval, interval
 from ..training import Run, differing

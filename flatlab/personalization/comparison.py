@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, overload
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from ..arguments import checked
 from ..declare import SettingError, near
+from ..later import pd
 from ..results import Result, worst_tenth
 from ..statistics import difference
 from ..training import Run, differing

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import Field
 
 from ..algorithms import SGD, FedAvg, Local, Part
 from ..arguments import Count, NotNegative, Positive, Settings, Whole, checked, with_settings
 from ..declare import SettingError, setting
+from ..later import pd
 from ..models import Model, frame
 from ..results import Result, spread
 from ..training import Diverged, Run, Score, State, Trained, labels, score_clients

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..algorithms import Params
 from ..arguments import Count, Whole, checked
+from ..later import pd
 from ..models import frame, sample_weight
 from ..results import Result, spread
 from ..streams import stream

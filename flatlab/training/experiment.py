@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
+from .. import zoo  # noqa: F401  its algorithms are then known by their names
 from ..algorithms import Algorithm
 from ..data import DataSpec
 from ..declare import Declared, SettingError, declared_classes, setting

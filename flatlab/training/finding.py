@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ..arguments import checked
 from ..data import FederatedDataset
 from ..declare import Declared, SettingError, near, tell
+from ..later import pd
 from .notes import read_notes
 from .run import Run
 from .store_scan import scan

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 
 from ..files import (
     FORMAT,
@@ -30,6 +28,7 @@ from ..files import (
     unsealed,
     write_atomically,
 )
+from ..later import pa, pd
 
 COLUMNS = {"round": "int64", "split": "str", "metric": "str", "value": "float64", "client": "int64"}
 TIMES = ("round", "seconds", "evaluation_seconds", "samples")

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from ..data import FederatedDataset, Fixed
 from ..data.spec import PARTITION
 from ..files import sealed, set_aside
+from ..later import pd
 from .checkpoints import BadCheckpoint, DamagedCheckpoint, Store
 from .experiment import Experiment
 from .history import NO_SCORE, TIMES, append_line, best_scored, spans, timings

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
 import torch
 
 from .. import results
@@ -15,6 +14,7 @@ from ..algorithms import Params
 from ..arguments import Count, Whole, checked
 from ..data import FederatedDataset
 from ..declare import SettingError
+from ..later import pd
 from ..models import Model, names
 from .clients import Cohort
 from .experiment import Experiment

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from ..declare import SettingError
 from ..files import digest, read_json
+from ..later import pd
 from .checkpoints import BadCheckpoint, RunBusy, Store
 from .experiment import Experiment
 from .layout import Layout

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from ..arguments import checked
 from ..declare import SettingError
 from ..files import printable, user_path
+from ..later import pd
 from .checkpoints import Store
 from .experiment import Experiment
 from .history import History, timings
