@@ -96,7 +96,9 @@ def digits_again():
     """Digits, of which each client has a third, for files are what is tested here; in another process, too."""
     partition = fl.Dirichlet(alpha=0.5, sizes="lognormal", sigma=0.5)
     data = fl.load("digits").federate(partition, clients=10, seed=0)
-    return dataclasses.replace(data, **{name: [part[::3] for part in getattr(data, name)] for name in ("train", "test")})
+    return dataclasses.replace(
+        data, **{name: [part[::3] for part in getattr(data, name)] for name in ("train", "test")}
+    )
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["between rounds", "inside a round"])
