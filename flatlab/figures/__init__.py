@@ -24,13 +24,14 @@ from .chart import Chart
 from .clients import cohort_table, draw_cohort
 from .gains import draw_gains
 from .hessian import draw_along, draw_clients, draw_spectrum, draw_together, draw_top, draw_trace
+from .histories import Histories
 from .landscape import draw_landscape
 from .live import draw_missing, frame, stacked
 from .paper import paper
 from .partition import draw_partition
 from .paths import draw_flatness, draw_path, draw_sharpness
 from .progress import draw_progress
-from .run_curves import METRICS, XS, Histories, chart_runs, draw_runs
+from .run_curves import METRICS, XS, chart_runs, draw_runs, run_looks, small_curves
 from .series import draw_bundles, draw_demo, draw_series
 from .style import Drawing, paper_style, save
 from .tuning_curves import draw_headless, draw_personalization, draw_table
@@ -54,7 +55,9 @@ __all__ = [
     "frame",
     "paper",
     "paper_style",
+    "run_looks",
     "save",
+    "small_curves",
     "stacked",
 ]
 

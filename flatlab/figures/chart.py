@@ -29,7 +29,7 @@ class Series:
         low, high: edges of the band [n].
         members: what y is the mean and the band the standard deviation of [members, n], as far as that is known.
         dash: as matplotlib writes it: "-", "--", ":" or "-.".
-        run: id of the run that it shows; empty if none or several.
+        run: ids of the runs that it shows, separated by blanks.
         role: "curve", or "raw": what a smoothed curve was made of, drawn faintly and not named.
         note: said of it behind its name in this plot alone.
     """

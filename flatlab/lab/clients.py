@@ -12,6 +12,7 @@ import flatlab as fl
 
 from .. import figures
 from ..geometry import Sharpness
+from ..geometry.kept_results import remember
 from ..later import pd
 from ..personalization import Personalization
 from ..personalization.finetune import as_runs
@@ -128,6 +129,7 @@ class Clients(Panel):
 
         def work(job: Job) -> tuple[Personalization, Sharpness | None]:
             tuned = fl.personalize(run, round=round, clients=[client], progress=job.report)
+            remember(run, tuned)
             if not tuned.about["complete"]:
                 return tuned, None
             return tuned, fl.sharpness(run, round=round, measures=MEASURES, clients=[client], progress=job.report)

@@ -19,6 +19,7 @@ from ..arguments import Count, Settings, Several
 from ..declare import SettingError, setting
 from ..geometry import HessianSettings
 from ..geometry.inputs import named
+from ..geometry.kept_results import remember
 from ..later import pd
 from ..personalization.finetune import as_runs
 from ..results import Result
@@ -161,6 +162,7 @@ class Spectrum(Panel):
                 if name not in found and job.report(done, len(subjects)):
                     with contextlib.suppress(geometry.Interrupted):  # by Cancel; the runs before keep theirs
                         found[name] = request.measure(run, job)
+                        remember(run, found[name], request.settings.round)
             return found
 
         def then(found: dict[str, Result]) -> None:

@@ -42,7 +42,7 @@ class Lab(Bench):
     Attributes:
         setup: the controls of the experiment.
         transport: buttons, slider and progress.
-        shelf: the list of the store's runs.
+        shelf: the table of the store's runs: `shown` are those laid over the present one; `delete`, `undo`.
         tabs: the views; `panel(name)` is one of them.
         session: what trains the run; None before the first Run or Step.
     """
@@ -77,7 +77,7 @@ class Lab(Bench):
             ("fork", self.fork),
         ):
             self.transport.buttons[name].on_click(lambda _, act=act: self.guarded(act))
-        self.shelf.open_button.on_click(lambda _: self.guarded(self.take_up))
+        self.shelf.take_up = lambda run: self.guarded(lambda: self.take_up(run))
         take_over(self)
 
     # What buttons do
@@ -144,10 +144,10 @@ class Lab(Bench):
 
     @checked
     def take_up(self, run: str | None = None) -> None:
-        """Take up a run of the store: the one of this id (default: the one selected in the list)."""
-        chosen = self.shelf.list.value[0] if run is None and self.shelf.list.value else run
+        """Take up a run of the store: the one of this id (default: the first that is checked in the table)."""
+        chosen = self.shelf.shown[0] if run is None and self.shelf.shown else run
         if chosen is None:
-            raise SettingError("run", None, "select one in the list, or give its id")
+            raise SettingError("run", None, "check one in the table, or give its id")
         directory = self.shelf.directory(chosen)
         self.compute(lambda _: Session(self._opened(directory)), self._adopt, f"taking up {chosen}")
 
@@ -260,7 +260,7 @@ class Lab(Bench):
         if before is not None and before is not session:
             before.pause()
         session.listen(self._heard)
-        self.shelf.refresh()
+        self._mark()
         self._heard(session)
 
     def _rewound(self, job: Job, at: int) -> None:

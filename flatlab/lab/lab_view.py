@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets
+import traitlets
 
 from .. import figures
 from ..data import FederatedDataset, Fixed, Source
@@ -29,10 +30,11 @@ from .views import Views
 
 LIVE = 0.1  # seconds between two looks of a view that is drawn in the browser, at least
 FRAME = 1 / 3  # of one that is drawn here
+LISTED = 2.0  # of the table of runs
 SHARE = 0.04  # of the time, at most, goes to drawing here while a run trains
 # Of a view: with Run and the tabs above it and the runs below, it fills the window, whatever its size.
-HEIGHT = "max(380px, calc(100vh - 312px))"
-COLUMN = "max(490px, calc(100vh - 202px))"  # of the settings beside it
+HEIGHT = "max(380px, calc(100vh - 366px - var(--flatlab-taller, 0px)))"
+COLUMN = "max(490px, calc(100vh - 256px - var(--flatlab-taller, 0px)))"  # of the settings beside it
 STYLE = (
     "<style>.flatlab-view>.flatlab-panel{overflow:clip!important}"
     ".flatlab-view .flatlab-foot{position:sticky;bottom:0;z-index:5;background:var(--jp-layout-color1,#fff)}</style>"
@@ -71,14 +73,15 @@ class Bench(Panel):
         self._unraised: BaseException | None = None  # what went wrong when runs were looked at; `settle` raises it
         self._lock = threading.RLock()
         self._following: int | None = None  # the thread that moves the slider, which is no person's doing
-        self._next_frame = 0.0
+        self._next_frame = self._next_list = 0.0
         self._blamed: BaseException | None = None  # the session's error that is shown
+        self._grouping: traitlets.link | None = None  # of the table's seeds and the curves' bands
         self._trouble: Exception | None = None  # what a view raised when it was last drawn
 
         self.setup = setup
         self.transport = Transport()
-        self.shelf = Shelf(store)
-        self.tabs = Views(HEIGHT)
+        self.shelf = Shelf(store, self.blame)
+        self.tabs = Views(HEIGHT, self.shelf.refresh)
         left = ipywidgets.VBox(
             [self.setup],
             layout=ipywidgets.Layout(
@@ -100,7 +103,9 @@ class Bench(Panel):
         flow = ipywidgets.Layout(width="100%", flex_flow="row-reverse wrap", align_items="flex-start")
         self.children = (ipywidgets.HBox([right, left], layout=flow), self.shelf)
 
-        self.shelf.list.observe(lambda _: self.guarded(self._look), "value")
+        self.shelf.observe(lambda _: self.guarded(self._look), "shown")
+        self.shelf.observe(lambda _: self._mark(), "grouped")
+        self.shelf.renamed = lambda: submit(lambda _: self._changed_runs())
         self.transport.slider.observe(lambda change: self.guarded(lambda: self._slid(change["new"])), "value")
         self.tabs.observe(lambda _: self.guarded(self._show), "selected_index")
         self.setup.controls.observe(lambda _: self.guarded(self._refit), ["changed", "valid"])
@@ -176,9 +181,11 @@ class Bench(Panel):
             self._blamed = session.error
             self.say("") if session.error is None else self.blame(session.error)
         resting = session.state not in BUSY
+        if resting or time.monotonic() >= self._next_list:
+            begun = time.monotonic()
+            self.shelf.refresh()
+            self._next_list = time.monotonic() + max(LISTED, (time.monotonic() - begun) / SHARE)
         if resting or time.monotonic() >= self._next_frame:
-            if resting:
-                self.shelf.refresh()
             self._next_frame = time.monotonic() + FRAME  # so that what is queued now is not queued twice
             if on_compute_thread():
                 self._draw()
@@ -224,7 +231,7 @@ class Bench(Panel):
 
         def look(_: Job) -> None:
             # As things stand now: the slider may have moved again, or the run was taken back, since this was queued.
-            session, at, ids = self.session, self._round, self.shelf.list.value
+            session, at, ids = self.session, self._round, self.shelf.shown
             # A shallow copy shares what is on disk and in memory, and has a present of its own.
             self._view = None if session is None or at is None else copy.copy(session.run).rewind(at)
             known = {run.id: run for run in self._overlaid}
@@ -246,8 +253,12 @@ class Bench(Panel):
 
     def _changed_runs(self) -> None:
         self.tabs.outdate()
+        self._mark()
         self._refit()
         self._draw()
+
+    def _mark(self) -> None:
+        self.shelf.mark(self.runs)
 
     def _show(self) -> None:
         """A tab came to the front."""
@@ -261,6 +272,8 @@ class Bench(Panel):
             if not self.runs:
                 return
             self.tabs.draw(self.runs, grown=self._view is None)
+            if not self._grouping and (curves := self.tabs.panels.get("Curves")):
+                self._grouping = traitlets.link((self.shelf, "grouped"), (curves.bands, "value"))
         except Exception as error:  # a view that cannot be drawn must not end the training
             trouble = error
             self.blame(error)

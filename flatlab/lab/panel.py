@@ -50,6 +50,7 @@ class Panel(ipywidgets.VBox):
     Attributes:
         note: the line below: what is going on, or what went wrong, with its traceback.
         job: the latest work in the background, if any.
+        measured: called when it has been done.
     """
 
     name = "Panel"
@@ -66,6 +67,7 @@ class Panel(ipywidgets.VBox):
         self.cancel_button.layout.display = "none"
         self.cancel_button.on_click(lambda _: self.cancel())
         self.job: Job | None = None
+        self.measured: Callable[[], object] = lambda: None
         self._shown = 0.0  # when progress was shown last
 
     def __del__(self) -> None:
@@ -99,6 +101,7 @@ class Panel(ipywidgets.VBox):
             result = work(job)
             if job is self.job:
                 then(result)
+                self.measured()
             return result
 
         self.say(f"{what} …")

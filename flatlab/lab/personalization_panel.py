@@ -13,6 +13,7 @@ import flatlab as fl
 from .. import figures
 from .. import personalization as measures
 from ..geometry import FlatnessVsGain
+from ..geometry.kept_results import remember
 from ..personalization import Tuning
 from ..personalization.finetune import as_runs
 from ..training import Run, labels
@@ -132,6 +133,8 @@ class Personalization(Panel):
             found = fl.personalize(runs, **settings.changed(), round=round, progress=job.report)
             if found.about["complete"]:
                 self._tuned[key] = found
+                for run in runs:
+                    remember(run, found)
 
         return self.compute(work, lambda _: self._redraw(), "fine-tuning")
 

@@ -1,80 +1,237 @@
-"""The runs in a store, as a list to choose from: what it says is read from their `experiment.json` alone."""
+"""The runs of a store as a table: search, order, filters, groups over seeds; checked to be shown, renamed, deleted.
+
+What fits a search, what differs and what a group's mean is, the browser finds (js/rows.js); here are the files.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import ipywidgets
+import traitlets
 
+from .. import figures
+from ..declare import SettingError
 from ..files import printable, user_path
-from ..training.run_names import experiment_labels
-from ..training.store_scan import scan
+from ..geometry.kept_results import StoreTable
+from ..later import pd
+from ..training import Run, annotate
+from ..training.trash import discard, remove, restore
+from .chart import BUNDLE, MISSING, ChartView
+from .fields import free
+from .jobs import Job, submit
+from .session import at_work
 
-TOOLTIP = "Runs in the store: those selected are shown beside the present one (Ctrl for several)"
+
+class RunTable(ChartView):
+    """The table in the browser; its chart is the small curves.
+
+    Attributes:
+        rows: the runs, each with what it has in every column; problems: directories that cannot be read, and why.
+        shown: ids of the runs that are checked; own: that of the bench's run; looks: how the curves of these look.
+        grouped: runs that differ in seeds alone are one line. view: search, filters, order.
+        undo: what was deleted last, in words.
+    """
+
+    if not MISSING:
+        _esm = BUNDLE / "runs.js"
+
+    rows = traitlets.List(traitlets.Dict()).tag(sync=True)
+    problems = traitlets.Dict().tag(sync=True)
+    shown = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    own = traitlets.Unicode().tag(sync=True)
+    looks = traitlets.Dict().tag(sync=True)
+    grouped = traitlets.Bool(True).tag(sync=True)
+    view = traitlets.Dict().tag(sync=True)
+    undo = traitlets.Unicode().tag(sync=True)
+    heard: Callable[[dict[str, Any]], object] = staticmethod(lambda _: None)
+
+    def _asked(self, _: Any, content: dict[str, Any], buffers: list[bytes]) -> None:
+        super()._asked(_, content, buffers)
+        self.heard(content)
+
+
+class StillTable(ipywidgets.HBox):
+    """A plain list of the runs, where there is no bundle, with what of `RunTable` its owner uses."""
+
+    rows = traitlets.List(traitlets.Dict())
+    problems = traitlets.Dict()
+    shown = traitlets.List(traitlets.Unicode())
+    own = traitlets.Unicode()
+    looks = traitlets.Dict()
+    grouped = traitlets.Bool(True)
+    undo = traitlets.Unicode()
+
+    def __init__(self) -> None:
+        self.heard: Callable[[dict[str, Any]], object] = lambda _: None
+        layout = ipywidgets.Layout(width="auto", flex="1 1 420px", max_width="100%")
+        self.list = ipywidgets.SelectMultiple(description="runs", rows=3, layout=layout)
+        self.buttons = [
+            ipywidgets.Button(description=name, tooltip=tooltip, layout=ipywidgets.Layout(width="100px"))
+            for name, tooltip in (
+                ("Take up", "Go on with the selected run"),
+                ("Delete", "Delete the selected runs"),
+                ("Undo", "Bring back what was deleted last"),
+                ("Look again", "Look into the store for new runs"),
+            )
+        ]
+        for button, kind in zip(self.buttons, ("open", "delete", "undo", "look"), strict=True):
+            button.on_click(lambda _, kind=kind: self._click(kind))
+        super().__init__([self.list, *self.buttons], layout=ipywidgets.Layout(width="100%", flex_flow="row wrap"))
+        self.list.observe(lambda change: setattr(self, "shown", list(change["new"])), "value")
+        self.observe(lambda _: self._fill(), ["rows", "shown", "problems"])
+        self._fill()
+
+    def show(self, chart: figures.Chart) -> None:
+        """A list has no small curves."""
+
+    def _click(self, kind: str) -> None:
+        self.heard({"kind": kind, "runs": list(self.shown), **({"run": self.shown[0]} if self.shown else {})})
+
+    def _fill(self) -> None:
+        told = "".join(f"\n{name}: {why}" for name, why in self.problems.items())
+        self.list.tooltip = "Those selected are shown beside the present one (Ctrl for several)" + told
+        options = [(f"{row['name']} · {row['id']}", row["id"]) for row in self.rows]
+        chosen = tuple(id for _, id in options if id in self.shown)
+        with self.list.hold_trait_notifications():
+            if options != list(self.list.options):
+                self.list.options = options
+            self.list.value = chosen
 
 
 class Shelf(ipywidgets.VBox):
-    """The runs of a store: those selected are overlaid; one can be taken up again.
+    """The runs of a store, and what can be done to them.
+
+    Args:
+        store: their folder.
+        failed: hears of what went wrong.
 
     Attributes:
-        list: the list of runs; its value holds the ids of those selected.
-        open_button: take up the one selected.
-        again_button: look into the store again.
+        table: what is seen.
+        shown: ids of the runs that are overlaid; grouped: whether seeds are one line.
+        take_up: called with the id of a run that is to be taken up; renamed: called after labels have changed.
     """
 
-    def __init__(self, store: str | Path) -> None:
-        self._store = user_path(store, "store")
-        self._scan = scan(self._store)
-        self._labels: dict[str, str] = {}
-        self.list = ipywidgets.SelectMultiple(
-            description="runs",
-            tooltip=TOOLTIP,
-            rows=3,
-            layout=ipywidgets.Layout(width="auto", flex="1 1 420px", max_width="100%"),
-        )
-        self.list.style.description_width = "44px"
-        layout = ipywidgets.Layout(width="110px")
-        self.open_button = ipywidgets.Button(
-            description="Take up",
-            icon="folder-open",
-            tooltip="Go on with the selected run",
-            disabled=True,
-            layout=layout,
-        )
-        self.again_button = ipywidgets.Button(
-            description="Look again", icon="refresh", tooltip="Look into the store for new runs", layout=layout
-        )
-        buttons = ipywidgets.VBox([self.open_button, self.again_button], layout=ipywidgets.Layout(flex="0 0 auto"))
-        row = ipywidgets.Layout(width="100%", flex_flow="row wrap", align_items="flex-start")
-        super().__init__([ipywidgets.HBox([self.list, buttons], layout=row)], layout=ipywidgets.Layout(width="100%"))
-        self.list.observe(lambda _: self._selected(), "value")
-        self.again_button.on_click(lambda _: self.refresh())
+    shown = traitlets.List(traitlets.Unicode())
+    grouped = traitlets.Bool(True)
+
+    def __init__(self, store: str | Path, failed: Callable[[BaseException], object]) -> None:
+        self._store, self._failed = user_path(store, "store"), failed
+        self._held = StoreTable(self._store)
+        self._known = figures.Histories()
+        self._trash: list[tuple[str, list[Path]]] = []  # what was deleted, in words, and where it lies
+        self.take_up: Callable[[str], object] = lambda _: None
+        self.renamed: Callable[[], object] = lambda: None
+        self.table: RunTable | StillTable = StillTable() if MISSING else RunTable()
+        self.table.heard = self._heard
+        super().__init__([self.table], layout=ipywidgets.Layout(width="100%"))
+        for name in ("shown", "grouped"):
+            traitlets.link((self, name), (self.table, name))
         self.refresh()
 
     def refresh(self) -> None:
         """Look into the store."""
-        held = self._scan.look()
-        if held.keys() != self._labels.keys():
-            self._labels = dict(zip(held, experiment_labels([one.experiment for one in held.values()]), strict=True))
-        latest_first = sorted(held, key=lambda run: _written(held[run].directory), reverse=True)
-        options = [(printable(f"{self._labels[run]} · {run}"), run) for run in latest_first]
-        self.list.tooltip = TOOLTIP + "".join(f"\n{name}: {why}" for name, why in self._scan.problems.items())
-        if options != list(self.list.options):
-            kept = [run for run in self.list.value if run in {run for _, run in options}]
-            with self.list.hold_trait_notifications():
-                self.list.options = options
-                self.list.value = kept
+        found = self._held.look()
+        runs = self._held.runs
+        groups = {place: group[0] for group in self._known.groups(runs) for place in group}
+        rows = [
+            {"id": id, "group": groups[place], **{name: _plain(value) for name, value in row.items()}}
+            for place, (id, row) in enumerate(found.iterrows())
+        ]
+        self.table.show(figures.small_curves(runs, self._known))
+        with self.table.hold_trait_notifications():
+            self.table.problems = self._held.standing.unreadable
+            self.table.rows = rows
+            self.shown = [id for id in self.shown if id in found.index]
+
+    def mark(self, runs: list[Run]) -> None:
+        """Say what the views show: the bench's run first."""
+        self.table.own = runs[0].id if runs else ""
+        self.table.looks = figures.run_looks(runs, self.grouped, self._known)
 
     def directory(self, run: str) -> Path:
         """Where a run lies."""
         return self._store / run
 
-    def _selected(self) -> None:
-        self.open_button.disabled = len(self.list.value) != 1
+    def delete(self, runs: Iterable[str]) -> Job:
+        """Move runs out of the store, until `undo`, or for good when the lab is closed. Views show them no more.
+
+        Raises:
+            SettingError: if a session of this process trains one, or a bench has it. RunBusy, by the job: if another
+                process trains it.
+        """
+        runs = list(runs)
+        for id in runs:
+            if id == self.table.own or at_work(self.directory(id)):
+                raise SettingError("run", id, "is open in a lab: take up another run there first")
+        names = {row["id"]: row["name"] for row in self.table.rows}
+        self.shown = [id for id in self.shown if id not in runs]
+
+        def work(_: Job) -> None:  # behind what still reads them
+            aside: list[Path] = []
+            try:
+                for id in runs:
+                    aside.append(discard(self.directory(id)))
+            finally:
+                if aside:
+                    told = names.get(runs[0], runs[0]) if len(aside) == 1 else f"{len(aside)} runs"
+                    self._trash.append((printable(told), aside))
+                self._told()
+
+        return submit(work, self._follow)
+
+    def undo(self) -> Job:
+        """Bring back what was deleted last."""
+
+        def work(_: Job) -> None:
+            if self._trash:
+                for aside in self._trash.pop()[1]:
+                    restore(aside)
+            self._told()
+
+        return submit(work, self._follow)
+
+    def close(self) -> None:
+        """Remove for good what was deleted, and free the widgets."""
+        for _, aside in self._trash:
+            for one in aside:
+                remove(one)
+        if self.comm is not None:
+            free(self)
+
+    def _told(self) -> None:
+        self.table.undo = self._trash[-1][0] if self._trash else ""
+        self.refresh()
+
+    def _follow(self, job: Job) -> None:
+        if job.error is not None:
+            self._failed(job.error)
+
+    def _heard(self, said: dict[str, Any]) -> None:
+        kind, run = said.get("kind"), said.get("run", "")
+        try:
+            if kind == "open" and run:
+                self.take_up(run)
+            elif kind == "delete":
+                self.delete(said["runs"])
+            elif kind == "undo":
+                self.undo()
+            elif kind == "look":
+                self.refresh()
+            elif kind == "annotate":
+                annotate(self.directory(run), label=said.get("label"), note=said.get("note"))
+                self.refresh()
+                self.renamed()
+        except Exception as error:  # an error in a callback is shown nowhere that a person looks
+            self._failed(error)
 
 
-def _written(directory: Path) -> float:
-    try:
-        return (directory / "experiment.json").stat().st_mtime
-    except OSError:
-        return 0.0
+def _plain(value: Any) -> Any:
+    """As JSON takes it, which knows no NaN."""
+    value = value.item() if hasattr(value, "item") else value
+    if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value if isinstance(value, (bool, int, float)) else printable(value)

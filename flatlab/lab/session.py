@@ -15,6 +15,7 @@ import math
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 from ..arguments import Count, Whole, checked
@@ -28,6 +29,12 @@ Listener = Callable[["Session"], None]
 
 _trainers: weakref.WeakValueDictionary[str, Session] = weakref.WeakValueDictionary()
 _registry = threading.Lock()
+
+
+def at_work(directory: Path) -> bool:
+    """Whether a session has the run in a directory, and has not been stopped."""
+    session = _trainers.get(str(directory.resolve()))
+    return session is not None and session.state != "stopped"
 
 
 class Session:

@@ -33,13 +33,15 @@ class Views(ipywidgets.Tab):
 
     Args:
         height: of a view, as CSS has it; what is higher scrolls inside it.
+        measured: called after a view has measured something.
 
     Attributes:
         panels: those made so far, by title.
     """
 
-    def __init__(self, height: str) -> None:
+    def __init__(self, height: str, measured: Callable[[], object]) -> None:
         self.panels: dict[str, Any] = {}
+        self._measured = measured
         self._outdated: set[str] = set()
         self._making = threading.RLock()
         hint = "<p>There is no run yet: press <b>Run</b> or <b>Step</b> above.</p>"
@@ -72,6 +74,7 @@ class Views(ipywidgets.Tab):
         with self._making:
             if name not in self.panels:
                 self.panels[name] = VIEWS[name](runs)
+                self.panels[name].measured = self._measured
                 (hint,), self._places[name].children = self._places[name].children, (self.panels[name],)
                 free(hint)
                 self._outdated.discard(name)

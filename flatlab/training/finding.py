@@ -15,6 +15,7 @@ from ..declare import Declared, SettingError, near, tell
 from ..later import pd
 from .notes import read_notes
 from .run import Run
+from .status import Watched
 from .store_scan import scan
 
 SILENT = {"fingerprint", "code", "initial", "parent"}  # digests, and where a run comes from
@@ -73,7 +74,7 @@ def runs(
 
 
 @checked
-def differing(runs: Iterable[Run]) -> pd.DataFrame:
+def differing(runs: Iterable[Run | Watched]) -> pd.DataFrame:
     """Tidy: a row a run (its id is the index), a column for each setting that is not the same in all of them.
 
     What goes with a kind (the part that FedBABU trains) is no column of its own.

@@ -244,13 +244,15 @@ def test_runs_in_the_store_are_listed_overlaid_and_taken_up(make):
     lab.settle()
     lab.ensure(1)
     lab.settle()
-    labels = [label for label, _ in lab.shelf.list.options]
-    assert len(labels) == 2 and any(label.startswith("FedBABU · fedbabu-") for label in labels)
-    lab.shelf.list.set_state({"index": [[run for _, run in lab.shelf.list.options].index(first.id)]})
+    assert [row["name"] for row in lab.shelf.table.rows] == ["FedBABU", "FedAvg"]
+    assert lab.shelf.table.own == lab.run.id
+    lab.shelf.table.set_state({"shown": [first.id]})
     lab.settle()
     assert [run.id for run in lab.runs] == [lab.run.id, first.id]
     assert [run.id for run in lab.panel("Curves").runs] == [lab.run.id, first.id]
-    lab.shelf.open_button._handle_custom_msg({"event": "click"}, [])
+    looks = lab.shelf.table.looks
+    assert looks.keys() == {lab.run.id, first.id} and len({look["color"] for look in looks.values()}) == 2
+    lab.shelf.table._handle_custom_msg({"kind": "open", "run": first.id}, [])
     lab.settle()
     assert lab.run.id == first.id and lab.run.round == 2 and lab.experiment.algorithm == fl.FedAvg(lr=0.05)
     assert lab.ensure().round == 4
@@ -259,7 +261,7 @@ def test_runs_in_the_store_are_listed_overlaid_and_taken_up(make):
 def test_a_run_that_another_version_wrote_is_passed_over(make, tmp_path):
     (tmp_path / "runs" / "old").mkdir(parents=True)
     (tmp_path / "runs" / "old" / "experiment.json").write_text('{"colour": "red"}')
-    assert make().shelf.list.options == ()
+    assert make().shelf.table.rows == []
 
 
 def test_every_tab_shows_the_run_and_none_computes_before_it_is_looked_at(make):
@@ -332,15 +334,15 @@ def test_a_store_deleted_underneath_is_survived(make, tmp_path):
     lab = make()
     lab.ensure(2)
     shutil.rmtree(tmp_path / "runs")
-    lab.shelf.again_button._handle_custom_msg({"event": "click"}, [])
-    assert lab.shelf.list.options == ()
+    lab.shelf.table._handle_custom_msg({"kind": "look"}, [])
+    assert lab.shelf.table.rows == []
     with pytest.raises(FileNotFoundError, match="make the run again"):
         lab.ensure()
     assert "make the run again" in lab.note.value
     click(lab, "run")  # which makes it again
     assert lab.ensure().round == 4
     lab.settle()
-    assert len(lab.shelf.list.options) == 1
+    assert len(lab.shelf.table.rows) == 1
 
 
 def test_drawing_takes_a_small_share_of_the_time_and_the_last_round_is_drawn(make, monkeypatch):
@@ -417,7 +419,7 @@ def test_a_refused_panel_leaves_no_widgets_behind(panel, monkeypatch):
 
 def test_every_button_has_a_name_and_a_tooltip(make):
     lab = make()
-    for button in (*lab.transport.buttons.values(), lab.shelf.open_button, lab.shelf.again_button):
+    for button in lab.transport.buttons.values():
         assert button.description and button.tooltip
 
 

@@ -202,10 +202,10 @@ def test_a_list_entry_whose_folder_is_gone_is_raised_once_and_leaves_the_list(ma
     lab.ensure(1)
     lab.settle()
     shutil.rmtree(gone.directory)
-    lab.shelf.list.value = (gone.id,)
+    lab.shelf.shown = [gone.id]
     with pytest.raises(FileNotFoundError):
         lab.settle()
-    assert "FileNotFoundError" in lab.note.value and gone.id not in [run for _, run in lab.shelf.list.options]
+    assert "FileNotFoundError" in lab.note.value and gone.id not in [row["id"] for row in lab.shelf.table.rows]
     lab.settle()
     assert [run.id for run in lab.runs] == [lab.run.id] and lab.ensure(2).round == 2
 

@@ -71,9 +71,9 @@ def test_the_panels_show_the_others(tmp_path):
     panel = fl.lab.Progress(tmp_path)
     assert all(word in panel.table.value for word in ("3 of 10", "cannot be read here", "rename it"))
     panel.close()
-    shelf = Shelf(tmp_path)
-    assert {run for _, run in shelf.list.options} == good and "cannot be" not in str(shelf.list.options)
-    assert "rename it" in shelf.list.tooltip
+    shelf = Shelf(tmp_path, pytest.fail)
+    assert {row["id"] for row in shelf.table.rows} == good and "cannot be" not in str(shelf.table.rows)
+    assert "rename it" in str(shelf.table.problems)
 
 
 def test_a_look_reads_only_what_is_new(tmp_path):

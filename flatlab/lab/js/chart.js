@@ -3,6 +3,7 @@
 
 import { picture } from "./export.js";
 import { Legend } from "./legend.js";
+import { LIT, light } from "./link.js";
 import { button, element, save } from "./page.js";
 import { Plot } from "./plot.js";
 import { inksOf } from "./theme.js";
@@ -137,13 +138,24 @@ export class Chart {
     this.values();
   }
 
+  /** As above, and tell what else shows these runs. @param {string} name */
+  pointAt(name) {
+    this.bringForward(name);
+    light("run", this.series.find((one) => one.name === name)?.run ?? "");
+  }
+
+  /** @returns {any[]} of all plots */
+  get series() {
+    return this.store.about.plots.flatMap((/** @type {any} */ { series }) => series);
+  }
+
   /** The pointer moved over a plot, or was moved by us. @param {Plot} plot */
   pointed(plot) {
     if (!plot.u?.over.matches(":hover")) return;
     const { idx, left } = plot.u.cursor;
     const inside = left !== undefined && left >= 0 && idx !== null && idx !== undefined;
     this.tell(inside ? { axis: plot.about.x.label, x: /** @type {number} */ (plot.u.data[0][idx]) } : null);
-    this.bringForward(inside ? plot.under() : "");
+    this.pointAt(inside ? plot.under() : "");
   }
 
   /** @param {{axis: string, x: number} | null} near */
@@ -180,7 +192,7 @@ export class Chart {
     over.ondblclick = () => this.zoom(null);
     over.onmouseleave = () => {
       this.tell(null);
-      this.bringForward("");
+      this.pointAt("");
     };
   }
 
@@ -207,6 +219,13 @@ export class Chart {
       this.values();
     };
     document.addEventListener(LINK, linked);
+    const lit = (/** @type {any} */ { detail }) => {
+      if (detail.what !== "run") return;
+      const ids = detail.who.split(" ");
+      const one = this.series.find(({ run }) => run && run.split(" ").some((/** @type {string} */ id) => ids.includes(id)));
+      this.bringForward(detail.who && one ? one.name : "");
+    };
+    document.addEventListener(LIT, lit);
     const dress = () => {
       const now = inksOf(this.root);
       if (now.text === this.ink.text) return;
@@ -230,6 +249,7 @@ export class Chart {
       for (const [event, act] of Object.entries(heard)) model.off(event, act);
       store.watchers.delete(watcher);
       document.removeEventListener(LINK, linked);
+      document.removeEventListener(LIT, lit);
       sized.disconnect();
       dressed.disconnect();
       this.plots.forEach(({ u }) => u.destroy());

@@ -40,8 +40,8 @@ export class Legend {
     const notes = [...new Set(series.map((one) => one.note.trim()).filter(Boolean))];
     if (notes.length) element("span", "flatlab-chart-note", label, ` ${notes.join(" ")}`);
     toggle.onclick = (event) => this.clicked(name, event.detail === 2);
-    row.onmouseenter = () => this.chart.bringForward(name);
-    row.onmouseleave = () => this.chart.bringForward("");
+    row.onmouseenter = () => this.chart.pointAt(name);
+    row.onmouseleave = () => this.chart.pointAt("");
     return { name, series: series[0], row, toggle, swatch, cells: plots.map((plot) => [plot, element("td", "", row)]) };
   }
 

@@ -1,0 +1,144 @@
+"""What curves of runs are drawn from: metrics by round, read once, so that a round that is done costs its rows only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..later import pd
+from ..training import Run
+from ..training.run_names import labels
+from ..training.single_samples import by_batch, lone_tests
+from ..training.status import Watched
+from .chart import Axis
+
+
+class Metric(NamedTuple):
+    """Which rows of a history a curve shows; those of several clients are averaged."""
+
+    split: str
+    metric: str
+    axis: Axis
+    factor: float = 1.0
+
+
+class Curve(NamedTuple):
+    """A value by round; whether of the clients' own models, as there is no global one; clients that lack a value."""
+
+    rounds: npt.NDArray[np.int64]
+    means: npt.NDArray[np.float64]
+    own: bool = False
+    left_out: int = 0
+
+    def until(self, round: int) -> Curve:
+        """Its beginning."""
+        count = int(np.searchsorted(self.rounds, round, side="right"))
+        return self._replace(rounds=self.rounds[:count], means=self.means[:count])
+
+
+NOTHING = Curve(np.zeros(0, np.int64), np.zeros(0))
+
+
+class Histories:
+    """What has been read of runs that grow, so that a round that is done costs its own rows only."""
+
+    def __init__(self) -> None:
+        self._curves: dict[tuple[str, str, str], tuple[int, Curve]] = {}  # with the round they were read at
+        self._fresh: tuple[Any, pd.DataFrame] | None = None  # the rows that were read last, which all metrics need
+        self._settings: dict[str, str] = {}
+        self._names: tuple[Any, list[str]] = (None, [])
+        self._passed: dict[str, tuple[int, pd.DataFrame]] = {}
+        self._alone: dict[str, int] = {}
+
+    def curve(self, run: Run | Watched, metric: Metric, until: int | None = None) -> Curve:
+        """A metric of a run up to a round."""
+        at, key = run.round, (str(run.directory), metric.split, metric.metric)
+        read, curve = self._curves.get(key, (0, NOTHING))
+        if read < at:
+            curve = self._grown(run, metric, read, curve)
+            self._curves[key] = read, curve = at, curve
+        end = at if until is None else min(at, until)
+        if end < read and curve.left_out:  # who lacks a value later may have all up to here
+            rows = run.history
+            return _read(rows[rows["round"] <= end], metric)
+        return curve.until(end)
+
+    def _grown(self, run: Run | Watched, metric: Metric, read: int, curve: Curve) -> Curve:
+        if len(curve.rounds) and not curve.left_out:
+            rows = self._since(run, read)
+            new = _read(rows, metric, curve.own)
+            holdout_now = curve.own and bool((rows["split"] == metric.split).any())
+            if not new.left_out and not holdout_now:
+                rounds, means = np.append(curve.rounds, new.rounds), np.append(curve.means, new.means)
+                return curve._replace(rounds=rounds, means=means)
+        return _read(self._since(run, 0), metric)
+
+    def _since(self, run: Run | Watched, round: int) -> pd.DataFrame:
+        key = (str(run.directory), round, run.round)
+        if self._fresh is None or self._fresh[0] != key:
+            self._fresh = key, run.history_since(round)
+        return self._fresh[1]
+
+    def passed(self, run: Run | Watched, x: str) -> pd.Series:
+        """Samples or seconds so far, by round."""
+        read, table = self._passed.get(run.id, (-1, pd.DataFrame()))
+        if read != run.round:
+            if isinstance(run, Watched):
+                raise ValueError(f"x = {x!r}: of runs that are watched only rounds are known")
+            table = run.timings.set_index("round").sort_index().cumsum()
+            self._passed[run.id] = run.round, table
+        return table[x]
+
+    def groups(self, runs: Sequence[Run | Watched]) -> list[list[int]]:
+        """Places of the runs, those together that differ in nothing but seeds and have come equally far."""
+        together: dict[tuple[str, int], list[int]] = {}
+        for place, run in enumerate(runs):
+            if run.id not in self._settings:
+                self._settings[run.id] = _seedless(run)
+            together.setdefault((self._settings[run.id], run.round), []).append(place)
+        return list(together.values())
+
+    def names(self, runs: Sequence[Run | Watched]) -> list[str]:
+        """What tells the runs apart."""
+        key = [(run.id, run.name, run.round if len(runs) > 1 else 0) for run in runs]
+        if self._names[0] != key:
+            self._names = key, labels(runs)
+        return self._names[1]
+
+    def alone(self, run: Run | Watched) -> int:
+        """How many clients' scores are of one image on its own, which a network with batch statistics cannot judge."""
+        if isinstance(run, Watched):
+            return 0
+        if run.id not in self._alone:
+            lone = lone_tests(run.data, run.experiment.evaluation) if by_batch(run.cohort.model) else ()
+            self._alone[run.id] = len(lone)
+        return self._alone[run.id]
+
+
+def _read(rows: pd.DataFrame, metric: Metric, own: bool | None = None) -> Curve:
+    """A metric's mean by round; `own`: of the clients' own models, None if that is to be found out."""
+    splits, metrics = rows["split"].to_numpy(), rows["metric"].to_numpy()
+    of_metric = metrics == metric.metric
+    if own is None:
+        own = metric.split == "holdout" and not (of_metric & (splits == metric.split)).any()
+    rows = rows[of_metric & (splits == ("test" if own else metric.split))]
+    clients, values, finite = rows["client"].to_numpy(), rows["value"].to_numpy(), np.isfinite(rows["value"].to_numpy())
+    # All rounds of a client, lest the mean change with its members; of the global model (-1), that round.
+    lacking = np.unique(clients[~finite & (clients >= 0)])
+    whole = finite & ~np.isin(clients, lacking)
+    rounds, places = np.unique(rows["round"].to_numpy()[whole], return_inverse=True)
+    means = np.bincount(places, values[whole], len(rounds)) / np.bincount(places, minlength=len(rounds))
+    return Curve(rounds, metric.factor * means, own and len(rows) > 0, len(lacking))
+
+
+def _seedless(run: Run | Watched) -> str:
+    """A run's settings but for its seeds."""
+    settings = run.experiment.to_dict()
+    for seeded, names in ((settings, ("seed",)), (settings["data"], ("seed", "fingerprint"))):
+        for name in names:
+            del seeded[name]
+    return json.dumps(settings, sort_keys=True)

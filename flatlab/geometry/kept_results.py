@@ -1,0 +1,124 @@
+"""What was last measured of a run, kept in its directory: every view, and the next process, can show it.
+
+    remember(run, fl.personalize(run))
+    headline(run.directory)     # {"personalized": 0.94, "gain": 0.08}
+
+`StoreTable` puts it beside the settings in which the runs of a store differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from ..declare import SettingError
+from ..later import pd
+from ..personalization import Personalization
+from ..results import Result
+from ..training import Run, differing
+from ..training.notes import read_notes
+from ..training.status import Standing, Watched
+from .hessian_results import Eigenvalues
+
+KINDS: tuple[type[Result], ...] = (Personalization, Eigenvalues)
+FACTS = ("name", "label", "note", "date", "round", "rounds", "seed", "personalized", "gain", "λ₁")
+
+
+def remember(run: Run, result: Result, round: int | None = None) -> None:
+    """Keep what a result says of a run, in place of what was kept; of other kinds than `KINDS` nothing is.
+
+    Clients that were tuned one by one, alike and in one round, come together.
+
+    Args:
+        run: whose directory it goes into.
+        result: whole or stopped; a stopped one is not kept.
+        round: of the model that was measured, where the result does not say; None: the run's latest.
+    """
+    if not isinstance(result, KINDS) or not result.about.get("complete", True):
+        return
+    frame, about = result.frame, {**result.about, "run": run.id, "round": run.round if round is None else round}
+    if isinstance(result, Personalization):
+        frame = frame[frame["run"] == run.id]
+        if frame.empty:
+            return
+        about |= {"round": int(frame["round"].iloc[0]), "clients": run.data.clients, "lone": {}}
+        before = recalled(run.directory).get(Personalization)
+        if before is not None and before.about == about:
+            others = before.frame[~before.frame["client"].isin(frame["client"])]
+            frame = pd.concat([others, frame]).sort_values(["client", "epoch"])
+    kept = dataclasses.replace(result, frame=frame.reset_index(drop=True), about=about)
+    kept.keep(_place(run.directory, type(result)))
+
+
+def recalled(directory: Path) -> dict[type[Result], Any]:
+    """What is kept of the run in a directory, by kind; a file that cannot be read counts as none."""
+    found: dict[type[Result], Any] = {}
+    for kind in KINDS:
+        with contextlib.suppress(OSError, SettingError):
+            found[kind] = kind.load(_place(directory, kind))
+    return found
+
+
+def headline(directory: Path) -> dict[str, float]:
+    """The one number of each: personalized accuracy and gain, where all clients were tuned, and the top eigenvalue."""
+    numbers: dict[str, float] = {}
+    kept = recalled(directory)
+    if (tuned := kept.get(Personalization)) and tuned.frame["client"].nunique() == tuned.about["clients"]:
+        numbers |= tuned.summary().iloc[0][["personalized", "gain"]].to_dict()
+    if top := kept.get(Eigenvalues):
+        numbers["λ₁"] = float(top.frame["eigenvalue"].iloc[0])
+    return numbers
+
+
+def _place(directory: Path, kind: type[Result]) -> Path:
+    return directory / "geometry" / f"last-{kind.__name__.lower()}.parquet"
+
+
+class StoreTable:
+    """The runs of a store as a table, read from their files alone.
+
+    Attributes:
+        standing: how far they have come.
+        runs: those of the last look.
+    """
+
+    def __init__(self, store: str | Path) -> None:
+        self.standing = Standing(store)
+        self.runs: list[Watched] = []
+        self._numbers: dict[str, tuple[Any, dict[str, float]]] = {}
+
+    def look(self) -> pd.DataFrame:
+        """A row a run, the newest first, by its id.
+
+        Returns:
+            name (its label, or else its algorithm's), label, note, date (seconds, when it was begun), round, rounds,
+            seed, personalized, gain, λ₁ (nan: not measured), and a column for each setting that is not the same in all.
+        """
+        self.standing.table()
+        self.runs = sorted(self.standing.watched(), key=lambda run: _begun(run.directory), reverse=True)
+        rows = []
+        for run in self.runs:
+            notes = read_notes(run.directory)
+            label = notes.get("label", "")
+            fact: dict[str, Any] = {"name": label or run.name, "label": label, "note": notes.get("note", "")}
+            fact |= {"date": _begun(run.directory), "round": run.round, "rounds": run.rounds}
+            rows.append(fact | {"seed": run.experiment.seed} | self._measured(run.directory))
+        table = pd.DataFrame(rows, index=pd.Index([run.id for run in self.runs], name="run"), columns=list(FACTS))
+        settings = differing(self.runs)
+        return table.join(settings[[name for name in settings if name not in FACTS]])
+
+    def _measured(self, directory: Path) -> dict[str, float]:
+        places = [_place(directory, kind) for kind in KINDS]
+        signature = [place.stat().st_mtime_ns if place.exists() else 0 for place in places]
+        known = self._numbers.get(str(directory))
+        if known is None or known[0] != signature:
+            known = self._numbers[str(directory)] = signature, headline(directory) if any(signature) else {}
+        return known[1]
+
+
+def _begun(directory: Path) -> float:
+    with contextlib.suppress(OSError):
+        return (directory / "experiment.json").stat().st_mtime
+    return 0.0
