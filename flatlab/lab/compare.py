@@ -98,8 +98,7 @@ class Compare(Panel):
 
     def code(self) -> str:
         """The lines that make the runs, and draw what the view shows."""
-        runs = self.panel.shown if isinstance(self.panel, Curves) else self.runs
-        return f"{code_for(runs)}\n{self.panel.code()}\n"
+        return f"{code_for(self.runs)}\n{self.panel.code()}\n"
 
     def settle(self, seconds: float | None = None) -> Any:
         """Wait for the work of all views; the result of the view shown. What went wrong in others, they show."""

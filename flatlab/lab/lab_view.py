@@ -34,7 +34,7 @@ LISTED = 2.0  # of the table of runs
 SHARE = 0.04  # of the time, at most, goes to drawing here while a run trains
 # Of a view: with Run and the tabs above it and the runs below, it fills the window, whatever its size.
 HEIGHT = "max(380px, calc(100vh - 366px - var(--flatlab-taller, 0px)))"
-COLUMN = "max(490px, calc(100vh - 256px - var(--flatlab-taller, 0px)))"  # of the settings beside it
+COLUMN = "max(490px, calc(100vh - 130px))"  # of the settings beside it
 STYLE = (
     "<style>.flatlab-view>.flatlab-panel{overflow:clip!important}"
     ".flatlab-view .flatlab-foot{position:sticky;bottom:0;z-index:5;background:var(--jp-layout-color1,#fff)}</style>"
@@ -96,12 +96,12 @@ class Bench(Panel):
         self.transport.line.children += (self.meter, self.cancel_button, self.note)  # what goes on is said in one place
         style = ipywidgets.HTML(STYLE, layout=ipywidgets.Layout(display="none"))
         right = ipywidgets.VBox(
-            [style, self.transport, self.tabs],
+            [style, self.transport, self.tabs, self.shelf],
             layout=ipywidgets.Layout(flex="100 1 560px", min_width="0", max_width="100%"),
         )
         # Reversed, so that where there is no room beside each other, the views come first.
         flow = ipywidgets.Layout(width="100%", flex_flow="row-reverse wrap", align_items="flex-start")
-        self.children = (ipywidgets.HBox([right, left], layout=flow), self.shelf)
+        self.children = (ipywidgets.HBox([right, left], layout=flow),)
 
         self.shelf.observe(lambda _: self.guarded(self._look), "shown")
         self.shelf.observe(lambda _: self._mark(), "grouped")

@@ -67,11 +67,9 @@ class Session:
         self.listener_error: Exception | None = None
         self.meter = Meter()
         self._listeners: list[Listener] = []
-        self._steps = 0  # rounds that may still begin, however far the run has come
-        self._goal = 0.0  # and those up to this one
-        self._in_round = self._queued = False
+        self._steps, self._goal = 0, 0.0  # rounds that may still begin, however far the run has come; and up to which
+        self._in_round = self._queued = self._telling = False  # telling: the listeners hear of the round that ended
         self._rewinds = 0  # that wait for their turn
-        self._telling = False  # the listeners hear of the round that ended
         self._announced = run.round  # rounds of which the listeners have heard
         self._changed = threading.Condition()
         with _registry:

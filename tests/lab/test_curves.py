@@ -1,6 +1,5 @@
-"""The curves' panel: every control changes the drawing, other runs can be laid over, refreshing is cheap and follows."""
+"""The curves' panel: every control changes the drawing, refreshing is cheap and follows."""
 
-import shutil
 import threading
 
 import numpy as np
@@ -45,32 +44,6 @@ def test_each_control_redraws_and_is_in_the_code(runs, control, value, written):
     assert written in panel.code()
     drawn = eval(panel.code(), {"fl": fl, "run1": runs[0], "run2": runs[1]})
     assert drawn.png() == panel.figure().png()
-
-
-def test_another_run_of_the_store_is_laid_over_by_name(runs):
-    panel = Curves(runs[0])
-    choices = {id: label for label, id in panel.overlay.options}
-    assert set(choices) == {run.id for run in runs[1:]}
-    assert choices[runs[2].id].startswith("FedASAM · fedasam-")
-    panel.overlay.value = (runs[2].id,)
-    panel.settle()
-    assert [run.id for run in panel.shown] == [runs[0].id, runs[2].id]
-    labels = [text.get_text() for text in panel.figure().axes[0].get_legend().get_texts()]
-    assert [label.split(":")[0] for label in labels] == ["FedBABU", "FedASAM (2 gradients a step)"]
-    assert "run2 = fl.train(fl.FedASAM()" in panel.copy_code.copy().replace("\n    ", "")
-    panel.overlay.value = ()
-    assert panel.shown == [runs[0]]
-
-
-def test_a_run_that_cannot_be_opened_is_blamed_in_the_panel(runs, data, tmp_path):
-    one, other = (trained(fl.FedAvg(), data, tmp_path, rounds=1, seed=seed) for seed in (0, 1))
-    panel = Curves(one)
-    (other.directory / "experiment.json").write_text("{}")
-    shutil.rmtree(other.directory / "checkpoints")  # which would say what the file should
-    panel.overlay.value = (other.id,)
-    with pytest.raises(fl.SettingError, match=r"experiment\.json"):
-        panel.settle()
-    assert "SettingError" in panel.note.value
 
 
 def test_refresh_follows_a_run_in_training_and_keeps_the_range(data, tmp_path):

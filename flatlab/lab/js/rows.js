@@ -148,7 +148,9 @@ export function cellOf({ members }, key) {
   if (!numbers.length) return { value: null, text: key === "note" ? "…" : "–" };
   const mean = numbers.reduce((sum, value) => sum + value, 0) / numbers.length;
   const deviation = Math.sqrt(numbers.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (numbers.length - 1));
-  return { value: mean, text: textOf(key, mean) + (numbers.length > 1 ? ` ± ${digits(+plain(key, deviation).toPrecision(2))}` : "") };
+  const spread = numbers.length > 1 ? ` ± ${digits(+plain(key, deviation).toPrecision(2))}` : "";
+  const lacking = numbers.length < members.length ? ` (${numbers.length} of ${members.length})` : "";
+  return { value: mean, text: textOf(key, mean) + spread + lacking };
 }
 
 /**

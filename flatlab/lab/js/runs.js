@@ -15,7 +15,10 @@ const HINT = "Search names, settings and notes; or conditions: rho>0.1 seed=0 ac
 class RunTable {
   /** @param {any} model @param {any} store numbers of the small curves @param {Element} el */
   constructor(model, store, el) {
-    [this.model, this.store] = [model, store];
+    this.model = model;
+    this.store = store;
+    /** @type {(() => void)[]} */ this.toggles = [];
+    this.ink = inksOf(el);
     this.root = element("div", "flatlab-runs", el);
     this.root.setAttribute("data-lm-suppress-shortcuts", "true"); // space ticks a box, and does not turn the notebook's page
     this.busy = false; // somebody writes, or holds a button down: nothing may move
@@ -67,7 +70,7 @@ class RunTable {
   /** @param {Element} bar @param {string} text @param {string} hint @param {() => any} state @param {() => void} act */
   toggle(bar, text, hint, state, act) {
     const made = button(bar, text, hint, act);
-    (this.toggles ??= []).push(() => made.setAttribute("aria-pressed", String(Boolean(state()))));
+    this.toggles.push(() => made.setAttribute("aria-pressed", String(Boolean(state()))));
   }
 
   listen() {
@@ -114,7 +117,7 @@ class RunTable {
   }
 
   draw() {
-    this.toggles?.forEach((show) => show());
+    this.toggles.forEach((show) => show());
     this.ink = inksOf(this.root);
     const { sort = ["date", -1], search = "", filters = {}, filtering, tall } = this.view;
     const panel = /** @type {HTMLElement | null} */ (this.root.closest(".flatlab-panel"));
@@ -244,7 +247,7 @@ class RunTable {
     const look = this.model.get("looks")[members[0].id];
     const swatch = element("span", "flatlab-chart-swatch", cell);
     const kind = /** @type {any} */ ({ "-": "solid", ":": "dotted" })[look?.dash] ?? "dashed";
-    swatch.style.borderTop = look ? `3px ${kind} ${this.ink?.lit(look.color)}` : `1px solid ${this.ink?.grid}`;
+    swatch.style.borderTop = look ? `3px ${kind} ${this.ink.lit(look.color)}` : `1px solid ${this.ink.grid}`;
     if (members.length > 1) {
       const listed = (this.view.open ?? []).filter((/** @type {string} */ one) => one !== key);
       const fold = button(cell, open ? "▾" : "▸", "Show each seed", () => this.look({ open: open ? listed : [...listed, key] }));
@@ -322,7 +325,7 @@ class RunTable {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     for (const [name, value] of [["width", WIDE], ["height", HIGH], ["role", "img"]]) svg.setAttribute(String(name), String(value));
     svg.setAttribute("aria-label", `accuracy from ${y[0].toFixed(1)} to ${y[y.length - 1].toFixed(1)} %`);
-    const color = look ? this.ink?.lit(look.color) : this.ink?.text;
+    const color = look ? this.ink.lit(look.color) : this.ink.text;
     const draw = (/** @type {string} */ d, /** @type {Record<string, string>} */ attributes) => {
       const made = document.createElementNS("http://www.w3.org/2000/svg", "path");
       for (const [name, value] of Object.entries({ d, ...attributes })) made.setAttribute(name, value);

@@ -49,6 +49,8 @@ test("seeds are one line with the mean and one standard deviation", () => {
   const { value, text } = cellOf(lines[0], "accuracy");
   assert.ok(Math.abs(value - 0.6) < 1e-12);
   assert.equal(text, "60.0 ± 14"); // percent: the standard deviation of 50 and 70 is 14.1
+  const half = { key: "", members: [{ "λ₁": 2 }, { "λ₁": null }] };
+  assert.equal(cellOf(half, "λ₁").text, "2 (1 of 2)");
   assert.equal(cellOf(lines[0], "seed").text, "0, 1");
   assert.equal(cellOf(lines[0], "algorithm.lr").text, "0.1");
   assert.equal(linesOf(rows, false).length, 3);
