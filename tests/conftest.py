@@ -6,10 +6,9 @@ import os
 import signal
 
 import pytest
+import ten_clients
 import torch
 from hypothesis import HealthCheck, settings
-
-import flatlab as fl
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and tests send it
 torch.set_num_threads(1)  # the tests' networks are too small to share, and waiting threads fight over the cores
@@ -35,5 +34,10 @@ def device(request):
 @pytest.fixture(scope="session")
 def digits():
     """Real handwritten digits, 8x8, held by 10 clients of unequal sizes."""
-    partition = fl.Dirichlet(alpha=0.5, sizes="lognormal", sigma=0.5)
-    return fl.load("digits").federate(partition, clients=10, seed=0)
+    return ten_clients.digits()
+
+
+@pytest.fixture(scope="session")
+def few_digits():
+    """A third of them, for tests in which nothing has to be learned."""
+    return ten_clients.few_digits()

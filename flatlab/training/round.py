@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..algorithms import Algorithm, FedAvg, Params, ServerData, Slots
+from ..algorithms import Algorithm, Average, FedAvg, Params, ServerData, Slots
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..models import Model, names, refuse_inference
@@ -237,10 +237,9 @@ class Federation(Layout):
 
     def _check_server(self, round: int, numbers: Tensor) -> None:
         if not numbers.isfinite().all():
-            raise Diverged(
-                f"round {round}, the server: the global model is no longer finite; lower"
-                f" algorithm.server.lr = {self.experiment.algorithm.server.lr:g}"
-            )
+            algorithm = self.experiment.algorithm  # a plain mean is as large as what the clients sent
+            blamed = algorithm.suspect() if algorithm.server == Average() else f"server.lr = {algorithm.server.lr:g}"
+            raise Diverged(f"round {round}, the server: the global model is no longer finite; lower algorithm.{blamed}")
 
     def _check_clients(self, round: int, clients: list[int], losses: list[float], drifts: list[float]) -> None:
         for client, loss, drift in zip(clients, losses, drifts, strict=True):

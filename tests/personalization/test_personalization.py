@@ -17,11 +17,11 @@ DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 
 
 @pytest.fixture(scope="module", params=DEVICES)
-def runs(request, digits, tmp_path_factory):
+def runs(request, few_digits, tmp_path_factory):
     store = tmp_path_factory.mktemp("runs")
     spec = fl.ModelSpec(name="cnn4", width=0.25)
     return [
-        fl.train(algorithm, digits, spec, 4, participation=0.5, store=store, progress=False, device=request.param)
+        fl.train(algorithm, few_digits, spec, 4, participation=0.5, store=store, progress=False, device=request.param)
         for algorithm in (fl.FedBABU(lr=0.1), fl.FedAvg(lr=0.1), fl.FedPer(lr=0.1))
     ]
 
@@ -40,12 +40,12 @@ def test_epoch_zero_is_the_initial_accuracy(runs):
 
 
 @pytest.mark.parametrize("part", ["all", "head", "body"])
-def test_a_curve_equals_torch_sgd_from_the_global_model(runs, digits, part):
+def test_a_curve_equals_torch_sgd_from_the_global_model(runs, few_digits, part):
     found = fl.personalize(runs[0], epochs=2, part=part, lr=0.02, clients=[4]).frame
     model = runs[0].model().cpu()
     tuned = [p for name, p in model.named_parameters() if part in ("all", name.split(".")[0])]
     optimiser = torch.optim.SGD(tuned, lr=0.02, momentum=0.9)
-    data, test = digits, digits.test[4]
+    data, test = few_digits, few_digits.test[4]
     drawn = plan(data, [data.train[4]], [("fine-tuning", 4)], 0, 2, 50)
     for epoch in range(2):
         order = drawn.index[0, epoch].reshape(-1)[: len(data.train[4])]
@@ -74,9 +74,9 @@ def test_the_run_does_not_change(runs):
         assert torch.equal(value, before[name])
 
 
-def test_clients_in_one_batch_give_the_same_curves(runs, digits, tmp_path):
+def test_clients_in_one_batch_give_the_same_curves(runs, few_digits, tmp_path):
     loop = fl.personalize(runs[2], epochs=2, lr=0.01).frame
-    batch_run = fl.Run.open(runs[2].directory, digits, engine="batch", chunk=3, device=runs[2].device)
+    batch_run = fl.Run.open(runs[2].directory, few_digits, engine="batch", chunk=3, device=runs[2].device)
     batch = fl.personalize(batch_run, epochs=2, lr=0.01).frame
     keys = ["client", "epoch", "samples"]
     assert loop[keys].equals(batch[keys])
@@ -92,10 +92,16 @@ def test_summary_is_mean_and_population_spread_over_clients(runs):
     assert row["gain"] == pytest.approx(row["personalized"] - row["initial"])
 
 
-def test_best_round_is_the_official_choice(digits, tmp_path):
+def test_best_round_is_the_official_choice(few_digits, tmp_path):
     spec = fl.ModelSpec(name="cnn4", width=0.25)
     run = fl.train(
-        fl.FedAvg(lr=0.3), digits, spec, 6, store=tmp_path, progress=False, evaluation=fl.Evaluation(clients_every=1)
+        fl.FedAvg(lr=0.3),
+        few_digits,
+        spec,
+        6,
+        store=tmp_path,
+        progress=False,
+        evaluation=fl.Evaluation(clients_every=1),
     )
     tests = run.history.query("split == 'test' and metric == 'accuracy'").groupby("round")["value"].mean()
     assert run.best_round == tests.idxmax()
@@ -113,8 +119,8 @@ def test_a_result_survives_its_file(runs, tmp_path):
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("classes", ["own", "all"])
-def test_headless_accuracy_equals_nearest_template_by_hand(runs, digits, metric, classes):
-    run, data = runs[0], digits
+def test_headless_accuracy_equals_nearest_template_by_hand(runs, few_digits, metric, classes):
+    run, data = runs[0], few_digits
     table = fl.headless(run, metric=metric, classes=classes, batch_size=10_000).frame.set_index("client")
     found, model = table["accuracy"], run.model().cpu()
     body = model.body
@@ -161,7 +167,7 @@ def test_the_comparison_labels_its_accuracies(runs):
     assert "±" in table["personalized %"].iloc[0]
 
 
-def test_what_it_takes_to_reach_a_level_is_counted(digits, tmp_path):
+def test_what_it_takes_to_reach_a_level_is_counted(few_digits, tmp_path):
     kinds = (fl.FedAvg(), fl.FedBABU(epochs=2), fl.SCAFFOLD(), fl.LocalOnly())
     setting = {
         "rounds": 3,
@@ -170,14 +176,14 @@ def test_what_it_takes_to_reach_a_level_is_counted(digits, tmp_path):
         "device": "cpu",
         "evaluation": fl.Evaluation(every=1),
     }
-    runs = [fl.train(kind, digits, "lenet", **setting) for kind in kinds]
+    runs = [fl.train(kind, few_digits, "lenet", **setting) for kind in kinds]
     compared = fl.compare(iter(runs), fl.personalize(runs, epochs=1, lr=0.01), level=1e-6)
     for run, row in zip(runs[:3], compared.frame.to_dict("records"), strict=False):
         numbers = {name: value.numel() for name, value in run.model().named_parameters()}
         body = sum(count for name, count in numbers.items() if name.startswith("body."))
         sent = {"FedAvg": 2 * sum(numbers.values()), "FedBABU": 2 * body, "SCAFFOLD": 4 * sum(numbers.values())}
         rows = run.history.query("split == 'train' and metric == 'loss' and round == 1")
-        held = sum(len(digits.train[client]) for client in rows["client"])
+        held = sum(len(few_digits.train[client]) for client in rows["client"])
         assert row["rounds to level"] == 1 and row["samples to level"] == held * run.experiment.algorithm.epochs
         assert row["megabytes to level"] == pytest.approx(4 * sent[row["method"]] * len(rows) / 1e6)
     assert compared.frame["rounds to level"].isna().tolist() == [False, False, False, True]
@@ -269,15 +275,15 @@ def test_a_stop_before_any_curve_is_whole_gives_an_empty_result(runs):
 
 
 @pytest.mark.parametrize("part", ["all", "head"])
-def test_fine_tuned_models_score_as_the_curve_says(runs, digits, part):
+def test_fine_tuned_models_score_as_the_curve_says(runs, few_digits, part):
     run = runs[2]  # FedPer: heads stay with the clients
     found = fl.fine_tuned(run, [4, 1], 2, part=part, lr=0.02, round=3)
     assert list(found) == [4, 1]
     curve = fl.personalize(run, 2, part=part, lr=0.02, round=3, clients=[4, 1]).frame
     for client, model in found.items():
-        index = digits.test[client]
-        logits = model.cpu()(normalised(digits, index))
-        loss = F.cross_entropy(logits, digits.labels[index]).item()
+        index = few_digits.test[client]
+        logits = model.cpu()(normalised(few_digits, index))
+        loss = F.cross_entropy(logits, few_digits.labels[index]).item()
         last = curve[(curve["client"] == client) & (curve["epoch"] == 2)]
         assert last["loss"].item() == pytest.approx(loss, rel=1e-4)
         same = torch.equal(model.body.block1.conv.weight, run.model(3, client=client).cpu().body.block1.conv.weight)

@@ -1,6 +1,5 @@
 """A run remembers everything: killed, interrupted, rewound, forked, damaged, contested."""
 
-import dataclasses
 import json
 import os
 import resource
@@ -46,8 +45,9 @@ def equal(run, other):
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return digits_again()
+def digits(few_digits):
+    """Files are what is tested here."""
+    return few_digits
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,9 @@ CHILD = textwrap.dedent(
     import os, signal, sys, torch
     import flatlab as fl
     torch.set_num_threads({threads})
-    from test_run import experiment, digits_again
-    data = digits_again()
+    from test_run import experiment
+    from ten_clients import few_digits
+    data = few_digits()
     run = fl.Run(experiment(data), data, store={store!r})
     if {inside}:
         local, seen = run.federation.local, []
@@ -90,15 +91,6 @@ CHILD = textwrap.dedent(
             os.kill(os.getpid(), signal.SIGKILL)
     """
 )
-
-
-def digits_again():
-    """Digits, of which each client has a third, for files are what is tested here; in another process, too."""
-    partition = fl.Dirichlet(alpha=0.5, sizes="lognormal", sigma=0.5)
-    data = fl.load("digits").federate(partition, clients=10, seed=0)
-    return dataclasses.replace(
-        data, **{name: [part[::3] for part in getattr(data, name)] for name in ("train", "test")}
-    )
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["between rounds", "inside a round"])
