@@ -19,59 +19,45 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
-import numbers
-import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
-
-from pydantic import Field, ValidationInfo, field_validator
-from pydantic.fields import FieldInfo
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, get_type_hints
 
 from .declare import Declared, SettingError, near
-from .describe import SIGNS, setting_lines
+from .describe import setting_lines
+from .values import (
+    Axis,
+    Count,
+    Misfit,
+    NotNegative,
+    Positive,
+    Seconds,
+    Seed,
+    Several,
+    Share,
+    Whole,
+    fit,
+    spoken,
+)  # fmt: skip
 
-COUNTABLE = 2**63  # by torch, numpy and tables, which is what whole numbers but seeds are for
-OF_ANY_SIZE = "of any size"
-Whole = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-Several = Annotated[int, Field(ge=2)]
-Seed = Annotated[int, Field(ge=0), OF_ANY_SIZE]
-Axis = Annotated[int, Field(ge=3, le=10_001)]  # on an axis or curve
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0)]
-
-_SPOKEN: dict[Any, str] = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
-_SPOKEN |= {NoneType: "None", Callable: "a function"}
+__all__ = [
+    "Axis", "Count", "NotNegative", "Positive", "Seconds", "Seed", "Settings", "Several", "Share", "Whole",
+    "check_arguments", "checked", "fitted", "refuse_unknown", "with_settings",
+]  # fmt: skip
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Returned = TypeVar("Returned")
 
 
-class _Misfit(Exception):
-    """A value is not what an annotation asks for; the text is what to add to that."""
-
-
 class Settings(Declared):
-    """What a measurement can be told: `Declared`, and as strict as the arguments of a function are (no "1" for 1).
+    """What a measurement can be told: `Declared`, with functions, data sets and whatever else an argument may be.
 
     A subclass serves `with_settings`, is saved with what was measured, and makes the lab's controls.
     """
 
-    @field_validator("*", mode="before")
     @classmethod
-    def _strictly(cls, value: Any, info: ValidationInfo) -> Any:
-        hint = cls.model_fields[str(info.field_name)].rebuild_annotation()
-        if isinstance(hint, type) and issubclass(hint, Declared):
-            return value
-        try:
-            return _fit(value, hint)
-        except _Misfit as misfit:
-            raise ValueError(f"must be {_allowed(hint)}{misfit}") from None
+    def judged(cls, hint: Any) -> bool:
+        """All but settings within them."""
+        return not (isinstance(hint, type) and issubclass(hint, Declared))
 
     def of(self, declared: type[Settings]) -> dict[str, Any]:
         """What another class declares of these and is not at its default: the arguments that its function needs."""
@@ -155,9 +141,9 @@ def fitted(name: str, value: Any, hint: Any) -> Any:
         SettingError: if it does not fit.
     """
     try:
-        return _fit(value, hint)
-    except _Misfit as misfit:
-        raise SettingError(name, value, f"must be {_allowed(hint)}{misfit}") from None
+        return fit(value, hint)
+    except Misfit as misfit:
+        raise SettingError(name, value, f"must be {spoken(hint)}{misfit}") from None
 
 
 def refuse_unknown(given: Iterable[str], *functions: Callable[..., Any]) -> None:
@@ -182,63 +168,6 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     return {name: hints[name] for name in named if name in hints}
 
 
-def _fit(value: Any, hint: Any) -> Any:
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        number = _fit(value, parts[0])
-        if not all(getattr(operator, sign)(number, limit) for sign, limit in _limits(hint)):
-            raise _Misfit
-        if isinstance(number, int) and abs(number) >= COUNTABLE and OF_ANY_SIZE not in parts:
-            raise _Misfit(", below 2**63")
-        return number
-    if origin in (Union, UnionType):
-        more: set[str] = set()
-        for part in parts:
-            try:
-                return _fit(value, part)
-            except _Misfit as misfit:
-                more.add(str(misfit))
-        raise _Misfit(max(more))
-    if origin is Literal:
-        if any(type(value) is type(choice) and value == choice for choice in parts):
-            return value
-        raise _Misfit
-    if origin in (Sequence, Iterable):
-        return _list(value, origin, parts[0])
-    if hint in (int, float, bool):
-        return _number(value, hint)
-    if hint is Any or isinstance(value, origin or hint):
-        return value
-    raise _Misfit
-
-
-def _number(value: Any, kind: type) -> Any:
-    truth = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
-    try:
-        if truth is (kind is bool):
-            if kind is int:
-                return operator.index(value)
-            if kind is bool:
-                return bool(value)
-            if isinstance(value, numbers.Real) and math.isfinite(value):
-                return float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # of many numbers, or one beyond all floats
-        pass
-    raise _Misfit
-
-
-def _list(value: Any, kind: Any, hint: Any) -> Any:
-    """Numbers as a list; other things as they are, an iterator among them untouched."""
-    plain = value.tolist() if hasattr(value, "tolist") else value
-    number = (get_args(hint)[0] if get_origin(hint) is Annotated else hint) in (int, float)
-    if isinstance(plain, (str, bytes, Mapping)) or not isinstance(plain, kind):
-        raise _Misfit
-    if not number and not isinstance(plain, Sequence):
-        return value
-    items = [_fit(item, hint) for item in plain]
-    return items if number else value
-
-
 def _name(function: Callable[..., Any]) -> str:
     """What errors call a function; its class, if it makes one."""
     return function.__qualname__.removesuffix(".__init__").removesuffix(".of").rpartition(".")[2]
@@ -255,25 +184,3 @@ def _with_help(doc: str, declared: type[Settings]) -> str:
         for name, field in declared.model_fields.items():
             lines += [indent + part for part in setting_lines(name, field)]
     return "\n".join(lines)
-
-
-def _limits(hint: Any) -> Iterator[tuple[str, float]]:
-    for field in get_args(hint)[1:]:
-        for rule in field.metadata if isinstance(field, FieldInfo) else [field]:
-            yield from ((sign, getattr(rule, sign)) for sign in SIGNS if hasattr(rule, sign))
-
-
-def _allowed(hint: Any) -> str:
-    """What an annotation asks for, in words."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return f"{_allowed(parts[0])} " + " and ".join(f"{SIGNS[sign]} {limit:g}" for sign, limit in _limits(hint))
-    if origin in (Union, UnionType):
-        return " or ".join(_allowed(part) for part in parts if part is not Path or str not in parts)
-    if origin is Literal:
-        return " or ".join(map(repr, parts))
-    if origin in (Sequence, Iterable):
-        return f"several, each {_allowed(parts[0])}"
-    kind = origin or hint
-    made_by = getattr(kind, "made_by", "")
-    return _SPOKEN.get(kind) or f"a {kind.__name__}" + (f", as {made_by} gives it" if made_by else "")

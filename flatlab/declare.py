@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin
+from typing import Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,7 @@ from pydantic import (
 
 from .describe import describe
 from .errors import Problem, SettingError, near, shown, tell
+from .values import Misfit, fit, plain, spoken
 
 __all__ = [
     "Declared",
@@ -38,6 +39,8 @@ __all__ = [
     "shown",
     "tell",
 ]
+
+LONGEST_TEXT = 4096  # signs of a setting: as long as a path may be
 
 
 def setting(
@@ -66,7 +69,7 @@ def setting(
     >>> Oven(heat=900.0)
     Traceback (most recent call last):
         ...
-    flatlab.errors.SettingError: Oven.heat = 900.0: Input should be less than or equal to 300
+    flatlab.errors.SettingError: Oven.heat = 900.0: must be a number > 0 and ≤ 300
     """
     shown: Any = {
         key: value
@@ -116,15 +119,22 @@ class Declared(BaseModel):
             raise _refusal(cls, error, name) from None
         return made
 
+    @classmethod
+    def judged(cls, hint: Any) -> bool:
+        """Whether `flatlab.values` judges a value of this annotation, before pydantic does."""
+        return plain(hint)
+
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_number(cls, value: Any, info: ValidationInfo) -> Any:
-        # Python counts True as 1; as a number of rounds it is a slip.
-        kind = cls.model_fields[str(info.field_name)].annotation
-        of_texts = get_origin(kind) is Literal and all(isinstance(choice, str) for choice in get_args(kind))
-        if isinstance(value, bool) and kind is not bool and not of_texts:  # a choice of texts names them all
-            raise ValueError("true and false are allowed for switches only")
-        return value
+    def _plainly(cls, value: Any, info: ValidationInfo) -> Any:
+        hint = _hint(cls, str(info.field_name))
+        try:
+            fitting = fit(value, hint) if cls.judged(hint) else value
+        except Misfit as misfit:
+            raise ValueError(f"must be {spoken(hint)}{misfit}") from None
+        if isinstance(fitting, str) and len(fitting) > LONGEST_TEXT:
+            raise ValueError(f"must be a text of at most {LONGEST_TEXT} signs")
+        return fitting
 
     @model_serializer(mode="wrap")
     def _without_new_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -200,10 +210,11 @@ class Family(Declared):
             value = {"kind": value}
         if isinstance(value, dict) and "kind" in value:
             members = cls.members()
-            chosen = members.get(str(value["kind"]))
+            kind = value["kind"] if isinstance(value["kind"], str) else ""
+            chosen = members.get(kind)
             if chosen is None:
                 raise ValueError(
-                    f"unknown kind {shown(value['kind'])}{near(str(value['kind']), members)}; known:"
+                    f"unknown kind {shown(value['kind'])}{near(kind, members)}; known:"
                     f" {', '.join(sorted(members))}; for a class of your own, import its module first (on the command"
                     " line: --import MODULE)"
                 )
@@ -226,6 +237,11 @@ def declared_classes(values: Any) -> Iterator[type[Declared]]:
     elif isinstance(values, list | tuple):
         for value in values:
             yield from declared_classes(value)
+
+
+@functools.cache
+def _hint(declared: type[Declared], name: str) -> Any:
+    return declared.model_fields[name].rebuild_annotation()
 
 
 @functools.cache

@@ -85,11 +85,11 @@ def test_show_measures_the_geometry_when_asked(toml, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        (["algorithm.lr=-1"], ("lr", "-1", "greater than 0")),
+        (["algorithm.lr=-1"], ("lr", "-1", "> 0")),
         (["algorithm.kind=FedFoo"], ("FedFoo", "FedBABU")),
         (["data.name=imagenet"], ("imagenet", "cifar10", "digits")),
-        (["data.partition.alpha=-0.1"], ("alpha", "-0.1", "greater than or equal to 0")),
-        (["participation=0"], ("participation", "greater than 0")),
+        (["data.partition.alpha=-0.1"], ("alpha", "-0.1", "≥ 0")),
+        (["participation=0"], ("participation", "> 0")),
         (["data.partition={kind='classes', per_client=11}"], ("11", "10")),
         (["round=3"], ("round", "no such setting", "rounds")),
         (["data.clients=100000"], ("clients", "100000")),

@@ -97,12 +97,12 @@ def test_ids_of_recorded_runs_stay():
 @pytest.mark.parametrize(
     ("make", "parts"),
     [
-        (lambda: Scene(count=10), ("Scene.count", "10", "less than or equal to 9")),
-        (lambda: Scene(count=True), ("Scene.count", "True", "switches only")),
+        (lambda: Scene(count=10), ("Scene.count", "10", "≤ 9")),
+        (lambda: Scene(count=True), ("Scene.count", "True", "must be a whole number")),
         (lambda: fl.Evaluation(final=False), ("Evaluation.final", "False", "'both'", "'none'")),
         (lambda: Scene(shape="square"), ("Scene.shape", "square", "circle")),
         (lambda: Scene(shape={"kind": ["circle"]}), ("unknown kind", "circle")),
-        (lambda: Scene(shape={"kind": "circle", "radius": 0}), ("Circle.radius", "0", "greater than 0")),
+        (lambda: Scene(shape={"kind": "circle", "radius": 0}), ("Circle.radius", "0", "> 0")),
         (lambda: Scene(size=2), ("Scene.size", "no such setting", "count, shape")),
         (lambda: Scene.from_json("{oops"), ("Scene", "not valid JSON")),
         (lambda: Scene().replace(count=0), ("Scene.count", "0")),

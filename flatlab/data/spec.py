@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from flatlab.arguments import checked
+from flatlab.arguments import Seed, checked
 from flatlab.data.augment import Augmentation
 from flatlab.data.federated import FEDBABU, FederatedDataset, federate
 from flatlab.data.given import Fixed
@@ -29,7 +29,7 @@ class DataSpec(Declared):
     name: str = setting(..., "data set: digits, one that torchvision knows, or ROOT/<name>.npz")
     partition: Partition = setting("iid", "who holds which images")
     clients: int | None = setting(None, "how many clients; not needed where the partition says it", ge=1)
-    seed: int = setting(0, "seed of the partition and of the clients' test sets", ge=0)
+    seed: Seed = setting(0, "seed of the partition and of the clients' test sets")
     augmentation: Augmentation = setting(None, "of train images; by default crop 4 and flip for CIFAR, else nothing")
     normalise: Literal["default", "fedbabu"] = setting("default", "constants: the data set's, or FedBABU's for CIFAR")
     fingerprint: str | None = setting(None, "of images, labels and indices; noted when federated, checked when loaded")

@@ -14,6 +14,7 @@ from pydantic import model_validator
 
 from .. import zoo  # noqa: F401  its algorithms are then known by their names
 from ..algorithms import Algorithm
+from ..arguments import Seed
 from ..data import DataSpec
 from ..declare import Declared, SettingError, declared_classes, setting
 from ..digest import digest, own
@@ -50,7 +51,7 @@ class Experiment(Declared):
         "stream", "clients drawn from seed and round, or as the official FedSAM code does: from the round alone"
     )
     evaluation: Evaluation = setting(Evaluation(), "what is scored, and when")
-    seed: int = setting(0, "seed of all random streams but the partition's", ge=0)
+    seed: Seed = setting(0, "seed of all random streams but the partition's")
     parent: Parent | None = setting(None, "where a forked run begins")
     initial: str | None = setting(None, "digest of the state that it begins with, if one was given", new=True)
     code: str | None = setting(None, "digest of the classes of one's own in it; noted by itself", new=True)

@@ -98,7 +98,7 @@ def test_the_tour(tour):
     alpha = lab.get_by_label("alpha", exact=True).first
     alpha.fill("-1")
     alpha.press("Enter")
-    expect(lab.locator(".flatlab-problem").first).to_contain_text("greater than or equal to 0")
+    expect(lab.locator(".flatlab-problem").first).to_contain_text("≥ 0")
     expect(button("Run")).to_be_disabled()
     alpha.fill("0.1")
     alpha.press("Enter")

@@ -279,8 +279,8 @@ def test_what_still_follows_alpha_is_not_told():
 
 
 def test_huge_numbers_are_cut_or_refused():
-    check(IID(test_size=10**30), balanced(4, 10, 5), 3, 0)
-    for wrong in (Shards(per_client=10**400), Classes(per_client=10**400), DirichletClasses(alpha=1, min_size=10**400)):
+    check(IID(test_size=2**62), balanced(4, 10, 5), 3, 0)
+    for wrong in (Shards(per_client=2**62), Classes(per_client=2**62), DirichletClasses(alpha=1, min_size=2**62)):
         with pytest.raises(SettingError):
             wrong.assign(balanced(4, 10, 5), 4, 0)
 
@@ -427,11 +427,11 @@ def test_what_cannot_be_satisfied_is_refused_with_field_value_and_what_is_allowe
 @pytest.mark.parametrize(
     ("kind", "values", "said"),
     [
-        (Dirichlet, {"alpha": -0.1}, r"Dirichlet.alpha = -0.1: .*greater than or equal to 0"),
+        (Dirichlet, {"alpha": -0.1}, r"Dirichlet.alpha = -0.1: .*≥ 0"),
         (Dirichlet, {"alpha": float("nan")}, r"Dirichlet.alpha = nan: .*finite"),
         (Dirichlet, {}, r"Dirichlet.alpha: .*required"),
         (DirichletClasses, {"alpha": 1, "min_size": 0}, r"min_size = 0"),
-        (IID, {"sizes": (3, 0)}, r"sizes.* = 0"),
+        (IID, {"sizes": (3, 0)}, r"sizes = \(3, 0\)"),
         (IID, {"alpha": 1}, r"IID.alpha.*no such setting"),
         (Shards, {"per_client": 0}, r"per_client = 0"),
         (Shards, {"test_size": 5}, r"no such setting"),

@@ -117,8 +117,8 @@ def test_a_wrong_number_is_explained_in_words_beside_its_control():
     field = controls.control("lr")
     field.box.value = -1.0
     assert not controls.valid and list(controls.problems) == ["lr"]
-    assert "greater than 0" in field._message.value and field._message.layout.display == ""
-    with pytest.raises(fl.SettingError, match=r"lr = -1.0: .*greater than 0"):
+    assert "number &gt; 0" in field._message.value and field._message.layout.display == ""
+    with pytest.raises(fl.SettingError, match=r"lr = -1.0: .*> 0"):
         controls.value  # noqa: B018
     field.box.value = 0.1
     assert controls.valid and not controls.problems and field._message.layout.display == "none"

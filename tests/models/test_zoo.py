@@ -339,9 +339,9 @@ def test_a_spec_is_a_name_or_settings_and_survives_json():
     [
         ({"name": "alexnet"}, r"ModelSpec.name = 'alexnet'.*cnn4, lenet, mobilenet, resnet18, resnet20"),
         ({"norm": "layer"}, r"ModelSpec.norm = 'layer'.*'default', 'batch', 'group' or 'none'"),
-        ({"width": 0}, r"ModelSpec.width = 0.*greater than 0"),
+        ({"width": 0}, r"ModelSpec.width = 0.*> 0"),
         ({"width": math.nan}, r"ModelSpec.width = nan"),
-        ({"groups": 0}, r"ModelSpec.groups = 0.*greater than or equal to 1"),
+        ({"groups": 0}, r"ModelSpec.groups = 0.*≥ 1"),
         ({"head_init": "zeros"}, r"ModelSpec.head_init = 'zeros'.*'orthogonal', 'he' or 'xavier'"),
         ({"fingerprint": "ab"}, r"fingerprint = 'ab'.*networks of your own"),
         ({"name": "custom"}, r"fingerprint = None"),

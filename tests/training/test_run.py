@@ -385,9 +385,9 @@ def test_nothing_on_disk_is_a_pickle(whole):
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"participation": 0}, ("participation", "0", "greater than 0")),
-        ({"participation": 1.5}, ("participation", "1.5", "less than or equal to 1")),
-        ({"rounds": 0}, ("rounds", "0", "greater than or equal to 1")),
+        ({"participation": 0}, ("participation", "0", "> 0")),
+        ({"participation": 1.5}, ("participation", "1.5", "≤ 1")),
+        ({"rounds": 0}, ("rounds", "0", "≥ 1")),
         ({"algorithm": "FedFoo"}, ("algorithm", "FedFoo", "FedBABU")),
         ({"model": "cnn5"}, ("name", "cnn5", "cnn4")),
         ({"algorithm": fl.FedAvg(swa=fl.SWA(cycle=3))}, ("swa.cycle", "3", "2 rounds that follow")),

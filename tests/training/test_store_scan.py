@@ -27,7 +27,7 @@ def spoil(store):
         "no-data": '{"algorithm": {"kind": "FedAvg"}}',
         "null": "null",
         "deep": "[" * 100_000,
-        "rounds": json.dumps(good.replace(rounds=10**30).to_dict()),
+        "rounds": json.dumps({**good.to_dict(), "rounds": 10**30}),
         "renamed": json.dumps(good.to_dict()),
         "unknown": '{"algorithm": {"kind": "\\u001b[31mRed"}}',
         "evil\x1b[31m\nrun": "{}",
