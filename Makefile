@@ -16,6 +16,8 @@ help:  ## list the targets
 	$(PYTHON) -c 'import sys; sys.exit("flatlab needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	# so that running a notebook is no change for git (.gitattributes); outside of a checkout there is nothing to tell
+	-git config filter.flatlab-notebook.clean '$(BIN)/python notebooks/unchanged.py %f' 2>/dev/null
 	touch $@
 
 setup: .venv/.ready  ## make .venv with everything in it (about 5 GB, most of it torch)
@@ -73,8 +75,10 @@ lint: setup  ## format, style, types, direction of imports; style and types of t
 	$(BIN)/lint-imports
 	$(BIN)/python setup.py lint
 
-lab: setup  ## open JupyterLab on the tour
-	$(BIN)/flatlab lab notebooks/00_tour.ipynb
+lab: setup  ## open JupyterLab on the tour, in playground/: copies of the notebooks, to be run and changed
+	mkdir -p playground
+	for file in notebooks/*.ipynb; do test -e playground/$${file##*/} || cp $$file playground/; done
+	$(BIN)/flatlab lab playground/00_tour.ipynb
 
 notebooks: setup  ## execute the notebooks' scripts into .ipynb files with pictures
 	$(BIN)/python notebooks/build.py

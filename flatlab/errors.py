@@ -17,6 +17,12 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 _LONG_NUMBER = re.compile(r"\d{60,}")
 LONGEST = 3000  # signs of a message
+_ADVICE = {
+    FileNotFoundError: "it was moved or deleted: choose another, or make it again",
+    PermissionError: "allow it, or choose another folder (`store=`, `root=` of the Lab)",
+    ConnectionError: "try again once there is a connection",
+    TimeoutError: "try again once there is a connection",
+}
 
 
 class Problem(NamedTuple):
@@ -94,3 +100,16 @@ def tell(message: str) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith((_PACKAGE, contextlib.__file__)):
         level, frame = level + 1, frame.f_back
     warnings.warn(short(message), stacklevel=level)
+
+
+def plain_words(error: BaseException) -> str:
+    """What went wrong and what to do, without names of classes and numbers of the operating system."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        for kind, advice in _ADVICE.items():
+            if isinstance(error, kind):
+                return f"{where}{error.strerror}; {advice}"
+        return f"{where}{error.strerror}"
+    if isinstance(error, (ValueError, RuntimeError, OSError)):  # as flatlab's own, which say what to do
+        return str(error) or type(error).__name__
+    return f"{type(error).__name__}: {error}; if that is no code of yours, please report the traceback"

@@ -8,6 +8,7 @@ and so are widget views beside a picture: without their state a viewer would sho
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from unchanged import digest
 
 HERE = Path(__file__).parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -39,8 +41,10 @@ def build(script: Path) -> Path:
         if cell.cell_type == "code":
             cell.metadata.pop("execution", None)
             cell.outputs = [output for output in map(still, cell.outputs) if output is not None]
+    written = json.loads(nbformat.writes(notebook))
+    written["metadata"]["flatlab"] = {"outputs": digest(written)}
     target = script.with_suffix(".ipynb")
-    nbformat.write(notebook, target)
+    target.write_text(json.dumps(written, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
     return target
 
 
@@ -58,7 +62,8 @@ def faults(script: Path) -> list[str]:
     target = script.with_suffix(".ipynb")
     if not target.exists():
         return ["is missing"]
-    notebook = nbformat.read(target, as_version=4)
+    text = target.read_text("utf-8")
+    notebook, written = nbformat.reads(text, as_version=4), json.loads(text)
     wanted, found = ([(c.cell_type, c.source) for c in n.cells] for n in (jupytext.read(script), notebook))
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     checks = {
@@ -67,6 +72,7 @@ def faults(script: Path) -> list[str]:
         "holds a widget view": any(WIDGET in output.get("data", {}) for output in outputs),
         "holds an error": any(output.output_type == "error" for output in outputs),
         "was not executed": not outputs,
+        "was run by hand": written["metadata"].get("flatlab", {}).get("outputs") != digest(written),
         f"is larger than {MOST_BYTES // 1000} kB": os.path.getsize(target) > MOST_BYTES,
     }
     return [fault for fault, there in checks.items() if there]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..later import pd
 
 Array = npt.NDArray[np.float64]
-Role = Literal["curve", "raw"]
+Role = Literal["curve", "raw", "values"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,10 @@ class Series:
         x, y: the points [n]; x rises, y may be NaN.
         low, high: edges of the band [n].
         members: what y is the mean and the band the standard deviation of [members, n], as far as that is known.
-        dash: as matplotlib writes it: "-", "--", ":" or "-.".
+        dash: as matplotlib writes it: "-", "--", ":", "-." or "none".
         run: ids of the runs that it shows, separated by blanks.
-        role: "curve", or "raw": what a smoothed curve was made of, drawn faintly and not named.
+        role: "curve"; "raw": what a smoothed curve was made of, drawn faintly and not named; or "values": each point is
+            seen, with an error bar from `low` to `high`.
         note: said of it behind its name in this plot alone.
     """
 
@@ -75,6 +76,7 @@ class Series:
         """Everything else, as JSON takes it."""
         members = 0 if self.members is None else len(self.members)
         told = {"name": self.name, "color": self.color, "dash": self.dash, "run": self.run, "note": self.note}
+        told |= {"role": self.role} if self.role == "values" else {}
         return told | {"columns": len(self.columns()), "members": members}
 
 
@@ -86,11 +88,13 @@ class Axis:
         label: what it shows.
         unit: of its numbers.
         limits: where it begins and ends, whatever the data.
+        log: whether it is logarithmic at first.
     """
 
     label: str
     unit: str = ""
     limits: tuple[float, float] | None = None
+    log: bool = False
 
     def __str__(self) -> str:
         return f"{self.label} ({self.unit})" if self.unit else self.label
@@ -152,6 +156,11 @@ class Chart:
         """The numbers, series by series."""
         return [column for plot in self.plots for series in plot.series for column in series.columns()]
 
+    @property
+    def log(self) -> str:
+        """The axes that are logarithmic at first: "", "x", "y" or "xy"."""
+        return "".join(name for name in ("x", "y") if any(getattr(plot, name).log for plot in self.plots))
+
     def smoothed(self, weight: float) -> Chart:
         """Each curve as an exponential moving average, above what it was made of.
 
@@ -176,4 +185,4 @@ def _mean_and_band(members: Array) -> dict[str, Any]:
 
 def names_of(plots: Sequence[Plot]) -> list[str]:
     """The entries of the legend."""
-    return list(dict.fromkeys(one.name for plot in plots for one in plot.series if one.role == "curve"))
+    return list(dict.fromkeys(one.name for plot in plots for one in plot.series if one.role != "raw"))

@@ -30,7 +30,7 @@ def draw_gains(result: Personalization, view: Literal["gains", "histogram", "sca
     both = view == "gains"
     fig = figure(PAGE if both else COLUMN + 0.5, 2.6)
     axes = list(fig.subplots(1, 2 if both else 1, squeeze=False)[0])
-    groups = _by_run(result)
+    groups = gains_by_run(result)
     if view != "scatter":
         _histogram(axes[0], groups)
     if view != "histogram":
@@ -63,7 +63,7 @@ def note_clients(fig: Drawing, lone: Mapping[str, Sequence[int]], left_out: int)
         note(fig, " ".join(said))
 
 
-def _by_run(result: Personalization) -> dict[str, tuple[str, pd.DataFrame, int]]:
+def gains_by_run(result: Personalization) -> dict[str, tuple[str, pd.DataFrame, int]]:
     """By label: the run's name, initial and personalized accuracy of every client in percent, how many lack them."""
     groups = result.frame.groupby(["run", "round"], sort=False)
     single = result.frame["name"].nunique() == groups.ngroups

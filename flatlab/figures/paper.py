@@ -34,7 +34,7 @@ def paper(chart: Chart, legend: Literal["inside", "above", "beside"] = "inside")
     for place, plot in enumerate(chart.plots, 1):
         axes = fig.add_subplot(down, across, place)
         draw_plot(axes, plot, last=legend == "above")
-        if legend != "beside":
+        if legend != "beside" and not plot.y.log:
             _from_tick_to_tick(axes)
     for axes in {"inside": fig.axes[:1], "above": fig.axes, "beside": fig.axes[-1:]}[legend]:
         if axes.get_legend_handles_labels()[0]:
@@ -59,6 +59,12 @@ def draw_plot(axes: Axes, plot: Plot, last: bool = False) -> None:
             axes.plot(one.x, one.y, alpha=0.25, lw=0.8, color=one.color)
             continue
         label = plain(one.name) + one.note + (f": {one.last}" if last and one.last else "")
+        if one.role == "values":
+            reach = None if one.low is None or one.high is None else [one.y - one.low, one.high - one.y]
+            axes.errorbar(
+                one.x, one.y, reach, label=label, color=one.color, ls=one.dash, marker="o", ms=3, lw=1, capsize=2
+            )
+            continue
         marker = "o" if len(one.x) < 3 else None
         axes.plot(one.x, one.y, label=label, marker=marker, color=one.color, linestyle=one.dash)
         if one.low is not None and one.high is not None:
@@ -70,6 +76,9 @@ def draw_plot(axes: Axes, plot: Plot, last: bool = False) -> None:
     axes.set(xlabel=str(plot.x), ylabel=str(plot.y))
     if plot.x.limits is not None:
         axes.set_xlim(*plot.x.limits)
+    for axis, scale in ((plot.x, axes.set_xscale), (plot.y, axes.set_yscale)):
+        if axis.log:
+            scale("log")
 
 
 def _from_tick_to_tick(axes: Axes) -> None:

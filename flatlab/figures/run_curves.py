@@ -14,8 +14,8 @@ from pydantic import Field
 from ..arguments import Whole, checked
 from ..declare import SettingError
 from ..later import pd
-from ..personalization.finetune import as_runs
 from ..training import Run
+from ..training.finding import as_runs
 from ..training.status import Watched
 from .chart import Array, Axis, Chart, Mark, Plot, Series
 from .histories import Curve, Histories, Metric

@@ -42,6 +42,7 @@ class Grid:
         self.scores = {name: np.full((len(ys), len(xs)), np.nan) for name in VALUES}
         self.measured = np.zeros((len(ys), len(xs)), dtype=bool)
         self.error: dict[str, float] | None = None
+        self.level: int | None = None  # the level that is whole: each so-many-th point; None: not even the coarsest
         axes = [axis for axis in (xs, ys) if len(axis) > 1]
         coarse = [2**power for power in range(10, 0, -1)]
         self._steps = [step for step in coarse if all(len(self._knots(axis, step)) >= FEWEST for axis in axes)] + [1]
@@ -67,9 +68,22 @@ class Grid:
         coarser = None
         for step in self._steps:
             yield self._missing(self._level(step))
+            self.level = step
             if tolerance and coarser and step > 1 and (yield from self._judge(coarser, step, tolerance, random)):
                 return
             coarser = step
+
+    def sketch(self) -> dict[str, NDArray[Any]]:
+        """The scores with a guess where none is yet: linear between the points of the finest level that is whole."""
+        if self.level in (None, 1):
+            return self.scores
+        rows, columns = (self._knots(axis, self.level) for axis in (self.ys, self.xs))
+        guessed = {}
+        for name in ("loss", "accuracy"):
+            across = _between(self.scores[name][np.ix_(rows, columns)], columns, len(self.xs))
+            guess = _between(across.T, rows, len(self.ys)).T
+            guessed[name] = np.where(self.measured, self.scores[name], guess)
+        return {**self.scores, **guessed}
 
     def _judge(
         self, coarser: int, step: int, tolerance: float, random: np.random.Generator
@@ -119,3 +133,8 @@ class Grid:
         rows, columns = (self._knots(axis, step) for axis in (self.ys, self.xs))
         along_rows = self.scores[name][np.ix_(rows, columns)] @ spline_matrix(self.xs[columns], self.xs).T
         return along_rows if len(rows) == 1 else spline_matrix(self.ys[rows], self.ys) @ along_rows
+
+
+def _between(values: NDArray[Any], knots: NDArray[Any], count: int) -> NDArray[Any]:
+    """Rows of values at knots, linear in between, at `count` places."""
+    return np.stack([np.interp(np.arange(count), knots, row) for row in values])

@@ -5,7 +5,7 @@ The one place of this package that knows what a `Run` and a `FederatedDataset` o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -208,3 +208,28 @@ def buffers_of(target: Target, model: nn.Module) -> dict[str, Tensor]:
         for name, buffer in target.model.named_buffers()
         if name in own and own[name].shape == buffer.shape
     }
+
+
+def refuse_misfits(runs: Sequence[Run]) -> None:
+    """Explain which runs have no landscape in common: their planes lie in one space, over the same samples.
+
+    Raises:
+        SettingError: naming them.
+    """
+    first, model = runs[0], runs[0].experiment.model
+    for place, run in enumerate(runs[1:], 2):
+        if (run.data.shape, run.data.classes) != (first.data.shape, first.data.classes):
+            sizes = [f"{'x'.join(map(str, one.data.shape))} with {one.data.classes} classes" for one in (first, run)]
+            what, mine, its = "images", *sizes
+        elif _shapes(run) != _shapes(first):
+            what, mine, its = "network", model.to_json(), run.experiment.model.to_json()
+        else:
+            continue
+        raise SettingError(
+            f"run {place} ({run.name}) does not fit run 1 ({first.name})",
+            allowed=f"its {what}: {its}; that of run 1: {mine}; choose runs with images and network of the same shape",
+        )
+
+
+def _shapes(run: Run) -> dict[str, Any]:
+    return {name: value.shape for name, value in run.state().params.items()}

@@ -11,7 +11,7 @@ Compared models share samples, draws, range and size of the grid. The weights th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def landscape(
     clients: Count | None = None,
     store: str | Path | bool = True,
     progress: Progress | None = None,
+    watch: Callable[[Landscape], object] | None = None,
 ) -> Landscape:
     """Measure loss and accuracy on a line or plane through models.
 
@@ -65,6 +66,7 @@ def landscape(
             once: True is with the first run (bare models have no place), False nowhere, or a file.
         progress: called with the points done and their number (more than needed, with `refine`); False stops. None: a
             bar in a terminal.
+        watch: called with what there is when all panels have come to a finer grid; between its points a guess stands.
 
     Returns:
         What was measured. After Ctrl-C or a stop `about["complete"]` is False and missing values are NaN.
@@ -86,7 +88,7 @@ def landscape(
     meters = _meters(surfaces, kept.begun.about["memory format"] if kept.begun is not None else None)
     about = {**settings.key, **_about(objectives, meters, surfaces), "fingerprint": fingerprint}
     kept.restore(surfaces)
-    return _filled(surfaces, meters, settings, about, kept, progress)
+    return _filled(surfaces, meters, settings, about, kept, progress, watch)
 
 
 def _meters(surfaces: list[Panel], layout: str | None) -> dict[str, Points]:
@@ -106,13 +108,16 @@ def _filled(
     about: dict[str, Any],
     kept: Kept,
     progress: Progress | None,
+    watch: Callable[[Landscape], object] | None,
 ) -> Landscape:
-    """Measure what is missing, and keep it now and then."""
+    """Measure what is missing, show it now and then, and keep it."""
 
     def parts() -> Iterator[list[object]]:
-        saved = time.monotonic()
+        saved, level = time.monotonic(), _level(surfaces)
         for part in _measure(surfaces, meters, settings):
             yield part
+            if watch is not None and level != (level := _level(surfaces)):
+                watch(_result(surfaces, {**about, "complete": False, "sketch": True}))
             if kept.path is not None and time.monotonic() - saved > SAVE_SECONDS:
                 kept.keep(_result(surfaces, {**about, "complete": False}))
                 saved = time.monotonic()
@@ -130,31 +135,50 @@ def _measure(
     restored = sum(len(panel.rows) + int(panel.grid.measured.sum()) for panel in surfaces)
     if restored:
         yield ["restored"] * restored
-    for panel in surfaces:
-        meter, plane, grid = meters[panel.name], panel.plane, panel.grid
-        origin = meter.measure([plane.origin]).losses[0]
-        for mark in panel.marks[len(panel.rows) :]:
-            x, y, residual = plane.project(mark.weights)
-            scores = meter.table([mark.weights], origin, mark.buffers)[0]
-            panel.rows.append(
-                {"series": mark.series, "name": mark.name, "x": x, "y": y, "residual": residual, **scores}
-            )
-            yield [mark.name]
-        random = stream(settings.seed, "landscape checks", panel.name, panel.direction)
-        for spots in grid.schedule(settings.tolerance if settings.refine else None, random):
-            for start in range(0, len(spots), meter.at_once):
-                some = spots[start : start + meter.at_once]
-                vectors = [plane.at(grid.xs[column], grid.ys[row]) for row, column in some]
-                for spot, scores in zip(some, meter.table(vectors, origin), strict=True):
-                    grid.put(spot, scores)
-                yield list(some)
+    # In turns: all panels are there in a coarse form before one of them is made fine.
+    turns = [_measure_panel(panel, meters[panel.name], settings) for panel in surfaces]
+    while turns:
+        for turn in list(turns):
+            for part in turn:
+                if not part:  # a level is whole
+                    break
+                yield part
+            else:
+                turns.remove(turn)
+
+
+def _measure_panel(panel: Panel, meter: Points, settings: LandscapeSettings) -> Iterator[list[object]]:
+    """Fill one panel; an empty list says that a level of its grid is whole."""
+    plane, grid = panel.plane, panel.grid
+    origin = meter.measure([plane.origin]).losses[0]
+    for mark in panel.marks[len(panel.rows) :]:
+        x, y, residual = plane.project(mark.weights)
+        scores = meter.table([mark.weights], origin, mark.buffers)[0]
+        panel.rows.append({"series": mark.series, "name": mark.name, "x": x, "y": y, "residual": residual, **scores})
+        yield [mark.name]
+    random = stream(settings.seed, "landscape checks", panel.name, panel.direction)
+    for spots in grid.schedule(settings.tolerance if settings.refine else None, random):
+        yield []
+        for start in range(0, len(spots), meter.at_once):
+            some = spots[start : start + meter.at_once]
+            vectors = [plane.at(grid.xs[column], grid.ys[row]) for row, column in some]
+            for spot, scores in zip(some, meter.table(vectors, origin), strict=True):
+                grid.put(spot, scores)
+            yield list(some)
+
+
+def _level(surfaces: list[Panel]) -> int | None:
+    """The coarsest level at which a panel is; None if one is not even there."""
+    levels = [panel.grid.level for panel in surfaces]
+    return None if None in levels else max(level for level in levels if level is not None)
 
 
 def _result(surfaces: list[Panel], about: dict[str, Any]) -> Landscape:
     frames = []
     for panel in surfaces:
         ys, xs = np.meshgrid(panel.grid.ys, panel.grid.xs, indexing="ij")
-        values = {name: values.ravel() for name, values in panel.grid.scores.items()}
+        scores = panel.grid.sketch() if about.get("sketch") else panel.grid.scores
+        values = {name: values.ravel() for name, values in scores.items()}
         measured = {"measured": panel.grid.measured.ravel(), "residual": 0.0}
         surface = pd.DataFrame(
             {"series": "surface", "name": "", "x": xs.ravel(), "y": ys.ravel(), **values, **measured}

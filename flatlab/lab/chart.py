@@ -64,6 +64,8 @@ class ChartView(anywidget.AnyWidget):
         """Draw a chart; what only grew travels alone. Returns the bytes of numbers sent."""
         with self._lock:
             old, self.chart = self.chart, chart
+            if chart.log != old.log:  # else as a person has set it
+                self.log = chart.log
             columns, before = chart.columns(), old.columns()
             starts, sizes = [*map(len, before)], [*map(len, columns)]
             if chart.about() != old.about() or not _grew(before, columns):

@@ -15,10 +15,10 @@ from ..geometry import Sharpness
 from ..geometry.kept_results import remember
 from ..later import pd
 from ..personalization import Personalization
-from ..personalization.finetune import as_runs
 from ..training import Run
+from ..training.as_code import call, code_for, literal
+from ..training.finding import as_runs
 from .clipboard import CopyCode
-from .code import call, code_for, literal
 from .jobs import Job
 from .panel import Panel, Picture
 from .table import html_table

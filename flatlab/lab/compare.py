@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ipywidgets
 
 from .. import figures
-from ..geometry import Eigenvalues
+from ..geometry.differences import differences
 from ..later import pd
-from ..personalization import Personalization as Tuned
-from ..personalization.comparison import row_of
-from ..personalization.finetune import as_runs
-from ..results import Result, spread
-from ..training import Run, flattened
+from ..training import Run
+from ..training.as_code import code_for
+from ..training.finding import as_runs
 from .clients import Clients
 from .clipboard import CopyCode
-from .code import code_for
 from .curves import Curves
 from .hessian_panel import Spectrum
 from .landscape_panel import Landscape
 from .panel import Panel
 from .personalization_panel import Personalization
 from .table import html_table
-
-NONE = "–"
 
 
 class Compare(Panel):
@@ -213,62 +207,3 @@ VIEWS: dict[str, Callable[[list[Run]], Any]] = {
     "Hessian": Spectrum,
     "Personalization": Personalization,
 }
-
-
-def differences(runs: list[Run], personalized: Tuned | None = None, hessians: Sequence[Result] = ()) -> pd.DataFrame:
-    """Results of runs, and the settings in which they differ, as text: `what`, then a column for each run.
-
-    Args:
-        runs: to compare.
-        personalized: what `personalize` found of them, if it was asked.
-        hessians: of each run what was measured of its Hessian; only eigenvalues are looked at.
-    """
-    settings = [{".".join(path): value for path, value in flattened(run.experiment.to_dict()).items()} for run in runs]
-    names = list(dict.fromkeys(name for one in settings for name in one))
-    rows = [[name, *(_text(one.get(name, NONE)) for one in settings)] for name in names]
-    rows = [row for row in rows if len(set(row[1:])) > 1]
-    results = [_results(run) for run in runs]
-    found = [[name, *(one[name] for one in results)] for name in results[0]]
-    if personalized is not None:
-        table = personalized.summary()
-        tuned = [row_of(run, table) for run in runs]
-        found.append(
-            [
-                "personalized accuracy",
-                *(_spread(one["personalized"], one["personalized std"], one["left_out"]) for one in tuned),
-            ]
-        )
-    if hessians and all(isinstance(one, Eigenvalues) for one in hessians):
-        tops = [one.frame.iloc[0] for one in hessians]
-        found.append(["top eigenvalue", *(f"{top['eigenvalue']:.4g} ± {top['error']:.1g} (numerical)" for top in tops)])
-    columns = [f"run{place}: {run.name}" for place, run in enumerate(runs, 1)]
-    return pd.DataFrame(found + rows, columns=["what", *columns])
-
-
-def _results(run: Run) -> dict[str, str]:
-    history = run.history
-    found = {"rounds done": f"{run.round} of {run.rounds}"}
-    for name, split, metric in (
-        ("holdout accuracy", "holdout", "accuracy"),
-        ("holdout loss", "holdout", "loss"),
-        ("initial accuracy", "test", "accuracy"),
-    ):
-        mine = history[(history["split"] == split) & (history["metric"] == metric)]
-        last = mine[mine["round"] == mine["round"].max()]["value"]
-        over = spread(last)
-        if last.empty:
-            found[name] = NONE
-        elif split == "test":
-            found[name] = _spread(over.mean, over.std, over.left_out)
-        else:
-            found[name] = f"{100 * last.item():.2f} %" if metric == "accuracy" else f"{last.item():.4g}"
-    return found
-
-
-def _spread(mean: float, std: float, left_out: int) -> str:
-    told = f", {left_out} clients left out" if left_out else ""
-    return (f"{100 * mean:.2f} ± {100 * std:.2f} %" if math.isfinite(mean) else NONE) + told
-
-
-def _text(value: Any) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -7,20 +7,16 @@ controls.problems                       # {"swa.cycle": "swa.cycle = 9: must fit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import ipywidgets
 import traitlets
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from ..declare import Declared, Family, Problem, SettingError
 from ..describe import first_line, rows
-from .fields import Field, Group, Maybe, Menu, Number, Words, complaint, described, free, switch
-
-_FEW = 4  # settings up to which a group is not folded
+from .field_kinds import default_of, field_of, first_of, tooltip_of
+from .fields import Field, Group, Maybe, complaint, described, fold, free
 
 
 class Controls(ipywidgets.VBox):
@@ -70,8 +66,7 @@ class Controls(ipywidgets.VBox):
         self._quiet = True
         self.fields: dict[str, Field] = {}
         self.kind: ipywidgets.Dropdown | None = None
-        given = declared if isinstance(declared, Declared) else None
-        chosen = declared if isinstance(declared, type) else type(declared)
+        given, chosen = (None, declared) if isinstance(declared, type) else (declared, type(declared))
         if isinstance(declared, type) and issubclass(declared, Family) and declared.abstract:
             family, chosen = declared, next(iter(declared.members().values()))
         self._family = family
@@ -110,7 +105,7 @@ class Controls(ipywidgets.VBox):
         self._changed_inside()
 
     def change(self, **settings: Any) -> None:
-        """Set some of the settings, as a person would: the others stay."""
+        """Set some of the settings, as a person would."""
         self.value = self.value.replace(**settings)
 
     @property
@@ -129,18 +124,14 @@ class Controls(ipywidgets.VBox):
         """Offer the kinds that were defined since, here and further inside."""
         for _, inner in self._inner():
             inner.look_again()
-        if self.kind is None or self._family is None:
-            return
-        known = self._members | self._family.members()
-        if known == self._members:
+        known = self._members | self._family.members() if self.kind is not None and self._family is not None else {}
+        if self.kind is None or known == self._members:
             return
         self._members, chosen = known, self.kind.value
         quiet, self._quiet = self._quiet, True
-        try:
-            with self.kind.hold_sync():
-                self.kind.options, self.kind.value = _menu(known), chosen
-        finally:
-            self._quiet = quiet
+        with self.kind.hold_sync():
+            self.kind.options, self.kind.value = _menu(known), chosen
+        self._quiet = quiet
 
     def close(self) -> None:
         """Free the widgets of all kinds that were chosen, too."""
@@ -161,87 +152,46 @@ class Controls(ipywidgets.VBox):
             raise KeyError(path)
         return inner.get(name, field)
 
-    # Making them
-
     def _put(self, chosen: type[Declared], settings: Declared | None) -> None:
         if chosen not in self._built:
             self._built[chosen] = self._build(chosen, settings)
         elif settings is not None:
             for name, field in self._built[chosen][0].items():
                 field.write(getattr(settings, name))
-        hidden = [name for name in chosen.model_fields if name in self._hide]
         if settings is not None or chosen is not self._class:
-            self._hidden = {} if settings is None else {name: getattr(settings, name) for name in hidden}
+            hidden = [name for name in chosen.model_fields if name in self._hide and settings is not None]
+            self._hidden = {name: getattr(settings, name) for name in hidden}
         self._class = chosen
         self.fields, body = self._built[chosen]
-        self.children = [self._general, body]
-        if self.kind is not None:
-            body.layout.border_left = "2px solid var(--jp-border-color1, #bbb)"
-            body.layout.padding = "0 0 0 4px"
-            self.children = [self.kind, self._general, body]
+        self.children = [self._general, body] if self.kind is None else [self.kind, self._general, body]
 
     def _build(self, chosen: type[Declared], settings: Declared | None) -> tuple[dict[str, Field], ipywidgets.VBox]:
-        tooltips = {row["name"]: _tooltip(row) for row in rows(chosen)}
+        tooltips = {row["name"]: tooltip_of(row) for row in rows(chosen)}
         fields = {}
         for name, info in chosen.model_fields.items():
             if name == "kind" or name in self._hide:
                 continue
-            value = _default(info) if settings is None else getattr(settings, name)
-            field = fields[name] = self._field(name, info.annotation, info, tooltips[name])
+            value = default_of(info) if settings is None else getattr(settings, name)
+            menu = self._choices.get(name)
+            field = fields[name] = field_of(name, info.annotation, info, tooltips[name], menu, self._nested)
             field.write(value)
             field.listen(self._changed_inside)
-        first = self._first.get(chosen)
-        if first is None:
-            base = next((self._first[parent] for parent in chosen.__mro__ if parent in self._first), ())
-            own = chosen.__annotations__ if issubclass(chosen, Family) or len(fields) > _FEW else fields
-            first = [name for name in fields if name in own or name in base]
+        first = first_of(chosen, fields, self._first)
         shown = [fields[name].widget for name in first if name in fields]
         for name in first if self._across else ():
-            fields[name].widget.layout.width = "330px" if getattr(fields[name], "slider", None) else "235px"
-        folded = [field.widget for name, field in fields.items() if name not in first]
-        if folded:
-            inside = ipywidgets.VBox(folded, layout=ipywidgets.Layout(width="100%"))
-            more = ipywidgets.Accordion([inside], layout=ipywidgets.Layout(width="auto"))
-            more.set_title(0, "More settings")
-            more.add_class("flatlab-more")
-            shown.append(more)
-        flow = {"flex_flow": "row wrap"} if self._across else {}
-        return fields, ipywidgets.VBox(shown, layout=ipywidgets.Layout(width="100%", **flow))
+            fields[name].beside_others()
+        shown += fold([field.widget for name, field in fields.items() if name not in first])
+        body = ipywidgets.VBox(shown, layout={"width": "100%"} | ({"flex_flow": "row wrap"} if self._across else {}))
+        if self.kind is not None:
+            body.add_class("flatlab-kind")
+        return fields, body
 
-    def _field(self, name: str, annotation: Any, info: FieldInfo, tooltip: str) -> Field:
-        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-        if name in self._choices:
-            return Menu(name, self._choices[name], tooltip)
-        if get_origin(annotation) is Annotated:  # within a union
-            annotation = get_args(annotation)[0]
-        if get_origin(annotation) in (Union, UnionType) and NoneType in get_args(annotation):
-            kinds = [part for part in get_args(annotation) if part is not NoneType]
-            if len(kinds) == 1:
-                # Settings inside have a heading of their own; a number stands beside the switch that names it.
-                inside = name if isinstance(kinds[0], type) and issubclass(kinds[0], Family) else ""
-                return Maybe(
-                    name, tooltip, lambda: self._field(inside, kinds[0], info, tooltip), _start(kinds[0], info)
-                )
-        if get_origin(annotation) is Literal:
-            return Menu(name, get_args(annotation), tooltip)
-        if isinstance(annotation, type) and issubclass(annotation, Declared):
-            below = f"{name}."
-            inner = {key.removeprefix(below): value for key, value in self._choices.items() if key.startswith(below)}
-            family = annotation if issubclass(annotation, Family) else None
-            options: dict[str, Any] = {"first": self._first, "hide": self._hide, "choices": inner}
-            return Group(
-                lambda value: Controls(value, family=family, label=name, **options),
-                "" if family else name,
-                tooltip,
-            )
-        if annotation is bool:
-            return switch(name, tooltip)
-        if annotation in (int, float):
-            span: Any = extra.get("span")
-            return Number(name, tooltip, annotation is int, span, bool(extra.get("log")))
-        return Words(name, tooltip, plain=annotation is str)
-
-    # What happens when they change
+    def _nested(self, name: str) -> Callable[[Any, type[Family] | None], Controls]:
+        """What makes the controls of settings inside a setting."""
+        below = f"{name}."
+        inner = {key.removeprefix(below): value for key, value in self._choices.items() if key.startswith(below)}
+        options: dict[str, Any] = {"first": self._first, "hide": self._hide, "choices": inner}
+        return lambda value, family: Controls(value, family=family, label=name, **options)
 
     def _choose(self, change: dict[str, Any]) -> None:
         if self._quiet:
@@ -346,32 +296,3 @@ def _read(field: Field) -> Any:
         return field.read()
     except SettingError:
         return _WRONG
-
-
-def _tooltip(row: dict[str, Any]) -> str:
-    parts = [
-        row["help"],
-        f"allowed: {row['allowed']}" if row["allowed"] else "",
-        f"unit: {row['unit']}" if row["unit"] else "",
-    ]
-    return "; ".join(part for part in parts if part)
-
-
-def _default(info: FieldInfo) -> Any:
-    return _start(info.annotation, info) if info.default is PydanticUndefined else info.default
-
-
-def _start(annotation: Any, info: FieldInfo) -> Any:
-    """A value to begin with where the declaration has none."""
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    if isinstance(annotation, type) and issubclass(annotation, Declared):
-        return annotation  # `Controls` of a class begin with its defaults
-    if get_origin(annotation) is Literal:
-        return get_args(annotation)[0]
-    if annotation in (int, float):
-        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-        span: Any = extra.get("span", (1, 1))
-        low, high = span
-        return annotation(min(max(1, low), high))
-    return ""

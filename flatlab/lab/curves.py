@@ -9,11 +9,11 @@ from typing import Any
 import ipywidgets
 
 from .. import figures
-from ..personalization.finetune import as_runs
 from ..training import Run
+from ..training.as_code import call, code_for, run_names
+from ..training.finding import as_runs
 from .chart import MISSING, ChartView, StillChart, chart_view
 from .clipboard import CopyCode
-from .code import call, code_for, run_names
 from .panel import Panel
 
 HEIGHT = 270  # of the plots, in pixels

@@ -30,11 +30,6 @@ FIRST: dict[Any, tuple[str, ...]] = {
     ModelSpec: ("name", "width"),
     Algorithm: ("lr", "epochs", "local", "swa"),
 }
-# The folded settings are many: their titles are to be seen, not to fill the column.
-STYLE = (
-    "<style>.flatlab-more .jupyter-widget-Collapse-header{padding:0 6px;border:none;background:none;font-weight:normal}"
-    ".flatlab-more .jupyter-widget-Collapse-contents{padding:0 0 0 6px;border:none}</style>"
-)
 NOTED = ("parent", "fingerprint", "digest", "initial", "code")  # what nobody sets by hand
 
 
@@ -80,7 +75,6 @@ class Setup(Panel):
         )
         self.picture = Picture(WIDTH - 24, 236)
         self.facts = ipywidgets.HTML(layout=ipywidgets.Layout(width="100%", min_height="3.2em"))
-        style = ipywidgets.HTML(STYLE, layout=ipywidgets.Layout(display="none"))
         self._own = experiment.model if experiment.model.name == "custom" else None
         # A network of one's own has no settings; a run that is taken up may bring another.
         self.network = ipywidgets.Dropdown(
@@ -89,7 +83,7 @@ class Setup(Panel):
         )
         self.network.layout.display = "flex" if self._own else "none"
         self.network.observe(lambda change: self._put_network(change["new"]), "value")
-        self.fill(style, self.picture, self.facts, self.network, self.controls)
+        self.fill(self.picture, self.facts, self.network, self.controls)
         self.controls.observe(lambda _: self._look(), "changed")
         self._look()
 
@@ -144,13 +138,17 @@ class Setup(Panel):
         key = spec.to_json()
         if key in self._refused:
             self._refuse(key, self._refused[key])
-        elif key in self._made or self._at_hand(spec):
-            self.ready = True
-            if self._made.get(key) is not self._drawn or self._drawn is None:
-                self.compute(lambda _: self._try(spec), lambda data: self._show(key, data), "sharing out the images")
         else:
             self.ready = True
-            self.facts.value = _small(f"{spec.name} is not on this machine yet: Run and Step download it, once.")
+            if self._drawn is not None and self._drawn.spec.name != spec.name:  # not another data set's picture
+                self._drawn = None
+            if key not in self._made and not self._at_hand(spec):
+                self._tell(f"{spec.name} is not on this machine yet: Run and Step download it, once.")
+            elif self._made.get(key) is not self._drawn or self._drawn is None:
+                if self._drawn is None:
+                    self._tell(f"reading {spec.name} …")
+                # Shown in turn, also where the controls have moved on: a slider that is dragged is followed.
+                self.compute(lambda _: self._show(key, self._try(spec)), lambda _: None, "")
 
     def _at_hand(self, spec: DataSpec) -> bool:
         mine = self._source is not None and self._source.name == spec.name
@@ -167,16 +165,24 @@ class Setup(Panel):
             self._refused[key] = data
             self._refuse(key, data)
             return
-        if not self.controls.valid or self.experiment.data.to_json() != key:  # they have moved on
-            return
+        now = self.experiment.data if self.controls.valid else data.spec
+        if now.name != data.spec.name or (now.to_json() != key and self._made.get(now.to_json()) is self._drawn):
+            return  # what the controls ask for by now is something else, or shown already
         self._drawn = data
-        self.picture.draw(data.plot(compact=True))
+        self.picture.sketch(data.plot(compact=True))
         met = data.heterogeneity()
         self.facts.value = _small(
             f"{data.clients} clients hold {met['smallest']:.0f} to {met['largest']:.0f} images; on average"
             f" {met['classes']:.3g} of {data.classes} classes, top-class share {met['top_share']:.2f}, distance to the"
             f" pool {met['tv']:.2f}"
         )
+        if now.to_json() != key:
+            self._look()
+
+    def _tell(self, text: str) -> None:
+        """Say why there is no picture, in its place too."""
+        self.facts.value = _small(text)
+        self.picture.sketch(figures.draw_missing(text))
 
     def _refuse(self, key: str, error: SettingError) -> None:
         if self.controls.valid and self.experiment.data.to_json() == key:

@@ -21,15 +21,14 @@ from ..geometry import HessianSettings
 from ..geometry.inputs import named
 from ..geometry.kept_results import remember
 from ..later import pd
-from ..personalization.finetune import as_runs
 from ..results import Result
 from ..training import Run
-from .clipboard import CopyCode
-from .code import call, code_for
+from ..training.as_code import call
+from .chart import chart_view
 from .controls import Controls
 from .jobs import Job
-from .panel import Panel, Picture
-from .rounds import client_picker, data_picker, offer_clients, offer_rounds, round_slider, whose
+from .measured import Measured
+from .rounds import whose
 from .table import html_table
 
 Quantity = Literal["spectrum", "top", "trace", "along"]
@@ -39,6 +38,7 @@ BUTTONS: dict[Quantity, tuple[str, str]] = {
     "trace": ("Trace", "Measure the sum of all eigenvalues, with its 99 % interval"),
     "along": ("Along rounds", "Measure the k largest eigenvalues at each checkpoint"),
 }
+ROUNDS = 10  # about so many are proposed along a run
 FIRST = ("method", "part", "limit")
 APART = ("round", "client", "source", "loss", "one_class")  # chosen below, or for a script only
 ASKED: dict[Quantity, tuple[str, ...]] = {
@@ -75,12 +75,14 @@ class Request(NamedTuple):
     def measure(self, run: Run, job: Job) -> Result:
         """What is asked for, of a run."""
         more = {"progress": job.report} if self.what == "along" else {}
-        watched = geometry.hessian(run, **self.options(run), watch=lambda products: job.report(*job.progress))
+        several = job.progress[1] > 1 or more
+        watch = lambda products: job.report(*(job.progress if several else (products, 0)))  # noqa: E731
+        watched = geometry.hessian(run, **self.options(run), watch=watch)
         result: Result = getattr(watched, self.what)(**self.more, **more)
         return result
 
 
-class Spectrum(Panel):
+class Spectrum(Measured):
     """What the Hessian at the runs' models looks like. Nothing is measured before somebody asks for it.
 
     Args:
@@ -89,60 +91,56 @@ class Spectrum(Panel):
     Attributes:
         settings: the controls of the settings of `hessian`.
         amounts: those of what is asked of it; see `Amounts`.
-        data, round, client: the samples, and whose model of when.
         results: what is shown, by the name of the run; empty before the first measurement.
+        chart: what draws it, with what was measured of other rounds in the same way.
+        table: the numbers.
     """
 
     name = "Hessian"
 
     def __init__(self, runs: Run | Iterable[Run]) -> None:
-        runs = as_runs(runs)  # what is refused leaves no widgets behind
-        super().__init__()
-        self.results: dict[str, Result] = {}
-        self._known: dict[str, dict[str, Result]] = {}
+        super().__init__(runs)
         self._request: Request | None = None  # the settings behind the results
         self.settings = Controls(HessianSettings(limit=500), first={HessianSettings: FIRST}, hide=APART, across=True)
         self.amounts = Controls(Amounts, across=True)
-        self.data = data_picker()
-        self.round, self.client = round_slider(), client_picker()
+        self._proposed: int | None = None  # the `every` that nobody has changed since
         self.buttons = {
-            what: widgets.Button(description=name, tooltip=help, button_style="primary", icon="play")
+            what: widgets.Button(
+                description=name, tooltip=help, button_style="primary", icon="play", layout={"width": "auto"}
+            )
             for what, (name, help) in BUTTONS.items()
         }
         for what, button in self.buttons.items():
             button.on_click(lambda _, what=what: self.guarded(lambda: self.measure(what)))
-        self.picture = Picture(690, 330)
-        self.table = widgets.HTML(
-            layout=widgets.Layout(width="400px", max_width="100%", height="330px", overflow="auto")
-        )
-        self.copy_code = CopyCode(lambda: f"{code_for(self.runs)}\n{self.code()}\n", self.blame)
+        self.chart = chart_view(260)
+        self.table = widgets.HTML(layout=widgets.Layout(max_width="100%"))
         wrap = widgets.Layout(flex_flow="row wrap", width="100%", align_items="center", grid_gap="0 14px")
         asked = [self.data, self.round, self.client]
-        self.fill(
-            self.settings,
-            self.amounts,
-            widgets.HBox([*asked, *self.buttons.values()], layout=wrap),
-            widgets.HBox([self.picture, self.table], layout=widgets.Layout(flex_flow="row wrap", width="100%")),
-            self.copy_code,
-        )
-        self.show(runs)
+        first = widgets.HBox([*self.buttons.values(), *asked], layout=wrap)
+        self.fill(first, self.chart, self.table, self.settings, self.amounts, self.copy_code)
+        self.clear()
+        self.refresh()
         for control in asked:
             control.observe(self._changed, "value")
         for controls in (self.settings, self.amounts):
             controls.observe(self._changed, "changed")
 
-    def show(self, runs: Run | Iterable[Run]) -> None:
-        """Look at other runs; what was measured of the old ones goes away."""
-        self.cancel()
-        self.runs = as_runs(runs)
-        self.results, self._known, self._request = {}, {}, None
-        self.refresh()
-        self._draw()
+    def clear(self) -> None:
+        """Show that nothing is measured."""
+        self.results: dict[str, Result] = {}
+        self._request = None
+        self.chart.show(figures.Chart((), "nothing measured yet"))
+        self.table.value = ""
 
     def refresh(self) -> None:
-        """Offer the rounds and clients that there are by now; nothing is measured."""
-        offer_rounds(self.round, self.runs)
-        offer_clients(self.client, self.runs)
+        """Offer the rounds and clients that there are by now, and propose about ten rounds to look at."""
+        super().refresh()
+        stored = sorted(self.runs[0].checkpoints)
+        every = (stored[1] - stored[0]) * -(-(len(stored) - 1) // ROUNDS) if len(stored) > 1 else 1
+        if self.amounts.valid and self.amounts.value.every in (1, self._proposed):
+            self._proposed = every
+            if self.amounts.value.every != every:
+                self.amounts.change(every=every)
 
     def measure(self, what: Quantity) -> Job:
         """Measure "spectrum", "top", "trace" or "along" in the background; what is known already is shown at once.
@@ -152,12 +150,11 @@ class Spectrum(Panel):
         """
         if what not in BUTTONS:
             raise SettingError("what", what, f"must be {', '.join(BUTTONS)}")
-        request = self.request(what)
-        key = repr((request, [run.round for run in self.runs]))
-        runs, subjects = self.runs, named(self.runs)
+        request, key = self.request(what), self._key(what)
+        subjects = named(self.runs)
 
         def work(job: Job) -> dict[str, Result]:
-            found = dict(self._known.get(key, {}))
+            found = dict(self.known.get(key, {}))
             for done, (name, run) in enumerate(subjects.items()):
                 if name not in found and job.report(done, len(subjects)):
                     with contextlib.suppress(geometry.Interrupted):  # by Cancel; the runs before keep theirs
@@ -166,14 +163,18 @@ class Spectrum(Panel):
             return found
 
         def then(found: dict[str, Result]) -> None:
-            if runs is not self.runs:  # others are shown meanwhile
-                return
-            whole = {name: result for name, result in found.items() if result.about.get("complete", True)}
-            self._known[key] = whole
+            self.known.pop(key, None)  # what was asked for last stands last
+            self.known[key] = {n: result for n, result in found.items() if result.about.get("complete", True)}
             self.results, self._request = found, request
-            self._draw()
+            self._draw(key)
 
-        return self.compute(work, then, f"Measuring: {BUTTONS[what][0].lower()}")
+        return self.ask(work, then, "the Hessian")
+
+    def _key(self, what: Quantity) -> tuple[str, tuple[int, ...]]:
+        """What is the same of all rounds of a measurement, and the rounds."""
+        alike = self.request(what)._replace(settings=self.settings.value.replace(**whose(self.client)))
+        rounds = tuple(run.round for run in self.runs) if what == "along" else self.rounds()
+        return repr((alike, [run.id for run in self.runs])), rounds
 
     def request(self, what: Quantity) -> Request:
         """What the controls ask for.
@@ -182,8 +183,7 @@ class Spectrum(Panel):
             SettingError: if a setting is wrong.
         """
         settings, amounts = self.settings.value, self.amounts.value
-        at = self.round.value
-        rounds = {run.round if at == "latest" else int(at) for run in self.runs}
+        rounds = set(self.rounds())
         chosen: dict[str, Any] = whose(self.client)
         if len(rounds) == 1 and what != "along":
             chosen["round"] = rounds.pop()
@@ -220,8 +220,20 @@ class Spectrum(Panel):
             return figures.draw_missing("nothing measured yet")
         return figures.draw(self.results if len(self.results) > 1 else next(iter(self.results.values())))
 
-    def _draw(self) -> None:
-        self.picture.draw(self.figure())
+    def _draw(self, key: Any) -> None:
+        """Show the results, and those of other rounds that were measured in the same way."""
+        (alike, at), names = key, list(named(self.runs))
+        measured: dict[str, dict[int, Result]] = {name: {} for name in self.results}
+        before = self.known.items() if self._request and self._request.what in ("top", "trace") else ()
+        for rounds, known in [(rounds, known) for (same, rounds), known in before if same == alike]:
+            for name, round in zip(names, rounds, strict=True):
+                if name in measured and name in known:
+                    measured[name][round] = known[name]
+        for name, round in zip(names, at, strict=True):
+            if name in measured:
+                measured[name].pop(round, None)
+                measured[name][round] = self.results[name]
+        self.chart.show(figures.chart_hessian(measured))
         self.table.value = _table(self.results)
 
     def _changed(self, _: Any) -> None:

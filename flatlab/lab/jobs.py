@@ -7,6 +7,7 @@ buttons' callbacks run. A job's listener hears of it on this thread; only widget
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import os
 import queue
@@ -34,8 +35,11 @@ class Job:
         work: called with the job; what it returns is the result. It may call `report`, which is what measurements take
             as `progress`.
         changed: called with the job after each change of its state and each report.
+        name: what a person calls it, or what says so at the moment; "" for what passes unnoticed.
 
     Attributes:
+        begun: when it began, as `time.monotonic` has it; 0 before.
+        give_up: what a person's Cancel does; `cancel` unless its owner has more to do.
         state: "waiting", "running", "done", "failed" or "cancelled".
         progress: what `report` was last called with: how much is done, of how much.
         result: of `work`, once done. A job that was cancelled while running keeps what the measurement returned.
@@ -43,14 +47,27 @@ class Job:
         listener_error: what `changed` raised last, if it did: that does not end the work.
     """
 
-    def __init__(self, work: Callable[[Job], Any], changed: Callable[[Job], None] | None = None) -> None:
+    def __init__(
+        self,
+        work: Callable[[Job], Any],
+        changed: Callable[[Job], None] | None = None,
+        name: str | Callable[[], str] = "",
+    ) -> None:
         self.state: State = "waiting"
+        self.begun = 0.0
+        self.give_up: Callable[[], None] = self.cancel
+        self._name = name
         self.progress = (0, 0)
         self.result: Any = None
         self.error: BaseException | None = None
         self.listener_error: Exception | None = None
         self._work, self._changed = work, changed
         self._stop, self._over = threading.Event(), threading.Event()
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return self._name if isinstance(self._name, str) else self._name()
 
     def report(self, done: int, total: int) -> bool:
         """Tell how much is done; the answer is whether to go on."""
@@ -88,7 +105,7 @@ class Job:
 
     def _run(self) -> None:
         if not self._stop.is_set():
-            self.state = "running"
+            self.state, self.begun = "running", time.monotonic()
             self._tell()
             try:
                 self.result = self._work(self)
@@ -104,17 +121,24 @@ class Job:
                 self._changed(self)
             except Exception as error:  # a listener that fails to draw must not end the work
                 self.listener_error = error
+        _tell_watchers()
 
 
 _jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+_order: list[Job] = []  # those that are not over
+_watchers: list[weakref.WeakMethod[Callable[[], None]]] = []
 _live: weakref.WeakSet[Job] = weakref.WeakSet()
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
 
 
-def submit(work: Callable[[Job], Any], changed: Callable[[Job], None] | None = None) -> Job:
+def submit(
+    work: Callable[[Job], Any],
+    changed: Callable[[Job], None] | None = None,
+    name: str | Callable[[], str] = "",
+) -> Job:
     """Queue a piece of work; returns at once."""
-    return enqueue(Job(work, changed))
+    return enqueue(Job(work, changed, name))
 
 
 def enqueue(job: Job) -> Job:
@@ -122,11 +146,33 @@ def enqueue(job: Job) -> Job:
     global _thread
     with _lock:
         _live.add(job)
+        _order.append(job)
         if _thread is None:
             _thread = threading.Thread(target=_serve, name="flatlab-compute", daemon=True)
             _thread.start()
         _jobs.put(job)
+    _tell_watchers()
     return job
+
+
+def named() -> list[Job]:
+    """The jobs that have a name and are not over: the one that runs, if it has one, and those that wait, in order."""
+    with _lock:
+        return [job for job in _order if job.name and not (job.state == "waiting" and job._stop.is_set())]
+
+
+def watch(callback: Callable[[], None]) -> None:
+    """Have a method called, on any thread, when a job's state or progress changes, for as long as its object lives."""
+    _watchers.append(weakref.WeakMethod(callback))
+
+
+def _tell_watchers() -> None:
+    for reference in list(_watchers):
+        if (callback := reference()) is None:
+            _watchers.remove(reference)
+        else:
+            with contextlib.suppress(Exception):  # as for a job's own listener
+                callback()
 
 
 def call(work: Callable[[], T]) -> T:
@@ -142,12 +188,17 @@ def on_compute_thread() -> bool:
 def _serve() -> None:
     while (job := _jobs.get()) is not None:
         job._run()
+        with _lock:
+            _order.remove(job)
+        if job.name:
+            _tell_watchers()
 
 
 def _in_child() -> None:
     """A forked process has no thread of its parent's, and must not wait for the locks that this one held."""
     global _jobs, _live, _lock, _thread
     _jobs, _live, _lock, _thread = queue.SimpleQueue(), weakref.WeakSet(), threading.Lock(), None
+    _order.clear()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

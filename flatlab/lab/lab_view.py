@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from ..files import user_path
 from ..training import Experiment, Run
 from ..training.network import describe
 from ..training.run_files import read_experiment
-from .experiment_form import WIDTH, Setup, bare, same
-from .jobs import Job, enqueue, on_compute_thread, submit
+from .experiment_form import Setup, bare, same
+from .jobs import Job, enqueue, named, on_compute_thread, submit, watch
+from .line import measuring
 from .panel import Panel
 from .run_list import Shelf
 from .session import Session
@@ -32,13 +34,6 @@ LIVE = 0.1  # seconds between two looks of a view that is drawn in the browser, 
 FRAME = 1 / 3  # of one that is drawn here
 LISTED = 2.0  # of the table of runs
 SHARE = 0.04  # of the time, at most, goes to drawing here while a run trains
-# Of a view: with Run and the tabs above it and the runs below, it fills the window, whatever its size.
-HEIGHT = "max(380px, calc(100vh - 366px - var(--flatlab-taller, 0px)))"
-COLUMN = "max(490px, calc(100vh - 130px))"  # of the settings beside it
-STYLE = (
-    "<style>.flatlab-view>.flatlab-panel{overflow:clip!important}"
-    ".flatlab-view .flatlab-foot{position:sticky;bottom:0;z-index:5;background:var(--jp-layout-color1,#fff)}</style>"
-)
 
 
 class Bench(Panel):
@@ -81,27 +76,8 @@ class Bench(Panel):
         self.setup = setup
         self.transport = Transport()
         self.shelf = Shelf(store, self.blame)
-        self.tabs = Views(HEIGHT, self.shelf.refresh)
-        left = ipywidgets.VBox(
-            [self.setup],
-            layout=ipywidgets.Layout(
-                display="block",
-                width=f"{WIDTH}px",
-                flex=f"1 1 {WIDTH}px",
-                max_width="100%",
-                height=COLUMN,
-                overflow="hidden auto",
-            ),
-        )
-        self.transport.line.children += (self.meter, self.cancel_button, self.note)  # what goes on is said in one place
-        style = ipywidgets.HTML(STYLE, layout=ipywidgets.Layout(display="none"))
-        right = ipywidgets.VBox(
-            [style, self.transport, self.tabs, self.shelf],
-            layout=ipywidgets.Layout(flex="100 1 560px", min_width="0", max_width="100%"),
-        )
-        # Reversed, so that where there is no room beside each other, the views come first.
-        flow = ipywidgets.Layout(width="100%", flex_flow="row-reverse wrap", align_items="flex-start")
-        self.children = (ipywidgets.HBox([right, left], layout=flow),)
+        self.tabs = Views(self.shelf.refresh)
+        self.children = self._arranged()
 
         self.shelf.observe(lambda _: self.guarded(self._look), "shown")
         self.shelf.observe(lambda _: self._mark(), "grouped")
@@ -110,6 +86,7 @@ class Bench(Panel):
         self.tabs.observe(lambda _: self.guarded(self._show), "selected_index")
         self.setup.controls.observe(lambda _: self.guarded(self._refit), ["changed", "valid"])
         self.setup.observe(lambda _: self._refit(), "ready")
+        watch(self._show_work)
         self._refit()
 
     @property
@@ -172,6 +149,22 @@ class Bench(Panel):
             self._looking.cancel()
         super().close()
 
+    def _arranged(self) -> tuple[ipywidgets.Widget, ...]:
+        """Settings beside the views, below each other where there is no room; lab.css says how large each is."""
+        left, right = ipywidgets.VBox([self.setup]), ipywidgets.VBox([self.transport, self.tabs, self.shelf])
+        flow = ipywidgets.HBox([right, left])
+        parts = {"flow": flow, "right": right, "settings": left, "transport": self.transport, "lab": self}
+        for name, part in parts.items():
+            part.add_class(f"flatlab-{name}")
+        # What goes on is said in one place.
+        self.transport.line.children += (self.work, self.note, self.tabs.notes)
+        turned = ("remove_class", "add_class")
+        self.transport.fold.observe(lambda change: getattr(flow, turned[change["new"]])("flatlab-turned"), "value")
+        return (flow,)
+
+    def _show_work(self, queue: Sequence[Job] = ()) -> None:
+        self.work.show(named())
+
     def _heard(self, session: Session) -> None:
         """A round was done, or the state changed; called from any thread."""
         if session is not self.session:
@@ -202,6 +195,7 @@ class Bench(Panel):
             elif session is not None and not same(session.run.experiment, self.experiment):
                 hint = "settings changed: Run begins a new run, Fork here goes on from this one"
             self.transport.show(session, ready, hint)
+            self._show_work()
             if session is not None:
                 self._fit_slider(session.run)
 
@@ -244,7 +238,7 @@ class Bench(Panel):
 
         if self._looking is not None:
             self._looking.cancel()
-        self._looking = enqueue(Job(look, self._tell_looking))
+        self._looking = enqueue(Job(look, self._tell_looking, "the view"))
 
     def _tell_looking(self, job: Job) -> None:
         if job.error is not None:
@@ -263,7 +257,10 @@ class Bench(Panel):
     def _show(self) -> None:
         """A tab came to the front."""
         if self.session is not None:
-            submit(lambda _: self._draw())
+            if measuring():  # nobody waits for that before a tab is shown
+                self._draw()
+            else:
+                submit(lambda _: self._draw())
 
     def _draw(self) -> None:
         """Bring the view in front up to date; on the compute thread."""
@@ -271,7 +268,8 @@ class Bench(Panel):
         try:
             if not self.runs:
                 return
-            self.tabs.draw(self.runs, grown=self._view is None)
+            resting = self.session is not None and self.session.state not in BUSY
+            self.tabs.draw(self.runs, grown=self._view is None, resting=resting)
             if not self._grouping and (curves := self.tabs.panels.get("Curves")):
                 self._grouping = traitlets.link((self.shelf, "grouped"), (curves.bands, "value"))
         except Exception as error:  # a view that cannot be drawn must not end the training

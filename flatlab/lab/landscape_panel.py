@@ -13,26 +13,24 @@ from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 import ipywidgets as widgets
-import torch
 from torch import nn
 from traitlets import link
 
 from .. import figures, geometry
 from ..arguments import checked
-from ..declare import SettingError
 from ..geometry import LandscapeSettings
+from ..geometry.inputs import refuse_misfits
 from ..geometry.settings import Kind
 from ..personalization import Tuning
-from ..personalization.finetune import as_runs
 from ..training import Run
-from .clipboard import CopyCode
-from .code import call, code_for
+from ..training.as_code import call
 from .controls import Controls
 from .jobs import Job
 from .landscape_widget import LandscapeView
-from .panel import Panel, Picture
+from .measured import Measured
+from .panel import Picture
 from .request import Corner, Request
-from .rounds import client_picker, data_picker, fitted, offer_clients, offer_rounds, round_slider, whose
+from .rounds import fitted, whose
 
 FIRST = {
     LandscapeSettings: ("directions", "dimensions", "points", "limit", "repeats", "span", "refine", "trajectory"),
@@ -42,7 +40,7 @@ APART = ("round", "client", "source", "loss", "one_class")  # chosen below, or f
 TUNED = 3  # at most so many clients of a run are fine-tuned
 
 
-class Landscape(Panel):
+class Landscape(Measured):
     """Loss and accuracy on planes or lines through the models of runs. Nothing is measured before somebody asks for it.
 
     Args:
@@ -51,7 +49,7 @@ class Landscape(Panel):
 
     Attributes:
         settings: the controls of the settings of `landscape`.
-        data, round, client: the samples, and whose model of when.
+        auto: whether it is measured by itself whenever the run rests.
         clients, fine_tuned: whether clients of that round are marked, as they came back or fine-tuned with `tuning`.
         corners: the three models that a plane goes through.
         view: the `LandscapeView` of planes; its traits say how the result is looked at.
@@ -63,19 +61,17 @@ class Landscape(Panel):
 
     @checked
     def __init__(self, runs: Run | Iterable[Run], markers: Mapping[str, nn.Module] | None = None) -> None:
-        runs = as_runs(runs)  # what is refused leaves no widgets behind
-        super().__init__()
+        super().__init__(runs)
         self.markers = dict(markers or {})
         self.view = LandscapeView()
-        self._known: dict[str, geometry.Landscape] = {}
         self.result: geometry.Landscape | None = None
         self._request: Request | None = None  # the settings behind the result
         options: dict[str, Any] = {"first": FIRST, "hide": APART, "across": True}
-        quick = LandscapeSettings(points=11, limit=500)  # what a first look takes
+        quick = LandscapeSettings(points=25, limit=500)  # a first look: 7 points on an axis at once, then 13 and 25
         self.settings = Controls(quick, choices={"directions": get_args(Kind)}, **options)
         self.tuning = Controls(Tuning, **options)
-        self.data = data_picker()
-        self.round, self.client = round_slider(), client_picker()
+        self.auto = _tick("When paused", "Measure by itself whenever the run rests and this view is in front")
+        self._tried = ""  # what was measured by itself last
         self.clients = _tick(
             "With clients", "Mark the models of the clients sampled in this round, after their local training"
         )
@@ -91,23 +87,19 @@ class Landscape(Panel):
             for k in range(3)
         ]
         self.measure_button = widgets.Button(
-            description="Measure", button_style="primary", icon="play", tooltip="Measure it, in the background"
+            description="Measure", button_style="primary", icon="play", tooltip="Measure it", layout={"width": "auto"}
         )
         self.measure_button.on_click(lambda _: self.guarded(self.measure))
-        self.copy_code = CopyCode(lambda: f"{code_for(self.runs)}\n{self.code()}\n", self.blame)
         wrap = widgets.Layout(flex_flow="row wrap", width="100%", align_items="center", grid_gap="0 12px")
         self._three = widgets.HBox(self.corners, layout=widgets.Layout(flex_flow="row wrap", width="100%"))
         asked = [self.data, self.round, self.client, self.clients, self.fine_tuned]
-        self.fill(
-            self.settings,
-            widgets.HBox([*asked, self.measure_button], layout=wrap),
-            self.tuning,
-            self._three,
-            self.view,
-            self._flat,
-            self.copy_code,
+        # What a person looks at comes first, below what is asked for most.
+        first, marked = (
+            widgets.HBox(part, layout=wrap) for part in ([self.measure_button, *asked[:3], self.auto], asked[3:])
         )
-        self.show(runs)
+        self.fill(first, self._three, self.view, self._flat, marked, self.tuning, self.settings, self.copy_code)
+        self.clear()
+        self.refresh()
         for control in (*asked, *self.corners):
             control.observe(self._changed, "value")
         for controls in (self.settings, self.tuning):
@@ -115,20 +107,22 @@ class Landscape(Panel):
         self.log_scale.observe(lambda _: self._draw_lines(), "value")
         self._changed()
 
-    def show(self, runs: Run | Iterable[Run]) -> None:
-        """Look at other runs; what was measured of the old ones goes away."""
-        self.cancel()
-        self.runs = as_runs(runs)
-        self._known, self._request = {}, None
+    def clear(self) -> None:
+        """Show nothing: no other run's picture, and none of other settings than those that failed."""
+        self._request = None
         self._display(None)
-        self.refresh()
 
     def refresh(self) -> None:
         """Offer the rounds and models that there are by now; nothing is measured."""
-        offer_rounds(self.round, self.runs)
-        offer_clients(self.client, self.runs)
+        super().refresh()
         self._allow_clients()
         self._offer_corners()
+
+    def rest(self) -> None:
+        """The run rests: measure, if that was asked for and is not known."""
+        if self.auto.value and self.settings.valid and self._key() not in (self._tried, *self.known):
+            self._tried = self._key()
+            self.guarded(self.measure)
 
     def request(self) -> Request:
         """What the controls ask for.
@@ -136,7 +130,7 @@ class Landscape(Panel):
         Raises:
             SettingError: if a setting is wrong.
         """
-        settings, rounds = self.settings.value, self._rounds()
+        settings, rounds = self.settings.value, self.rounds()
         plane = settings.directions == "plane"
         chosen: dict[str, Any] = {}
         if not plane and len(set(rounds)) == 1:
@@ -165,17 +159,20 @@ class Landscape(Panel):
         runs, markers = self.runs, dict(self.markers)
 
         def work(job: Job) -> geometry.Landscape:
-            _refuse_misfits(runs)
-            return self._known.get(key) or request.measure(runs, markers, job.report)
+            refuse_misfits(runs)
+
+            def sketch(coarse: geometry.Landscape) -> None:
+                if job is self.job and runs is self.runs and request.settings.dimensions == 2:
+                    self._display(coarse)
+
+            return self.known.get(key) or request.measure(runs, markers, job.report, sketch)
 
         def then(result: geometry.Landscape) -> None:
-            if runs is not self.runs:  # others are shown meanwhile
-                return
             if result.about["complete"]:
-                self._known[key] = result
+                self.known[key] = result
             self._present(request, result)
 
-        return self.compute(work, then, "Measuring the landscape")
+        return self.ask(work, then, "the landscape")
 
     def state(self) -> dict[str, Any]:
         """What is shown and how: the settings of the measurement, and the view's."""
@@ -210,7 +207,7 @@ class Landscape(Panel):
         self._allow_clients()
         if not (self.settings.valid and self.tuning.valid):
             return
-        known = self._known.get(self._key())
+        known = self.known.get(self._key())
         if known is not None and known is not self.result:
             self._present(self.request(), known)
         elif self._request is not None and self._request != self.request():
@@ -222,12 +219,11 @@ class Landscape(Panel):
 
     def _allow_clients(self) -> None:
         """At round 0 nobody was sampled whose model could be marked."""
-        self.clients.disabled = self._plane() or not min(self._rounds())
+        self.clients.disabled = self._plane() or not min(self.rounds())
 
     def _present(self, request: Request, result: geometry.Landscape) -> None:
         self._request = request
         self._display(result)
-        self.say("")
 
     def _display(self, result: geometry.Landscape | None) -> None:
         """Planes are shown in the view, lines as a picture in its place."""
@@ -242,12 +238,7 @@ class Landscape(Panel):
             self.lines.draw(self.figure())
 
     def _key(self) -> str:
-        return repr((self.request(), [run.round for run in self.runs]))
-
-    def _rounds(self) -> tuple[int, ...]:
-        """The round of each run's model."""
-        at = self.round.value
-        return tuple(run.round if at == "latest" else int(at) for run in self.runs)
+        return repr((self.request(), self.ends()))
 
     def _offer_corners(self) -> None:
         if not self._plane():
@@ -274,7 +265,7 @@ class Landscape(Panel):
     def _sampled(self, run: int) -> list[int]:
         """The clients of the round chosen."""
         history = self.runs[run].history
-        sampled = history[(history["round"] == self._rounds()[run]) & (history["split"] == "train")]
+        sampled = history[(history["round"] == self.rounds()[run]) & (history["split"] == "train")]
         return sorted(set(sampled["client"]) - {-1})
 
     def _to_tune(self, run: int) -> list[int]:
@@ -285,28 +276,3 @@ class Landscape(Panel):
 def _tick(description: str, tooltip: str) -> widgets.Checkbox:
     layout = widgets.Layout(width="auto")
     return widgets.Checkbox(False, description=description, tooltip=tooltip, indent=False, layout=layout)
-
-
-def _refuse_misfits(runs: list[Run]) -> None:
-    """Explain which runs have no landscape in common: their planes lie in one space, over the same samples.
-
-    Raises:
-        SettingError: naming them.
-    """
-    first, model = runs[0], runs[0].experiment.model
-    for place, run in enumerate(runs[1:], 2):
-        if (run.data.shape, run.data.classes) != (first.data.shape, first.data.classes):
-            sizes = [f"{'x'.join(map(str, one.data.shape))} with {one.data.classes} classes" for one in (first, run)]
-            what, mine, its = "images", *sizes
-        elif _shapes(run) != _shapes(first):
-            what, mine, its = "network", model.to_json(), run.experiment.model.to_json()
-        else:
-            continue
-        raise SettingError(
-            f"run {place} ({run.name}) does not fit run 1 ({first.name})",
-            allowed=f"its {what}: {its}; that of run 1: {mine}; choose runs with images and network of the same shape",
-        )
-
-
-def _shapes(run: Run) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in run.state().params.items()}

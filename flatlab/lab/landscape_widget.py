@@ -22,7 +22,7 @@ from ..figures.landscape import axis_name, caption
 from ..geometry.landscape_result import Landscape, overflown
 
 HERE = Path(__file__).parent
-SCRIPTS = ("scales.js", "plane.js", "landscape.js")  # one module in three files: a widget cannot import its own
+SCRIPTS = ("scales.js", "plane.js", "surface.js", "marks.js", "pointer.js", "landscape.js")
 SERIES = ("models", "trajectory", "clients", "markers")
 
 
@@ -73,7 +73,8 @@ class LandscapeView(anywidget.AnyWidget):
             raise SettingError("dimensions", result.about["dimensions"], "the view shows planes; plot() draws lines")
         self.result = result
         with self.hold_sync():
-            self.cursor = []
+            if result is None or [panel["name"] for panel in self.panels] != list(result.about["panels"]):
+                self.cursor = []
             self.panels, self.grids, self.caption = [], b"", ""
             if result is not None:
                 names = result.about["panels"]
@@ -82,6 +83,7 @@ class LandscapeView(anywidget.AnyWidget):
                 self.grids = b"".join(np.asarray(grid, "<f4").tobytes() for grid in grids)
                 lost, every = int(overflown(result.surfaces).sum()), len(result.surfaces)
                 self.caption = f"{caption(result.about)} Grey: not measured, or not finite ({lost} of {every})."
+                self.caption += _where_marks_are(result)
 
     def plot_options(self) -> dict[str, Any]:
         """The options of `Landscape.plot` that draw what the view shows, from its own angle."""
@@ -133,6 +135,18 @@ def _panel(result: Landscape, name: str) -> dict[str, Any]:
         "axes": [axis_name(result.about, name, axis) for axis in (0, 1)],
         "marks": [{key: _plain(cell) for key, cell in mark.items()} for mark in marks.to_dict("records")],
     }
+
+
+def _where_marks_are(result: Landscape) -> str:
+    """Why marked models lie on the centre of a random plane, if they do."""
+    marks = result.frame[~result.frame["series"].isin(["surface", "models"])]
+    reach = 0.1 * max(abs(end) for axis in result.about["range"] for end in axis)
+    if result.about["directions"] != "random" or marks.empty or (marks[["x", "y"]].abs() > reach).any(axis=None):
+        return ""
+    return (
+        " Random directions are nearly at right angles to the way from one model to another: marked models lie by the"
+        ' centre, and far off this plane (point at one). Directions "pca" or "plane" show them apart.'
+    )
 
 
 def _plain(cell: Any) -> Any:

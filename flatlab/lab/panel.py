@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import base64
 import html
-import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets
 
 from .. import figures
+from ..errors import plain_words
 from .fields import free
 from .jobs import Job, enqueue, on_compute_thread
+from .line import Work
 
 
 class Picture(ipywidgets.Image):
@@ -48,7 +49,8 @@ class Panel(ipywidgets.VBox):
     """The base of all panels. A subclass builds its widgets, gives them to `fill`, and says how `figure` draws it.
 
     Attributes:
-        note: the line below: what is going on, or what went wrong, with its traceback.
+        note: the line below: what is to be known, or what went wrong, with its traceback.
+        work: beside it, what is computed.
         job: the latest work in the background, if any.
         measured: called when it has been done.
     """
@@ -59,29 +61,25 @@ class Panel(ipywidgets.VBox):
     def __init__(self) -> None:
         super().__init__(layout=ipywidgets.Layout(width="100%", overflow="hidden"))
         self.add_class("flatlab-panel")
-        self.note = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 240px", min_height="1.6em", min_width="0"))
-        self.meter = ipywidgets.IntProgress(layout=ipywidgets.Layout(width="180px", display="none"))
-        self.cancel_button = ipywidgets.Button(
-            description="Cancel", tooltip="End this measurement; what is done is kept", icon="times"
-        )
-        self.cancel_button.layout.display = "none"
-        self.cancel_button.on_click(lambda _: self.cancel())
+        self.note = ipywidgets.HTML(layout=ipywidgets.Layout(flex="0 1 auto", min_width="0"))
+        self.work = Work()
         self.job: Job | None = None
         self.measured: Callable[[], object] = lambda: None
-        self._shown = 0.0  # when progress was shown last
 
     def __del__(self) -> None:
         if self.comm is not None:  # one that was refused has nothing to close
             super().__del__()
 
     def fill(self, *parts: ipywidgets.Widget) -> None:
-        """Put the panel's parts above the line that says what goes on, which stays in sight where the panel scrolls."""
-        foot = ipywidgets.HBox(
-            [self.meter, self.cancel_button, self.note],
-            layout=ipywidgets.Layout(width="100%", flex="0 0 auto", align_items="center"),
-        )
-        foot.add_class("flatlab-foot")
-        self.children = (*parts, foot)
+        """Put the panel's parts above the line that says what goes on."""
+        layout = ipywidgets.Layout(width="100%", flex="0 0 auto", align_items="center")
+        self._foot = ipywidgets.HBox([self.work, self.note], layout=layout)
+        self.children = (*parts, self._foot)
+
+    def lend_note(self) -> ipywidgets.HTML:
+        """The line of words, for a place outside: there, somebody else says what is computed."""
+        self._foot.layout.display = "none"
+        return self.note
 
     def figure(self) -> figures.Drawing:
         """What the panel shows now, as a figure of `flatlab.figures`."""
@@ -93,7 +91,7 @@ class Panel(ipywidgets.VBox):
         Args:
             work: called with the job, whose `report` measurements take as `progress`.
             then: shows the result; it may change traits and draw, not print or display.
-            what: named in the note while it lasts.
+            what: a person calls it, as in "Step waits for the landscape"; "" for what is not worth a word.
         """
         self.cancel()
 
@@ -104,8 +102,10 @@ class Panel(ipywidgets.VBox):
                 self.measured()
             return result
 
-        self.say(f"{what} …")
-        self.job = Job(all_of_it, lambda job: self._follow(job, what))
+        self.say("")
+        self.job = Job(all_of_it, lambda job: self._follow(job), what)
+        self.job.give_up = self.cancel
+        self._show_work([self.job])
         return enqueue(self.job)
 
     def cancel(self) -> None:
@@ -118,6 +118,9 @@ class Panel(ipywidgets.VBox):
         if self.comm is not None:
             self.cancel()
             free(self)
+
+    def rest(self) -> None:
+        """The run that is looked at rests; most panels do nothing by themselves."""
 
     def settle(self, seconds: float | None = None) -> Any:
         """Wait for the work in the background; its result (None if there was none).
@@ -141,33 +144,29 @@ class Panel(ipywidgets.VBox):
         self.note.value = html.escape(text)
 
     def blame(self, error: BaseException) -> None:
-        """Show an error: its message, and its traceback to unfold."""
+        """Show an error: in plain words, and its traceback to unfold."""
         trace = "".join(traceback.format_exception(error))
         self.note.value = (
-            f'<span style="color:var(--jp-error-color1,#c00)"><b>{html.escape(type(error).__name__)}</b>: '
-            f"{html.escape(str(error))}</span><details><summary>traceback</summary>"
-            f'<pre style="max-height:16em;overflow:auto">{html.escape(trace)}</pre></details>'
+            f'<span role="alert" style="color:var(--jp-error-color1,#c00)">⚠ {html.escape(plain_words(error))}</span>'
+            "<details><summary>traceback</summary>"
+            f'<pre style="white-space:pre-wrap">{html.escape(trace)}</pre></details>'
         )
 
-    def _follow(self, job: Job, what: str) -> None:
+    def _follow(self, job: Job) -> None:
         if job is not self.job:
             return
-        done, total = job.progress
-        busy = job.state in ("waiting", "running")
-        if busy and 0 < done < total and time.monotonic() - self._shown < 0.2:
-            return  # a measurement may report thousands of times a second
-        self._shown = time.monotonic()
-        for widget in (self.meter, self.cancel_button):
-            widget.layout.display = "" if busy else "none"
-        self.meter.max, self.meter.value = max(total, 1), done
+        self._show_work([job] if job.state in ("waiting", "running") else [])
         if job.error is not None:
-            self.blame(job.error)
-        elif job.state == "running" and total:
-            self.say(f"{what}: {done} of {total}")
-        elif job.state == "cancelled":
-            self.say(f"{what}: cancelled")
-        elif job.state == "done":
-            self.say("")
+            self.failed(job.error)
+        elif job.state == "cancelled" and job.name:
+            self.say(f"{job.name}: cancelled")
+
+    def _show_work(self, queue: Sequence[Job]) -> None:
+        self.work.show(queue)
+
+    def failed(self, error: BaseException) -> None:
+        """Work in the background ended with an error."""
+        self.blame(error)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """The live view, and a picture for viewers without widgets (an untrusted notebook, GitHub)."""

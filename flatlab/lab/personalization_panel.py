@@ -15,21 +15,19 @@ from .. import personalization as measures
 from ..geometry import FlatnessVsGain
 from ..geometry.kept_results import remember
 from ..personalization import Tuning
-from ..personalization.finetune import as_runs
 from ..training import Run, labels
-from .clipboard import CopyCode
-from .code import call, code_for, run_names
+from ..training.as_code import call, run_names
+from .chart import chart_view
 from .controls import Controls
 from .jobs import Job
-from .panel import Panel, Picture
+from .measured import Measured
 from .table import html_table
 
-WIDTH, HEIGHT = 820, 380
 VIEWS = {"curves": "curves", "histogram": "histogram", "scatter": "scatter", "flatness": "flatness vs gain"}
 Key = tuple[Any, ...]
 
 
-class Personalization(Panel):
+class Personalization(Measured):
     """Fine-tuning of runs' models for every client. Nothing is computed before it is asked for.
 
     Args:
@@ -37,26 +35,20 @@ class Personalization(Panel):
 
     Attributes:
         tuning: the controls of the settings of `personalize`.
-        round: whose model is tuned; round 0 stands for the latest.
         tune_button: fine-tunes with these settings, as `measure` does; settings measured before are shown at once.
         view: curves, histogram or scatter of gains, or sharpness against gain (of `of`, one run).
+        chart: what draws it.
         table: initial and personalized accuracy, mean ± standard deviation over clients.
     """
 
     name = "Personalization"
 
     def __init__(self, runs: Run | Iterable[Run]) -> None:
-        runs = as_runs(runs)  # what is refused leaves no widgets behind
-        super().__init__()
+        super().__init__(runs)
         self._lock = threading.RLock()
-        self.runs = runs
-        self._tuned: dict[Key, measures.Personalization] = {}
         self._flat: dict[Key, FlatnessVsGain] = {}
         self._drawn: Key | None = None
         self.tuning = Controls(Tuning, first={Tuning: ("epochs", "part", "lr", "momentum")}, across=True)
-        self.round = ipywidgets.IntSlider(
-            min=0, max=1, description="round", tooltip="Whose model is tuned, that after this round; 0: the latest"
-        )
         self.tune_button = ipywidgets.Button(
             description="Fine-tune",
             icon="sliders",
@@ -65,41 +57,32 @@ class Personalization(Panel):
         )
         self.view = ipywidgets.ToggleButtons(
             options=[(label, name) for name, label in VIEWS.items()],
-            description="view",
             tooltips=["accuracy by epoch", "gains", "before and after", "needs a measurement more: press the button"],
         )
         self.view.style.button_width = self.view.layout.width = "auto"
-        self.of = ipywidgets.Dropdown(description="run", tooltip="Whose flatness is measured: one run")
+        self.of = ipywidgets.Dropdown(
+            description="run", tooltip="Whose flatness is measured: one run", layout={"width": "200px"}
+        )
         self.flat_button = ipywidgets.Button(
             description="Measure flatness",
             icon="area-chart",
             tooltip="Top eigenvalue on every client's own samples, against its gain (at least 5 clients)",
         )
-        self.picture = Picture(WIDTH, HEIGHT)
-        self.picture.layout.object_position = "left top"
-        self.table = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="90px", max_width="100%", overflow="auto"))
-        self.copy_code = CopyCode(lambda: code_for(self.runs) + "\n" + self.code() + "\n", self.blame)
+        self.chart = chart_view(260)
+        self.table = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="90px", max_width="100%"))
         self.tuning.observe(lambda _: self.guarded(self._redraw), "changed")
         for control in (self.round, self.view, self.of):
             control.observe(lambda _: self.guarded(self._redraw), "value")
         self.tune_button.on_click(lambda _: self.guarded(self.measure))
         self.flat_button.on_click(lambda _: self.guarded(self.measure_flatness))
-        wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
-        self.fill(
-            self.tuning,
-            ipywidgets.HBox([self.round, self.tune_button], layout=wrap),
-            ipywidgets.HBox([self.view, self.of, self.flat_button], layout=wrap),
-            self.picture,
-            self.table,
-            self.copy_code,
-        )
+        wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%", align_items="center", grid_gap="0 12px")
+        first = ipywidgets.HBox([self.tune_button, self.round, self.view, self.of, self.flat_button], layout=wrap)
+        self.fill(first, self.chart, self.table, self.tuning, self.copy_code)
         self.refresh()
 
-    def show(self, runs: Run | Iterable[Run]) -> None:
-        """Show other runs; what was measured of runs stays known."""
-        with self._lock:
-            self.runs = as_runs(runs)
-        self.refresh()
+    def clear(self) -> None:
+        """What is shown belongs to the settings shown, or is not there."""
+        self._drawn = None
 
     def refresh(self) -> None:
         """Look at the runs again: there may be a later round, of which nothing is measured yet."""
@@ -109,13 +92,13 @@ class Personalization(Panel):
                 chosen = self.of.value or 0
                 self.of.options = options
                 self.of.value = min(chosen, len(options) - 1)
-            self.round.max = max(1, *(run.round for run in self.runs))
+            super().refresh()
             self._redraw()
 
     @property
     def result(self) -> measures.Personalization | None:
         """What was measured with the present settings, if it was."""
-        return self._tuned.get(self._key()) if self.tuning.valid else None
+        return self.known.get(self._key()) if self.tuning.valid else None
 
     def measure(self) -> Job | None:
         """Fine-tune with the present settings, in the background; None if that is known already.
@@ -123,7 +106,7 @@ class Personalization(Panel):
         Raises:
             SettingError: if a setting is wrong.
         """
-        runs, settings, round = self.runs, self.tuning.value, self.round.value or None
+        runs, settings, round = self.runs, self.tuning.value, self._at()
         if self.result is not None:
             self._redraw()
             return None
@@ -132,7 +115,7 @@ class Personalization(Panel):
             key = _key(runs, settings, round)  # here, as a round may have been trained since the click
             found = fl.personalize(runs, **settings.changed(), round=round, progress=job.report)
             if found.about["complete"]:
-                self._tuned[key] = found
+                self.known[key] = found
                 for run in runs:
                     remember(run, found)
 
@@ -140,13 +123,13 @@ class Personalization(Panel):
 
     def measure_flatness(self) -> Job | None:
         """Measure one run's sharpness on every client's samples against its gains; fine-tunes first if needed."""
-        runs, run, settings, round = self.runs, self.runs[self.of.value], self.tuning.value, self.round.value or None
+        runs, run, settings, round = self.runs, self.runs[self.of.value], self.tuning.value, self._at()
         if self._flat_key() in self._flat:
             self._redraw()
             return None
 
         def work(job: Job) -> None:
-            gains, key = self._tuned.get(_key(runs, settings, round)), _key([run], settings, round)
+            gains, key = self.known.get(_key(runs, settings, round)), _key([run], settings, round)
             gains = gains or fl.personalize(run, **settings.changed(), round=round, progress=job.report)
             if not gains.about["complete"]:
                 return
@@ -158,48 +141,60 @@ class Personalization(Panel):
             self.view.value = "flatness"
             self._redraw()
 
-        return self.compute(work, then, f"flatness of {run.name}")
+        return self.compute(work, then, f"the flatness of {run.name}")
 
     def state(self) -> dict[str, Any]:
         """The settings of fine-tuning, and the view."""
-        return {**self.tuning.value.to_dict(), "round": self.round.value or None, "view": self.view.value}
+        return {**self.tuning.value.to_dict(), "round": self._at(), "view": self.view.value}
 
     def figure(self) -> figures.Drawing:
         """The view chosen, or which settings wait for the button."""
-        if self.view.value == "flatness":
-            flat = self._flat.get(self._flat_key()) if self.tuning.valid else None
-            return figures.draw_missing("press “Measure flatness”") if flat is None else figures.draw(flat)
-        if self.result is None:
-            return figures.draw_missing("not measured with these settings: press “Fine-tune”")
-        return figures.draw(self.result, view=self.view.value)
+        shown = self._shown()
+        if shown is None:
+            return figures.draw_missing(self._missing())
+        return figures.draw(shown, **({} if self.view.value == "flatness" else {"view": self.view.value}))
 
     def code(self) -> str:
         """The lines that measure and draw the same; runs are `run1`, `run2`, ..."""
-        at = {"round": self.round.value} if self.round.value else {}
+        at = {} if self._at() is None else {"round": self._at()}
         tuned = call("fl.personalize", run_names(len(self.runs)), **self.tuning.value.changed(), **at)
         if self.view.value == "flatness":
-            run = f"run{self.of.value + 1}"
-            given = ["gains=tuned", *([f"round={self.round.value}"] if self.round.value else [])]
-            return f"tuned = {tuned}\n{call('fl.flatness_vs_gain', run, *given)}.plot()"
+            return (
+                f"tuned = {tuned}\n{call('fl.flatness_vs_gain', f'run{self.of.value + 1}', 'gains=tuned', **at)}.plot()"
+            )
         view = "" if self.view.value == "curves" else f'view="{self.view.value}"'
         return f"{tuned}.plot({view})"
 
+    def _at(self) -> int | None:
+        """The round chosen; None for the latest."""
+        return None if self.round.value == "latest" else int(self.round.value)
+
     def _key(self) -> Key:
-        return _key(self.runs, self.tuning.value, self.round.value or None)
+        return _key(self.runs, self.tuning.value, self._at())
 
     def _flat_key(self) -> Key:
-        return _key([self.runs[self.of.value]], self.tuning.value, self.round.value or None)
+        return _key([self.runs[self.of.value]], self.tuning.value, self._at())
+
+    def _shown(self) -> measures.Personalization | FlatnessVsGain | None:
+        if self.view.value != "flatness" or not self.tuning.valid:
+            return self.result
+        return self._flat.get(self._flat_key())
+
+    def _missing(self) -> str:
+        button = "Measure flatness" if self.view.value == "flatness" else "Fine-tune"
+        return f"not measured with these settings: press “{button}”"
 
     def _redraw(self) -> None:
         with self._lock:
             if self.of.value is None or not self.tuning.valid:
                 return
-            found, view = self.result, self.view.value
-            now = (self._key(), view, self.of.value, found is None, self._flat_key() in self._flat)
+            found, shown, view = self.result, self._shown(), self.view.value
+            now = (self._key(), view, self.of.value, found is None, shown is None)
             if now == self._drawn:
                 return
             self._drawn = now
-            self.picture.sketch(self.figure())
+            empty = figures.Chart((), self._missing())
+            self.chart.show(empty if shown is None else figures.chart_personalization(shown, view))
             self.table.value = "" if found is None else html_table(fl.compare(self.runs, found).summary())
 
 

@@ -11,7 +11,7 @@ from .. import geometry
 from ..geometry import LandscapeSettings
 from ..personalization import Tuning, fine_tuned
 from ..training import Run
-from .code import call, run_names
+from ..training.as_code import call, run_names
 
 
 class Corner(NamedTuple):
@@ -67,9 +67,13 @@ class Request(NamedTuple):
         return [corner.label(len(self.rounds)) for corner in self.corners]
 
     def measure(
-        self, runs: Sequence[Run], markers: Mapping[str, nn.Module], progress: Callable[[int, int], object]
+        self,
+        runs: Sequence[Run],
+        markers: Mapping[str, nn.Module],
+        progress: Callable[[int, int], object],
+        watch: Callable[[geometry.Landscape], object] | None = None,
     ) -> geometry.Landscape:
-        """The landscape asked for."""
+        """The landscape asked for; `watch` is shown it while it is coarse."""
         shown = dict(markers)
         for run, clients in enumerate(self.tuned):
             begin = _of_run(run, len(runs))
@@ -82,7 +86,7 @@ class Request(NamedTuple):
             models = [self._model(corner, runs, markers) for corner in self.corners]
             subjects = dict(zip(self.names(), models, strict=True))
             more["source"] = runs[0].data
-        return geometry.landscape(subjects, **self.options(), **more, progress=progress)
+        return geometry.landscape(subjects, **self.options(), **more, progress=progress, watch=watch)
 
     def code(self) -> str:
         """The Python that measures the same of `run1`, `run2`, ...; `markers` are the models given."""

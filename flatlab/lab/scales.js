@@ -132,6 +132,25 @@ export function fit(x, y, width, height) {
   return { width: wide, height: wide * shape };
 }
 
+/** A lens {x, y: centre, size} on an axis of length 1, magnified about a point of it; it never leaves the picture. */
+export function magnified({ x, y, size }, factor, [atX, atY] = [x, y]) {
+  const now = Math.min(Math.max(size * factor, 0.04), 1);
+  const kept = (centre, at) => Math.min(Math.max(at + ((centre - at) * now) / size, now / 2), 1 - now / 2);
+  return { x: kept(x, atX), y: kept(y, atY), size: now };
+}
+
+/** Columns, and width and height of each picture, so that `count` of them are as large as they can be in a place. */
+export function arranged(count, width, height, gap = 10) {
+  let best = { columns: 1, width: 0, height: 0 };
+  for (let columns = 1; columns <= Math.max(count, 1); columns++) {
+    const rows = Math.ceil(Math.max(count, 1) / columns);
+    const high = Math.max((height - gap * (rows - 1)) / rows, 240);
+    const wide = Math.min((width - gap * (columns - 1)) / columns, 1.4 * high);
+    if (Math.min(wide, high) > Math.min(best.width, best.height) + 1) best = { columns, width: wide, height: high };
+  }
+  return { ...best, width: Math.floor(Math.max(best.width, 220)), height: Math.floor(best.height) };
+}
+
 /** Index of the step of an axis [from, to] with `count` points that is nearest to a coordinate; null outside. */
 export function nearest(coordinate, [from, to], count) {
   if (count < 2) return 0;

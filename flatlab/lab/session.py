@@ -58,9 +58,7 @@ class Session:
             experiment = run
             run = call(lambda: Run(experiment, data, model, **options))
         elif data is not None or model is not None or options:
-            raise SettingError(
-                "run", allowed="a Run has its data, model and options already; give these with an Experiment only"
-            )
+            raise SettingError("run", allowed="a Run has its data; give model and options with an Experiment only")
         self.run = run
         self.state: State = "done" if run.done else "idle"
         self.error: BaseException | None = None
@@ -88,8 +86,6 @@ class Session:
         """One line: how far, how fast, how long still."""
         far = f"round {self.run.round} of {self.run.rounds}"
         return f"{far}, {self.meter.text(self.run.rounds - self.run.round)}" if self.meter.count else far
-
-    # What buttons do
 
     def start(self) -> None:
         """Train to the end. Nothing happens if the session is done or stopped."""
@@ -129,7 +125,7 @@ class Session:
         self.pause()
         with self._changed:
             self._rewinds += 1
-        return submit(lambda _: self._rewind(round))
+        return submit(lambda _: self._rewind(round), name="Rewind")
 
     @checked
     def fork(self, round: Whole | None = None, **changes: Any) -> Session:
@@ -140,8 +136,6 @@ class Session:
         """
         self.pause()
         return Session(call(lambda: self.run.fork(round, **changes)))
-
-    # What cells do
 
     @checked
     def ensure(self, rounds: Whole | None = None) -> Run:
@@ -208,10 +202,8 @@ class Session:
 
     def _refuse_stopped(self, what: str) -> None:
         if self.state in ("stopping", "stopped"):
-            raise RuntimeError(
-                f"{what}: {self.run.id} was stopped after round {self.run.round} of {self.run.rounds};"
-                " press Run, or make a new Session, to go on"
-            )
+            far = f"round {self.run.round} of {self.run.rounds}"
+            raise RuntimeError(f"{what}: {self.run.id} was stopped after {far}; press Run to go on")
 
     def _allow(self, steps: int = 0, goal: float = 0) -> None:
         with self._changed:
@@ -230,12 +222,17 @@ class Session:
                 self._become("running")
                 queue, self._queued = not self._queued, True
         if queue:
-            submit(lambda _: self._round())
+            submit(lambda _: self._round(), name=self._called)
         self._tell()
 
     def _wanted(self) -> bool:
         """Whether one more round was asked for."""
         return not self.run.done and (self._steps > 0 or self.run.round < self._goal)
+
+    def _called(self) -> str:
+        """What the round that waits or runs was asked for by; nothing where that was taken back."""
+        wanted = self._in_round or (self.state == "running" and self._wanted())
+        return ("Run" if self._goal > self.run.round else "Step") if wanted else ""
 
     def _round(self) -> None:
         """One round, on the compute thread; queues the next behind what else waits there."""
@@ -272,7 +269,7 @@ class Session:
             self._announced, self._telling = self.run.round, False
             self._changed.notify_all()
         if again:
-            submit(lambda _: self._round())
+            submit(lambda _: self._round(), name=self._called)
 
     def _rewind(self, round: int) -> None:
         try:

@@ -27,6 +27,7 @@ class Transport(ipywidgets.VBox):
 
     Attributes:
         buttons: by name: run, step, pause, stop, rewind, fork.
+        fold: shows or hides the settings.
         slider: the round that is looked at.
         bar: how many rounds are done.
         status: state, speed and time left, in words.
@@ -35,7 +36,7 @@ class Transport(ipywidgets.VBox):
 
     def __init__(self) -> None:
         def button(name: str, icon: str, tooltip: str, style: str = "") -> ipywidgets.Button:
-            layout = ipywidgets.Layout(width="84px")
+            layout = ipywidgets.Layout(width="auto")
             return ipywidgets.Button(description=name, icon=icon, tooltip=tooltip, button_style=style, layout=layout)
 
         self.buttons = {
@@ -50,7 +51,9 @@ class Transport(ipywidgets.VBox):
             "rewind": button("Rewind", "undo", "Take the run back to the round of the slider; nothing on disk is lost"),
             "fork": button("Fork here", "code-fork", "Begin a new run at the slider's round with the settings above"),
         }
-        self.buttons["fork"].layout.width = "98px"
+        self.fold = ipywidgets.ToggleButton(
+            description="Settings", icon="cog", tooltip="Show or hide the settings", layout={"width": "auto"}
+        )
         self.slider = ipywidgets.IntSlider(
             description="round",
             min=0,
@@ -65,11 +68,13 @@ class Transport(ipywidgets.VBox):
         self.bar = ipywidgets.IntProgress(
             max=1, tooltip="Rounds done", layout=ipywidgets.Layout(width="90px", flex="0 0 90px")
         )
-        self.status = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 320px", min_height="1.6em", min_width="0"))
+        self.status = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 220px", min_width="0"))
+        self.status.add_class("flatlab-status")
         row = ipywidgets.Layout(width="100%", flex_flow="row wrap", align_items="center")
         self.line = ipywidgets.HBox([self.bar, self.status], layout=row)
+        self.line.add_class("flatlab-line")
         super().__init__(
-            [ipywidgets.HBox([*self.buttons.values(), self.slider], layout=row), self.line],
+            [ipywidgets.HBox([*self.buttons.values(), self.fold, self.slider], layout=row), self.line],
             layout=ipywidgets.Layout(width="100%"),
         )
         self.show(None, ready=True)

@@ -32,31 +32,31 @@ class Views(ipywidgets.Tab):
     """The panels of a run.
 
     Args:
-        height: of a view, as CSS has it; what is higher scrolls inside it.
         measured: called after a view has measured something.
 
     Attributes:
         panels: those made so far, by title.
+        notes: what the one in front has to say, for a place outside.
     """
 
-    def __init__(self, height: str, measured: Callable[[], object]) -> None:
+    def __init__(self, measured: Callable[[], object]) -> None:
         self.panels: dict[str, Any] = {}
+        self._lent: dict[str, ipywidgets.Widget] = {}
         self._measured = measured
         self._outdated: set[str] = set()
         self._making = threading.RLock()
         hint = "<p>There is no run yet: press <b>Run</b> or <b>Step</b> above.</p>"
-        layout = {"display": "block", "width": "100%", "height": height, "overflow": "auto"}
-        self._places = {
-            name: ipywidgets.VBox([ipywidgets.HTML(hint)], layout=ipywidgets.Layout(**layout)) for name in VIEWS
-        }
+        self._places = {name: ipywidgets.VBox([ipywidgets.HTML(hint)]) for name in VIEWS}
         for place in self._places.values():
-            place.add_class("flatlab-view")  # which charts fill
+            place.add_class("flatlab-view")  # which charts and landscapes fill
+        self.notes = ipywidgets.HBox(layout=ipywidgets.Layout(flex="0 1 auto", min_width="0"))
         super().__init__(
             list(self._places.values()),
             titles=tuple(VIEWS),
             selected_index=0,
             layout=ipywidgets.Layout(width="100%", min_width="0", max_width="100%"),
         )
+        self.observe(lambda _: self._fit_notes(), "selected_index")
 
     @property
     def front(self) -> str:
@@ -78,18 +78,24 @@ class Views(ipywidgets.Tab):
                 (hint,), self._places[name].children = self._places[name].children, (self.panels[name],)
                 free(hint)
                 self._outdated.discard(name)
+                self._lent[name] = self.panels[name].lend_note()
+                self._fit_notes()
             return self.panels[name]
+
+    def _fit_notes(self) -> None:
+        self.notes.children = [self._lent[self.front]] if self.front in self._lent else []
 
     def outdate(self) -> None:
         """Have every view take the runs anew when it is next drawn."""
         self._outdated = set(self.panels)
 
-    def draw(self, runs: list[Run], grown: bool) -> None:
+    def draw(self, runs: list[Run], grown: bool, resting: bool) -> None:
         """Bring the view in front up to date.
 
         Args:
             runs: what to show.
             grown: whether the runs may have come further since.
+            resting: whether none is in training.
         """
         name = self.front
         known, outdated = name in self.panels, name in self._outdated
@@ -99,3 +105,5 @@ class Views(ipywidgets.Tab):
             panel.show(runs[0] if name == "Clients" else runs)
         elif known and grown:
             panel.refresh()
+        if resting:
+            panel.rest()

@@ -18,9 +18,10 @@ from ..later import pd
 from ..results import Result, worst_tenth
 from ..statistics import difference
 from ..training import Run, differing
+from ..training.finding import as_runs
 from ..training.hooks import traffic
 from .averages import Averages, over_seeds
-from .finetune import Personalization, as_runs
+from .finetune import Personalization
 
 NUMBER_BYTES = 4  # of a float32
 Column = Literal[

@@ -23,6 +23,7 @@ from ..later import pd
 from ..models import Model, frame
 from ..results import Result, spread
 from ..training import Diverged, Run, Score, State, Trained, labels, score_clients
+from ..training.finding import as_runs
 from ..training.progress import Progress, gather
 from ..training.single_samples import tell_lone
 
@@ -70,19 +71,6 @@ class Personalization(Result):
             }
         )
         return table.reset_index()
-
-
-@checked
-def as_runs(runs: Run | Iterable[Run]) -> list[Run]:
-    """One run or several, as a list.
-
-    Raises:
-        SettingError: if there is none.
-    """
-    several = [runs] if isinstance(runs, Run) else list(runs)
-    if not several:
-        raise SettingError("runs", [], "needs at least one run")
-    return several
 
 
 class Tuning(Settings):

@@ -135,3 +135,16 @@ def _plain(value: Any) -> Any:
     if not isinstance(value, Declared):
         return value
     return getattr(value, "kind", getattr(value, "name", repr(value)))
+
+
+@checked
+def as_runs(runs: Run | Iterable[Run]) -> list[Run]:
+    """One run or several, as a list.
+
+    Raises:
+        SettingError: if there is none.
+    """
+    several = [runs] if isinstance(runs, Run) else list(runs)
+    if not several:
+        raise SettingError("runs", [], "needs at least one run")
+    return several

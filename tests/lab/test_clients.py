@@ -85,7 +85,7 @@ def test_cancel_keeps_nothing_half_measured(run):
     panel = Clients(run)
     blocker = submit(lambda job: job._stop.wait(PATIENCE))
     panel.client.value = clients_of(panel)[0]
-    click(panel.cancel_button)
+    click(panel.work.cancel_button)
     blocker.cancel()
     with pytest.raises(RuntimeError, match="cancelled"):
         panel.settle()

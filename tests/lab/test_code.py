@@ -12,7 +12,7 @@ from small_runs import SPEC, click, trained
 import flatlab as fl
 from flatlab.algorithms import Local
 from flatlab.lab.clipboard import CopyCode
-from flatlab.lab.code import call, code_for, literal
+from flatlab.training.as_code import call, code_for, literal
 
 
 def executed(code):

@@ -10,7 +10,8 @@ from flatlab.algorithms import Algorithm, Local, Schedule, Server
 from flatlab.data import Augmentation, Partition
 from flatlab.declare import Declared, Family, SettingError, setting
 from flatlab.lab.controls import Controls
-from flatlab.lab.fields import Maybe, Menu, Number, Words
+from flatlab.lab.fields import Maybe, Menu, Words
+from flatlab.lab.number_field import Number
 
 
 @pytest.fixture
@@ -220,10 +221,12 @@ def test_advanced_settings_are_folded():
     controls = Controls(fl.FedProx(), first={Algorithm: ("lr", "local")})
     body = controls.children[-1]
     assert body.children[:3] == tuple(controls.fields[name].widget for name in ("lr", "mu", "local"))
-    more = body.children[3]
-    assert isinstance(more, ipywidgets.Accordion) and more.selected_index is None
-    assert controls.fields["weight_decay"].widget in more.children[0].children
-    assert not any(isinstance(child, ipywidgets.Accordion) for child in Controls(fl.SWA).children[-1].children)
+    more, inside = body.children[3:]
+    assert isinstance(more, ipywidgets.ToggleButton)  # which the keyboard reaches
+    assert inside.layout.display == "none" and controls.fields["weight_decay"].widget in inside.children
+    more.value = True
+    assert inside.layout.display == ""
+    assert not any(isinstance(child, ipywidgets.ToggleButton) for child in Controls(fl.SWA).children[-1].children)
 
 
 def test_setting_a_value_counts_as_one_change(experiment):

@@ -42,8 +42,8 @@ def test_step_run_pause_stop_and_run_again(make):
     click(lab, "pause")
     assert "pausing after this round" in lab.transport.status.value and "pause" not in enabled(lab)
     go.set()
-    until(lambda: lab.session.state == "paused")
-    assert lab.run.round == 2 and {"run", "step", "stop", "rewind", "fork"} == enabled(lab)
+    until(lambda: {"run", "step", "stop", "rewind", "fork"} == enabled(lab))
+    assert lab.run.round == 2 and lab.session.state == "paused"
     click(lab, "stop")
     assert lab.session.state == "stopped" and {"run", "step", "rewind", "fork"} == enabled(lab)
     stopped, run = lab.session, lab.run

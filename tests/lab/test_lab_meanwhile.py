@@ -85,9 +85,9 @@ def test_a_cancelled_run_is_not_begun_and_can_be_asked_for_again(make):
     lab.settle()
     go = busy()
     click(lab, "run")
-    lab.cancel_button.click()
+    lab.work.cancel_button.click()
     click(lab, "step")  # before the thread hears of it
-    lab.cancel_button.click()
+    lab.work.cancel_button.click()
     go.set()
     until(lambda: lab.job.over)
     assert lab.session is None and "cancelled" in lab.note.value

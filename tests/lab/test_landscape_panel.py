@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from patience import PATIENCE
 from small_runs import click
+from test_javascript import NODE
 
 import flatlab as fl
 from flatlab.geometry import Landscape as Measured
@@ -203,7 +204,7 @@ def test_cancel_keeps_what_is_done_and_measuring_again_completes_it(small, held)
 
     def stop_after_seven(done, total):
         if done == 7:
-            click(small.cancel_button)
+            click(small.work.cancel_button)
         return report(done, total)
 
     job.report = stop_after_seven
@@ -238,7 +239,7 @@ def test_three_models_are_chosen_among_all_there_are(small, runs):
     with pytest.raises(ValueError, match="exactly 3"):
         small.settle()
     assert "exactly 3" in small.note.value
-    assert small.result is result
+    assert small.result is None and small.view.panels == []  # nobody takes the picture for what was asked for
 
 
 def test_markers_are_shown_and_can_span_the_plane(runs):
@@ -371,7 +372,7 @@ def test_a_measurement_of_runs_shown_no_more_is_dropped(small, runs, held):
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory):
-    if shutil.which("node") is None:
+    if not NODE:
         pytest.skip("no node")
     file = tmp_path_factory.mktemp("script") / "landscape.mjs"
     file.write_text("\n".join((HERE / name).read_text() for name in SCRIPTS))
@@ -382,7 +383,7 @@ def evaluate(script, *expressions):
     """What JavaScript expressions over the script's functions are, by way of JSON."""
     program = f"import * as s from {json.dumps(str(script))}; console.log(JSON.stringify([{', '.join(expressions)}]))"
     run = subprocess.run(
-        ["node", "--input-type=module", "-e", program], capture_output=True, text=True, timeout=PATIENCE
+        [*NODE, "--input-type=module", "-e", program], capture_output=True, text=True, timeout=PATIENCE
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
@@ -461,3 +462,84 @@ def test_coordinates_find_their_grid_point_in_panels_of_any_range(script):
     assert exact == 0  # not 3e-17
     assert said == ["0.5", "1.23e+6", "1.00e-7", "no finite value", "no finite value"]
     assert (box["width"], box["height"]) == (200, 100)
+
+
+def test_the_lens_magnifies_about_a_point_and_stays_on_the_picture(script):
+    near, whole, corner = evaluate(
+        script,
+        "s.magnified({x: 0.5, y: 0.5, size: 1}, 0.5, [0.2, 0.8])",
+        "s.magnified({x: 0.35, y: 0.65, size: 0.5}, 4)",
+        "s.magnified({x: 0.5, y: 0.5, size: 1}, 0.1, [0, 0])",
+    )
+    assert near == {"x": pytest.approx(0.35), "y": pytest.approx(0.65), "size": 0.5}  # (0.2, 0.8) stays where it was
+    assert whole == {"x": 0.5, "y": 0.5, "size": 1}
+    assert corner["x"] - corner["size"] / 2 == pytest.approx(0)
+
+
+def test_pictures_fill_their_place(script):
+    alone, two, narrow = evaluate(
+        script, "s.arranged(1, 900, 500)", "s.arranged(2, 900, 500)", "s.arranged(2, 500, 400)"
+    )
+    assert (alone["columns"], alone["width"], alone["height"]) == (1, 700, 500)
+    assert (two["columns"], two["width"]) == (2, 445)
+    assert two["height"] == 500 and narrow["height"] >= 240
+
+
+def test_a_slope_that_faces_the_light_is_brighter_wherever_the_camera_is(script):
+    lit, shaded, flat = evaluate(
+        script,
+        *[
+            f"[0, 90, 200].map(a => a * Math.PI / 180).map((t, k) => s.brightness([({x}) * -Math.sin(t), ({x}) * Math.cos(t)],"
+            " [0, 90, 200][k]))"
+            for x in (1, -1, 0)
+        ],
+    )
+    assert lit == pytest.approx([lit[0]] * 3) and shaded == pytest.approx([shaded[0]] * 3)
+    assert lit[0] > flat[0] > shaded[0] > 0.5  # the light comes from the left: what rises to the right faces it
+
+
+def test_names_stand_beside_their_marks_and_never_on_each_other(script):
+    few, crowded, named = evaluate(
+        script,
+        "s.placeNames([{text: 'a', at: [50, 50], width: 20}], [{at: [50, 50]}], [0, 0, 100, 100])",
+        "s.placeNames(Array.from({length: 9}, (_, k) => ({text: `${k}`, at: [50, 50], width: 30})), [{at: [50, 50]}],"
+        " [0, 0, 120, 100])",
+        "s.namedMarks([...Array.from({length: 12}, (_, k) => ({series: 'clients', name: `client ${k}`})),"
+        " ...Array.from({length: 5}, (_, k) => ({series: 'trajectory', name: `a, round ${k}`})),"
+        " {series: 'models', name: 'm'}]).map(m => m.name)",
+    )
+    assert few == [{"text": "a", "left": 59, "middle": 50}]
+    assert 1 < len(crowded) < 9
+    assert named == ["m", "a, round 0", "a, round 4"]  # twelve clients are named by pointing at them
+
+
+def test_marks_on_the_centre_of_a_random_plane_are_explained():
+    lies = {"directions": "random", "explained": []}
+    near, far, pca = bowls(**lies), bowls(**lies), bowls()
+    near.frame.loc[near.frame["series"] == "clients", ["x", "y"]] = 0.01
+    said = [LandscapeView(result).caption for result in (near, far, pca)]
+    assert ["nearly at right angles" in text for text in said] == [True, False, False]
+
+
+def test_a_coarse_picture_comes_first_and_keeps_the_crosshair(small, monkeypatch):
+    shown = []
+    display = small._display
+    monkeypatch.setattr(small, "_display", lambda result: shown.append(result) or display(result))
+    small.settings.change(points=13, limit=40)
+    small.measure()
+    whole = small.settle()
+    assert [result.about["complete"] for result in shown] == [False, True] and shown[-1] is whole
+    coarse = shown[0].surfaces
+    assert np.isfinite(coarse["loss"]).all() and 98 <= coarse["measured"].sum() < 338 == len(coarse)
+    measured = coarse["measured"].to_numpy(bool)
+    assert (coarse["loss"][measured] == whole.surfaces["loss"][measured]).all()
+
+
+def test_measures_by_itself_when_the_run_rests_if_asked(small):
+    small.rest()
+    assert small.job is None
+    small.auto.value = True
+    small.rest()
+    first = small.settle()
+    small.rest()  # known: nothing happens
+    assert small.settle() is first is small.result

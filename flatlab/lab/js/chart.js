@@ -64,6 +64,8 @@ export class Chart {
     this.whole.setAttribute("aria-label", "Show everything again");
     button(bar, "PNG", "Save as shown", () => picture(this).then(({ png }) => save(png, "png")));
     button(bar, "SVG", "Save as shown, as lines and text", () => picture(this).then(({ svg }) => save(svg, "svg")));
+    button(bar, "full screen", "Fill the screen; Esc ends it", () =>
+      document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen?.());
     button(bar, "PDF", "Save in the papers' style", () => this.model.send({ kind: "export", format: "pdf" }));
   }
 
@@ -115,14 +117,19 @@ export class Chart {
   fit() {
     const rows = Math.ceil(this.plots.length / Math.max(1, Math.min(2, Math.floor(this.row.clientWidth / 280))));
     const height = Math.floor(Math.max(this.height, this.room()) / Math.max(1, rows)) - LABEL;
+    this.row.style.minHeight = this.plots.length ? "" : `${Math.max(this.height, this.room())}px`;
+    this.legend.table.style.display = this.plots.length ? "" : "none";
     for (const plot of this.plots) plot.resize(Math.floor(plot.place.clientWidth), height);
   }
 
   /** What the view that the chart stands in leaves for its plots; 0 outside of one. */
   room() {
-    const view = this.root.closest(".flatlab-view");
-    const panel = view?.firstElementChild;
-    return view && panel ? view.clientHeight - (panel.scrollHeight - this.row.offsetHeight) - 8 : 0;
+    const whole = document.fullscreenElement === this.root;
+    const view = whole ? this.root : this.root.closest(".flatlab-view");
+    if (!view) return 0;
+    // What follows below, settings and tables, may be scrolled to.
+    const above = this.row.getBoundingClientRect().top - view.getBoundingClientRect().top + view.scrollTop;
+    return view.clientHeight - above - this.legend.table.offsetHeight - 12;
   }
 
   values() {

@@ -1,7 +1,7 @@
 // @ts-check
 // What is on the screen as a file: SVG made of the same curves, ticks and colours; PNG painted from that.
 
-import { decimated, digits } from "./numbers.js";
+import { decimated, digits, errorBars } from "./numbers.js";
 import { DASHES } from "./page.js";
 
 const LINE = 16; // pixels of a line of the legend
@@ -73,12 +73,16 @@ function panel(chart, plot, box) {
     if (chart.hidden.has(series.name)) return;
     const curve = curves[k];
     const path = (/** @type {Float64Array} */ column) => points(curve.x, column, x, y, plot);
-    if (curve.low) {
+    if (series.role === "values") {
+      const fill = chart.ink.lit(series.color);
+      for (const [at, low, high] of errorBars(curve, plot.log("y"))) parts.push(`<path d="M${x(at)} ${y(low)}V${y(high)}" ${stroke(fill, 1.5)}/>`);
+      for (const [px, py] of path(curve.y)) parts.push(`<circle cx="${px}" cy="${py}" r="3.5" fill="${fill}"/>`);
+    } else if (curve.low) {
       const edges = [...path(curve.high), ...path(curve.low).reverse()];
       parts.push(`<path d="${joined(edges)}Z" fill="${chart.ink.lit(series.color, 0.16)}"/>`);
     }
     if (curve.raw) parts.push(`<path d="${joined(path(curve.raw))}" ${stroke(chart.ink.lit(series.color, 0.3), 1)}/>`);
-    parts.push(`<path d="${joined(path(curve.y))}" ${stroke(chart.ink.lit(series.color), 1.75, series.dash)}/>`);
+    if (series.dash !== "none") parts.push(`<path d="${joined(path(curve.y))}" ${stroke(chart.ink.lit(series.color), 1.75, series.dash)}/>`);
   });
   for (const mark of about.marks)
     parts.push(`<path d="M${x(mark.x)} ${top}v${high}" ${stroke(chart.ink.lit(mark.color), 1, ":")}/>`,

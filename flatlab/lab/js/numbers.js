@@ -175,3 +175,18 @@ export function roomy(low, high, log) {
   const room = high > low ? 0.06 * (high - low) : 0.1 * Math.abs(high) || 1;
   return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
 }
+
+/**
+ * Where the bars of a curve's values lie: [x, low, high] of those that have any.
+ * @param {{x: Numbers, low?: Numbers, high?: Numbers}} curve
+ * @param {boolean} log whether what is not positive has no place
+ * @returns {[number, number, number][]}
+ */
+export function errorBars({ x, low, high }, log) {
+  if (!low || !high) return [];
+  /** @type {[number, number, number][]} */
+  const found = [];
+  for (let k = 0; k < x.length; k += 1)
+    if (Number.isFinite(low[k]) && Number.isFinite(high[k]) && (!log || low[k] > 0)) found.push([x[k], low[k], high[k]]);
+  return found;
+}

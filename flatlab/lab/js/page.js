@@ -2,7 +2,7 @@
 // Small things of a page. Names come from users: they only ever become text.
 
 /** Lengths of the dashes of a line, in pixels, by matplotlib's name for them; none for "-". @type {Record<string, number[]>} */
-export const DASHES = { "--": [6, 3], ":": [2, 3], "-.": [6, 3, 2, 3] };
+export const DASHES = { "--": [6, 3], ":": [2, 3], "-.": [6, 3, 2, 3], none: [0, 9] };
 
 /**
  * A new element at the end of another.

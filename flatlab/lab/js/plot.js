@@ -3,7 +3,7 @@
 
 import uPlot from "uplot";
 import { curveOf, tableOf } from "./curves.js";
-import { closest, digits, logTicks, nearest, roomy, ticks } from "./numbers.js";
+import { closest, digits, errorBars, logTicks, nearest, roomy, ticks } from "./numbers.js";
 import { DASHES, element } from "./page.js";
 
 const FONT = "11px system-ui, sans-serif";
@@ -84,8 +84,10 @@ export class Plot {
       this.lines[k] = series.length;
       const few = (/** @type {any} */ _u, /** @type {number} */ _k, /** @type {number} */ i0, /** @type {number} */ i1) => i1 - i0 < 2;
       series.push({ ...common, stroke: color(1), width: 1.75, dash, points: { show: few, size: 6, fill: color(1) } });
+      const values = one.role === "values";
+      if (values) Object.assign(series[series.length - 1], { points: { show: true, size: 7, fill: color(1) }, width: one.dash === "none" ? 0 : 1 });
+      if (this.curves[k].low && !values) bands.push({ series: [series.length + 1, series.length], fill: color(0.16) });
       if (this.curves[k].low) {
-        bands.push({ series: [series.length + 1, series.length], fill: color(0.16) });
         const edge = { ...bare, stroke: "transparent", width: 0 };
         series.push(edge, { ...edge });
       }
@@ -110,7 +112,7 @@ export class Plot {
       hooks: {
         setCursor: [() => chart.pointed(this)],
         setSelect: [() => chart.selected(this)],
-        draw: [() => this.drawMarks()],
+        draw: [() => this.drawMarks(), () => this.drawErrors()],
       },
     };
   }
@@ -150,6 +152,33 @@ export class Plot {
       u.ctx.fillText(text, at + 3 * scale, u.bbox.top + u.bbox.height - 4 * scale);
       u.ctx.restore();
     }
+  }
+
+  /** A bar from the lowest to the highest that a value may be. */
+  drawErrors() {
+    const { u, chart } = this;
+    const scale = devicePixelRatio;
+    u.ctx.save();
+    u.ctx.beginPath();
+    u.ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
+    u.ctx.clip();
+    this.about.series.forEach((/** @type {any} */ { name, color, role }, /** @type {number} */ k) => {
+      if (role !== "values" || chart.hidden.has(name)) return;
+      u.ctx.strokeStyle = chart.ink.lit(color);
+      u.ctx.lineWidth = 1.5 * scale;
+      u.ctx.beginPath();
+      for (const [x, low, high] of errorBars(this.curves[k], this.log("y"))) {
+        const [at, from, to] = [u.valToPos(x, "x", true), u.valToPos(low, "y", true), u.valToPos(high, "y", true)];
+        for (const y of [from, to]) {
+          u.ctx.moveTo(at - 4 * scale, y);
+          u.ctx.lineTo(at + 4 * scale, y);
+        }
+        u.ctx.moveTo(at, from);
+        u.ctx.lineTo(at, to);
+      }
+      u.ctx.stroke();
+    });
+    u.ctx.restore();
   }
 
   /** @param {number} width @param {number} height */

@@ -20,10 +20,12 @@ from ..data import DataSpec
 from ..data.sources import TORCHVISION
 from ..declare import Declared
 from ..files import user_path
-from ..personalization.finetune import as_runs
-from ..training import Experiment, Run, pick_device
-from ..training.pace import memory_format
-from ..training.run_files import read_experiment
+from .device import pick_device
+from .experiment import Experiment
+from .finding import as_runs
+from .pace import memory_format
+from .run import Run
+from .run_files import read_experiment
 
 WIDTH = 100
 FORKED = ("algorithm", "rounds", "participation", "sampling", "evaluation", "seed")  # what a fork may change

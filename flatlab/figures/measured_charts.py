@@ -1,0 +1,179 @@
+"""Charts of what panels measure: eigenvalues and traces with their error bars, spectra, and what fine-tuning gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import to_hex
+
+from ..geometry import Eigenvalues, FlatnessVsGain, HessianAlong, Spectrum, Trace
+from ..later import pd
+from ..personalization import Personalization
+from .chart import Axis, Chart, Plot, Series
+from .gains import gains_by_run
+from .style import line_style
+
+DASHES = ("-", "--", ":", "-.")
+WIDTH, DEPTH = 0.01, 1e-6  # of a density's kernel, as a share of the range; below so much of its top nothing is drawn
+ROUND = Axis("round")
+
+
+def chart_hessian(measured: Mapping[str, Mapping[int, Any]]) -> Chart:
+    """Results of a Hessian: by the name of the run, by the round of its model, those looked at last.
+
+    Args:
+        measured: spectra, eigenvalues or traces, of which spectra and ranks are shown of the last round alone; or what
+            was measured along rounds, under any number.
+    """
+    latest = {name: list(rounds.values())[-1] for name, rounds in measured.items()}
+    first = next(iter(latest.values()))
+    if isinstance(first, Spectrum):
+        return Chart((_density(latest),), bands=f"each node is widened by {100 * WIDTH:g} % of the range")
+    frames = {
+        name: pd.concat([_rounds(result, at) for at, result in rounds.items()]) for name, rounds in measured.items()
+    }
+    plots = [_ranks(latest)] if isinstance(first, Eigenvalues) else []
+    if not plots or max(frame["round"].nunique() for frame in frames.values()) > 1:
+        kinds = [
+            "trace" if name == "trace" else "eigenvalue" for frame in frames.values() for name in frame["quantity"]
+        ]
+        plots += [_along(frames, kind) for kind in dict.fromkeys(kinds)]
+    said = first.about.get("errors", {}).get("error", "")
+    return Chart(tuple(plots), bands=f"bars: {said}" if said else "")
+
+
+def _rounds(result: Any, at: int) -> pd.DataFrame:
+    """`round`, `quantity`, `value`, `low`, `high` of whatever was measured."""
+    frame = result.frame
+    if isinstance(result, HessianAlong):
+        return frame.assign(low=frame["value"] - frame["error"], high=frame["value"] + frame["error"])
+    if isinstance(result, Trace):
+        return frame.rename(columns={"trace": "value"}).assign(round=at, quantity="trace")
+    low, high = frame["eigenvalue"] - frame["error"], frame["eigenvalue"] + frame["error"]
+    named = "lambda_" + frame["rank"].astype(str)
+    return frame.rename(columns={"eigenvalue": "value"}).assign(round=at, quantity=named, low=low, high=high)
+
+
+def _coloured(names: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    taken: list[str] = []
+    for name, thing in names.items():
+        yield name, thing, to_hex(line_style(name, taken)["color"])
+        taken.append(name)
+
+
+def _values(name: str, color: str, frame: pd.DataFrame, x: str, y: str, **more: Any) -> Series:
+    columns = {
+        key: frame[column].to_numpy(np.float64)
+        for key, column in (("x", x), ("y", y), ("low", "low"), ("high", "high"))
+    }
+    return Series(name, color, role="values", **columns, **more)
+
+
+def _ranks(results: Mapping[str, Any]) -> Plot:
+    series = tuple(
+        _values(name, color, _rounds(result, 0), "rank", "value", dash="none")
+        for name, result, color in _coloured(results)
+    )
+    last = max(float(one.x[-1]) for one in series)
+    return Plot(series, Axis("rank", limits=(0.5, last + 0.5)), Axis("eigenvalue"))
+
+
+def _along(frames: Mapping[str, pd.DataFrame], kind: str) -> Plot:
+    series = []
+    for name, frame, color in _coloured(frames):
+        mine = frame[(frame["quantity"] == "trace") == (kind == "trace")].drop_duplicates(
+            ["round", "quantity"], keep="last"
+        )
+        for place, (quantity, rows) in enumerate(mine.groupby("quantity", sort=False)):
+            label = f"{name} {str(quantity).replace('lambda_', 'λ')}"
+            rows = rows.sort_values("round")
+            series.append(_values(label, color, rows, "round", "value", dash=DASHES[place % len(DASHES)]))
+    return Plot(tuple(series), ROUND, Axis(kind))
+
+
+def _density(results: Mapping[str, Spectrum]) -> Plot:
+    series = []
+    for name, result, color in _coloured(results):
+        curve = result.density(width=WIDTH)
+        y = curve["density"].where(curve["density"] > DEPTH * curve["density"].max())
+        series.append(Series(name, color, curve["eigenvalue"].to_numpy(), y.to_numpy()))
+    return Plot(tuple(series), Axis("eigenvalue"), Axis("density", log=True))
+
+
+def chart_personalization(result: Personalization | FlatnessVsGain, view: str = "curves") -> Chart:
+    """What fine-tuning gives: accuracy by epoch, gains, before and after; or sharpness against gain.
+
+    Args:
+        result: of `personalize`, or of `flatness_vs_gain`.
+        view: "curves", "histogram" or "scatter" of the first.
+    """
+    if isinstance(result, FlatnessVsGain):
+        return _flatness(result)
+    if view == "curves":
+        return _epochs(result)
+    groups = gains_by_run(result)
+    coloured = list(_coloured(groups))
+    if view == "scatter":
+        series = [
+            _points(f"{label}: before and after", color, table["initial"], table["personalized"])
+            for label, (_, table, _), color in coloured
+        ]
+        ends = np.array([0.0, 100.0])
+        series.append(Series("no gain", "#808080", ends, ends, dash="--"))
+        return Chart(
+            (Plot(tuple(series), Axis("initial accuracy", "%"), Axis("personalized accuracy", "%", (0, 100))),)
+        )
+    gains = {label: table["personalized"] - table["initial"] for label, (_, table, _) in groups.items()}
+    every = pd.concat(list(gains.values()))
+    edges = np.histogram_bin_edges(every, bins=min(20, max(5, len(every) // 3)))
+    bars = [
+        _steps(f"{label}: mean {gains[label].mean():.1f}", color, gains[label], edges) for label, _, color in coloured
+    ]
+    return Chart((Plot(tuple(bars), Axis("gain from fine-tuning", "points"), Axis("clients")),))
+
+
+def _epochs(result: Personalization) -> Chart:
+    curve, series = result.curve(), []
+    groups = curve.groupby(["run", "round"], sort=False)
+    single = curve["name"].nunique() == groups.ngroups
+    named = {}
+    for (_, at), rows in groups:
+        name, seed = rows["name"].iloc[0], rows["seed"].iloc[0]
+        named[name if single else f"{name}, seed {seed}, round {at}"] = rows
+    for name, rows, color in _coloured(named):
+        x, mean, std = (rows[column].to_numpy(np.float64) for column in ("epoch", "mean", "std"))
+        low, high = 100 * (mean - std), np.minimum(100 * (mean + std), 100)
+        series.append(Series(name, color, x, 100 * mean, low, high))
+    bands = f"bands: one standard deviation over {int(curve['clients'].max())} clients"
+    return Chart((Plot(tuple(series), Axis("fine-tuning epoch"), Axis("accuracy on own test set", "%")),), bands=bands)
+
+
+def _flatness(result: FlatnessVsGain) -> Chart:
+    frame, plots = result.frame, []
+    for found in result.about["correlations"]:
+        label = {"gain": "gain from fine-tuning", "initial": "initial accuracy"}[found["with"]]
+        name = (
+            f"Spearman {found['correlation']:.2f}, 95 % [{found['low']:.2f}, {found['high']:.2f}] with {found['with']}"
+        )
+        points = _points(name, "#0173b2", frame["sharpness"], 100 * frame[found["with"]])
+        plots.append(Plot((points,), Axis("sharpness on the client's samples"), Axis(label, "%")))
+    return Chart(tuple(plots), result.about["run"])
+
+
+def _points(name: str, color: str, x: pd.Series, y: pd.Series) -> Series:
+    order = np.argsort(x.to_numpy(), kind="stable")
+    return Series(
+        name, color, _rising(x.to_numpy(np.float64)[order]), y.to_numpy(np.float64)[order], dash="none", role="values"
+    )
+
+
+def _steps(name: str, color: str, values: pd.Series, edges: Any) -> Series:
+    counts = np.histogram(values, edges)[0].astype(np.float64)
+    return Series(name, color, _rising(np.repeat(edges, 2)), np.concatenate([[0.0], np.repeat(counts, 2), [0.0]]))
+
+
+def _rising(x: Any) -> Any:
+    """The same places, each a little beyond the one before: two may be equal, but curves need an order."""
+    return x + 1e-9 * max(float(np.ptp(x)), 1e-9) * np.arange(len(x))

@@ -1,0 +1,77 @@
+"""What differs between runs, as a table of words: results as far as they are measured, and settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from flatlab.geometry.hessian_results import Eigenvalues
+from flatlab.later import pd
+from flatlab.personalization import Personalization
+from flatlab.personalization.comparison import row_of
+from flatlab.results import Result, spread
+from flatlab.training import Run, flattened
+
+NONE = "–"
+
+
+def differences(
+    runs: list[Run], personalized: Personalization | None = None, hessians: Sequence[Result] = ()
+) -> pd.DataFrame:
+    """Results of runs, and the settings in which they differ, as text: `what`, then a column for each run.
+
+    Args:
+        runs: to compare.
+        personalized: what `personalize` found of them, if it was asked.
+        hessians: of each run what was measured of its Hessian; only eigenvalues are looked at.
+    """
+    settings = [{".".join(path): value for path, value in flattened(run.experiment.to_dict()).items()} for run in runs]
+    names = list(dict.fromkeys(name for one in settings for name in one))
+    rows = [[name, *(_text(one.get(name, NONE)) for one in settings)] for name in names]
+    rows = [row for row in rows if len(set(row[1:])) > 1]
+    results = [_results(run) for run in runs]
+    found = [[name, *(one[name] for one in results)] for name in results[0]]
+    if personalized is not None:
+        table = personalized.summary()
+        tuned = [row_of(run, table) for run in runs]
+        found.append(
+            [
+                "personalized accuracy",
+                *(_spread(one["personalized"], one["personalized std"], one["left_out"]) for one in tuned),
+            ]
+        )
+    if hessians and all(isinstance(one, Eigenvalues) for one in hessians):
+        tops = [one.frame.iloc[0] for one in hessians]
+        found.append(["top eigenvalue", *(f"{top['eigenvalue']:.4g} ± {top['error']:.1g} (numerical)" for top in tops)])
+    columns = [f"run{place}: {run.name}" for place, run in enumerate(runs, 1)]
+    return pd.DataFrame(found + rows, columns=["what", *columns])
+
+
+def _results(run: Run) -> dict[str, str]:
+    history = run.history
+    found = {"rounds done": f"{run.round} of {run.rounds}"}
+    for name, split, metric in (
+        ("holdout accuracy", "holdout", "accuracy"),
+        ("holdout loss", "holdout", "loss"),
+        ("initial accuracy", "test", "accuracy"),
+    ):
+        mine = history[(history["split"] == split) & (history["metric"] == metric)]
+        last = mine[mine["round"] == mine["round"].max()]["value"]
+        over = spread(last)
+        if last.empty:
+            found[name] = NONE
+        elif split == "test":
+            found[name] = _spread(over.mean, over.std, over.left_out)
+        else:
+            found[name] = f"{100 * last.item():.2f} %" if metric == "accuracy" else f"{last.item():.4g}"
+    return found
+
+
+def _spread(mean: float, std: float, left_out: int) -> str:
+    told = f", {left_out} clients left out" if left_out else ""
+    return (f"{100 * mean:.2f} ± {100 * std:.2f} %" if math.isfinite(mean) else NONE) + told
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,74 @@
+"""What panels that measure on demand have in common: whose model and which samples, what is known, the code of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..training import Run
+from ..training.as_code import code_for
+from ..training.finding import as_runs
+from .clipboard import CopyCode
+from .jobs import Job
+from .panel import Panel
+from .rounds import client_picker, data_picker, offer_clients, offer_rounds, round_slider
+
+
+class Measured(Panel):
+    """A panel that measures runs when somebody asks for it. A subclass says what it asks for, and shows it.
+
+    Args:
+        runs: a run or several.
+
+    Attributes:
+        data, round, client: the samples, and whose model of when.
+        known: what was measured, by runs, their rounds, and what was asked for.
+        copy_code: copies the Python that makes what is shown.
+    """
+
+    def __init__(self, runs: Run | Iterable[Run]) -> None:
+        runs = as_runs(runs)  # what is refused leaves no widgets behind
+        super().__init__()
+        self.runs = runs
+        self.known: dict[Any, Any] = {}
+        self.data, self.round, self.client = data_picker(), round_slider(), client_picker()
+        self.copy_code = CopyCode(lambda: f"{code_for(self.runs)}\n{self.code()}\n", self.blame)
+
+    def show(self, runs: Run | Iterable[Run]) -> None:
+        """Look at other runs; what was measured of the old ones stays known."""
+        self.cancel()
+        self.runs = as_runs(runs)
+        self.clear()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Offer the rounds and clients that there are by now; nothing is measured."""
+        offer_rounds(self.round, self.runs)
+        offer_clients(self.client, self.runs)
+
+    def rounds(self) -> tuple[int, ...]:
+        """The round of each run's model."""
+        at = self.round.value
+        return tuple(run.round if at == "latest" else int(at) for run in self.runs)
+
+    def ends(self) -> tuple[tuple[str, int], ...]:
+        """The runs and how far they have come."""
+        return tuple((run.id, run.round) for run in self.runs)
+
+    def code(self) -> str:
+        """The Python that makes what is shown: `run1`, `run2`, ... are the runs."""
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        """Show that nothing is measured."""
+        raise NotImplementedError
+
+    def ask(self, work: Callable[[Job], Any], then: Callable[[Any], None], what: str) -> Job:
+        """Measure in the background, as `compute`; what comes when other runs are shown already is dropped."""
+        runs = self.runs
+        return self.compute(work, lambda result: then(result) if runs is self.runs else None, what)
+
+    def failed(self, error: BaseException) -> None:
+        """What was shown before is not what was asked for."""
+        self.clear()
+        super().failed(error)
