@@ -16,6 +16,7 @@ from setuptools.command.build_py import build_py
 
 SOURCES = Path(__file__).parent / "flatlab" / "lab" / "js"
 BUNDLE = SOURCES.parent / "bundle"
+NOTEBOOKS = Path(__file__).parent / "notebooks"
 SECONDS = 300
 FETCH = ["ci", "--silent", "--fetch-retries=1", "--fetch-timeout=30000"]
 
@@ -68,12 +69,17 @@ def lint() -> None:
 
 
 class Bundled(build_py):
-    """As setuptools', with the bundle among the package's files."""
+    """As setuptools', with the bundle and the notebooks' scripts among the package's files."""
 
     def run(self) -> None:
         """Bundle, then collect the files."""
         bundle()
         super().run()
+        if not self.editable_mode:  # which finds the notebooks where they are
+            target = Path(self.build_lib) / "flatlab" / "lab" / "scripts"
+            target.mkdir(parents=True, exist_ok=True)
+            for script in NOTEBOOKS.glob("[0-9]*_*.py"):
+                shutil.copyfile(script, target / script.name)
 
 
 if sys.argv[1:] in (["bundle"], ["lint"]):

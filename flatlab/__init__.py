@@ -25,6 +25,9 @@ def __getattr__(name: str) -> Any:
     """A public name, or a module of the package, imported when it is first asked for.
 
     Workers that only compute need neither the lab nor the papers, and `flatlab` itself costs nothing beside torch.
+
+    Raises:
+        AttributeError: if there is no such name.
     """
     if name.startswith("__") and name != "__all__":
         raise AttributeError(f"module 'flatlab' has no attribute {name!r}")

@@ -240,13 +240,13 @@ def _costs() -> pd.DataFrame:
 
 
 def lab(options: argparse.Namespace) -> None:
-    """Open JupyterLab on a notebook or a folder of them; it asks nobody for news or updates."""
-    from jupyterlab.labapp import LabApp
+    """Open JupyterLab on a notebook or a folder; what stands after -- goes to Jupyter."""
+    from .lab import notebooks
 
-    quiet = ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
-    if not Path(options.place).exists():
-        raise FileNotFoundError(f"{options.place}: no such notebook or folder")
-    LabApp.launch_instance(argv=[options.place, *quiet])
+    place, copied = notebooks.place_of(options.place, options.to)
+    if copied:
+        _say(f"{len(copied)} notebooks copied to {copied[0].parent.resolve()}", to=sys.stderr)
+    notebooks.open_lab(place, options.further)
 
 
 def _summary(chosen: Run) -> None:

@@ -52,7 +52,9 @@ def parsed(arguments: Sequence[str], functions: Sequence[Command]) -> argparse.N
     parser, commands = _parser({function.__name__: function for function in functions})
     if arguments and arguments[0][:1] != "-" and arguments[0] not in commands:
         parser.error(f"{arguments[0]}: no such command{near(arguments[0], commands)}")
-    options, strange = parser.parse_known_args(arguments, argparse.Namespace(arguments=arguments))
+    end = list(arguments).index("--") if "--" in arguments and arguments[0] == "lab" else len(arguments)
+    own = argparse.Namespace(arguments=arguments, further=list(arguments[end + 1 :]))
+    options, strange = parser.parse_known_args(arguments[:end], own)
     if strange:
         flags = re.findall(r"--[\w-]+", commands[arguments[0]].format_help())
         parser.error(f"{strange[0]}: no such argument of {arguments[0]}{near(strange[0], flags)}")
@@ -101,7 +103,9 @@ def _parser(functions: dict[str, Command]) -> tuple[_Parser, dict[str, _Parser]]
     listing.add_argument("--json", action="store_true", help="as JSON Schema")
     listing.add_argument("--toml", action="store_true", help="as a file for `flatlab run`, to be changed")
     opening = command("lab", own=False)
-    opening.add_argument("place", nargs="?", default="notebooks", help="notebook or folder (default: notebooks)")
+    opening.add_argument("place", nargs="?", help="notebook or folder (default: notebooks, made if it is not there)")
+    opening.add_argument("--to", metavar="FOLDER", help="copy flatlab's notebooks there first; none is written over")
+    opening.usage = "flatlab lab [-h] [--to FOLDER] [place] [-- JUPYTER'S OPTIONS]"
     return parser, commands.choices
 
 

@@ -194,6 +194,7 @@ def acquire(lock: filelock.BaseFileLock, wait: float) -> None:
 
     Raises:
         filelock.Timeout: if another holds it.
+        OSError: if its file cannot be opened.
         SettingError: if the file system has no locks: a lock that nobody can take would look like one held by another.
     """
     try:

@@ -29,6 +29,11 @@ from .later import pa, pd
 def plot(thing: Any, **options: Any) -> Any:
     """Draw a result with `flatlab.figures` and return the matplotlib figure.
 
+    Args:
+        thing: a result, a run or several, a data set, or results of one kind by name.
+        **options: `width="column"` (3.25 inches), "page" (6.75) or in inches; `title=`; `style=`, as
+            `matplotlib.style.use` takes it; `caption=False` without the small print; and those of the drawing.
+
     The one door from computation to drawing: it opens only when somebody asks for a picture.
 
     >>> figure = fl.plot(run)  # the same as run.plot(); so with any result
@@ -78,7 +83,7 @@ class Result:
     about: dict[str, Any] = field(default_factory=dict)
 
     def plot(self, **options: Any) -> Any:
-        """The result as a matplotlib figure (options: see `flatlab.figures`)."""
+        """The result as a matplotlib figure; `width=`, `title=`, `style=`, `caption=` and more: see `fl.plot`."""
         return plot(self, **options)
 
     def summary(self) -> pd.DataFrame:

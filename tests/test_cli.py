@@ -10,8 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from unittest import mock
 
+import jupytext
+import nbformat
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -293,3 +296,23 @@ def test_whatever_is_typed_is_done_or_refused_in_one_line(toml, tmp_path, monkey
     assert status in (0, 2)
     if status:
         assert len(lines) == 1 and lines[0].startswith("flatlab: ") and len(lines[0]) < 2000 and "\x1b" not in lines[0]
+
+
+def test_lab_copies_the_notebooks_to_a_folder_and_hands_jupyter_its_options(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    started = []
+    monkeypatch.setattr("jupyterlab.labapp.LabApp.launch_instance", lambda argv: started.append(argv))
+    assert main(["lab", "--", "--no-browser", "--port=8899"]) == 0
+    assert f"13 notebooks copied to {tmp_path / 'notebooks'}" in capsys.readouterr().err
+    assert Path(started[0][0]).name == "notebooks" and started[0][-2:] == ["--no-browser", "--port=8899"]
+    theirs = tmp_path / "course" / "00_tour.ipynb"
+    theirs.parent.mkdir()
+    theirs.write_text("{}")
+    assert main(["lab", "--to", "course"]) == 0 and theirs.read_text() == "{}"
+    for script in sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*_*.py"))[1:]:
+        copied = nbformat.read(tmp_path / "course" / f"{script.stem}.ipynb", as_version=4)
+        wanted = jupytext.read(script)
+        assert [(cell.cell_type, cell.source) for cell in copied.cells] == [
+            (cell.cell_type, cell.source) for cell in wanted.cells
+        ]
+    assert main(["lab", "nowhere"]) == 2 and "--to FOLDER" in capsys.readouterr().err

@@ -1,11 +1,17 @@
 """What the documentation shows is run as it stands."""
 
+import importlib.util
 import re
 import sys
+from collections import OrderedDict
 from pathlib import Path
 from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
+from torch import nn
+
+import flatlab as fl
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -23,6 +29,10 @@ def loggers(monkeypatch):
     stands = {name: MagicMock() for name in ("wandb", "mlflow", "torch.utils.tensorboard")}
     for name, stand in stands.items():
         monkeypatch.setitem(sys.modules, name, stand)
+    if importlib.util.find_spec("timm") is None:
+        layers = {"conv": nn.Conv2d(1, 4, 3), "bn": nn.BatchNorm2d(4), "flat": nn.Flatten(), "fc": nn.Linear(144, 10)}
+        made = MagicMock(return_value=nn.Sequential(OrderedDict(layers)))
+        monkeypatch.setitem(sys.modules, "timm", MagicMock(create_model=made))
     return stands
 
 
@@ -45,6 +55,31 @@ def test_blocks_run_one_after_another(page, tmp_path, monkeypatch, loggers):
     names = {"__name__": "__main__"}
     for line, code in blocks(page):
         exec(compile("\n" * (line - 1) + code, str(DOCS / page), "exec"), names)
+
+
+def block(page, part):
+    return next(code for _, code in blocks(page) if part in code)
+
+
+def test_a_network_of_timm_trains(digits, tmp_path, monkeypatch):
+    pytest.importorskip("timm", reason="the how-to needs timm: pip install timm")
+    monkeypatch.chdir(tmp_path)
+    names = {"fl": fl, "data": digits}
+    exec(block("howto.md", "import timm"), names)
+    assert names["model"].head is names["net"].fc or names["model"].head.out_features == 10
+
+
+def test_a_data_set_of_huggingface_is_federated(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets", reason="the how-to needs HuggingFace's: pip install datasets")
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8)
+    rows = [{"image": image, "label": place % 2} for place, image in enumerate(images)]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    held = datasets.Dataset.from_list(rows, features=features).train_test_split(0.5, seed=0)
+    names = {"np": np, "fl": fl, "images": images, "labels": np.arange(40) % 2}
+    exec(block("howto.md", "def from_rows").partition("\n\n\n")[0], names)
+    source = names["from_rows"]("hf", held["train"], held["test"], held["train"].features["label"].names)
+    assert sorted(map(len, source.federate(fl.IID(), clients=2).train)) == [10, 10]
 
 
 def test_where_to_change_what_names_files_that_hold_it():

@@ -31,7 +31,7 @@ def read_arrays(path: Path, required: Sequence[str], optional: Sequence[str]) ->
         SettingError: naming file and key, if one is missing, damaged, an object, larger than what the file can hold
             (a header that claims too much), or than this machine's memory. Real images shrink to a fifth at best, so
             more than 1 GiB that takes less than a hundredth of it in the file is refused, too.
-    """
+    """  # noqa: DOC501  a ValueError inside becomes one of these
     key = "the archive"
     try:
         with zipfile.ZipFile(path) as archive:

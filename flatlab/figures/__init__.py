@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import singledispatch
-from typing import Any
+from typing import Any, Literal
 
+from ..arguments import Positive, checked
 from ..data import FederatedDataset
 from ..geometry import (
     ClientHessians,
@@ -18,7 +19,7 @@ from ..geometry import (
     Spectrum,
     Trace,
 )
-from ..personalization import Comparison, Headless, Personalization
+from ..personalization import Averages, Comparison, Headless, Personalization
 from ..training import Run
 from .chart import Chart
 from .clients import cohort_table, draw_cohort
@@ -34,8 +35,8 @@ from .paths import draw_flatness, draw_path, draw_sharpness
 from .progress import draw_progress
 from .run_curves import METRICS, XS, chart_runs, draw_runs, run_looks, small_curves
 from .series import draw_bundles, draw_demo, draw_series
-from .style import Drawing, paper_style, save
-from .tuning_curves import draw_headless, draw_personalization, draw_table
+from .style import COLUMN, PAGE, Drawing, paper_style, save
+from .tuning_curves import draw_averages, draw_headless, draw_personalization, draw_table
 
 __all__ = [
     "METRICS",
@@ -65,14 +66,34 @@ __all__ = [
 ]
 
 
-def draw(thing: Any, **options: Any) -> Drawing:
+@checked
+def draw(
+    thing: Any,
+    *,
+    width: Literal["column", "page"] | Positive | None = None,
+    title: str | None = None,
+    style: Any = None,
+    caption: bool = True,
+    **options: Any,
+) -> Drawing:
     """The matplotlib figure of a result, a run, a list of runs or a data set, in the papers' style.
+
+    Args:
+        thing: what is drawn.
+        width: "column" (3.25 inches) or "page" (6.75), or in inches; None: what suits it.
+        title: above it.
+        style: as `matplotlib.style.use` takes it: a name, or settings such as `{"font.family": "serif"}`.
+        caption: whether the small print stands below: what was measured, and what bands and bars are.
+        **options: of the drawing.
 
     Raises:
         TypeError: if there is no drawing for it.
     """
-    with paper_style():
-        return _drawing(thing, **options)
+    with paper_style(style):
+        return _drawing(thing, **options).finish(_INCHES[width] if isinstance(width, str) else width, title, caption)
+
+
+_INCHES = {"column": COLUMN, "page": PAGE}
 
 
 @singledispatch
@@ -87,6 +108,7 @@ _DRAWINGS: dict[type, Callable[..., Drawing]] = {
     Personalization: draw_personalization,
     Headless: draw_headless,
     Comparison: draw_table,
+    Averages: draw_averages,
     Eigenvalues: draw_top,
     Spectrum: draw_spectrum,
     Trace: draw_trace,

@@ -89,12 +89,19 @@ class Axis:
         unit: of its numbers.
         limits: where it begins and ends, whatever the data.
         log: whether it is logarithmic at first.
+        whole: it has no fractions: rounds, epochs, clients.
     """
 
     label: str
     unit: str = ""
     limits: tuple[float, float] | None = None
     log: bool = False
+    whole: bool = False
+
+    @property
+    def within(self) -> tuple[float, float] | None:
+        """What its numbers, and so the bands around them, cannot leave."""
+        return (0.0, 100.0) if self.unit == "%" else None
 
     def __str__(self) -> str:
         return f"{self.label} ({self.unit})" if self.unit else self.label
@@ -127,8 +134,8 @@ class Plot:
     def about(self) -> dict[str, Any]:
         """Everything but the numbers of the series."""
         return {
-            "x": {"label": str(self.x), "limits": self.x.limits},
-            "y": {"label": str(self.y), "limits": self.y.limits},
+            "x": {"label": str(self.x), "limits": self.x.limits, "whole": self.x.whole},
+            "y": {"label": str(self.y), "limits": self.y.limits, "within": self.y.within},
             "marks": [vars(mark) for mark in self.marks],
             "series": [series.about() for series in self.series],
         }

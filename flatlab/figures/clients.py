@@ -17,7 +17,7 @@ from ..later import pd
 from ..personalization import Personalization
 from ..training import Run
 from .paths import LABELS
-from .style import PAGE, Drawing, class_labels, figure, line_style, paper_style
+from .style import PAGE, Drawing, class_labels, figure, line_style, paper_style, plain, whole
 
 NAMED = 12  # more classes than so many are not named in the legend
 
@@ -91,7 +91,7 @@ def draw_cohort(
         _bars(above, run, table, client)
         _one_client(below, run, client, tuned, sharp)
     shown = run.round if round is None else round
-    fig.suptitle(f"{run.name}, round {shown}: {len(table)} of {run.data.clients} clients", fontsize=8)
+    fig.suptitle(f"{plain(run.name)}, round {shown}: {len(table)} of {run.data.clients} clients", fontsize=8)
     return fig
 
 
@@ -104,7 +104,11 @@ def _bars(fig: Drawing | SubFigure, run: Run, table: pd.DataFrame, client: int |
     faint = [0.35 if chosen and who != client else 1.0 for who in table["client"]]
     for axis, (name, label, factor) in zip(
         panels[1:],
-        (("loss", "training loss", 1), ("drift", "drift", 1), ("initial", "initial accuracy (%)", 100)),
+        (
+            ("loss", "training loss", 1),
+            ("drift", "drift (L2)", 1),
+            ("initial", "initial accuracy (%)", 100),
+        ),
         strict=True,
     ):
         bars = axis.barh(places, factor * table[name], color=colour)
@@ -148,6 +152,7 @@ def _one_client(
         _missing(panels[0], "not fine-tuned yet")
     else:
         panels[0].plot(curves["epoch"], 100 * curves["accuracy"], marker="o", ms=3, color=colour)
+    whole(panels[0].xaxis)
     panels[0].set(xlabel="fine-tuning epoch", ylabel=f"accuracy of client {client} (%)", ylim=(-2, 102))
     if not measures:
         _missing(panels[1], "sharpness not measured yet")

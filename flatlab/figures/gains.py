@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from ..arguments import checked
 from ..later import pd
 from ..personalization import Personalization
-from .landscape import note
-from .style import COLUMN, PAGE, Drawing, figure, line_style, paper_style
+from .chart import Array
+from .style import COLUMN, PAGE, Drawing, figure, line_style, paper_style, plain, seedless, whole
 
 
 @paper_style()
@@ -35,14 +35,9 @@ def draw_gains(result: Personalization, view: Literal["gains", "histogram", "sca
         _histogram(axes[0], groups)
     if view != "histogram":
         _scatter(axes[-1], groups)
-    tuned = result.about["tuning"]
-    for axis in axes:
-        axis.legend()
-        axis.set_title(
-            f"{result.about['epochs']} epochs; tuned: {tuned.get('part', tuned.get('train'))}, lr {tuned['lr']:g}",
-            fontsize=7,
-        )
-    note_clients(fig, result.about.get("lone", {}), max((left for *_, left in groups.values()), default=0))
+    fig.name_above()
+    fig.caption = f"The clients of all seeds together; {how_tuned(result)}"
+    note_clients(fig, result.about.get("lone", {}), max((left for _, left in groups.values()), default=0))
     return fig
 
 
@@ -60,48 +55,90 @@ def note_clients(fig: Drawing, lone: Mapping[str, Sequence[int]], left_out: int)
     if left_out:
         said.append(f"{left_out} clients are left out: they have no finite accuracy.")
     if said:
-        note(fig, " ".join(said))
+        fig.caption = " ".join([fig.caption, *said]).strip()
 
 
-def gains_by_run(result: Personalization) -> dict[str, tuple[str, pd.DataFrame, int]]:
-    """By label: the run's name, initial and personalized accuracy of every client in percent, how many lack them."""
-    groups = result.frame.groupby(["run", "round"], sort=False)
-    single = result.frame["name"].nunique() == groups.ngroups
-    found: dict[str, tuple[str, pd.DataFrame, int]] = {}
-    for (_, at), mine in groups:
-        name, seed = mine["name"].iloc[0], mine["seed"].iloc[0]
-        ends = [mine[mine["epoch"] == epoch].set_index("client")["accuracy"] for epoch in (0, mine["epoch"].max())]
+def how_tuned(result: Personalization) -> str:
+    """What was tuned, and how, for small print."""
+    tuned = result.about["tuning"]
+    return f"{result.about['epochs']} epochs; tuned: {tuned.get('part', tuned.get('train'))}, lr {tuned['lr']:g}."
+
+
+def by_label(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of runs that differ in nothing but their seeds, by their common label; others apart."""
+    frame = frame.assign(label=frame["name"].map(seedless))
+    if "round" in frame and (frame.groupby("label")["round"].nunique() > 1).any():
+        frame["label"] += ", round " + frame["round"].astype(str)
+    runs = frame.groupby(["label", "seed"])["run"].transform("nunique")
+    frame["label"] += np.where(runs.groupby(frame["label"]).transform("max") > 1, ", " + frame["run"].str[-4:], "")
+    return dict(list(frame.groupby("label", sort=False)))
+
+
+class MeanCurve(NamedTuple):
+    """Percents by epoch: a mean, its standard deviation, and over what that is."""
+
+    epochs: Array
+    mean: Array
+    std: Array
+    over: str
+
+
+def mean_curves(result: Personalization) -> dict[str, MeanCurve]:
+    """By label the mean over clients, and over the seeds where there are several; the deviation is over the last."""
+    curves = {}
+    for label, seeds in by_label(result.curve()).items():
+        means = seeds.pivot_table(index="epoch", columns="run", values="mean", sort=False, dropna=False)
+        several = means.shape[1] > 1
+        std = (means.std(axis=1) if several else seeds["std"]).to_numpy(np.float64)
+        over = f"{means.shape[1]} seeds" if several else f"{int(seeds['clients'].max())} clients"
+        mean = means.mean(axis=1).to_numpy(np.float64)
+        curves[label] = MeanCurve(means.index.to_numpy(np.float64), 100 * mean, 100 * std, over)
+    return curves
+
+
+Groups = dict[str, tuple[pd.DataFrame, int]]
+
+
+def gains_by_run(result: Personalization) -> Groups:
+    """By label: initial and personalized accuracy of every client in percent, and how many lack them."""
+    groups: Groups = {}
+    for label, own in by_label(result.frame).items():
+        ends = [
+            own[own["epoch"] == epoch].set_index(["run", "client"])["accuracy"] for epoch in (0, own["epoch"].max())
+        ]
         table = 100 * pd.concat(ends, axis=1, keys=["initial", "personalized"])
-        whole = np.isfinite(table).all(axis=1)
-        label = name if single else f"{name}, seed {seed}, round {at}"
-        label = label if label not in found else f"{label} ({len(found) + 1})"
-        found[label] = (name, table[whole], int((~whole).sum()))
-    return found
+        finite = np.isfinite(table).all(axis=1)
+        groups[label] = (table[finite], int((~finite).sum()))
+    return groups
 
 
-def _histogram(axis: Axes, groups: dict[str, tuple[str, pd.DataFrame, int]]) -> None:
-    gains = {label: table["personalized"] - table["initial"] for label, (_, table, _) in groups.items()}
+def _named(label: str, table: pd.DataFrame) -> str:
+    gains = table["personalized"] - table["initial"]
+    return f"{plain(label)}: mean {gains.mean():.1f}, {(gains > 0).sum()} of {len(table)} gain"
+
+
+def _histogram(axis: Axes, groups: Groups) -> None:
+    gains = {label: table["personalized"] - table["initial"] for label, (table, _) in groups.items()}
     every = pd.concat(list(gains.values())) if gains else pd.Series(dtype=float)
     edges = np.histogram_bin_edges(every, bins=min(20, max(5, len(every) // 3))).tolist()
     taken: list[str] = []
-    for (label, mine), (name, *_) in zip(gains.items(), groups.values(), strict=True):
-        style = line_style(name, taken)
-        taken.append(name)
-        axis.hist(mine, edges, histtype="stepfilled", alpha=0.25, color=style["color"])
-        axis.hist(mine, edges, histtype="step", label=f"{label}: mean {mine.mean():.1f}", **style)
+    for label, own in gains.items():
+        style = line_style(label, taken)
+        taken.append(label)
+        axis.hist(own, edges, histtype="stepfilled", alpha=0.1, color=style["color"])
+        axis.hist(own, edges, histtype="step", label=_named(label, groups[label][0]), **style)
     axis.axvline(0, color="0.6", lw=0.6)
     axis.set(xlabel="gain from fine-tuning (points)", ylabel="clients")
+    whole(axis.yaxis)
 
 
-def _scatter(axis: Axes, groups: dict[str, tuple[str, pd.DataFrame, int]]) -> None:
+def _scatter(axis: Axes, groups: Groups) -> None:
     taken: list[str] = []
-    for place, (label, (name, table, _)) in enumerate(groups.items()):
-        colour = line_style(name, taken)["color"]
-        taken.append(name)
-        gain = (table["personalized"] > table["initial"]).sum()
-        label = f"{label}: {gain} of {len(table)} gain"
-        axis.plot(
-            table["initial"], table["personalized"], "os^D"[place % 4], ms=4, alpha=0.7, color=colour, label=label
-        )
+    for place, (label, (table, _)) in enumerate(groups.items()):
+        colour = line_style(label, taken)["color"]
+        taken.append(label)
+        mark = "os^Dv<>P"[place % 8]
+        ends = table["initial"], table["personalized"]
+        axis.plot(*ends, mark, ms=3.5, alpha=0.6, color=colour, label=_named(label, table))
     axis.plot([0, 100], [0, 100], color="0.6", lw=0.6)
     axis.set(xlabel="initial accuracy (%)", ylabel="personalized accuracy (%)", xlim=(-2, 102), ylim=(-2, 102))

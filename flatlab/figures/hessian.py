@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from ..geometry.hessian_results import ClientHessians, Eigenvalues, HessianAlong, Trace
 from ..geometry.spectrum import Spectrum
 from ..later import pd
-from .landscape import note
-from .style import COLUMN, PAGE, Drawing, figure, line_style
+from .style import COLUMN, PAGE, Drawing, figure, plain, rows, seed_styles, whole
 
 WIDTH = 0.01  # of a density's kernel, as a share of the range
+HESSIAN = "the loss's Hessian"
+LABELS = {f"lambda_{rank}": f"λ{'₀₁₂₃₄₅₆₇₈₉'[rank]}" for rank in range(1, 10)}
 MARKS = ("o", "s", "^", "v", "D")
 
 
@@ -25,37 +25,36 @@ def draw_top(results: Eigenvalues | Mapping[str, Eigenvalues]) -> Drawing:
     axis = fig.subplots()
     for place, (name, result, style) in enumerate(_styled(several)):
         frame, colour = result.frame, style["color"]
-        ranks = frame["rank"] + 0.16 * (place - (len(several) - 1) / 2)
+        ranks = frame["rank"] + min(0.16, 0.8 / len(several)) * (place - (len(several) - 1) / 2)
         axis.errorbar(ranks, frame["eigenvalue"], frame["error"], fmt="none", ecolor=colour, capsize=2, lw=0.8)
         if "sampling_error" in frame:
             errors = frame["sampling_error"]
             axis.errorbar(ranks, frame["eigenvalue"], errors, fmt="none", ecolor=colour, lw=3, alpha=0.3)
         filled = [colour if done else "white" for done in frame["converged"]]
         axis.scatter(ranks, frame["eigenvalue"], s=18, c=filled, edgecolors=colour, zorder=3)
-        axis.plot([], [], "o", ms=4, color=colour, label=name)
+        axis.plot([], [], "o", ms=4, color=colour, label=name or None)
     axis.axhline(0, color="0.6", lw=0.6)
     longest = max((result.frame["rank"] for result in several.values()), key=len)
-    axis.set(xlabel="rank", ylabel="eigenvalue", xticks=longest)
-    _finish(fig, axis, several)
+    axis.set(xlabel="rank", ylabel=f"eigenvalue of {HESSIAN}", xticks=longest)
+    _finish(fig, several)
     return fig
 
 
 def draw_trace(results: Trace | Mapping[str, Trace]) -> Drawing:
     """The trace with its confidence interval; hollow where the wanted standard error was not reached."""
     several = _named(results)
-    fig = figure(COLUMN + 0.5, 2.6)
-    axis = fig.subplots()
+    fig, axis = rows(list(several))
     for place, (_, result, style) in enumerate(_styled(several)):
         row, colour = result.frame.iloc[0], style["color"]
         reach = [[row["trace"] - row["low"]], [row["high"] - row["trace"]]]
         filled = colour if row["converged"] else "white"
-        axis.errorbar([place], [row["trace"]], reach, fmt="o", color=colour, mfc=filled, capsize=3, lw=1)
+        axis.errorbar([row["trace"]], [place], xerr=reach, fmt="o", color=colour, mfc=filled, capsize=3, lw=1)
         if "sampling_error" in row:
-            axis.errorbar([place], [row["trace"]], [row["sampling_error"]], fmt="none", ecolor=colour, lw=4, alpha=0.3)
+            errors = [row["sampling_error"]]
+            axis.errorbar([row["trace"]], [place], xerr=errors, fmt="none", ecolor=colour, lw=4, alpha=0.3)
     confidence = next(iter(several.values())).about["confidence"]
-    axis.set(ylabel=f"trace, {100 * confidence:g} % interval", xlim=(-0.6, len(several) - 0.4))
-    axis.set_xticks(range(len(several)), list(several))
-    _finish(fig, axis, {"": next(iter(several.values()))})
+    axis.set_xlabel(f"trace of {HESSIAN}, {100 * confidence:g} % interval")
+    _finish(fig, several)
     return fig
 
 
@@ -67,12 +66,12 @@ def draw_spectrum(results: Spectrum | Mapping[str, Spectrum]) -> Drawing:
     highest = 0.0
     for name, result, style in _styled(several):
         curve = result.density(width=WIDTH)
-        axis.plot(curve["eigenvalue"], curve["density"], label=name, **style)
+        axis.plot(curve["eigenvalue"], curve["density"], label=name or None, **style)
         highest = max(highest, curve["density"].max())
-    axis.set(yscale="log", ylim=(1e-6 * highest, 2 * highest), xlabel="eigenvalue", ylabel="density")
+    axis.set(yscale="log", ylim=(1e-6 * highest, 2 * highest), xlabel=f"eigenvalue of {HESSIAN}", ylabel="density")
     about = next(iter(several.values())).about
     steps = f"{about['steps']} steps × {about['probes']}; kernel {100 * WIDTH:g} % of the range. "
-    _finish(fig, axis, several, steps)
+    _finish(fig, several, steps)
     return fig
 
 
@@ -89,13 +88,13 @@ def draw_along(results: HessianAlong | Mapping[str, HessianAlong]) -> Drawing:
                     continue
                 # One run has a colour for each quantity; of several, each has its own and its marks tell the ranks.
                 look = {"color": style["color"], "marker": MARKS[rank % len(MARKS)]} if name else {"marker": "o"}
-                label = f"{name} {quantity}".strip().replace("lambda_", "λ")
+                label = f"{name} {LABELS.get(quantity, quantity)}".strip()
                 axis.errorbar(mine["round"], mine["value"], mine["error"], ms=3, lw=1, label=label, **look)
-        axis.set(xlabel="round", ylabel=kind)
-        if kind == "λ" and quantities:
-            axis.legend()
+        axis.set(xlabel="round", ylabel=f"{'trace' if kind == 'trace' else 'eigenvalues λ'} of {HESSIAN}")
+        whole(axis.xaxis)
+    fig.name_above()
     every = pd.concat([result.frame["value"] for result in several.values()])
-    note(fig, _measured(next(iter(several.values())).about) + _lacking(every))
+    fig.caption = _measured(next(iter(several.values())).about) + _lacking(every)
     return fig
 
 
@@ -123,9 +122,9 @@ def draw_clients(result: ClientHessians) -> Drawing:
     for axis, name in zip(fig.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
         mine = result.frame[result.frame["quantity"] == name].set_index("client").loc[order]
         axis.errorbar(range(len(mine)), mine["value"], mine["error"], fmt="o", ms=3, lw=0.8)
-        axis.set(xlabel="client", ylabel=name.replace("lambda_", "λ"))
+        axis.set(xlabel="client", ylabel=f"{LABELS.get(name, name)} of {HESSIAN}")
         axis.set_xticks(range(len(order)), order, rotation=90 if len(order) > 20 else 0)
-    note(fig, _measured(result.about) + _lacking(result.frame["value"]))
+    fig.caption = "Each client's model on its own images. " + _measured(result.about) + _lacking(result.frame["value"])
     return fig
 
 
@@ -139,17 +138,14 @@ def _named(results: Any) -> dict[str, Any]:
 
 
 def _styled(several: Mapping[str, Any]) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Each result with its name and its colour and dash."""
-    taken: list[str] = []
-    for name, result in several.items():
-        yield name, result, line_style(name, taken)
-        taken.append(name)
+    """Each result with the name that all its seeds share, its colour and dashes."""
+    for result, (label, style) in zip(several.values(), seed_styles(several), strict=True):
+        yield plain(label) if label else "", result, style
 
 
-def _finish(fig: Drawing, axis: Axes, several: Mapping[str, Any], first: str = "") -> None:
-    if len(several) > 1:
-        axis.legend()
-    note(fig, first + _measured(next(iter(several.values())).about))
+def _finish(fig: Drawing, several: Mapping[str, Any], first: str = "") -> None:
+    fig.name_above()
+    fig.caption = first + _measured(next(iter(several.values())).about)
 
 
 def _measured(about: dict[str, Any]) -> str:

@@ -11,7 +11,6 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from pydantic import Field
@@ -19,7 +18,7 @@ from pydantic import Field
 from ..arguments import Count, checked
 from ..geometry.landscape_result import Landscape, overflown
 from ..later import pd
-from .style import PAGE, Drawing, figure, line_style
+from .style import PAGE, Drawing, figure, plain, seed_styles
 
 SHAPES = {"models": "*", "trajectory": "o", "clients": "^", "markers": "D"}
 NAMED = 6  # more marks than so many of one series are not named one by one
@@ -67,7 +66,9 @@ def draw_landscape(
         fig = _planes(result, value, scales, levels, view, columns)
     lost = int(overflown(result.surfaces).sum())
     told = f" × {lost} of {len(result.surfaces)} points are not finite." if lost else ""
-    note(fig, caption(result.about) + told)
+    banded = result.about["dimensions"] == 1 and result.about["repeats"] > 1
+    bands = f" Band: ± one standard deviation over {result.about['repeats']} directions." if banded else ""
+    fig.caption = caption(result.about) + bands + told
     return fig
 
 
@@ -86,12 +87,6 @@ def caption(about: dict[str, Any]) -> str:
     if not about["complete"]:
         said.append("being measured, still coarse" if about.get("sketch") else "interrupted, not complete")
     return ". ".join(line[0].upper() + line[1:] for line in said) + "."
-
-
-def note(fig: Figure, text: str) -> None:
-    """Small print below a figure, wrapped to its width."""
-    lines = textwrap.wrap(text, int(22 * fig.get_figwidth()))
-    fig.supxlabel("\n".join(lines), fontsize=6, color="0.35", x=0.01, ha="left")
 
 
 def _scale(values: pd.Series, log: bool, top: float | None, cut: bool = False) -> Normalize:
@@ -131,7 +126,7 @@ def _planes(
         else:
             _surface(axis, xs, ys, _kept(values, scale), scale)
         axis.set(xlabel=axis_name(result.about, panel, 0), ylabel=axis_name(result.about, panel, 1))
-        axis.set_title(panel)
+        axis.set_title(textwrap.fill(plain(panel), int(15 * side)), fontsize=8)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     if len({id(scale) for scale in scales.values()}) == 1:
@@ -242,18 +237,17 @@ def _lines(result: Landscape, log: bool, top: float | None) -> Drawing:
     points = result.surfaces
     lost = overflown(points)
     repeats = result.about["repeats"]
-    taken: list[str] = []
-    for panel in result.about["panels"]:
-        style = line_style(panel, taken)
-        taken.append(panel)
+    panels = result.about["panels"]
+    for panel, (label, style) in zip(panels, seed_styles(panels), strict=True):
         for axis, value, factor in ((losses, "loss", 1), (hits, "accuracy", 100)):
             # A mean over the directions that stay finite would hide those that do not: a gap, and a mark below.
             mine = points[(points["panel"] == panel) & (lost | points[value].notna())]
             values = mine.groupby("x")[value]
             lines = factor * values.agg(["mean", "std"]).where(values.agg(lambda ys: bool(np.isfinite(ys).all())))
-            axis.plot(lines.index, lines["mean"], label=panel, **style)
+            axis.plot(lines.index, lines["mean"], label=plain(label), **style)
             if repeats > 1:
                 band = lines["mean"] - lines["std"], lines["mean"] + lines["std"]
+                band = np.clip(band, 0, 100) if value == "accuracy" else band
                 axis.fill_between(lines.index, *band, color=style["color"], alpha=0.15, lw=0)
             marks = result.marks(panel)
             axis.plot(marks["x"], factor * marks[value], "o", color=style["color"], markersize=3)
@@ -273,8 +267,8 @@ def _lines(result: Landscape, log: bool, top: float | None) -> Drawing:
     if log:
         losses.set(yscale="log", ylim=(0.95 * max(low, 1e-6), 1.05 * high))
     hits.set(ylabel="accuracy (%)")
-    name = axis_name(result.about, taken[0], 0) if len(taken) == 1 else "coordinate along the direction"
+    name = axis_name(result.about, panels[0], 0) if len(panels) == 1 else "coordinate along the direction"
     for axis in (losses, hits):
         axis.set_xlabel(name)
-    losses.legend(title=f"mean ± std, {repeats} directions" if repeats > 1 else None, title_fontsize=7)
+    fig.name_above()
     return fig

@@ -12,12 +12,13 @@ from ..geometry import Eigenvalues, FlatnessVsGain, HessianAlong, Spectrum, Trac
 from ..later import pd
 from ..personalization import Personalization
 from .chart import Axis, Chart, Plot, Series
-from .gains import gains_by_run
+from .gains import gains_by_run, mean_curves
+from .hessian import HESSIAN
 from .style import line_style
 
 DASHES = ("-", "--", ":", "-.")
 WIDTH, DEPTH = 0.01, 1e-6  # of a density's kernel, as a share of the range; below so much of its top nothing is drawn
-ROUND = Axis("round")
+ROUND = Axis("round", whole=True)
 
 
 def chart_hessian(measured: Mapping[str, Mapping[int, Any]]) -> Chart:
@@ -77,7 +78,7 @@ def _ranks(results: Mapping[str, Any]) -> Plot:
         for name, result, color in _coloured(results)
     )
     last = max(float(one.x[-1]) for one in series)
-    return Plot(series, Axis("rank", limits=(0.5, last + 0.5)), Axis("eigenvalue"))
+    return Plot(series, Axis("rank", limits=(0.5, last + 0.5), whole=True), Axis(f"eigenvalue of {HESSIAN}"))
 
 
 def _along(frames: Mapping[str, pd.DataFrame], kind: str) -> Plot:
@@ -90,7 +91,7 @@ def _along(frames: Mapping[str, pd.DataFrame], kind: str) -> Plot:
             label = f"{name} {str(quantity).replace('lambda_', 'λ')}"
             rows = rows.sort_values("round")
             series.append(_values(label, color, rows, "round", "value", dash=DASHES[place % len(DASHES)]))
-    return Plot(tuple(series), ROUND, Axis(kind))
+    return Plot(tuple(series), ROUND, Axis(f"{kind} of {HESSIAN}"))
 
 
 def _density(results: Mapping[str, Spectrum]) -> Plot:
@@ -99,7 +100,7 @@ def _density(results: Mapping[str, Spectrum]) -> Plot:
         curve = result.density(width=WIDTH)
         y = curve["density"].where(curve["density"] > DEPTH * curve["density"].max())
         series.append(Series(name, color, curve["eigenvalue"].to_numpy(), y.to_numpy()))
-    return Plot(tuple(series), Axis("eigenvalue"), Axis("density", log=True))
+    return Plot(tuple(series), Axis(f"eigenvalue of {HESSIAN}"), Axis("density", log=True))
 
 
 def chart_personalization(result: Personalization | FlatnessVsGain, view: str = "curves") -> Chart:
@@ -118,14 +119,14 @@ def chart_personalization(result: Personalization | FlatnessVsGain, view: str = 
     if view == "scatter":
         series = [
             _points(f"{label}: before and after", color, table["initial"], table["personalized"])
-            for label, (_, table, _), color in coloured
+            for label, (table, _), color in coloured
         ]
         ends = np.array([0.0, 100.0])
         series.append(Series("no gain", "#808080", ends, ends, dash="--"))
         return Chart(
             (Plot(tuple(series), Axis("initial accuracy", "%"), Axis("personalized accuracy", "%", (0, 100))),)
         )
-    gains = {label: table["personalized"] - table["initial"] for label, (_, table, _) in groups.items()}
+    gains = {label: table["personalized"] - table["initial"] for label, (table, _) in groups.items()}
     every = pd.concat(list(gains.values()))
     edges = np.histogram_bin_edges(every, bins=min(20, max(5, len(every) // 3)))
     bars = [
@@ -135,19 +136,14 @@ def chart_personalization(result: Personalization | FlatnessVsGain, view: str = 
 
 
 def _epochs(result: Personalization) -> Chart:
-    curve, series = result.curve(), []
-    groups = curve.groupby(["run", "round"], sort=False)
-    single = curve["name"].nunique() == groups.ngroups
-    named = {}
-    for (_, at), rows in groups:
-        name, seed = rows["name"].iloc[0], rows["seed"].iloc[0]
-        named[name if single else f"{name}, seed {seed}, round {at}"] = rows
-    for name, rows, color in _coloured(named):
-        x, mean, std = (rows[column].to_numpy(np.float64) for column in ("epoch", "mean", "std"))
-        low, high = 100 * (mean - std), np.minimum(100 * (mean + std), 100)
-        series.append(Series(name, color, x, 100 * mean, low, high))
-    bands = f"bands: one standard deviation over {int(curve['clients'].max())} clients"
-    return Chart((Plot(tuple(series), Axis("fine-tuning epoch"), Axis("accuracy on own test set", "%")),), bands=bands)
+    curves, series = mean_curves(result), []
+    for label, curve, color in _coloured(curves):
+        low, high = np.clip((curve.mean - curve.std, curve.mean + curve.std), 0, 100)
+        series.append(Series(label, color, curve.epochs, curve.mean, low, high))
+    over = " or ".join(dict.fromkeys(curve.over for curve in curves.values()))
+    epochs = Axis("fine-tuning epoch", whole=True)
+    plot = Plot(tuple(series), epochs, Axis("mean accuracy on own test sets", "%"))
+    return Chart((plot,), bands=f"bands: one standard deviation over {over}")
 
 
 def _flatness(result: FlatnessVsGain) -> Chart:

@@ -2,63 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from .chart import Chart, Plot, names_of
-from .style import COLUMN, PAGE, Drawing, figure, paper_style, plain
+from .style import COLUMN, PAGE, Drawing, figure, paper_style, plain, whole
 
-_LEGENDS: dict[str, dict[str, Any]] = {
-    "inside": {},
-    # Values need room of their own, above: "best" would jump from corner to corner while a run trains.
-    "above": {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.1},
-    "beside": {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)},
-}
+VALUES_IN_A_ROW = 2
 
 
 @paper_style()
-def paper(chart: Chart, legend: Literal["inside", "above", "beside"] = "inside") -> Drawing:
-    """The figure of a chart.
+def paper(chart: Chart, last: bool = False) -> Drawing:
+    """The figure of a chart, with one legend above all plots.
 
     Args:
         chart: what to draw.
-        legend: "inside" the first plot; "above" each, with last values; or "beside" the last.
+        last: put the curves' last values above each plot.
     """
     across, down = min(2, len(chart.plots)), -(-len(chart.plots) // 2)
-    if legend == "beside":
-        fig = figure(COLUMN * across + 1.5, 2.8 * down)
-    else:
-        fig = figure(PAGE, down * (2.4 + (0.14 * len(names_of(chart.plots)) if legend == "above" else 0)))
+    values = -(-len(names_of(chart.plots)) // VALUES_IN_A_ROW) if last else 0
+    fig = figure(PAGE if across > 1 else COLUMN + 1, down * (2.4 + 0.14 * values))
     for place, plot in enumerate(chart.plots, 1):
         axes = fig.add_subplot(down, across, place)
-        draw_plot(axes, plot, last=legend == "above")
-        if legend != "beside" and not plot.y.log:
-            _from_tick_to_tick(axes)
-    for axes in {"inside": fig.axes[:1], "above": fig.axes, "beside": fig.axes[-1:]}[legend]:
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(**_LEGENDS[legend])
+        draw_plot(axes, plot)
+        if not plot.y.log:
+            _from_tick_to_tick(axes, plot)
+    fig.name_above()
+    if last:
+        for axes, plot in zip(fig.axes, chart.plots, strict=True):
+            _last_values(axes, plot)
     if chart.title:
-        fig.axes[0].set_title(chart.title, fontsize=8)
-    if legend == "beside":  # of a figure that stands alone
-        fig.supxlabel(chart.bands, fontsize=6, color="0.4")
+        fig.finish(title=chart.title)
+    fig.caption = chart.bands
     return fig
 
 
-def draw_plot(axes: Axes, plot: Plot, last: bool = False) -> None:
-    """Draw one plot into axes.
-
-    Args:
-        axes: empty ones.
-        plot: what to draw.
-        last: put each curve's last value behind its name.
-    """
+def draw_plot(axes: Axes, plot: Plot) -> None:
+    """Draw one plot into empty axes."""
     for one in plot.series:
         if one.role == "raw":
             axes.plot(one.x, one.y, alpha=0.25, lw=0.8, color=one.color)
             continue
-        label = plain(one.name) + one.note + (f": {one.last}" if last and one.last else "")
+        label = plain(one.name) + one.note
         if one.role == "values":
             reach = None if one.low is None or one.high is None else [one.y - one.low, one.high - one.y]
             axes.errorbar(
@@ -68,7 +55,8 @@ def draw_plot(axes: Axes, plot: Plot, last: bool = False) -> None:
         marker = "o" if len(one.x) < 3 else None
         axes.plot(one.x, one.y, label=label, marker=marker, color=one.color, linestyle=one.dash)
         if one.low is not None and one.high is not None:
-            axes.fill_between(one.x, one.low, one.high, alpha=0.15, color=one.color, lw=0)
+            edges = (one.low, one.high) if plot.y.within is None else np.clip((one.low, one.high), *plot.y.within)
+            axes.fill_between(one.x, *edges, alpha=0.15, color=one.color, lw=0)
     for mark in plot.marks:
         axes.axvline(mark.x, color=mark.color, lw=0.6, ls=":")
         axes.annotate(mark.text, (mark.x, 0), xycoords=("data", "axes fraction"), xytext=(2, 2),
@@ -79,12 +67,28 @@ def draw_plot(axes: Axes, plot: Plot, last: bool = False) -> None:
     for axis, scale in ((plot.x, axes.set_xscale), (plot.y, axes.set_yscale)):
         if axis.log:
             scale("log")
+    if plot.x.whole:
+        whole(axes.xaxis)
 
 
-def _from_tick_to_tick(axes: Axes) -> None:
+def _last_values(axes: Axes, plot: Plot) -> None:
+    """Above a plot: not in a corner of it, which would change while a run trains."""
+    shown = [one for one in plot.series if one.role != "raw"]
+    handles = [Line2D([], [], color=one.color, marker="o" if one.role == "values" else None, ms=3) for one in shown]
+    for handle, one in zip(handles, shown, strict=True):
+        handle.set(linestyle=one.dash)
+    legend = axes.legend(
+        handles, [one.last for one in shown], loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1,
+        ncols=VALUES_IN_A_ROW, columnspacing=1.0, handlelength=1.6,
+    )  # fmt: skip
+    legend.set_in_layout(True)
+
+
+def _from_tick_to_tick(axes: Axes, plot: Plot) -> None:
     """Round limits of the y axis: they seldom move while a run trains."""
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.set_ymargin(0)
     axes.autoscale(axis="y")
     ticks = axes.yaxis.get_major_locator().tick_values(*axes.get_ylim())
-    axes.set_ylim(ticks[0], ticks[-1])
+    low, high = plot.y.within or (-np.inf, np.inf)
+    axes.set_ylim(max(ticks[0], low), min(ticks[-1], high))

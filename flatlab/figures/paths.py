@@ -11,17 +11,17 @@ from ..geometry.sharpness_measures import MEASURES, Sharpness
 from ..later import pd
 from ..results import spread
 from .hessian import bars
-from .landscape import note
-from .style import PAGE, Drawing, figure, line_style
+from .style import PAGE, Drawing, figure, plain, seed_styles
 
 CURVES = {
     "line": ("straight line", {"color": "0.25", "linestyle": "--"}),
     "bezier": ("trained Bezier curve", {"color": "C0", "linestyle": "-"}),
 }
 LABELS = {
-    "top": "λ₁", "ratio": "λ₁ / λ₅", "trace": "trace", "sam": "SAM, one step", "sam_steps": "SAM, several steps",
-    "asam": "ASAM, one step", "asam_steps": "ASAM, several steps", "average": "average case",
-    "average_adaptive": "average case, adaptive", "fisher_rao": "Fisher-Rao", "relative_flatness": "relative flatness",
+    "top": "λ₁ of the Hessian", "ratio": "λ₁ / λ₅ of the Hessian", "trace": "trace of the Hessian",
+    "sam": "SAM, one step", "sam_steps": "SAM, several steps", "asam": "ASAM, one step",
+    "asam_steps": "ASAM, several steps", "average": "average case", "average_adaptive": "average case, adaptive",
+    "fisher_rao": "Fisher-Rao", "relative_flatness": "relative flatness",
 }  # fmt: skip
 
 
@@ -37,14 +37,15 @@ def draw_path(result: Path) -> Drawing:
         band = points["loss"] - points["loss_error"], points["loss"] + points["loss_error"]
         losses.fill_between(points["t"], *band, color=style["color"], alpha=0.15, lw=0)
         hits.plot(points["t"], 100 * points["accuracy"], **style)
-    losses.set(xlabel="t", ylabel="loss", xlim=(0, 1))
-    hits.set(xlabel="t", ylabel="accuracy (%)", xlim=(0, 1))
-    losses.legend()
+    across = "place t on the path, from the first model to the second"
+    losses.set(xlabel=across, ylabel="loss", xlim=(0, 1))
+    hits.set(xlabel=across, ylabel="accuracy (%)", xlim=(0, 1))
+    fig.name_above()
     about = result.about
     measured = f"{about['samples']} samples ({about['data']}); normalisation: {about['normalisation']}"
     lost = int(table["not finite"].sum())
     told = f" {lost} points are not finite: gaps, left out of the barrier." if lost else ""
-    note(fig, f"{measured}. Band: standard error over the samples.{told}")
+    fig.caption = f"{measured}. Band: standard error over the samples.{told}"
     return fig
 
 
@@ -62,27 +63,25 @@ def draw_sharpness(result: Sharpness) -> Drawing:
         axis.set_title(LABELS[measure] + ("" if mine["invariant"].all() else " †"))
     for axis in axes[len(measures) :]:
         axis.set_visible(False)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
-    note(
-        fig,
+    fig.name_above(axes[0])
+    fig.caption = (
         f"† changes when a layer is rescaled. {about['samples']} samples ({about['data']}), "
         f"{about['part']} parameters, {about['normalisation']}; "
         f"SAM rho {about['rho']:g}, ASAM rho {about['adaptive_rho']:g}, {about['steps']} steps; "
-        f"noise {about['sigma']:g}, adaptive {about['adaptive_sigma']:g}.{bars(about)}",
+        f"noise {about['sigma']:g}, adaptive {about['adaptive_sigma']:g}.{bars(about)}"
     )
     return fig
 
 
 def _strips(axis: Axes, mine: pd.DataFrame) -> None:
-    taken: list[str] = []
-    for place, (model, own) in enumerate(mine.groupby("model", sort=False)):
-        colour, many = line_style(str(model), taken)["color"], len(own) > 1
-        taken.append(str(model))
+    models = {str(model): own for model, own in mine.groupby("model", sort=False)}
+    for place, (own, (label, style)) in enumerate(zip(models.values(), seed_styles(models), strict=True)):
+        colour, many = style["color"], len(own) > 1
         size, alpha = (2, 0.5) if many else (4, 1.0)
         shift = place + (np.linspace(-0.2, 0.2, len(own)) if many else np.zeros(1))
         errors = own["error"].fillna(0)
         axis.errorbar(
-            shift, own["value"], errors, fmt="o", color=colour, ms=size, alpha=alpha, lw=0.8, label=str(model)
+            shift, own["value"], errors, fmt="o", color=colour, ms=size, alpha=alpha, lw=0.8, label=plain(label)
         )
         if "sampling_error" in own:
             axis.errorbar(shift, own["value"], own["sampling_error"], fmt="none", ecolor=colour, lw=3, alpha=0.3)
@@ -95,7 +94,7 @@ def _strips(axis: Axes, mine: pd.DataFrame) -> None:
     finite = mine.loc[np.isfinite(mine["value"]), "value"]
     low, high = finite.min() if len(finite) else 0.0, finite.max() if len(finite) else 1.0
     low, high = min(0.0, low), max(0.0, high)
-    axis.set(xlim=(-0.6, len(taken) - 0.4), xticks=[], ylim=(1.15 * low, 1.15 * high))
+    axis.set(xlim=(-0.6, len(models) - 0.4), xticks=[], ylim=(1.15 * low, 1.15 * high))
 
 
 def draw_flatness(result: FlatnessVsGain) -> Drawing:
@@ -112,7 +111,7 @@ def draw_flatness(result: FlatnessVsGain) -> Drawing:
         told = f" ({left} left out)" if (left := found.get("left_out", 0)) else ""
         title = f"Spearman {found['correlation']:.2f}, {interval}, {found['clients']} clients{told}"
         axis.set_title(title, fontsize=7)
-    note(
-        fig, f"{about['run']}; normalisation: {about['normalisation']}; interval: bootstrap over clients.{bars(about)}"
+    fig.caption = (
+        f"{about['run']}; normalisation: {about['normalisation']}; interval: bootstrap over clients.{bars(about)}"
     )
     return fig

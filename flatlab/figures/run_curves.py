@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Annotated, Any, Literal
 
@@ -25,9 +26,9 @@ from .style import Drawing, line_style
 METRICS = {
     "accuracy": Metric("holdout", "accuracy", Axis("holdout accuracy", "%"), 100.0),
     "loss": Metric("holdout", "loss", Axis("holdout loss")),
-    "initial": Metric("test", "accuracy", Axis("mean initial accuracy", "%"), 100.0),
+    "initial": Metric("test", "accuracy", Axis("mean initial accuracy on own test sets", "%"), 100.0),
     "training loss": Metric("train", "loss", Axis("mean training loss of the cohort")),
-    "drift": Metric("train", "drift", Axis("mean drift of the cohort")),
+    "drift": Metric("train", "drift", Axis("mean drift of the cohort (L2 distance moved)")),
 }
 X = Literal["round", "samples", "seconds"]
 XS: dict[str, str] = {"round": "round", "samples": "samples trained on", "seconds": "seconds of training"}
@@ -52,14 +53,14 @@ def draw_runs(
         smooth: weight of the past in an exponential moving average, from 0 (none) to below 1; raw values stay, faintly.
         bands: draw runs that differ only in seeds, and have come equally far, as their mean with a band of one standard
             deviation.
-        final: put each curve's last value into the legend.
+        final: put the curves' last values above each plot.
         until: show rounds up to this one; the axis keeps its range.
 
     Raises:
         SettingError: naming the option that is impossible.
     """
     chart = chart_runs(as_runs(runs), metrics, x, bands, until)
-    return paper(chart.smoothed(smooth), "above" if final else "inside")
+    return paper(chart.smoothed(smooth), last=final)
 
 
 def chart_runs(
@@ -93,21 +94,31 @@ def chart_runs(
     passed = {run.id: known.passed(run, x) for run in several} if x != "round" else {}
     end = max(_expected(run, passed.get(run.id)) for run in several)
     forked = " (a fork's: its own)" if passed and any(run.experiment.parent for run in several) else ""
-    across = Axis(XS[x] + forked, limits=(0.0, float(end)))
+    across = Axis(XS[x] + forked, limits=(0.0, float(end)), whole=x == "round")
     looks = _looks(groups, known.names([group[0] for group in groups]), costs=not passed)
+    personal: list[str] = []
 
     def plot(metric: Metric) -> Plot:
-        series = []
-        for group, look in zip(groups, looks, strict=True):
-            curves = [known.curve(run, metric, until) for run in group]
+        series, axis = [], metric.axis
+        read = [[known.curve(run, metric, until) for run in group] for group in groups]
+        own = [any(curve.own for curve in curves) for curves in read]
+        if all(own):
+            axis = replace(axis, label=f"mean {metric.metric} of the clients' own models")
+        for group, look, curves, personally in zip(groups, looks, read, own, strict=True):
+            if personally and not all(own):  # what clients score on their own sets is no holdout score
+                personal.append(look["name"])
+                continue
             xs, members = _common(curves, [passed[run.id] for run in group if passed])
             series.append(Series.of(x=xs, members=members, note=_note(curves, metric, known.alone(group[0])), **look))
-        return Plot(tuple(series), across, metric.axis, () if passed else marks)
+        return Plot(tuple(series), across, axis, () if passed else marks)
 
     marks = _averaging(groups, looks)
-    banded = any(len(group) > 1 for group in groups)
-    title = "band: ± one standard deviation over seeds" if banded else ""
-    return Chart(tuple(plot(METRICS[name]) for name in metrics), bands=title)
+    plots = tuple(plot(METRICS[name]) for name in metrics)
+    said = ["band: ± one standard deviation over seeds"] if any(len(group) > 1 for group in groups) else []
+    if personal:
+        names = ", ".join(dict.fromkeys(personal))
+        said.append(f"{names}: no global model, so no holdout score; metrics=['initial'] has the clients' own")
+    return Chart(plots, bands="; ".join(said))
 
 
 def run_looks(runs: Sequence[Run], bands: bool, known: Histories) -> dict[str, dict[str, str]]:
@@ -142,8 +153,7 @@ def _looks(groups: Sequence[Sequence[Run | Watched]], names: list[str], costs: b
 
 def _note(curves: list[Curve], metric: Metric, alone: int) -> str:
     own, left_out = any(curve.own for curve in curves), max(curve.left_out for curve in curves)
-    note = " (mean of the clients' own)" if own else ""
-    note += f" ({left_out} clients left out: no finite value)" if left_out else ""
+    note = f" ({left_out} clients left out: no finite value)" if left_out else ""
     return note + (f" ({alone} on one image)" if alone and (own or metric.split == "test") else "")
 
 

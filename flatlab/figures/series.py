@@ -10,7 +10,9 @@ from matplotlib.colors import to_hex
 from ..later import pd
 from .chart import Axis, Chart, Plot, Series
 from .paper import paper
-from .style import PAGE, Drawing, figure, line_style, paper_style
+from .style import PAGE, Drawing, figure, line_style, paper_style, whole
+
+WHOLE = ("round", "tuning epoch", "fine-tuning epoch")  # axes without fractions
 
 
 def draw_series(frame: pd.DataFrame, x: str, y: str, title: str = "", caption: str = "") -> Drawing:
@@ -25,12 +27,18 @@ def draw_series(frame: pd.DataFrame, x: str, y: str, title: str = "", caption: s
     """
     taken: list[str] = []
     series = []
-    for name, rows in frame.groupby("series", sort=False):
+    for name, part in frame.groupby("series", sort=False):
         style = line_style(str(name), taken)
         taken.append(str(name))
-        at, mean, low, high = rows.sort_values("x")[["x", "mean", "low", "high"]].to_numpy(np.float64).T
+        at, mean, low, high = part.sort_values("x")[["x", "mean", "low", "high"]].to_numpy(np.float64).T
         series.append(Series(str(name), to_hex(style["color"]), at, mean, low, high, dash=style["linestyle"]))
-    return paper(Chart((Plot(tuple(series), Axis(x), Axis(y)),), title, caption), "beside")
+    return paper(Chart((Plot(tuple(series), _axis(x), _axis(y)),), title, caption))
+
+
+def _axis(label: str) -> Axis:
+    """An axis by its label; rounds and epochs have no fractions."""
+    name, _, unit = label.partition(" (%)")
+    return Axis(name, "%", whole=False) if " (%)" in label and not unit else Axis(label, whole=label in WHOLE)
 
 
 @paper_style()
@@ -55,10 +63,11 @@ def draw_bundles(frame: pd.DataFrame, x: str, y: str, title: str = "", caption: 
         axes.plot(mean.index, mean, color="k", lw=1)
         axes.set_title(name, fontsize=8)
         axes.set_xlabel(x)
+        if x in WHOLE:
+            whole(axes.xaxis)
     panels[0].set_ylabel(y)
-    fig.suptitle(title, fontsize=8)
-    fig.supxlabel(caption, fontsize=6, color="0.4")
-    return fig
+    fig.caption = caption
+    return fig.finish(title=title)
 
 
 @paper_style()
@@ -87,6 +96,7 @@ def draw_demo(tuned: pd.DataFrame, along: pd.DataFrame, left: str, right: str) -
         for number, (_, line) in enumerate(rows.groupby("seed")):
             loss.plot(line["x"], line["value"], color=colour, lw=1, label=str(name) if number == 0 else None)
     accuracy.set(xlabel="tuning epoch", ylabel="accuracy on own test set (%)")
+    whole(accuracy.xaxis)
     loss.set(xlabel="distance along the first Hessian eigenvector", ylabel="holdout loss", ylim=(0, None))
     for axes, title, place in ((accuracy, left, "lower right"), (loss, right, "upper center")):
         axes.set_title(title, fontsize=8)

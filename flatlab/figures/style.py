@@ -6,17 +6,22 @@ import contextlib
 import functools
 import io
 import re
+import textwrap
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib import style as styles
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from ..arguments import checked
@@ -25,42 +30,68 @@ from ..files import user_path
 from .fonts import USUAL, families, lacking
 
 COLUMN, PAGE = 3.25, 6.75  # inches
+SIGNS = 22  # of small print in an inch
 
-# One registry for static figures and live plots: colour and dash by algorithm.
-_PALETTE = sns.color_palette("colorblind")
-_ALGORITHMS = (
-    "FedAvg", "FedBABU", "FedASAM", "FedSAM", "FedProx", "FedAvgM", "LocalOnly", "Centralized", "FedPer",
-)  # fmt: skip
-_COLOURS = dict(zip(_ALGORITHMS, _PALETTE, strict=False))
-# For names without a colour of their own: the commonest algorithms' colours late, pale yellow last.
-_SPARE = [_PALETTE[place] for place in (9, 7, 6, 5, 4, 3, 2, 1, 0, 8)]
+# One registry for static figures and live plots: colour and dash by algorithm. Each has a contrast of at least 3:1 to
+# white, and with the three kinds of colour-blindness any two are at least 13 apart in CIELAB (Machado et al., 2009).
+_COLOURS = {
+    "FedAvg": "#0173b2",
+    "FedBABU": "#c84e00",
+    "FedASAM": "#029e73",
+    "FedSAM": "#6a51d8",
+    "FedProx": "#8a5a2b",
+    "FedAvgM": "#cc3f8e",
+    "LocalOnly": "#1b2a6b",
+    "Centralized": "#7b1e3a",
+    "FedPer": "#0b5d5d",
+}
+_PALETTE = list(_COLOURS.values())
+_SPARE = [_PALETTE[place] for place in (5, 3, 4, 8, 7, 6, 2, 1, 0)]  # for other names: the commonest algorithms' late
 # Matplotlib's settings belong to the whole process: two threads that change them in turn must not interleave.
 _LOCK = threading.RLock()
 
 
+_active = 0  # styles that hold; changed under the lock
+
+Style = str | dict[str, Any] | Sequence[str | dict[str, Any]]  # as matplotlib.style.use takes it
+
+
 @contextlib.contextmanager
-def paper_style() -> Iterator[None]:
-    """Seaborn's paper context with ticks; text stays text in vector files. One thread at a time."""
+def paper_style(style: Style | None = None) -> Iterator[None]:
+    """Seaborn's paper context with ticks; text stays text in vector files. One thread at a time.
+
+    Args:
+        style: what is to be otherwise; it holds in everything that is drawn inside the block.
+    """
+    global _active
     with _LOCK, mpl.rc_context():
-        sns.set_theme(context="paper", style="ticks", palette="colorblind")
-        mpl.rcParams |= {
-            "font.family": USUAL,
-            "font.size": 8,
-            "axes.titlesize": 9,
-            "axes.labelsize": 8,
-            "legend.fontsize": 7,
-            "legend.frameon": False,
-            "xtick.labelsize": 7,
-            "ytick.labelsize": 7,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "pdf.fonttype": 42,
-            "ps.fonttype": 42,
-            "svg.hashsalt": "flatlab",
-            "savefig.dpi": 200,
-            "figure.dpi": 120,
-        }
-        yield
+        if not _active:
+            sns.set_theme(context="paper", style="ticks", palette=_PALETTE)
+            mpl.rcParams |= _SETTINGS
+        if style is not None:
+            styles.use(style)
+        _active += 1
+        try:
+            yield
+        finally:
+            _active -= 1
+
+
+_FILES: dict[Any, Any] = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.hashsalt": "flatlab"}
+_SETTINGS: dict[Any, Any] = _FILES | {
+    "font.family": USUAL,
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "savefig.dpi": 200,
+    "figure.dpi": 120,
+}
 
 
 @functools.cache  # once
@@ -68,11 +99,74 @@ def _tell_unknown(signs: str) -> None:
     tell(f"no installed font has {shown(signs)}: drawn as boxes; install one that has, such as Noto Sans CJK")
 
 
+_SEED = re.compile(r", seed \d+(?=,|$)")
 _DOLLAR = re.compile(r"(?<!\\)\$")  # one that `plain` has not marked
 
 
 class Drawing(Figure):
-    """A figure that no pyplot window holds on to, and that shows itself as the value of a notebook's cell."""
+    """A figure that no pyplot window holds on to, and that shows itself as the value of a notebook's cell.
+
+    Attributes:
+        caption: small print below, wrapped to the figure's width; empty: none.
+    """
+
+    _caption = ""
+    _grown = 0.0  # inches, for the legend
+
+    @property
+    def caption(self) -> str:
+        return self._caption
+
+    @caption.setter
+    def caption(self, text: str) -> None:
+        self._caption = text
+        lines = textwrap.wrap(text, max(20, int(SIGNS * self.get_figwidth())))
+        self.supxlabel("\n".join(lines), fontsize=6, color="0.35", x=0.01, ha="left").set_in_layout(bool(lines))
+
+    def name_above(self, *axes: Axes, title: str = "") -> None:
+        """One legend of all axes above them, in as many columns as fit; the figure grows by it.
+
+        Args:
+            axes: whose entries; each name once. None: those of the legend that is there.
+            title: above the legend.
+        """
+        handles = {
+            label: handle
+            for each in axes or self.axes
+            for handle, label in zip(*each.get_legend_handles_labels(), strict=True)
+        }
+        for legend in [*self.legends]:
+            legend.remove()
+        rows = 0.0
+        if handles:
+            longest = max(len(label.replace("\\$", "$")) for label in handles)
+            columns = max(1, min(len(handles), int(0.82 * SIGNS * self.get_figwidth() / (longest + 7))))
+            rows = -(-len(handles) // columns) + 1.2 * (title.count("\n") + 1 if title else 0)
+            legend = self.legend(
+                handles.values(), handles.keys(), loc="outside upper left", ncols=columns, title=title or None,
+                alignment="left", borderaxespad=0.2, columnspacing=1.4, handlelength=1.8, title_fontsize=9,
+            )  # fmt: skip
+            legend.set_in_layout(True)
+        grown = 0.155 * rows
+        self.set_figheight(self.get_figheight() + grown - self._grown)
+        self._grown = grown
+
+    def finish(self, width: float | None = None, title: str | None = None, caption: bool = True) -> Drawing:
+        """The same figure in another width (inches), with a title, without its caption."""
+        if width is not None:
+            self.set_figwidth(width)
+        told = textwrap.fill(plain(title or ""), max(12, int(13 * self.get_figwidth())))
+        if self.legends:
+            self.name_above(title=told)
+        elif title is not None:
+            self.suptitle(told, fontsize=9)
+        self.caption = self.caption if caption else ""
+        return self
+
+    def savefig(self, *args: Any, **kwargs: Any) -> None:
+        """As matplotlib's, with TrueType fonts in PDF and PostScript, whatever the caller's settings are."""
+        with _LOCK, mpl.rc_context(_FILES):
+            super().savefig(*args, **kwargs)
 
     def draw(self, renderer: Any) -> None:
         """As matplotlib's; what stands between dollars in a user's name is no formula, and any script has a font."""
@@ -111,6 +205,20 @@ def figure(width: float = PAGE, height: float = 2.6) -> Drawing:
     return fig
 
 
+def rows(names: Sequence[str], height: float = 0.2) -> tuple[Drawing, Axes]:
+    """A figure with a row for each name, from top to bottom: long names do not run into each other there."""
+    fig = figure(COLUMN + 1.5, 0.9 + height * len(names))
+    axes = fig.subplots()
+    axes.set_yticks(range(len(names)), [plain(name) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    return fig, axes
+
+
+def whole(axis: Axis) -> None:
+    """Ticks of an axis of rounds, epochs or clients: there are no fractions of them."""
+    axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+
+
 def plain(text: str) -> str:
     """A user's text as it is: what stands between dollars is no formula, and one from "_" on is not left out."""
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
@@ -127,21 +235,40 @@ def class_labels(names: Sequence[str], most: int | None = None) -> list[str]:
     return [plain(label) for label in labels]
 
 
+def seedless(label: str) -> str:
+    """A run's label without its seeds: the same for runs that differ in nothing else."""
+    return _SEED.sub("", label)
+
+
+def seed_styles(labels: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
+    """For each label the one that all its seeds share, and its colour and dashes."""
+    groups = list(dict.fromkeys(map(seedless, labels)))
+    styles = {group: line_style(group, groups[:place]) for place, group in enumerate(groups)}
+    return [(seedless(label), styles[seedless(label)]) for label in labels]
+
+
 def line_style(name: str, taken: list[str]) -> dict[str, Any]:
-    """Colour of the algorithm in a run's name; one alike in `taken`, the names so far, gets a free one and dashes."""
-    colours: list[Any] = []
-    alike = 0
+    """Colour of the algorithm in a run's name; one alike in `taken`, the names so far, gets a free one and dashes.
+
+    When no colour is free, those used least come again, with the next dashes.
+    """
+    used = dict.fromkeys(_SPARE, 0)
+    if not name:  # of a result that stands alone
+        return {"color": _PALETTE[0], "linestyle": "-"}
+    style: dict[str, Any] = {}
     for number, one in enumerate([*taken, name]):
         base = _base(one)
         alike = sum(_base(other) == base for other in taken[:number]) if base else number
         own = _COLOURS[base] if base and not alike else None
-        free = [colour for colour in _SPARE if colour not in colours] or _SPARE
-        colours.append(own if own and own not in colours else free[0])
-    return {"color": colours[-1], "linestyle": ("-", "--", ":", "-.")[alike % 4]}
+        colour = own if own and not used[own] else min(used, key=used.__getitem__)
+        dash = max(min(alike, 1), used[colour] + (alike > 0))
+        style = {"color": colour, "linestyle": ("-", "--", ":", "-.")[dash % 4]}
+        used[colour] += 1
+    return style
 
 
 def _base(name: str) -> str | None:
-    return next((known for known in sorted(_ALGORITHMS, key=len, reverse=True) if name.startswith(known)), None)
+    return next((known for known in sorted(_COLOURS, key=len, reverse=True) if name.startswith(known)), None)
 
 
 @checked

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from ..arguments import checked
 from ..later import pd
-from ..personalization import Comparison, Headless, Personalization
+from ..personalization import Averages, Comparison, Headless, Personalization
 from ..results import spread
-from .gains import draw_gains, note_clients
-from .style import COLUMN, Drawing, figure, line_style
+from .gains import by_label, draw_gains, how_tuned, mean_curves, note_clients
+from .style import COLUMN, Drawing, figure, line_style, plain, rows, whole
+
+# Columns of a comparison that are no settings.
+KNOWN = {
+    "method", "seed", "holdout", "scored", "round", "clients", "left_out", "run", "mean", "half", "low", "high", "n",
+    "seeds", "of",
+} | {f"{name}{end}" for name in ("initial", "personal", "personalized") for end in ("", " std", " worst")} | {
+    f"{what} to level" for what in ("rounds", "samples", "megabytes")
+}  # fmt: skip
 
 
 @checked
 def draw_personalization(
     result: Personalization, view: Literal["curves", "gains", "histogram", "scatter"] = "curves"
 ) -> Drawing:
-    """Mean accuracy over clients after each epoch, with a band of one standard deviation over clients.
+    """Mean accuracy over clients after each epoch; runs that differ in seeds only are one curve, their mean.
+
+    The band is one standard deviation, over the seeds where there are several, else over the clients.
 
     Args:
         result: what `personalize` measured.
@@ -27,74 +37,106 @@ def draw_personalization(
     """
     if view != "curves":
         return draw_gains(result, view)
-    fig = figure(COLUMN + 0.5, 2.4)
-    _epochs(fig.subplots(), result)
-    note_clients(fig, result.about.get("lone", {}), _left_out(result))
+    fig = figure(COLUMN + 1, 2.4)
+    axes = fig.subplots()
+    taken: list[str] = []
+    curves = mean_curves(result)
+    for label, curve in curves.items():
+        style = line_style(label, taken)
+        taken.append(label)
+        axes.plot(curve.epochs, curve.mean, label=plain(label), **style)
+        low, high = np.clip((curve.mean - curve.std, curve.mean + curve.std), 0, 100)
+        axes.fill_between(curve.epochs, low, high, alpha=0.15, color=style["color"], lw=0)
+    axes.set(xlabel="fine-tuning epoch", ylabel="mean accuracy on own test sets (%)")
+    whole(axes.xaxis)
+    fig.name_above()
+    over = " or ".join(dict.fromkeys(curve.over for curve in curves.values()))
+    fig.caption = f"Band: ± one standard deviation over {over}. {how_tuned(result)}"
+    note_clients(fig, result.about.get("lone", {}), int(result.curve()["left_out"].max()))
     return fig
 
 
 def draw_table(result: Comparison) -> Drawing:
-    """Holdout, initial, personal, personalized accuracy of every run; bars: one standard deviation over clients."""
-    fig = figure(COLUMN + 0.5, 2.4)
-    axes = fig.subplots()
-    frame, places = result.frame, np.arange(len(result.frame))
-    for shift, name, marker in ((-0.15, "initial", "o"), (0, "personal", "s"), (0.15, "personalized", "D")):
+    """Holdout, initial, personal and personalized accuracy, a row for all seeds of a method and its settings.
+
+    Bars: one standard deviation over the seeds where there are several, else over the clients.
+    """
+    frame = result.frame
+    groups = {label: frame.loc[rows] for label, rows in frame.groupby(_methods(frame), sort=False).groups.items()}
+    fig, axes = rows([str(label) for label in groups], height=0.26)
+    several = any(len(group) > 1 for group in groups.values())
+    for shift, name, marker in ((-0.18, "initial", "o"), (0, "personal", "s"), (0.18, "personalized", "D")):
         if name not in frame or frame[name].isna().all():
             continue
-        spread = 100 * frame[f"{name} std"]
-        axes.errorbar(places + shift, 100 * frame[name], spread, fmt=marker, markersize=4, capsize=2, label=name)
-    axes.plot(places, 100 * frame["holdout"], "k_", markersize=12, label="holdout")
-    axes.set_xticks(places, frame["method"])
-    axes.set(ylabel="accuracy (%)")
-    axes.legend()
+        means = np.array([group[name].mean() for group in groups.values()])
+        spreads = np.array([
+            group[name].std() if len(group) > 1 else group[f"{name} std"].iloc[0] for group in groups.values()
+        ])  # fmt: skip
+        _bars_within(axes, np.arange(len(groups)) + shift, 100 * means, 100 * spreads, name, marker)
+    holdout = [100 * group["holdout"].mean() for group in groups.values()]
+    axes.plot(holdout, range(len(groups)), "k|", markersize=11, label="holdout")
+    axes.set_xlabel("accuracy (%)")
+    fig.name_above()
+    over = f"up to {max(map(len, groups.values()))} seeds" if several else "clients"
+    fig.caption = f"Bars: ± one standard deviation over {over}. Holdout: global test set; others: own test sets."
     note_clients(fig, result.about.get("lone", {}), int(frame.get("left_out", pd.Series([0])).max()))
     return fig
 
 
+def draw_averages(result: Averages) -> Drawing:
+    """Each accuracy with its interval over seeds, a row for a method and its settings."""
+    frame = result.frame
+    labels = _methods(frame)
+    names = list(dict.fromkeys(labels))
+    fig, axes = rows(names, height=0.26)
+    kinds = [name for name in dict.fromkeys(frame["of"]) if frame.loc[frame["of"] == name, "mean"].notna().any()]
+    for kind, marker in zip(kinds, "|oDs", strict=False):
+        rows_of = frame[frame["of"] == kind].assign(label=labels).set_index("label").reindex(names)
+        places = np.arange(len(names)) + 0.18 * (kinds.index(kind) - (len(kinds) - 1) / 2)
+        _bars_within(axes, places, 100 * rows_of["mean"], 100 * rows_of["half"], str(kind), marker)
+    axes.set_xlabel("accuracy (%)")
+    fig.name_above()
+    fig.caption = f"Bars: {result.about['interval']}, over up to {int(frame['seeds'].max())} seeds."
+    return fig
+
+
 def draw_headless(result: Headless) -> Drawing:
-    """Template accuracy of every client, a strip a run, with the mean."""
-    fig = figure(COLUMN + 0.5, 2.4)
-    axes = fig.subplots()
+    """Template accuracy of every client, a row for all seeds of a method, with the mean."""
+    groups = by_label(result.frame)
+    fig, axes = rows(list(groups))
     taken: list[str] = []
     left_out = 0
-    for place, (_, mine) in enumerate(result.frame.groupby("run", sort=False)):
-        name = mine["name"].iloc[0]
-        colour = line_style(name, taken)["color"]
-        axes.plot([place] * len(mine), 100 * mine["accuracy"], "o", color=colour, alpha=0.4, markersize=3)
+    for place, (label, mine) in enumerate(groups.items()):
+        colour = line_style(label, taken)["color"]
+        taken.append(label)
+        axes.plot(100 * mine["accuracy"], [place] * len(mine), "o", color=colour, alpha=0.3, markersize=3)
         over = spread(mine["accuracy"])
-        axes.plot([place - 0.25, place + 0.25], [100 * over.mean] * 2, color=colour)
+        axes.plot([100 * over.mean] * 2, [place - 0.32, place + 0.32], color=colour)
         left_out = max(left_out, over.left_out)
-        taken.append(name)
-    axes.set_xticks(range(len(taken)), taken)
-    axes.set(ylabel="headless accuracy of a client (%)")
+    axes.set_xlabel("headless accuracy of a client (%)")
+    fig.caption = "A dot for each client and seed; line: their mean."
     note_clients(fig, result.about.get("lone", {}), left_out)
     return fig
 
 
-def _left_out(result: Personalization) -> int:
-    return int(result.curve()["left_out"].max())
+def _bars_within(axes: Axes, places: Any, means: Any, halves: Any, name: str, marker: str) -> None:
+    """Means with bars that end where percents do."""
+    means, halves = np.asarray(means, dtype=float), np.nan_to_num(np.asarray(halves, dtype=float))
+    low, high = np.clip(means - halves, 0, 100), np.clip(means + halves, 0, 100)
+    ends = np.maximum([means - low, high - means], 0)
+    colour = {"holdout": "#222222", "initial": "#6a51d8", "personal": "#8a5a2b"}.get(name, "#cc3f8e")
+    axes.errorbar(means, places, xerr=ends, fmt=marker, markersize=4, capsize=2, lw=1, label=name, color=colour)
 
 
-def _epochs(axes: Axes, result: Personalization) -> None:
-    curve = result.curve()
-    taken: list[str] = []
-    groups = curve.groupby(["run", "round"], sort=False)
-    single = curve["name"].nunique() == groups.ngroups
-    for (_, round), mine in groups:
-        name = mine["name"].iloc[0]
-        label = name if single else f"{name}, seed {mine['seed'].iloc[0]}, round {round}"
-        style = line_style(name, taken)
-        mean, std = 100 * mine["mean"], 100 * mine["std"]
-        axes.plot(mine["epoch"], mean, label=label, **style)
-        axes.fill_between(
-            mine["epoch"], mean - std, (mean + std).clip(upper=100), alpha=0.15, color=style["color"], lw=0
-        )
-        taken.append(name)
-    clients = int(curve["clients"].max())
-    tuned = result.about["tuning"]
-    axes.set(xlabel="fine-tuning epoch", ylabel="accuracy on own test set (%)")
-    axes.set_title(
-        f"mean ± std over {clients} clients; tuned: {tuned.get('part', tuned.get('train'))}, lr {tuned['lr']:g}",
-        fontsize=7,
-    )
-    axes.legend(loc="lower right")
+def _methods(frame: pd.DataFrame) -> pd.Series:
+    """A label for each row of a comparison: the method, and the settings but its seeds in which runs differ."""
+    at = [place for place, name in enumerate(frame.columns) if name not in KNOWN and not str(name).endswith("seed")]
+    within = frame.groupby("method")  # what the method says itself is left out
+    settings = [name for name in frame.columns[at] if (within[name].nunique() > 1).any()]
+    said = [
+        [f"{str(name).rpartition('.')[2].replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{value}"
+         for name, value in zip(settings, values, strict=True) if not pd.isna(value)]
+        for values in frame[settings].itertuples(index=False)
+    ]  # fmt: skip
+    labels = [", ".join([method, *more]) for method, more in zip(frame["method"], said, strict=True)]
+    return pd.Series(labels, index=frame.index)

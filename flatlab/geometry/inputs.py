@@ -39,7 +39,7 @@ def targets(
         source: the data set that names and indices refer to, unless the settings say; by default the first run's.
 
     Raises:
-        ValueError: naming what cannot be measured, and why.
+        SettingError: naming what cannot be measured, and why.
     """
     settings = settings or Selection()
     runs = {name: need_run(subject) for name, subject in subjects.items() if not isinstance(subject, nn.Module)}
@@ -71,7 +71,7 @@ def need_run(subject: Any) -> Any:
     """The subject, if it is a run.
 
     Raises:
-        ValueError: if it is not.
+        SettingError: if it is not.
     """
     if isinstance(subject, nn.Module) or not all(hasattr(subject, name) for name in ("model", "data", "checkpoints")):
         raise SettingError("run", subject, "a run is needed, as fl.train returns it")
@@ -156,7 +156,7 @@ def named(subjects: Any) -> dict[str, Any]:
     """Models or runs by name: a mapping as it is; runs by their names, models as "model 1", ... otherwise.
 
     Raises:
-        ValueError: if there is none.
+        SettingError: if there is none.
     """
     if isinstance(subjects, Mapping):
         by_name = {str(name): subject for name, subject in subjects.items()}
@@ -182,7 +182,7 @@ def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:
     """A model's selected weights as a vector in the order of `target.flat`.
 
     Raises:
-        ValueError: if its parameters are not those of the target, not finite, or on another device.
+        SettingError: if its parameters are not those of the target, not finite, or on another device.
     """
     own = {key: weight.detach() for key, weight in plain(model).named_parameters()}
     shapes = {key: weight.shape for key, weight in target.weights.items()}

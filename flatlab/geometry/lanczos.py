@@ -112,6 +112,9 @@ class Lanczos:
                 largest, for eigenvalues near zero). A value is then good to about its square. Looser rules skip
                 near-twins, and at 1e-2 one in thirty clients' largest eigenvalues was up to 20 % too low.
             budget: the longest basis to try.
+
+        Raises:
+            SettingError: if there are fewer eigenvalues than `k`, or `budget` is below `k`.
         """
         if not 1 <= k <= self.size:
             raise SettingError("k", k, f"this Hessian has {self.size} eigenvalues")

@@ -101,6 +101,9 @@ class ModelHessian:
         Args:
             k: how many.
             subsets: as for `top`.
+
+        Raises:
+            SettingError: if the method has no smallest eigenvalues.
         """
         if self._method != "lanczos":
             reason = "finds eigenvalues of the largest size only; use 'lanczos'"
@@ -117,6 +120,10 @@ class ModelHessian:
         Args:
             tolerance: wanted standard error as a share of the trace.
             subsets: measure the sampling error too, as for `top`; the groups share their probes.
+
+        Raises:
+            SettingError: if the method has no trace.
+            Overflow: if a product with the Hessian is not finite.
         """
         if self._method == "power":
             raise SettingError("method", "power", "it has no trace; use 'lanczos' or 'pyhessian'")

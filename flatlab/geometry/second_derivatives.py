@@ -123,6 +123,7 @@ def explained(model: nn.Module, forward: Callable[[], object]) -> Iterator[None]
 
     Raises:
         NoDerivative: in place of torch's error.
+        RuntimeError: torch's own, where it is another.
     """
     try:
         yield
@@ -145,6 +146,9 @@ def need_second(gradients: Iterable[Tensor]) -> None:
     """Raise if the way back from recorded gradients meets a function marked `once_differentiable`.
 
     Torch raises there only in `backward`; `autograd.grad` takes the function's gradient for a constant, silently.
+
+    Raises:
+        RuntimeError: naming it, as torch does.
     """
     nodes, seen = [tensor.grad_fn for tensor in gradients], set[Any]()  # nodes: an id is given anew when one is freed
     while nodes:

@@ -78,6 +78,9 @@ def quadrature(
         probes: random start vectors.
         method: "pyhessian", or flatlab's own "lanczos" (reorthogonalised twice; both agree but for the draws).
         seed: of the start vectors.
+
+    Raises:
+        SettingError: if there are fewer parameters than `steps`.
     """
     like = products.target.flat(products.target.weights)
     if not 1 <= steps <= like.numel():

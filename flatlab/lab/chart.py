@@ -98,14 +98,16 @@ class ChartView(anywidget.AnyWidget):
                     self._send_all()
         elif content.get("kind") == "export":
             out = io.BytesIO()
-            paper(self.chart.smoothed(self.smooth), "above").savefig(out, format="pdf", metadata={"CreationDate": None})
+            paper(self.chart.smoothed(self.smooth), last=True).savefig(
+                out, format="pdf", metadata={"CreationDate": None}
+            )
             self.send({"kind": "file", "format": "pdf"}, [out.getvalue()])
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         bundle = super()._repr_mimebundle_(**options)
         if bundle is None or not self.chart.plots:
             return bundle
-        picture = base64.b64encode(paper(self.chart.smoothed(self.smooth), "above").png()).decode()
+        picture = base64.b64encode(paper(self.chart.smoothed(self.smooth), last=True).png()).decode()
         return {**bundle[0], "image/png": picture}, bundle[1]
 
 
@@ -127,7 +129,7 @@ class StillChart(ipywidgets.VBox):
         """Draw a chart. Returns the bytes of the picture."""
         self.chart = chart
         if chart.plots:
-            self.picture.sketch(paper(chart.smoothed(self.smooth), "above"))
+            self.picture.sketch(paper(chart.smoothed(self.smooth), last=True))
         return len(self.picture.value)
 
 

@@ -111,7 +111,8 @@ class Bench(Panel):
         """A view by the title of its tab, made if nobody has looked at it yet.
 
         Raises:
-            SettingError: if there is no such tab. RuntimeError: before there is a run.
+            SettingError: if there is no such tab.
+            RuntimeError: before there is a run.
         """
         if not self.runs:
             raise RuntimeError(f"panel({name!r}): there is no run yet; step() or start() makes one")

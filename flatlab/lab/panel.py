@@ -126,7 +126,8 @@ class Panel(ipywidgets.VBox):
         """Wait for the work in the background; its result (None if there was none).
 
         Raises:
-            BaseException: what the work raised. RuntimeError on the compute thread, which cannot wait for itself.
+            BaseException: what the work raised.
+            RuntimeError: on the compute thread, which cannot wait for itself.
         """
         if on_compute_thread():
             raise RuntimeError("settle: called from the compute thread, which would wait for itself")

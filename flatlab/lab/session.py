@@ -146,6 +146,7 @@ class Session:
         Raises:
             SettingError: if the experiment has not so many rounds.
             RuntimeError: if the session is stopped before they are done.
+            KeyboardInterrupt: after the round in flight.
             BaseException: what a round raised.
         """
         if on_compute_thread():

@@ -32,7 +32,7 @@ def build(spec: ModelSpec | str, shape: Sequence[Count], classes: Count, seed: S
 
     Raises:
         SettingError: for an unknown name, a custom network, a width that does not fit the groups, a bad shape.
-    """
+    """  # noqa: DOC501  what a network of one's own raises is its own
     spec = ModelSpec.from_dict(spec)
     if spec.name == "custom":
         raise SettingError("ModelSpec.name", "custom", "cannot be built from its name, give the model itself")

@@ -99,10 +99,10 @@ class _Axes(NamedTuple):
 
 _FRAMES = {
     "curves": _Axes(curves, "round", "holdout accuracy (%)", SEEDS),
-    "tuning": _Axes(tuning, "tuning epoch", "accuracy (%)", SEEDS),
+    "tuning": _Axes(tuning, "tuning epoch", "accuracy on own test sets (%)", SEEDS),
     "clients": _Axes(clients, "round", "accuracy on own test set (%)", "a line a client"),
     "client_eigenvalues": _Axes(
-        client_eigenvalues, "round", "λ₁ of a client's model",
+        client_eigenvalues, "round", "λ₁ of the Hessian, a client's model",
         "band: 95 % t interval over the round's clients; first seed",
     ),
 }  # fmt: skip

@@ -22,7 +22,7 @@ from ..declare import SettingError, setting
 from ..later import pd
 from ..models import Model, frame
 from ..results import Result, spread
-from ..training import Diverged, Run, Score, State, Trained, labels, score_clients
+from ..training import Diverged, Run, Score, State, Trained, diverging, labels, score_clients
 from ..training.finding import as_runs
 from ..training.progress import Progress, gather
 from ..training.single_samples import tell_lone
@@ -164,7 +164,8 @@ def fine_tuned(
         round: as in `personalize`.
 
     Raises:
-        SettingError, Diverged: as `personalize`.
+        SettingError: as `personalize`, and if `epochs` is 0.
+        Diverged: as `personalize`.
 
     >>> models = fl.fine_tuned(run, [3], epochs=1)
     >>> [type(model).__name__ for model in models.values()]
@@ -267,20 +268,21 @@ def _epochs(run: Run, settings: Tuning, round: int, wanted: list[int]) -> Iterat
 def _tuning(run: Run, tuner: FedAvg, state: State, wanted: list[int], every_epoch: bool) -> Iterator[Trained]:
     """Some clients' tuned parts, a few clients at a time, after each epoch or the last."""
     cohort = run.cohort if run.cohort.batched else dataclasses.replace(run.cohort, threads=1)
-    for chunk in cohort.train(
-        tuner,
-        state.served,
-        [run.data.train[client].cpu() for client in wanted],  # where batches are drawn
-        [("fine-tuning", client) for client in wanted],
-        seed=run.experiment.seed,
-        lr=tuner.lr,
-        own=run.own(state, wanted),
-        every_epoch=every_epoch,
-    ):
+
+    def orders(clients: list[int]) -> dict[str, Any]:
+        return {
+            "indices": [run.data.train[client].cpu() for client in clients],  # where batches are drawn
+            "streams": [("fine-tuning", client) for client in clients],
+            "seed": run.experiment.seed,
+            "lr": tuner.lr,
+            "own": run.own(state, clients),
+        }
+
+    for chunk in cohort.train(tuner, state.served, **orders(wanted), every_epoch=every_epoch):
         for row, loss in zip(chunk.clients, chunk.loss.tolist(), strict=True):
             if not math.isfinite(loss):
-                raise Diverged(
-                    f"{run.id}, fine-tuning epoch {chunk.epoch}, client {wanted[row]}: the training loss became"
-                    f" {loss}; lower {tuner.suspect()}"
-                )
+                where = f"{run.id}, fine-tuning epoch {chunk.epoch}, client {wanted[row]}"
+                found = diverging(cohort, tuner, state.served, **orders([wanted[row]]))
+                message = f"{where}: the training loss became {loss}; lower {tuner.suspect()}"
+                raise Diverged(message, client=wanted[row], found=found)
         yield chunk

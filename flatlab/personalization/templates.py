@@ -23,7 +23,7 @@ from ..later import pd
 from ..models import frame, sample_weight
 from ..results import Result, spread
 from ..streams import stream
-from ..training import Run, State
+from ..training import Run, State, labels
 from ..training.evaluate import CUT, rectangles
 from ..training.finding import as_runs
 from ..training.objective import mappable
@@ -80,13 +80,14 @@ def headless(
     """
     rows: list[dict[str, Any]] = []
     lone: dict[str, list[int]] = {}
-    for run in as_runs(runs):
+    several = as_runs(runs)
+    for run, label in zip(several, labels(several), strict=True):
         state = run.state(run_round(run, round))
         sizes = [len(part) for part in run.data.train]
         if alone := tell_lone(run.cohort.model, run.data, run.experiment.evaluation, batch_size, sizes):
             lone[run.id] = alone
         table = _templates(run, state, classes, templates, batch_size)
-        of_run = {"run": run.id, "name": run.name, "seed": run.experiment.seed}
+        of_run = {"run": run.id, "name": label, "seed": run.experiment.seed}
         rows += [{**of_run, **scores} for scores in _scores(run, state, table, metric)]
     about = {"classes": classes, "metric": metric, "templates": templates, "batch_size": batch_size, "round": round}
     return Headless(pd.DataFrame(rows), {**about, "lone": lone})

@@ -4,6 +4,7 @@ from .checkpoints import BadCheckpoint, RunBusy
 from .clients import Cohort
 from .device import pick_device
 from .distributed import train_shared
+from .diverged import Diverged, diverging
 from .evaluate import Evaluation, Score, score, score_clients, score_holdout
 from .experiment import Experiment, Parent
 from .finding import differing, runs
@@ -11,7 +12,6 @@ from .launch import train
 from .network import identified
 from .notes import annotate
 from .process_group import RankLost, Ranks
-from .round import Diverged
 from .run import Run, RunDone
 from .run_names import flattened, labels
 from .state import Round, State
@@ -39,6 +39,7 @@ __all__ = [
     "Trained",
     "annotate",
     "differing",
+    "diverging",
     "flattened",
     "identified",
     "labels",

@@ -28,7 +28,7 @@ from .batches import Plan, plan
 from .cuda_graph import Recordings
 from .device import Precision, computing_in
 from .fitting import fitting
-from .sequential import loop
+from .sequential import Watch, loop
 from .step_by_step import Turns
 from .threads import Item, Result, computing_with, side_by_side
 from .trees import mapped
@@ -111,6 +111,7 @@ class Cohort:
         received: Slots | None = None,
         every_epoch: bool = False,
         varied: Mapping[str, Sequence[float]] | None = None,
+        watch: Watch | None = None,
     ) -> Iterator[Trained]:
         """Local training of clients that hold the samples `indices`.
 
@@ -128,6 +129,7 @@ class Cohort:
             every_epoch: yield after each epoch, not only after the last.
             varied: settings of the algorithm that differ between clients, with each one's value; see
                 `Algorithm.varied`.
+            watch: told of each step of a single client, which is then trained by plain autograd.
         """
         trained = set(names(self.model, part or algorithm.train))
         settings, steps = self._settings({"lr": lr, **(varied or {})}, params, indices), self._steps(algorithm, indices)
@@ -142,7 +144,9 @@ class Cohort:
             numbers = {name: value[rows] for name, value in settings.items()}
             return Work(moving, frozen, kept, words, steps[rows], drawn, numbers)
 
-        yield from (self._stacked if self.batched else self._one_by_one)(algorithm, work, indices, every_epoch)
+        alone = not self.batched or watch is not None
+        engine = functools.partial(self._one_by_one, watch=watch) if alone else self._stacked
+        yield from engine(algorithm, work, indices, every_epoch)
 
     def _started(self, params: Params, own: Params, rows: slice) -> Params:
         """All parameters as these clients begin with them, in the model's order: joint norms add up in it."""
@@ -153,14 +157,14 @@ class Cohort:
         }
 
     def _one_by_one(
-        self, algorithm: Algorithm, work: Chunk, indices: Sequence[Tensor], every_epoch: bool
+        self, algorithm: Algorithm, work: Chunk, indices: Sequence[Tensor], every_epoch: bool, watch: Watch | None
     ) -> Iterator[Trained]:
         """Each client alone, some side by side on the cores."""
 
         def train(model: Model, client: int) -> Iterator[Trained | None]:
             with self.precise():
                 begun = work(client, client + 1)
-            steps_and_epochs = loop(model, self.data, algorithm, self.task, begun, self.channels_last)
+            steps_and_epochs = loop(model, self.data, algorithm, self.task, begun, self.channels_last, watch)
             ended = 0
             while ended < algorithm.epochs:
                 with self.precise():  # for each step, as another thread may do the next

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -99,7 +99,7 @@ def stepped(algorithm: Algorithm, carry: Carry, batch: LocalBatch, lr: float | T
     """
     made = algorithm.step(carry, batch, lr)
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], Carry)):
-        raise _strange(f"{type(algorithm).__name__}.step", made, "(carry, loss)")
+        _refuse(f"{type(algorithm).__name__}.step", made, "(carry, loss)")
     return made
 
 
@@ -111,7 +111,7 @@ def aggregated(rule: Aggregation, updates: Params, sizes: Tensor) -> tuple[Param
     """
     made, where = rule.combine(updates, sizes), f"{rule.kind}.combine"
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], dict)):
-        raise _strange(where, made, "(updates, weights of the clients or None)")
+        _refuse(where, made, "(updates, weights of the clients or None)")
     combined, weights = made
     _same(where, combined, {name: value[0] for name, value in updates.items()})
     if weights is not None and tuple(weights.shape) != tuple(sizes.shape):
@@ -127,13 +127,13 @@ def served(algorithm: Algorithm, params: Params, mean_update: Params, slots: Slo
     """
     made, where = algorithm.serve(params, mean_update, slots), f"{algorithm.kind}.serve"
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], dict)):
-        raise _strange(where, made, "(params, slots)")
+        _refuse(where, made, "(params, slots)")
     _same(where, made[0], params)
     return made[0], checked_slots(f"{where}: slots", made[1])
 
 
-def _strange(where: str, made: Any, needs: str) -> SettingError:
-    return SettingError(f"{where} returned {type(made).__name__}", allowed=f"needs {needs}")
+def _refuse(where: str, made: Any, needs: str) -> NoReturn:
+    raise SettingError(f"{where} returned {type(made).__name__}", allowed=f"needs {needs}")
 
 
 def same_slots(where: str, given: Slots, wanted: Slots) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from ..algorithms import ASAM, SAM, SGD, Algorithm, Params
+from .diverged import Diverged
 from .experiment import Experiment
 from .interrupt import soft_interrupt
-from .round import Diverged, Federation, Orders
+from .round import Federation, Orders
 from .run import Run
 from .start import reuse_rounds
 from .state import State

@@ -138,6 +138,9 @@ def gather(
         progress: as for `watched`.
         size: how much of `total` a part is; fewer may do, if the parts come to an end.
         kept: what an interrupted person is told besides.
+
+    Raises:
+        KeyboardInterrupt: where nothing has been measured yet.
     """
     rows: list[Part] = []
     done, ended = 0, False

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from ..models import Model, names, refuse_inference
 from ..streams import stream
 from .accumulate import Fold
 from .clients import Cohort
+from .diverged import Diverged, diverging
 from .evaluate import score_clients, score_holdout
 from .experiment import Experiment
 from .hooks import WholeGradient, checked_slots, same_slots, served
@@ -32,10 +33,6 @@ from .state import Round, State
 from .threads import computing_with
 from .trees import mapped
 from .work import Trained
-
-
-class Diverged(RuntimeError):
-    """The training loss or the weights of a client stopped being numbers."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +139,10 @@ class Federation(Layout):
         sizes = [len(self.holders[client]) for client in clients]
         fold = self._folded(state, clients, sizes, trained)
         losses, drifts = torch.stack([fold.loss, fold.drift]).tolist()
-        self._check_clients(round, clients, losses, drifts)
+        for client, loss, drift in zip(clients, losses, drifts, strict=True):
+            if not (math.isfinite(loss) and math.isfinite(drift)):
+                orders = vars(self.orders(state, [client]))
+                raise self._diverged(round + 1, client, loss, drift, algorithm, state.params, **orders)
         params, slots, weights = self._served(state, len(clients), fold)
         if algorithm.swa is not None:
             swa, count = algorithm.swa.after(round, rounds, params, swa, count)
@@ -231,23 +231,33 @@ class Federation(Layout):
         settings = {name: getattr(algorithm, name) for name in Algorithm.model_fields if name != "kind"}
         plain = FedAvg.from_dict(settings | {"epochs": 1, "mu": 0.0, "keep_momentum": False})
         lr, streams = algorithm.rate(round, self.experiment.rounds), [("train", round, "server")]
-        trained = next(self.cohort.train(plain, params, [index], streams, seed=seed, lr=lr, part=held.train))
-        self._refuse(round + 1, "the server's own data", float(trained.loss), 0.0)
+        orders: dict[str, Any] = {"indices": [index], "streams": streams, "seed": seed, "lr": lr, "part": held.train}
+        trained = next(self.cohort.train(plain, params, **orders))
+        if not math.isfinite(loss := float(trained.loss)):
+            raise self._diverged(round + 1, None, loss, 0.0, plain, params, **orders)
         return {name: value[0] for name, value in trained.params.items()}
 
     def _check_server(self, round: int, numbers: Tensor) -> None:
         if not numbers.isfinite().all():
             algorithm = self.experiment.algorithm  # a plain mean is as large as what the clients sent
             blamed = algorithm.suspect() if algorithm.server == Average() else f"server.lr = {algorithm.server.lr:g}"
-            raise Diverged(f"round {round}, the server: the global model is no longer finite; lower algorithm.{blamed}")
+            message = f"round {round}, the server: the global model is no longer finite; lower algorithm.{blamed}"
+            raise Diverged(message, round)
 
-    def _check_clients(self, round: int, clients: list[int], losses: list[float], drifts: list[float]) -> None:
-        for client, loss, drift in zip(clients, losses, drifts, strict=True):
-            self._refuse(round + 1, f"client {client}", loss, drift)
-
-    def _refuse(self, round: int, who: str, loss: float, drift: float) -> None:
-        if not (math.isfinite(loss) and math.isfinite(drift)):
-            raise Diverged(
-                f"round {round}, {who}: the training loss became {loss}, the step {drift}; lower"
-                f" algorithm.{self.experiment.algorithm.suspect()}, or set algorithm.clip"
-            )
+    def _diverged(
+        self,
+        round: int,
+        client: int | None,
+        loss: float,
+        drift: float,
+        algorithm: Algorithm,
+        params: Params,
+        **orders: Any,
+    ) -> Diverged:
+        """What is raised of a client, or of the server's own data: with the step that did it."""
+        who = "the server's own data" if client is None else f"client {client}"
+        message = (
+            f"round {round}, {who}: the training loss became {loss}, the step {drift}; lower"
+            f" algorithm.{self.experiment.algorithm.suspect()}, or set algorithm.clip"
+        )
+        return Diverged(message, round, client, diverging(self.cohort, algorithm, params, **orders))

@@ -158,7 +158,8 @@ class Run(RunView):
             RunDone: if there is no round left.
             RunBusy: if another process trains this run.
             Diverged: if a client's loss is no longer a number.
-            OSError: if the round cannot be stored, or the run's files are gone.
+            FileNotFoundError: if the run's files are gone.
+            OSError: if the round cannot be stored.
         """
         if self.round < self._recorded:
             self._state, report = self.federation.round(self._state, trained, seconds)

@@ -13,14 +13,23 @@ from ..data import FederatedDataset
 from ..models import Model
 from ..tasks import Task
 from .batches import Batch, batches
+from .diverged import Step
 from .hooks import stepped
 from .objective import OneBatch
 from .trees import mapped
 from .work import Epoch, Work, counted
 
+Watch = Callable[[Step], None]
+
 
 def loop(
-    model: Model, data: FederatedDataset, algorithm: Algorithm, task: Task, work: Work, channels_last: bool
+    model: Model,
+    data: FederatedDataset,
+    algorithm: Algorithm,
+    task: Task,
+    work: Work,
+    channels_last: bool,
+    watch: Watch | None = None,
 ) -> Iterator[Epoch | None]:
     """Train the one client of `work`; yields after each epoch, and None after each step.
 
@@ -31,6 +40,7 @@ def loop(
         task: says the loss.
         work: of a single client.
         channels_last: memory format of images and convolutions.
+        watch: told of each step.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
 
@@ -46,12 +56,16 @@ def loop(
     total: Tensor | float = 0.0
     seen: Tensor | float = 0.0
     for epoch in range(work.drawn.epochs):
-        for stacked_batch in batches(data, work.drawn, epoch):
+        for number, stacked_batch in enumerate(batches(data, work.drawn, epoch)):
             parts: Any = (None if value is None else value[0] for value in stacked_batch)
             batch = Batch(*parts)
             batch = batch._replace(images=laid_out(batch.images, layout))
+            taken = OneBatch(model, frozen, batch, task, _gradient)
             with torch.no_grad():
-                moved, value = stepped(algorithm, carry, OneBatch(model, frozen, batch, task, _gradient), lr)
+                moved, value = stepped(algorithm, carry, taken, lr)
+            if watch is not None:
+                held = work.drawn.index[0, epoch, number][work.drawn.weight[0, epoch, number] > 0].tolist()
+                watch(Step(int(carry.step), held, algorithm, carry, taken, lr, moved, value))
             carry = counted(carry, moved)
             total, seen = total + value * len(batch.labels), seen + len(batch.labels)
             yield None

@@ -115,7 +115,7 @@ def test_paths_name_their_barriers_and_sharpness_what_rescaling_changes():
     ]  # fmt: skip
     settings = {"rho": 0.05, "adaptive_rho": 0.5, "steps": 10, "sigma": 0.01, "adaptive_sigma": 0.1}
     fig = draw_sharpness(Sharpness(pd.DataFrame(rows), {**MEASURED, **settings}))
-    assert [axis.get_title() for axis in fig.axes] == ["λ₁ †", "ASAM, one step"]
+    assert [axis.get_title() for axis in fig.axes] == ["λ₁ of the Hessian †", "ASAM, one step"]
 
 
 def test_the_rest_draws():

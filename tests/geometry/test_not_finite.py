@@ -53,7 +53,7 @@ def test_points_that_overflow_are_counted_and_have_no_accuracy(overflowing):
     assert row["largest loss"] == max(finite)
     assert row["mean rise"] == pytest.approx(sum(finite) / len(finite) - row["loss"])
     figure = overflowing.plot()
-    assert f"{lost.sum()} of {len(points)} points are not finite" in figure.get_supxlabel()
+    assert f"{lost.sum()} of {len(points)} points are not finite" in figure.caption
     crosses = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "x"]
     assert sum(len(line.get_xdata()) for line in crosses) == lost.sum()
     for view in ("contour", "surface"):
@@ -116,11 +116,11 @@ def test_a_mean_over_clients_is_over_the_same_ones_at_every_epoch():
     assert (row["initial"], row["personalized"], row["gain"]) == pytest.approx((0.3, 0.6, 0.3))
     assert (row["clients"], row["left_out"]) == (2, 2)
     for view in ("curves", "gains"):
-        assert "2 clients are left out" in found.plot(view=view).get_supxlabel()
+        assert "2 clients are left out" in found.plot(view=view).caption
     headless = Headless(found.frame[found.frame["epoch"] == 0], {})
     assert headless.summary()[["clients", "left_out"]].iloc[0].tolist() == [3, 1]
     assert headless.summary()["mean"].item() == pytest.approx(0.5)
-    assert "1 clients are left out" in headless.plot().get_supxlabel()
+    assert "1 clients are left out" in headless.plot().caption
 
 
 def history(*rows):
@@ -166,4 +166,4 @@ def test_a_client_whose_hessian_overflows_does_not_take_the_others_with_it(digit
     found = fl.hessian(run, "train", client=first, limit=20).per_client()
     values = found.frame.set_index("client")["value"]
     assert np.isnan(values[first]) and values[rest].notna().all()
-    assert "1 of 3 values are not finite" in found.plot().get_supxlabel()
+    assert "1 of 3 values are not finite" in found.plot().caption

@@ -76,9 +76,9 @@ def test_results_and_figures_say_what_their_bars_cover():
         h.trace().plot(),
         fl.sharpness(MODEL, (IMAGES[:50], LABELS[:50]), measures=["top"]).plot(),
     ):
-        assert "Sampling not included" in made.get_supxlabel()
+        assert "Sampling not included" in made.caption
     for made in (sampled.plot(), h.trace(subsets=4).plot()):
-        assert "jackknife over 4 groups" in made.get_supxlabel()
+        assert "jackknife over 4 groups" in made.caption
     assert "sampling_error" in h.bottom(1, subsets=3).frame
 
 
@@ -87,7 +87,7 @@ def test_sharpness_offers_the_sampling_error():
     row = fl.hessian(MODEL, (IMAGES[:50], LABELS[:50])).top(subsets=5).frame.iloc[0]
     first = found.frame.set_index("measure").loc["top"]
     assert first["sampling_error"] == pytest.approx(row["sampling_error"], rel=1e-3)
-    assert "jackknife over 5 groups" in found.plot().get_supxlabel()
+    assert "jackknife over 5 groups" in found.plot().caption
 
 
 def test_the_mean_rise_of_a_landscape_states_the_error_of_its_samples():

@@ -127,18 +127,18 @@ def test_pictures_of_several_runs_show_each_with_its_error():
     about = {**said, "method": "lanczos", "seed": 0, "confidence": 0.99}
     trace = pd.DataFrame({"trace": [5.0], "standard_error": 0.5, "low": 3.0, "high": 7.0, "converged": False})
     axis = draw_trace({"a": Trace(trace, about), "b": Trace(trace, about)}).axes[0]
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
     (bar,) = axis.containers[0][2]
-    assert bar.get_segments()[0][:, 1].tolist() == [3.0, 7.0]
-    assert fl.plot(Trace(trace, about)).axes[0].get_ylabel() == "trace, 99 % interval"
+    assert bar.get_segments()[0][:, 0].tolist() == [3.0, 7.0]
+    assert fl.plot(Trace(trace, about)).axes[0].get_xlabel() == "trace of the loss's Hessian, 99 % interval"
     pairs = Eigenvalues(
         pd.DataFrame({"rank": [1, 2], "eigenvalue": [5.0, 3.0], "error": 0.1, "converged": True}), about
     )
-    one, two = draw_top(pairs).axes[0], draw_top({"a": pairs, "b": pairs}).axes[0]
-    assert one.get_legend() is None
-    assert [text.get_text() for text in two.get_legend().get_texts()] == ["a", "b"]
+    one, two = draw_top(pairs), draw_top({"a": pairs, "b": pairs})
+    assert not one.legends
+    assert [text.get_text() for text in two.legends[0].get_texts()] == ["a", "b"]
     rounds = {"round": [0, 5], "quantity": "lambda_1", "value": [1.0, 9.0], "error": 0.1}
     along = HessianAlong(pd.DataFrame(rounds), about)
-    drawn = fl.plot({"a": along, "b": along}).axes[0]
-    assert [text.get_text() for text in drawn.get_legend().get_texts()] == ["a λ1", "b λ1"]
+    drawn = fl.plot({"a": along, "b": along})
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["a λ₁", "b λ₁"]
     assert len(draw_along(along).axes) == 1

@@ -108,9 +108,9 @@ def test_values_that_are_no_numbers_are_left_out_counted_and_said(done, tmp_path
     assert [c.not_finite for c in filled.cells] == [1 + 4, 1] and "(2 of 3 seeds)" in filled.cells[1].text()
     assert "**6 values of seeds, clients or rounds are no finite numbers**" in filled.markdown()
     figure = Figure("test.nan", "N", "quick", "curves", {"FedAvg": tuple(runs)}, "p", "l", split="test")
-    caption = picture(figure, here)._supxlabel.get_text()
+    caption = picture(figure, here).caption
     assert "5 VALUES ARE NO FINITE NUMBERS" in caption
-    assert "NO FINITE" not in picture(figure, archive)._supxlabel.get_text()
+    assert "NO FINITE" not in picture(figure, archive).caption
 
 
 def test_what_lies_beyond_the_mean_is_that_of_the_runs(table, done):
@@ -289,7 +289,7 @@ def test_figures_draw_what_is_kept_and_say_what_is_missing(kind, done, tmp_path)
     series["FedProx"] = tuple(experiment("FedProx", seed) for seed in SEEDS)
     needs = TUNING if kind == "tuning" else None
     figure = Figure(f"test.{kind}", "A figure", "quick", kind, series, "p", "l", needs, every_seed=True)
-    assert "NOT COMPLETE: 3 of 9" in picture(figure, archive)._supxlabel.get_text()
+    assert "NOT COMPLETE: 3 of 9" in picture(figure, archive).caption
     paths = save(figure, archive, tmp_path)
     assert [path.suffix for path in paths] == [".png", ".pdf"]
     assert paths[0].read_bytes() == save(figure, archive, tmp_path / "again")[0].read_bytes()

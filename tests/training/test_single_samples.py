@@ -70,10 +70,10 @@ def test_personalization_tells_and_marks_the_clients(data, tmp_path):
     assert "test sets of 2 of 2 clients (0, 3)" in said and "epochs of 1 of 2 clients" in said
     assert found[0].about["lone"] == {run.id: [0, 3]}
     for figure in (found[0].plot(), found[0].plot(view="gains"), fl.compare(run, found[0]).plot()):
-        assert "2 clients rest on a batch of one image" in figure.get_supxlabel()
+        assert "2 clients rest on a batch of one image" in figure.caption
     (said,) = told(lambda: found.append(fl.headless(run)))
-    assert "4 clients rest on a batch of one image" in found[1].plot().get_supxlabel()
-    assert "4 on one image" in run.plot(metrics=["initial"]).axes[0].get_legend().get_texts()[0].get_text()
+    assert "4 clients rest on a batch of one image" in found[1].plot().caption
+    assert "4 on one image" in run.plot(metrics=["initial"]).legends[0].get_texts()[0].get_text()
 
 
 def test_measurements_tell_and_mark_a_last_batch_of_one(data):
@@ -82,6 +82,6 @@ def test_measurements_tell_and_mark_a_last_batch_of_one(data):
     found = []
     said = " ".join(told(lambda: found.append(fl.landscape(model, (images, labels), points=3, dimensions=1, batch=8))))
     assert "17 samples in batches of 8: the last holds one" in said and "GroupNorm" in said
-    assert "the last of one sample" in found[0].plot().get_supxlabel().replace("\n", " ")
+    assert "the last of one sample" in found[0].plot().caption
     rest = told(lambda: fl.landscape(model, (images[:16], labels[:16]), points=3, dimensions=1, batch=8))
     assert "the last holds one" not in " ".join(rest)

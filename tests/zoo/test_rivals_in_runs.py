@@ -127,4 +127,4 @@ def test_personal_accuracy_is_that_of_each_clients_own_model(kind, tmp_path):
         f"{100 * first.mean():.2f} ± {100 * first.std(ddof=0):.2f}",
         "none",
     ]
-    assert "personal" in [text.get_text() for text in table.plot().axes[0].get_legend().get_texts()]
+    assert "personal" in [text.get_text() for text in table.plot().legends[0].get_texts()]

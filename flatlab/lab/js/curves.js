@@ -13,9 +13,18 @@ import { meanAndBand, sharedBeginning, smoothed } from "./numbers.js";
  * @param {any} series as `Series.about` tells
  * @param {Float64Array[]} columns its own
  * @param {number} weight of smoothing
+ * @param {[number, number] | null} within what the edges of a band cannot leave
  * @returns {Curve}
  */
-export function curveOf(series, columns, weight) {
+export function curveOf(series, columns, weight, within = null) {
+  const curve = banded(series, columns, weight);
+  if (!within || !curve.low || !curve.high) return curve;
+  const kept = (/** @type {number} */ value) => Math.min(Math.max(value, within[0]), within[1]);
+  return { ...curve, low: curve.low.map(kept), high: curve.high.map(kept) };
+}
+
+/** @param {any} series @param {Float64Array[]} columns @param {number} weight @returns {Curve} */
+function banded(series, columns, weight) {
   const [x, ...rest] = columns;
   const smooth = weight ? rest.map((column) => smoothed(column, weight)) : rest;
   if (series.members > 1) {

@@ -40,7 +40,7 @@ export class Plot {
     const columns = this.columns();
     let at = 0;
     return this.about.series.map((/** @type {any} */ series) =>
-      curveOf(series, columns.slice(at, (at += series.columns)), this.chart.weight),
+      curveOf(series, columns.slice(at, (at += series.columns)), this.chart.weight, this.about.y.within),
     );
   }
 
@@ -130,7 +130,8 @@ export class Plot {
     const { min, max } = this.u.scales[axis];
     if (min === undefined || max === undefined) return [];
     const size = axis === "x" ? (this.u.width - 64) / 60 : (this.u.height - 60) / 34;
-    return this.log(axis) ? logTicks(min, max) : ticks(min, max, Math.max(3, Math.min(8, size)));
+    const places = this.log(axis) ? logTicks(min, max) : ticks(min, max, Math.max(3, Math.min(8, size)));
+    return axis === "x" && this.about.x.whole ? places.filter(Number.isInteger) : places;
   }
 
   drawMarks() {

@@ -1,0 +1,160 @@
+"""Training that stopped being numbers: where, and the local step that did it, to be shown again.
+
+try:
+run.to()
+except fl.Diverged as error:
+error.client, error.round, error.step, error.indices, error.params
+error.replay()
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..algorithms import Algorithm, Carry, Params
+from ..later import pd
+from ..results import Result
+from .hooks import stepped
+from .objective import OneBatch
+
+if TYPE_CHECKING:
+    from .clients import Cohort
+
+
+@dataclass(frozen=True)
+class Step:
+    """A local step of one client as plain autograd did it.
+
+    Args:
+        number: steps of the round before it.
+        indices: positions of its samples in `data.images`.
+        algorithm, carry, batch, lr: what `Algorithm.step` was given.
+        after, loss: what it gave.
+    """
+
+    number: int
+    indices: list[int]
+    algorithm: Algorithm
+    carry: Carry
+    batch: OneBatch
+    lr: float
+    after: Carry
+    loss: Tensor
+
+    @property
+    def finite(self) -> bool:
+        """Whether the loss, the weights after it and how far they have moved are numbers."""
+        moved = (value - self.carry.anchor[name] for name, value in self.after.params.items())
+        squares = torch.stack([value.square().sum() for value in moved])
+        return bool(self.loss.isfinite().all() and squares.sum().isfinite())
+
+    def again(self) -> tuple[pd.DataFrame, float]:
+        """The step once more: largest absolute value of each tensor in what it took and made, and the loss."""
+        asked: list[Params] = []
+        differentiate = self.batch.differentiate
+
+        def heard(objective: Callable[[Params], Tensor], params: Params) -> tuple[Params, Tensor]:
+            grads, value = differentiate(objective, params)
+            asked.append(grads)
+            return grads, value
+
+        batch = dataclasses.replace(self.batch, differentiate=heard)
+        with torch.no_grad():
+            after, loss = stepped(self.algorithm, self.carry, batch, self.lr)
+        many = len(asked) > 1
+        columns = {"before": self.carry.params}
+        columns |= {f"gradient {place}" if many else "gradient": grads for place, grads in enumerate(asked, 1)}
+        columns |= {"after": after.params}
+        rows = [
+            {"tensor": name} | {column: _largest(values[name]) for column, values in columns.items() if name in values}
+            for name in self.carry.params
+        ]
+        return pd.DataFrame(rows), float(loss)
+
+
+class Diverged(RuntimeError):
+    """The training loss or the weights of a client stopped being numbers.
+
+    Attributes:
+        round: in which, from 1; None in fine-tuning.
+        client: whose training; None: the server's.
+        step: local steps of the round (or of the fine-tuning) that were done before; None if the client, trained alone
+            once more, stayed finite (rounding decided) or nobody's training was to blame.
+        indices: positions in `run.data.images` of that step's batch.
+        params: all parameters before that step, by name.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        round: int | None = None,
+        client: int | None = None,
+        found: Step | None = None,
+        *,
+        step: int | None = None,
+        indices: Iterable[int] = (),
+        params: Params | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.round, self.client, self._found = round, client, found
+        self.step, self.indices, self.params = step, list(indices), params or {}
+        if found is not None:
+            whole = {**found.batch.frozen, **found.carry.params}
+            self.step, self.indices = found.number, found.indices
+            self.params = {name: value.detach().cpu() for name, value in whole.items()}
+
+    def replay(self) -> Result:
+        """Do that step again, and show it: a row a tensor, with the largest absolute value of the weights before, of
+        each gradient that the step asked for, and of the weights after. `about` has the loss, the rate and the batch.
+
+        Raises:
+            RuntimeError: if there is no such step, or the error comes from another process.
+        """
+        if self._found is None:
+            why = "it was trained in another process" if self.step is not None else "there is no such step"
+            raise RuntimeError(f"nothing to replay: {why}; train the run here, with engine='loop'")
+        frame, loss = self._found.again()
+        about = {"round": self.round, "client": self.client, "step": self.step, "loss": loss, "lr": self._found.lr}
+        return Result(frame, {**about, "indices": self.indices})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {"step": self.step, "indices": self.indices, "params": self.params}
+        return type(self), (str(self), self.round, self.client), state
+
+
+class _Ended(Exception):
+    """The step that was looked for is found."""
+
+
+def diverging(cohort: Cohort, algorithm: Algorithm, params: Params, **orders: Any) -> Step | None:
+    """The first step of one client that gives what is no number; None if there is none.
+
+    Args:
+        cohort: that trains.
+        algorithm: whose step.
+        params: all parameters, as the client received them.
+        **orders: of that client alone, as for `Cohort.train`.
+    """
+    met: list[Step] = []
+
+    def watch(step: Step) -> None:
+        if not step.finite:
+            met.append(step)
+            raise _Ended
+
+    try:
+        for _ in cohort.train(algorithm, params, watch=watch, **orders):
+            pass
+    except _Ended:
+        return met[0]
+    return None
+
+
+def _largest(value: Tensor) -> float:
+    return float(value.abs().max()) if value.numel() else 0.0

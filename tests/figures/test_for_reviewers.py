@@ -1,0 +1,156 @@
+"""Figures as a reviewer wants them: fonts, bands, legends, axes, colours, of a sweep over seeds, alphas and methods."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+
+import flatlab as fl
+from flatlab import figures
+from flatlab.figures.chart import Axis, Chart, Plot, Series
+from flatlab.figures.style import _COLOURS, line_style
+
+METHODS = ("FedAvg", "FedBABU", "FedASAM + SWA")
+SWEEP = [
+    (f"{method}, alpha {alpha}, seed {seed}", seed) for alpha in (1, 100) for method in METHODS for seed in range(3)
+]
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    """What `personalize` gives of 18 runs; accuracies near both ends, so that bands would leave them."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (str(run), name, seed, 4, client, epoch, value, 1.0, 9)
+        for run, (name, seed) in enumerate(SWEEP)
+        for client in range(5)
+        for epoch, value in enumerate(rng.choice([0.0, 0.03, 0.97, 1.0], 3))
+    ]
+    columns = ["run", "name", "seed", "round", "client", "epoch", "accuracy", "loss", "samples"]
+    about = {"epochs": 2, "tuning": {"part": "all", "lr": 0.01}}
+    return fl.Personalization(pd.DataFrame(rows, columns=columns), about)
+
+
+@pytest.mark.parametrize("view", ["contour", "surface"])
+def test_titles_of_panels_stand_apart(view):
+    names = [name for name, _ in SWEEP]
+    rows = [{"panel": name, "x": x, "y": y, "loss": x * x + y, "accuracy": 0.5, "series": "surface", "name": "",
+             "residual": 0.0, "direction": 0, "loss_error": 0.0, "rise_error": 0.0, "measured": True}
+            for name in names for x in (-1, 0, 1) for y in (-1, 0, 1)]  # fmt: skip
+    about = {"dimensions": 2, "panels": names, "range": [[-1, 1], [-1, 1]], "explained": [], "directions": "random",
+             "eigenvalues": {}, "repeats": 1, "scale": "filter", "samples": 9, "data": "holdout", "loss": "mean",
+             "part": "all", "normalisation": "none", "batch": "free", "seed": 0, "spline_error": {}, "complete": True}  # fmt: skip
+    fig = fl.geometry.Landscape(pd.DataFrame(rows), about).plot(view=view)
+    fig.draw(renderer := fig.canvas.get_renderer())
+    boxes = [axes.title.get_window_extent(renderer) for axes in fig.axes if axes.get_title()]
+    assert len(boxes) == 18 and not any(one.overlaps(two) for one, two in itertools.combinations(boxes, 2))
+
+
+def legend(fig):
+    return [text.get_text() for text in fig.legends[0].get_texts()]
+
+
+def overprinted(fig):
+    """Pairs of the words of a figure's legend and axes that stand on each other."""
+    renderer = fig.canvas.get_renderer()
+    fig.draw(renderer)
+    texts = [*fig.legends[0].get_texts()] if fig.legends else []
+    for each in fig.axes:
+        texts += [text for at, text in zip(each.get_yticks(), each.get_yticklabels(), strict=True)
+                  if min(each.get_ylim()) <= at <= max(each.get_ylim())]  # fmt: skip
+        texts += [text for at, text in zip(each.get_xticks(), each.get_xticklabels(), strict=True)
+                  if min(each.get_xlim()) <= at <= max(each.get_xlim())]  # fmt: skip
+    boxes = [(text.get_text(), text.get_window_extent(renderer).shrunk(0.9, 0.8)) for text in texts]
+    return [(a, b) for (a, one), (b, two) in itertools.combinations(boxes, 2) if one.overlaps(two)]
+
+
+@pytest.mark.parametrize("view", ["curves", "gains", "histogram", "scatter"])
+def test_seeds_of_a_sweep_are_one_and_nothing_stands_on_anything(tuned, view):
+    fig = tuned.plot(view=view)
+    assert len(legend(fig)) == 6 and not any("seed" in name for name in legend(fig))
+    assert not overprinted(fig)
+
+
+def test_bands_say_what_they_are_and_stay_percents(tuned):
+    fig = tuned.plot()
+    for band, line in zip(fig.axes[0].collections, fig.axes[0].lines, strict=True):
+        edges = band.get_paths()[0].vertices[:, 1]
+        assert 0 <= edges.min() <= line.get_ydata().min() and edges.max() <= 100
+    assert "one standard deviation over 3 seeds" in fig.caption
+    first = fl.Personalization(tuned.frame[tuned.frame["seed"] == 0], tuned.about).plot()
+    assert "one standard deviation over 5 clients" in first.caption
+    curve = Series.of("a", "#000000", np.arange(3.0), np.array([[1.0, 0.0, 99.0], [5.0, 90.0, 100.0]]))
+    drawn = figures.paper(Chart((Plot((curve,), Axis("round", whole=True), Axis("accuracy", "%")),)))
+    edges = drawn.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert edges.min() == 0 and edges.max() == 100
+
+
+def test_a_table_and_its_averages_have_a_row_a_method_and_alpha(tuned):
+    rows = [
+        {
+            "method": name.split(",")[0], "seed": seed, "holdout": 0.5, "scored": 4, "round": 4, "initial": 0.1,
+            "initial std": 0.2, "personalized": 0.9, "personalized std": 0.3, "clients": 5, "left_out": 0,
+            "run": str(run), "data.partition.alpha": float(name.split(" alpha ")[1].split(",")[0]),
+            "algorithm.local.kind": "asam" if "ASAM" in name else "sgd",
+        }
+        for run, (name, seed) in enumerate(SWEEP)
+    ]  # fmt: skip
+    fig = fl.Comparison(pd.DataFrame(rows), {}).plot()
+    labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
+    assert labels == [f"{method}, alpha {alpha}" for alpha in (1, 100) for method in METHODS]
+    assert not overprinted(fig)
+    means = [
+        {"method": method, "data.partition.alpha": alpha, "of": of, "mean": 0.5, "half": 0.6, "low": 0.0, "high": 1.0,
+         "n": 3, "seeds": 3, "left_out": 0}
+        for alpha in (1.0, 100.0) for method in METHODS for of in ("holdout", "initial", "personalized")
+    ]  # fmt: skip
+    fig = fl.Averages(pd.DataFrame(means), {"interval": "95 %, Student's t"}).plot()
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == labels and "95 %" in fig.caption
+
+
+def test_size_title_style_and_caption_are_the_persons(tuned, tmp_path):
+    fig = fl.plot(tuned, width="page", title="Five clients", style={"font.size": 11, "axes.grid": True}, caption=False)
+    assert fig.get_figwidth() == 6.75 and not fig.caption and fig.axes[0].xaxis.get_gridlines()[0].get_visible()
+    assert fig.legends[0].get_title().get_text() == "Five clients"
+    assert fl.plot(tuned, width=4).get_figwidth() == 4
+    with pytest.raises(fl.SettingError, match="width = 'wide'"):
+        fl.plot(tuned, width="wide")
+
+
+def test_fonts_in_files_are_truetype_however_they_are_written(tuned, tmp_path):
+    fig = tuned.plot()
+    fig.savefig(tmp_path / "a.pdf")
+    figures.save(fig, tmp_path / "b")
+    for name in ("a.pdf", "b.pdf"):
+        content = (tmp_path / name).read_bytes()
+        assert b"/FontFile2" in content and b"/Type3" not in content
+
+
+def test_rounds_and_epochs_have_no_fractions(tuned):
+    for width in (2.5, 6.75, 14):
+        fig = tuned.plot(width=width)
+        fig.canvas.draw()
+        assert all(float(tick).is_integer() for tick in fig.axes[0].get_xticks())
+
+
+def test_what_clients_score_on_their_own_sets_is_not_on_the_holdouts_axis(digits, tmp_path):
+    options = {"model": fl.ModelSpec(name="lenet", width=0.125), "rounds": 1, "store": tmp_path, "progress": False}
+    alone, averaged = (fl.train(kind, digits, **options) for kind in (fl.LocalOnly(), fl.FedAvg()))
+    fig = fl.plot([averaged, alone])
+    assert legend(fig) == ["FedAvg"] and "LocalOnly: no global model" in fig.caption.replace("\n", " ")
+    own = fl.plot(alone)
+    assert own.axes[0].get_ylabel() == "mean accuracy of the clients' own models (%)"
+    assert legend(fl.plot([averaged, alone], metrics=["initial"])) == ["FedAvg", "LocalOnly"]
+
+
+def test_colours_stand_out_from_paper_and_no_two_runs_share_one_and_its_dashes():
+    def light(colour):
+        parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
+        return np.dot(parts, [0.2126, 0.7152, 0.0722])
+
+    assert all(1.05 / (light(colour) + 0.05) >= 3 for colour in _COLOURS.values())
+    names = [name for name, _ in SWEEP]
+    styles = [tuple(line_style(name, names[:place]).values()) for place, name in enumerate(names)]
+    assert len(set(styles)) == 18
