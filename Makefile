@@ -32,7 +32,7 @@ check: lint  ## the minute before a commit: lint and the quick tests
 	$(BIN)/python $(PYTEST) $(QUICK)
 
 check-docs: setup  ## run what the documentation and the notebooks show
-	$(BIN)/python -m pytest tests/test_docs.py
+	$(BIN)/python -m pytest -m '' tests/test_docs.py
 	$(BIN)/python notebooks/build.py --check
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
 

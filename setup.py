@@ -1,4 +1,5 @@
-"""One step more than setuptools has: what of the lab runs in the browser is bundled, with uPlot (MIT), into the wheel.
+"""What setuptools has not: what of the lab runs in the browser is bundled, with uPlot (MIT), into the wheel; notebooks
+come along as scripts; the README's picture and links lead to the repository, as a package index has nothing else.
 
 pyproject.toml declares everything else. Node is a build requirement that pip installs; npm fetches what
 package-lock.json names, by its hashes. A build that cannot have that succeeds without the bundle, and says so; the lab
@@ -6,9 +7,11 @@ then shows still pictures. On its own: `python setup.py bundle`, and `python set
 """
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from setuptools import setup
@@ -68,6 +71,18 @@ def lint() -> None:
         sys.exit(error.returncode)
 
 
+def readme() -> str:
+    """README.md with the project's address before each link into the repository."""
+    here = Path(__file__).parent
+    about = tomllib.loads((here / "pyproject.toml").read_text("utf-8"))
+    url = about["project"]["urls"]["Repository"]
+
+    def absolute(match: re.Match[str]) -> str:
+        return f"{match[1]}]({url}/{'raw' if match[1].startswith('!') else 'blob'}/main/{match[2]})"
+
+    return re.sub(r"(!?\[[^\]]*)\]\((?!\w+:|#)([^)]+)\)", absolute, (here / "README.md").read_text("utf-8"))
+
+
 class Bundled(build_py):
     """As setuptools', with the bundle and the notebooks' scripts among the package's files."""
 
@@ -85,4 +100,4 @@ class Bundled(build_py):
 if sys.argv[1:] in (["bundle"], ["lint"]):
     {"bundle": bundle, "lint": lint}[sys.argv[1]]()
 else:
-    setup(cmdclass={"build_py": Bundled})
+    setup(cmdclass={"build_py": Bundled}, long_description=readme(), long_description_content_type="text/markdown")

@@ -19,7 +19,7 @@ extensions = ["myst_parser"]
 html_theme = "furo"
 html_title = "flatlab"
 smartquotes = False
-exclude_patterns = ["_build", "package.md"]
+exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 
 # Pages whose text stands elsewhere; what their own file has comes after it.

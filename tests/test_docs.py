@@ -57,6 +57,16 @@ def test_blocks_run_one_after_another(page, tmp_path, monkeypatch, loggers):
         exec(compile("\n" * (line - 1) + code, str(DOCS / page), "exec"), names)
 
 
+@pytest.mark.slow  # for `make check-docs`
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", ["../README.md", "guide.md"])
+def test_blocks_of_the_first_pages_run_as_they_stand_but_for_the_width_of_the_network(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page", "small": fl.ModelSpec(name="lenet", width=0.125)}
+    for line, code in blocks(page):
+        exec(compile("\n" * (line - 1) + code.replace('"cnn4"', "small"), str(DOCS / page), "exec"), names)
+
+
 def block(page, part):
     return next(code for _, code in blocks(page) if part in code)
 
@@ -93,10 +103,3 @@ def test_where_to_change_what_names_files_that_hold_it():
         text = "".join(file.read_text(encoding="utf-8") for file in files)
         for word in [word for cell in words for word in cell]:
             assert word in text, row
-
-
-def test_the_page_for_a_package_index_is_the_readme_without_links_into_the_repository():
-    page, readme = (path.read_text(encoding="utf-8") for path in (DOCS / "package.md", DOCS.parent / "README.md"))
-    assert not re.findall(r"\]\((?!https?:)", page)
-    assert page.split("```\n")[0].strip() == readme.split("![")[0].strip()
-    assert [code for _, code in blocks("package.md")] == [code for _, code in blocks("../README.md")]
