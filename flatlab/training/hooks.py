@@ -72,7 +72,12 @@ def shapes(algorithm: Algorithm, trained: Params) -> Shapes:
             f"{kind}.finish", allowed=f"extra holds {', '.join(extra)}, but there is no {kind}.receive to use it"
         )
     slots = checked_slots(f"{kind}.receive", algorithm.receive({}, extra, 1, 1))
-    return Shapes(message, words, frozenset(slots))
+    own = set(slots)
+    if type(algorithm).serve is not Algorithm.serve:  # it may keep something there, too, beside its optimiser
+        nowhere = {name: torch.zeros_like(value) for name, value in trained.items()}
+        optimisers = set(algorithm.server.update(trained, nowhere, {})[1])
+        own |= set(served(algorithm, trained, nowhere, slots)[1]) - optimisers
+    return Shapes(message, words, frozenset(own))
 
 
 def traffic(model: Model, algorithm: Algorithm) -> int:

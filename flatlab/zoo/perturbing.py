@@ -1,0 +1,75 @@
+"""What the follow-ups of FedSAM share: a gradient taken beside the weights, and what they refuse to be crossed with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..algorithms import SGD, Algorithm, LocalBatch, Params
+from ..declare import SettingError
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A client's batch that is looked at from w + shift where a step looks from w."""
+
+    batch: LocalBatch
+    shift: Params
+
+    @property
+    def size(self) -> Tensor:
+        """Samples in it, []."""
+        return self.batch.size
+
+    def gradient(self, params: Params, loss: Callable[[Tensor], Tensor] | None = None) -> tuple[Params, Tensor]:
+        """Gradients and loss at w + shift."""
+        return self.batch.gradient(self._at(params), loss)
+
+    def outputs(self, params: Params) -> Tensor:
+        """The network's outputs at w + shift."""
+        return self.batch.outputs(self._at(params))
+
+    def halves(self) -> tuple[Beside, Beside]:
+        """Every second sample, and the others."""
+        first, second = self.batch.halves()
+        return Beside(first, self.shift), Beside(second, self.shift)
+
+    def _at(self, params: Params) -> Params:
+        return {name: value + self.shift[name] for name, value in params.items()}
+
+
+def stretched(direction: Params, length: float | Tensor) -> Params:
+    """The direction, all tensors as one vector, at a length; 0 stays 0."""
+    norm = torch.stack([value.pow(2).sum() for value in direction.values()]).sum().sqrt()
+    return {name: value * (length / (norm + 1e-16)) for name, value in direction.items()}
+
+
+def zeros(like: Params) -> Params:
+    """Tensors of these shapes."""
+    return {name: torch.zeros_like(value) for name, value in like.items()}
+
+
+def check_server(algorithm: Algorithm) -> None:
+    """Refuse clients that send nothing: there is no global model to look at.
+
+    Raises:
+        SettingError: naming `share`.
+    """
+    if algorithm.share == "none":
+        raise SettingError("share", "none", f"{algorithm.kind} needs a global model; share 'all', 'body' or 'head'")
+
+
+def check_own_perturbation(algorithm: Algorithm) -> None:
+    """Refuse a local step that perturbs, too, in a method that does so itself; and clients that send nothing.
+
+    Raises:
+        SettingError: naming `local` or `share`.
+    """
+    check_server(algorithm)
+    if algorithm.local != SGD():
+        raise SettingError(
+            "local", algorithm.local.kind, f"{algorithm.kind} perturbs the weights itself; leave it at 'sgd'"
+        )
