@@ -31,6 +31,8 @@ COMMON: dict[str, Any] = {"lr": 0.1, "batch_size": 16}
 NAMED = (
     *(fl.FedAvg, fl.FedAvgM, fl.FedProx, fl.FedBABU, fl.FedSAM, fl.FedASAM, fl.FedPer, fl.LocalOnly, fl.Centralized),
     *(fl.SCAFFOLD, fl.FedDyn, fl.AdaBest, fl.Ditto, fl.FedRep, fl.LGFedAvg, fl.PerFedAvg),
+    *(fl.FedSpeed, fl.MoFedSAM, fl.FedGAMMA, fl.FedSMOO, fl.FedLESAM, fl.FedLESAMD, fl.FedLESAMS, fl.FedGloSS),
+    *(fl.FedSOL, fl.FedSWA, fl.FedMoSWA, fl.FedWMSAM),
 )
 COMPOSED = {
     "momentum": fl.FedAvg(momentum=0.9, weight_decay=0.01, clip=1.0, **COMMON),

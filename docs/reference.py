@@ -29,7 +29,8 @@ GROUPS = {
     "algorithms": (
         "Algorithms",
         "FedAvg FedAvgM FedProx FedBABU FedSAM FedASAM FedPer LocalOnly Centralized SCAFFOLD FedDyn AdaBest FedRep"
-        " Ditto LGFedAvg PerFedAvg",
+        " Ditto LGFedAvg PerFedAvg FedSpeed MoFedSAM FedGAMMA FedSMOO FedLESAM FedLESAMD FedLESAMS FedGloSS FedSOL"
+        " FedSWA FedMoSWA FedWMSAM",
     ),
     "parts": (
         "What algorithms are made of",

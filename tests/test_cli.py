@@ -132,6 +132,8 @@ def test_schema_lists_every_setting_once(capsys, monkeypatch):
     assert "Networks: cnn4, lenet" in out and ", of_my_own\n" in out
     costs = dict(re.findall(r"^ *(\S+|local = \S+) +(\d)$", out.partition("Cost of a local step")[2], re.M))
     wanted = {"FedAvg": "1", "FedASAM": "2", "Ditto": "2", "PerFedAvg": "2", "SCAFFOLD": "1", "local = sam": "2"}
+    wanted |= {"FedSpeed": "2", "MoFedSAM": "2", "FedGAMMA": "2", "FedSMOO": "2", "FedGloSS": "2", "FedSOL": "2"}
+    wanted |= {"FedLESAM": "1", "FedLESAMS": "1", "FedSWA": "1", "FedMoSWA": "1", "FedWMSAM": "1"}
     assert costs.items() >= wanted.items()
     assert run("schema", "--json") == 0
     schema = json.loads(capsys.readouterr().out)

@@ -3,6 +3,7 @@
     crossing.experiment("FedBABU", local="ASAM", swa=True, scale="short")
 
 On FedBABU's network and clients (momentum 0.9, batches of 50), with a constant rate, since SWA cycles one of its own.
+At full scale FedASAM's follow-ups stand beside it, as their authors train them: without momentum.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..algorithms import ASAM, SAM, SGD, SWA, Algorithm, Constant, Local
+from ..algorithms import ASAM, SAM, SGD, SWA, Constant, Local
 from ..data import Dirichlet, Partition
 from ..training import Experiment
 from . import fedbabu
@@ -34,7 +35,10 @@ LOCALS: dict[str, Local] = {"SGD": SGD(), "SAM": SAM(rho=0.05), "ASAM": ASAM(rho
 # without norms learns nothing under a random head at rho = 0.5, where the whole network does; at 0.1 both learn.
 QUICK: dict[str, Any] = {"batch_size": 10}
 QUICK_LOCALS = LOCALS | {"SAM": SAM(rho=0.02), "ASAM": ASAM(rho=0.1, eta=0.2)}
-FOLLOW_UPS = ("FedGloSS", "MoFedSAM", "FedGAMMA", "FedSpeed", "FedSMOO", "FedLESAM")
+FOLLOW_UPS = (
+    *("FedGloSS", "MoFedSAM", "FedGAMMA", "FedSpeed", "FedSMOO", "FedLESAM"),
+    *("FedSOL", "FedSWA", "FedMoSWA", "FedWMSAM"),
+)
 SAMPLES = 1000  # of the Hessian
 EPOCHS = 2  # local epochs: enough rounds for SWA's cycles
 CYCLE = 5
@@ -43,7 +47,7 @@ CYCLE = 5
 def experiment(
     base: str = "FedBABU",
     *,
-    local: str = "ASAM",
+    local: str | None = "ASAM",
     swa: bool = True,
     dataset: str = "cifar10",
     shards: int | None = 2,
@@ -56,7 +60,7 @@ def experiment(
 
     Args:
         base: the kind of an algorithm: what is trained and shared.
-        local: "SGD", "SAM" or "ASAM": how a client's step gets its gradient.
+        local: "SGD", "SAM" or "ASAM": how a client's step gets its gradient; None: as the method does by itself.
         swa: whether the server averages its model over the last quarter of the rounds.
         dataset: "cifar10" or "cifar100".
         shards: s, the most classes that a client holds; ignored with alpha.
@@ -72,7 +76,7 @@ def experiment(
     partition: Partition | None = None if alpha is None else Dirichlet(alpha=alpha)
     crossed: dict[str, Any] = {
         "lr": size.lr / 2,
-        "local": (QUICK_LOCALS if scale == "quick" else LOCALS)[local],
+        **({} if local is None else {"local": (QUICK_LOCALS if scale == "quick" else LOCALS)[local]}),
         "schedule": Constant(),
         "swa": SWA(start=0.75, cycle=CYCLE, low=size.lr / 20) if swa else None,
     } | (QUICK if scale == "quick" else {})
@@ -97,15 +101,17 @@ def levels(scale: ScaleName) -> dict[str, dict[str, Any]]:
 
 
 def rows(scale: ScaleName) -> dict[str, dict[str, Any]]:
-    """The twelve crosses, and those of the follow-up methods that there are, by name."""
+    """The twelve crosses, and at full scale the follow-up methods, by name."""
     crosses = {
         f"{base} {local}{' + SWA' if swa else ''}": {"base": base, "local": local, "swa": swa}
         for base in BASES
         for local in LOCALS
         for swa in (False, True)
     }
-    known = Algorithm.members()
-    return crosses | {name: {"base": name, "local": "SGD", "swa": False} for name in FOLLOW_UPS if name in known}
+    if scale != "paper":
+        return crosses
+    plain = {"local": None, "swa": False, "momentum": 0.0, "lr": fedbabu.size_of(scale).lr}
+    return crosses | {name: {"base": name, **plain} for name in FOLLOW_UPS}
 
 
 def crossing(scale: ScaleName) -> Table:
@@ -128,9 +134,11 @@ def crossing(scale: ScaleName) -> Table:
         for column, quantity in columns.items()
     ]
     title = "The crossing: {FedAvg, FedBABU} x {SGD, SAM, ASAM} x {last, SWA}, cifar10"
-    absent = ", ".join(name for name in FOLLOW_UPS if name not in rows(scale))
-    leaves_out = size.leaves_out + (f"; follow-ups that this version does not have: {absent}" if absent else "")
-    return Table("crossing.table", title, scale, tuple(cells), protocol(scale), leaves_out)
+    if scale != "paper":
+        leaves_out = f"{size.leaves_out}; the follow-ups {', '.join(FOLLOW_UPS)}"
+        return Table("crossing.table", title, scale, tuple(cells), protocol(scale), leaves_out)
+    done = f"{protocol(scale)}; follow-ups with constants of their own, SGD {size.lr:g} without momentum"
+    return Table("crossing.table", title, scale, tuple(cells), done, size.leaves_out)
 
 
 def flatness(scale: ScaleName) -> Measurement:

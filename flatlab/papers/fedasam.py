@@ -29,7 +29,9 @@ _OWN: dict[str, dict[str, Any]] = {
     "FedProx": {"mu": 0.01},
     "FedAvgM": {"server": Average(momentum=0.9)},
     "FedDyn": {"alpha": 0.1},
+    "FedGloSS": {"local": SAM(rho=0.15)},
 }
+_STEP = {"FedSAM": "SAM", "FedASAM": "ASAM", "MoFedSAM": "SAM", "FedGAMMA": "SAM"}
 
 
 LENET = ModelSpec(name="lenet")
@@ -205,10 +207,11 @@ def _algorithm(
     kind, crossed = words[0], [word for word in words[1:] if not word.startswith("E=")]
     epochs = next((int(word[2:]) for word in words[1:] if word.startswith("E=")), 1)
     settings: dict[str, Any] = _common(scale) | {"epochs": epochs * size.epochs} | _OWN.get(kind, {})
-    step = crossed[0] if crossed else {"FedSAM": "SAM", "FedASAM": "ASAM"}.get(kind, "")
+    step = crossed[0] if crossed else _STEP.get(kind, "")
     if size.momentum:
         settings["option"] = "I"  # SCAFFOLD's other one reads the mean gradient off plain steps
-    settings["local"] = _local(step, dataset, alpha, scale)
+    if crossed or "local" not in settings:
+        settings["local"] = _local(step, dataset, alpha, scale)
     if "SWA" in name.split():
         settings["swa"] = swa or SWA(start=0.75, cycle=size.cycle[dataset], low=size.low)
     algorithm = method(kind, settings)

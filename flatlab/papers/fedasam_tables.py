@@ -16,6 +16,10 @@ from .tables import Cell, Figure, Item, ScaleName, Table, cell
 
 SIX = ("FedAvg", "FedSAM", "FedASAM", "FedAvg + SWA", "FedSAM + SWA", "FedASAM + SWA")
 RIVALS = ("FedProx", "SCAFFOLD", "FedAvgM", "FedDyn", "AdaBest")
+FOLLOW_UPS = (
+    *("MoFedSAM", "FedGAMMA", "FedSpeed", "FedSMOO", "FedLESAM", "FedSOL", "FedGloSS"),
+    *("FedSWA", "FedMoSWA", "FedWMSAM"),
+)
 CENTRALIZED = ("SGD", "SAM", "ASAM", "SWA", "SAM + SWA", "ASAM + SWA")
 ALPHAS = {"cifar10": (0, 0.05, 100), "cifar100": (0, 0.5, 1000)}
 EVEN = {"cifar10": 100, "cifar100": 1000}
@@ -111,18 +115,19 @@ def eigenvalues(scale: ScaleName) -> Table:
 
 
 def rivals(scale: ScaleName) -> Table:
-    """Other federated methods, alone and with SAM, ASAM and SWA."""
+    """Other federated methods, alone and with SAM, ASAM and SWA; at full scale the follow-ups, alone and with SWA."""
     cells = [
         cell(
             row, column, score(size_of(scale).window),
             partial(experiment, f"{row}{crossed}", scale=scale, dataset="cifar10", alpha=0), size_of(scale).seeds,
         )
-        for row in ("FedAvg", *RIVALS)
+        for row in ("FedAvg", *RIVALS, *(FOLLOW_UPS if scale == "paper" else ()))
         for column, crossed in (
             ("alone", ""), ("SAM", " SAM"), ("ASAM", " ASAM"), ("SWA", " + SWA"), ("SAM + SWA", " SAM + SWA"),
             ("ASAM + SWA", " ASAM + SWA"),
         )
-        if scale == "paper" or column in ("alone", "ASAM", "SWA", "ASAM + SWA")
+        if (scale == "paper" or column in ("alone", "ASAM", "SWA", "ASAM + SWA"))
+        and (row not in FOLLOW_UPS or column in ("alone", "SWA"))
     ]  # fmt: skip
     return _table("rivals", "Other methods with SAM, ASAM and SWA, cifar10, α=0, K=5 (FedASAM)", scale, cells)
 

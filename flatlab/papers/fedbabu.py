@@ -128,9 +128,11 @@ def experiment(
     share = (size.participation or {}).get(participation, participation)
     if kind == "LocalOnly":
         rounds, share, settings["epochs"] = size.local_epochs, 1.0, 1
+    if kind == "PerFedAvg":
+        settings["alpha"] = size.lr
     if kind == "FedRep":  # as many epochs of the head as the others have, then one of the body
         settings |= {"epochs": epochs + 1, "head_epochs": epochs}
-    algorithm = method(kind, settings | {"alpha": size.lr} | _OWN.get(method_name, {}))
+    algorithm = method(kind, settings | _OWN.get(method_name, {}))
     if changes:
         algorithm = algorithm.replace(**changes)
     parent = None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..algorithms import SAM, Algorithm, Carry, Local, LocalBatch, Params, Slots
-from ..declare import setting
+from ..declare import SettingError, setting
 from .perturbing import check_server
 
 
@@ -30,9 +30,11 @@ class MoFedSAM(Algorithm):
     local: Local = setting(SAM(), "how a local step gets its gradient")
 
     def check(self, rounds: int) -> None:
-        """There must be a global step."""
+        """There must be a global step; a client's own momentum would take its part of it many times over."""
         super().check(rounds)
         check_server(self)
+        if self.momentum:
+            raise SettingError("momentum", self.momentum, f"{self.kind} has the global model's; set it to 0")
 
     def broadcast(self, slots: Slots, trained: Params) -> Slots:
         """D; 0 for what stays with the clients."""

@@ -143,11 +143,20 @@ def test_one_seed_of_all_cells_comes_before_the_next(tmp_path):
     assert seeds == sorted(seeds) and set(seeds) == {0, 1, 2}
 
 
-def test_follow_ups_that_are_not_there_are_named_once():
-    table = items("short")["crossing.table"]
-    absent = [name for name in FOLLOW_UPS if name not in fl.Algorithm.members()]
-    assert set(FOLLOW_UPS) - set(absent) == set(table.rows) & set(FOLLOW_UPS)
-    assert all(table.leaves_out.count(name) == 1 for name in absent)
+def test_follow_ups_have_rows_at_full_scale_and_are_named_elsewhere():
+    for name in ("crossing.table", "fedasam.rivals"):
+        table = items("paper")[name]
+        assert set(FOLLOW_UPS) <= set(table.rows)
+        for cell in table.cells:
+            for run in cell.experiments if cell.row in FOLLOW_UPS else ():
+                assert (run.algorithm.kind, run.algorithm.momentum) == (cell.row, 0.0)
+                run.algorithm.check(run.rounds)
+    steps = {cell.row: cell.experiments[0].algorithm for cell in items("paper")["fedasam.rivals"].cells}
+    assert steps["FedGloSS"].local == fl.SAM(rho=0.15) and steps["FedGAMMA"].local == fl.SAM(rho=0.1)
+    assert steps["FedSMOO"].local == fl.SGD()
+    for scale in ("short", "quick"):
+        assert not set(FOLLOW_UPS) & {row for item in items(scale).values() for row in getattr(item, "rows", ())}
+        assert all(items(scale)["crossing.table"].leaves_out.count(name) == 1 for name in FOLLOW_UPS)
 
 
 def test_parts_of_a_plan_are_the_plan(tmp_path):

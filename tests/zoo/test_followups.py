@@ -11,7 +11,7 @@ import flatlab as fl
 from flatlab.data import prepare
 
 ENGINES = ("loop", "batch", "graph")
-SMALL = {"lr": LR, "batch_size": 64}
+SMALL = {"lr": LR, "batch_size": 100}
 
 
 @pytest.fixture(autouse=True)
@@ -395,7 +395,7 @@ LIMITS = {
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_a_limit_of_it_is_the_method_that_it_extends(name):
-    new, old = (World(algorithm, participation=1.0).run()[-1] for algorithm in LIMITS[name])
+    new, old = (World(algorithm, participation=1.0, rounds=2).run()[-1] for algorithm in LIMITS[name])
     close(new.params, old.params, rtol=1e-9, atol=1e-11)
 
 
@@ -407,9 +407,30 @@ def test_what_means_nothing_is_refused():
     for kind in (*own, fl.MoFedSAM, fl.FedGloSS):
         with pytest.raises(fl.SettingError, match=r"share = 'none'.*needs a global model"):
             kind(share="none").check(10)
-    for kind in (fl.FedGAMMA, fl.FedLESAMS, fl.FedMoSWA, fl.FedWMSAM):
+    for kind in (fl.MoFedSAM, fl.FedWMSAM):
+        with pytest.raises(fl.SettingError, match=f"momentum = 0.9: {kind.__name__} has the global model's"):
+            kind(momentum=0.9, option="I").check(10) if kind is fl.FedWMSAM else kind(momentum=0.9).check(10)
+    for kind in (fl.FedGAMMA, fl.FedLESAMS, fl.FedMoSWA):
         with pytest.raises(fl.SettingError, match="option"):
             kind(momentum=0.9).check(10)
     for kind in (fl.FedSMOO, fl.FedLESAMD, fl.FedGloSS):
         with pytest.raises(fl.SettingError, match="server"):
             kind(server=fl.Average(momentum=0.9)).check(10)
+
+
+KINDS = (
+    *(fl.FedSpeed, fl.MoFedSAM, fl.FedGAMMA, fl.FedSMOO, fl.FedLESAM, fl.FedLESAMD, fl.FedLESAMS, fl.FedGloSS),
+    *(fl.FedSOL, fl.FedSWA, fl.FedMoSWA, fl.FedWMSAM),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_crosses_with_fedbabus_body_with_kept_heads_and_with_swa(kind):
+    babu = World(kind(**SMALL, train="body", share="body", swa=fl.SWA(start=0.0, cycle=1)), rounds=2).run()
+    moved = {name for name, value in babu[-1].params.items() if not torch.equal(value, babu[0].params[name])}
+    assert moved == {name for name in babu[0].params if name.startswith("body.")}
+    assert babu[-1].swa.keys() == babu[-1].params.keys() and babu[-1].swa_count == 3
+    kept = World(kind(**SMALL, share="body"), rounds=2).run()
+    for name, value in kept[-1].personal.items():
+        assert name.startswith("head.") and not torch.equal(value, kept[0].personal[name])
+    assert all(value.isfinite().all() for value in kept[-1].flat().values())

@@ -84,6 +84,7 @@ def test_a_fork_to_another_algorithm_drops_what_that_does_not_name(whole):
     state = other.state(3)
     assert not state.memory
     assert not state.personal
+    assert not run.federation.shapes.own_slots & state.slots.keys()
     assert fl.Algorithm.from_json(KINDS[kind].to_json()) == copy.deepcopy(KINDS[kind])
 
 
