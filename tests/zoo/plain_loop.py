@@ -1,6 +1,7 @@
 """The federation that the zoo's tests run: ragged clients, half of them in a round, float64, a smooth network; and the
 parts that their plain loops share: which samples a client sees in which step, and the gradient by torch's autograd."""
 
+import functools
 import math
 
 import torch
@@ -23,6 +24,7 @@ def network():
     return split(nn.Sequential(layers, nn.Linear(8, 10)), head="1", example=(1, 8, 8)).double()
 
 
+@functools.cache
 def data():
     partition = fl.Dirichlet(alpha=0.5, sizes="lognormal", sigma=0.7)
     return fl.load("digits").federate(partition, clients=CLIENTS, seed=2)
