@@ -20,7 +20,7 @@ GROUPS = {
     "data": (
         "Data and partitions",
         "load Source FederatedDataset DataSpec Augmentation IID Dirichlet DirichletClasses Shards Classes Groups Fixed"
-        " Partition data.Drawn data.Sized",
+        " Partition data.Drawn data.Sized data.save_partition",
     ),
     "models": (
         "Models",

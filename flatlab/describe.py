@@ -12,7 +12,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, SupportsIndex, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -33,10 +33,25 @@ class Described:
         return self.make(owner)
 
 
+class Docstring(Described, str):
+    """The same for a docstring: `help` takes it out of the class unread, and wants a text, of which it expands tabs."""
+
+    def __new__(cls, make: Callable[[type[BaseModel]], Any], owner: type[BaseModel]) -> Self:
+        return str.__new__(cls)
+
+    def __init__(self, make: Callable[[type[BaseModel]], Any], owner: type[BaseModel]) -> None:
+        super().__init__(make)
+        self.owner = owner
+
+    def expandtabs(self, tabsize: SupportsIndex = 8) -> str:
+        """Of what is made."""
+        return (self.make(self.owner) or "").expandtabs(tabsize)
+
+
 def describe(declared: type[BaseModel]) -> None:
     """Give a class of settings its docstring and its signature."""
     written = declared.__dict__.get("__doc__")
-    declared.__doc__ = Described(lambda cls: docstring(cls, written))  # type: ignore[assignment]
+    declared.__doc__ = Docstring(lambda cls: docstring(cls, written), declared)
     declared.__signature__ = Described(signature)  # type: ignore[assignment]
 
 

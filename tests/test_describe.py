@@ -2,6 +2,8 @@
 
 import doctest
 import inspect
+import itertools
+import pydoc
 import re
 from typing import Literal
 
@@ -52,8 +54,8 @@ def test_a_signature_has_names_and_defaults_what_must_be_given_first():
     "settings", [fl.FedBABU, fl.Dirichlet, fl.Experiment, fl.Evaluation, fl.Tuning, HessianSettings]
 )
 def test_every_setting_is_shown_with_its_help(settings):
-    text = inspect.getdoc(settings)
-    for name, field in settings.model_fields.items():
+    helped = pydoc.plain(pydoc.render_doc(settings)).replace("\n |  ", "\n")
+    for text, (name, field) in itertools.product((inspect.getdoc(settings), helped), settings.model_fields.items()):
         if name != "kind":
             assert re.search(rf"^    {name} \(.+", text, re.M)
             assert re.sub(r"\s+", "", field.description) in re.sub(r"\s+", "", text)

@@ -3,7 +3,7 @@
 from flatlab.data.augment import Augmentation, prepare
 from flatlab.data.dirichlet import Dirichlet, DirichletClasses
 from flatlab.data.federated import FederatedDataset
-from flatlab.data.given import Fixed, Groups, indices_digest, labels_digest
+from flatlab.data.given import Fixed, Groups, indices_digest, labels_digest, save_partition
 from flatlab.data.partitions import IID, Drawn, Labels, Partition, Sized
 from flatlab.data.pathological import Classes, Shards
 from flatlab.data.sources import Source, load
@@ -29,4 +29,5 @@ __all__ = [
     "labels_digest",
     "load",
     "prepare",
+    "save_partition",
 ]

@@ -18,13 +18,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from flatlab.data.indices import check_indices
+from flatlab.arguments import checked
+from flatlab.data.indices import check_indices, checked_parts
 from flatlab.data.partitions import Indices, Labels, Partition, own_tests
 from flatlab.declare import SettingError, setting
 from flatlab.files import FORMAT, parse_json, user_path, write_atomically
@@ -139,6 +140,29 @@ def write_partition(path: str | Path, train: Indices, test: Indices, labels: str
     about = {**about, "format": FORMAT, "labels": labels, "digest": indices_digest(train, test)}
     write_atomically(path, json.dumps(about | lists).encode())
     return path
+
+
+@checked
+def save_partition(path: str | Path, source: Any, train: Sequence[Any], test: Sequence[Any]) -> Path:
+    """Write who holds which images, made elsewhere, for `Fixed` to read.
+
+    Args:
+        path: of the file.
+        source: the data set, as `load` gives it.
+        train: for each client its images, as indices within the train set; no image twice.
+        test: the same within the test set; an image may be several clients'.
+
+    Raises:
+        SettingError: naming the client whose indices are none.
+
+    >>> path = fl.data.save_partition("own.json", fl.load("digits"), train=[[0, 2, 5], [1, 3]], test=[[0], [1, 2]])
+    >>> fl.load("digits").federate(fl.Fixed(path="own.json")).clients
+    2
+    """
+    labels = Labels(source.train_labels.numpy(), source.test_labels.numpy(), len(source.class_names))
+    held = checked_parts("save_partition: train", train, len(labels.train), None, disjoint=True)
+    tests = checked_parts("save_partition: test", test, len(labels.test), len(held))
+    return write_partition(path, held, tests, labels_digest(labels), {"data": source.name})
 
 
 def labels_digest(labels: Labels) -> str:
