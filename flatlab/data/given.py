@@ -155,7 +155,7 @@ def save_partition(path: str | Path, source: Any, train: Sequence[Any], test: Se
     Raises:
         SettingError: naming the client whose indices are none.
 
-    >>> path = fl.data.save_partition("own.json", fl.load("digits"), train=[[0, 2, 5], [1, 3]], test=[[0], [1, 2]])
+    >>> path = fl.data.save_partition("own.json", fl.load("digits"), train=[[0, 2, 5], [1, 3]], test=[[0, 3], [1, 2]])
     >>> fl.load("digits").federate(fl.Fixed(path="own.json")).clients
     2
     """
