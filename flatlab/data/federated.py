@@ -22,6 +22,7 @@ from flatlab.data.indices import check_indices, checked_parts
 from flatlab.data.partitions import Labels
 from flatlab.declare import SettingError, tell
 from flatlab.later import pd
+from flatlab.models import frame
 from flatlab.streams import stream
 
 if TYPE_CHECKING:
@@ -233,6 +234,7 @@ class FederatedDataset:
         return write_partition(path, _arrays(self.train), [part - first for part in _arrays(self.test)], digest, about)
 
 
+@frame()
 def federate(source: Source, spec: DataSpec) -> FederatedDataset:
     """Give the images of `source` to clients as `spec` says; notes the fingerprint in the spec."""
     count, partition, groups = source.n_train, spec.partition, source.groups

@@ -30,6 +30,7 @@ from flatlab.data.partitions import Partition
 from flatlab.data.spec import DataSpec
 from flatlab.declare import SettingError, near, shown
 from flatlab.files import acquire, user_path, write_atomically
+from flatlab.models import frame
 from flatlab.streams import stream
 
 # Class of torchvision.datasets, and its arguments for the train and the test set.
@@ -124,6 +125,7 @@ class Source:
         return federate(self, DataSpec(name=self.name, clients=clients, seed=seed, normalise=normalise, **given))
 
     @classmethod
+    @frame()
     def from_arrays(
         cls,
         name: str,
@@ -203,6 +205,7 @@ class Source:
 
 
 @checked
+@frame()
 def load(name: str, root: str | Path = "data") -> Source:
     """The data set `name`.
 

@@ -2,7 +2,7 @@
 
 from flatlab.models import cnn, mobilenet, resnet  # they register their networks
 from flatlab.models.building import build
-from flatlab.models.context import exact_products, frame, refuse_inference
+from flatlab.models.context import frame, usual_switches
 from flatlab.models.exchange import plain, weights
 from flatlab.models.net import Model, copied, macs, names
 from flatlab.models.norm import BatchStatNorm, sample_weight
@@ -17,18 +17,17 @@ __all__ = [
     "build",
     "cnn",
     "copied",
-    "exact_products",
     "frame",
     "macs",
     "mobilenet",
     "names",
     "network",
     "plain",
-    "refuse_inference",
     "registered",
     "resnet",
     "sample_weight",
     "split",
     "stateless",
+    "usual_switches",
     "weights",
 ]

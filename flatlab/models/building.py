@@ -10,6 +10,7 @@ from torch import nn
 
 from flatlab.arguments import Count, Seed, checked
 from flatlab.declare import SettingError
+from flatlab.models.context import frame
 from flatlab.models.net import Model
 from flatlab.models.registry import find, is_own
 from flatlab.models.spec import ModelSpec
@@ -39,10 +40,8 @@ def build(spec: ModelSpec | str, shape: Sequence[Count], classes: Count, seed: S
     if len(shape) != 3:
         raise SettingError("shape", tuple(shape), "needs (channels, height, width)")
     channels, height, width = shape
-    dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)  # another default draws other numbers
     try:
-        with torch_stream(seed, "init"), torch.device("cpu"):
+        with frame(), torch_stream(seed, "init"):  # another default draws other numbers
             function = find(spec.name).build
             made = function(spec, (channels, height, width))
             own = not str(getattr(function, "__module__", "")).startswith("flatlab.")
@@ -56,8 +55,6 @@ def build(spec: ModelSpec | str, shape: Sequence[Count], classes: Count, seed: S
         raise SettingError(
             "ModelSpec.width", spec.width, f"a network of such layers cannot be made ({reason})"
         ) from None
-    finally:
-        torch.set_default_dtype(dtype)
     return Model(body, head)
 
 

@@ -3,19 +3,99 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import torch
 
 from ..declare import SettingError
 
+_CUDA, _KINDS, _TINY = torch.backends.cuda, ("matmul", "conv", "rnn"), sys.float_info.min
 
-def refuse_inference() -> None:
-    """Raise under `torch.inference_mode`.
+
+def _switch(module: Any, name: str, usual: Any) -> tuple[Callable[[], Any], Callable[[Any], object], Any]:
+    return functools.partial(getattr, module, name), functools.partial(setattr, module, name), usual
+
+
+# What torch knows for the whole process, not for a thread: how to read it, how to set it, and what it is here, most as
+# in a new process (of digits float32's own: `torch.set_float32_matmul_precision("medium")` takes fewer on a CPU, too).
+_SWITCHES: dict[str, tuple[Callable[[], Any], Callable[[Any], object], Any]] = {
+    "default dtype": (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+    "oneDNN": _switch(torch.backends.mkldnn, "enabled", True),
+    "oneDNN deterministic": _switch(torch.backends.mkldnn, "deterministic", False),
+    **{f"digits of {k}": _switch(getattr(torch.backends.mkldnn, k), "fp32_precision", "ieee") for k in _KINDS},
+    # other kernels where nothing is differentiated, unless a `TorchFunctionMode` (a default device, say) is there
+    "fast path": (torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled, False),
+    **{
+        f"{k} attention": (getattr(_CUDA, f"{k}_sdp_enabled"), getattr(_CUDA, f"enable_{k}_sdp"), True)
+        for k in ("flash", "mem_efficient", "math")
+    },
+}
+
+
+class _Process:
+    """The switches while threads compute inside `usual_switches`, and what they were before."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+        self.before: dict[str, Any] = {}
+
+    def enter(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.before = {name: read() for name, (read, _, usual) in _SWITCHES.items()}
+                self._set({name: usual for name, (_, _, usual) in _SWITCHES.items()})
+            self.inside += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self._set(self.before)
+
+    def _set(self, wanted: dict[str, Any]) -> None:
+        for name, value in wanted.items():
+            read, put, _ = _SWITCHES[name]
+            if read() != value:
+                put(value)
+
+
+_PROCESS = _Process()
+
+
+@contextlib.contextmanager
+def usual_switches() -> Iterator[None]:
+    """Inside the block torch computes as in a new process, whatever the program has switched on around it.
+
+    So neither default device and dtype, nor oneDNN or kernels of attention switched off, nor fewer digits of products,
+    nor flushed denormal numbers change a bit. The program's choices hold again once no thread is inside.
+    """
+    flushed, elsewhere = _TINY / 2 == 0, torch.empty(0).device.type != "cpu"  # in this thread
+    _PROCESS.enter()
+    try:
+        if flushed:
+            torch.set_flush_denormal(False)
+        with torch.device("cpu") if elsewhere else contextlib.nullcontext():
+            yield
+    finally:
+        if flushed:
+            torch.set_flush_denormal(True)
+        _PROCESS.leave()
+
+
+@contextlib.contextmanager
+def frame() -> Iterator[None]:
+    """Inside the block (or a function decorated by `@frame()`) autocast is off and gradients are recorded as usual.
+
+    So what is computed has the same numbers inside `torch.autocast` and `torch.no_grad` as outside, in this thread; for
+    what else a program may have switched on, see `usual_switches`; numpy tells of errors in its usual way.
 
     Raises:
-        SettingError: always, there.
+        SettingError: under `torch.inference_mode`, whose tensors have no derivatives.
     """
     if torch.is_inference_mode_enabled():
         raise SettingError(
@@ -23,57 +103,6 @@ def refuse_inference() -> None:
             allowed="what is computed under torch.inference_mode can never be differentiated; leave that block to"
             " measure or train (torch.no_grad does not disturb)",
         )
-
-
-class _Digits:
-    """With how many digits float32 is computed on a CPU, which torch knows for the whole process, not for a thread."""
-
-    def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
-        self.before: dict[str, str] = {}
-
-
-_DIGITS = _Digits()
-_KINDS = ("matmul", "conv", "rnn")
-
-
-@contextlib.contextmanager
-def exact_products() -> Iterator[None]:
-    """Inside the block float32 products on a CPU have float32's digits, though the program asked torch for fewer.
-
-    `torch.set_float32_matmul_precision("medium")`, or a `fp32_precision` of `torch.backends`, rounds their inputs to
-    bfloat16 where that is faster. The program's choice holds again once no thread is inside.
-    """
-    with _DIGITS.lock:
-        if not _DIGITS.inside:
-            _DIGITS.before = {kind: getattr(torch.backends.mkldnn, kind).fp32_precision for kind in _KINDS}
-            _set_digits(dict.fromkeys(_KINDS, "ieee"))
-        _DIGITS.inside += 1
-    try:
-        yield
-    finally:
-        with _DIGITS.lock:
-            _DIGITS.inside -= 1
-            if not _DIGITS.inside:
-                _set_digits(_DIGITS.before)
-
-
-def _set_digits(chosen: dict[str, str]) -> None:
-    for kind, digits in chosen.items():
-        getattr(torch.backends.mkldnn, kind).fp32_precision = digits
-
-
-@contextlib.contextmanager
-def frame() -> Iterator[None]:
-    """Inside the block (or a function decorated by `@frame()`) autocast is off and gradients are recorded as usual.
-
-    So a measurement gives the same numbers inside `torch.autocast` and `torch.no_grad` as outside, in this thread; and
-    with the digits of float32, see `exact_products`.
-
-    Raises:
-        SettingError: under `torch.inference_mode`, whose tensors have no derivatives.
-    """
-    refuse_inference()
     with contextlib.ExitStack() as stack:
         for device in ("cpu", "cuda", "mps", "xpu"):
             if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
@@ -81,5 +110,6 @@ def frame() -> Iterator[None]:
                 # where they were overwritten in place.
                 stack.enter_context(torch.autocast(device, enabled=False, cache_enabled=False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(exact_products())
+        stack.enter_context(usual_switches())
+        stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         yield

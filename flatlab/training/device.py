@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from ..declare import SettingError
-from ..models import exact_products
+from ..models import usual_switches
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -42,8 +42,7 @@ def computing_in(precision: Precision, device: str) -> Iterator[None]:
     """Inside the block this thread computes in a precision on a kind of device, on CUDA with repeatable kernels."""
     fast = precision == "tf32"
     with contextlib.ExitStack() as modes:
-        if device == "cpu":
-            modes.enter_context(exact_products())
+        modes.enter_context(usual_switches())
         if device == "cuda":
             modes.enter_context(torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=fast))
             products = torch.get_float32_matmul_precision()

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..algorithms import ASAM, SAM, SGD, Algorithm, Params
+from ..models import frame
 from .diverged import Diverged
 from .experiment import Experiment
 from .interrupt import soft_interrupt
@@ -80,6 +81,7 @@ def train_together(
     return errors
 
 
+@frame()
 def _trained(federations: list[Federation], states: list[State]) -> list[list[Trained]]:
     """The next round's local training of all federations, in one call of the first one's cohort."""
     orders = [run.orders(state, run.sample(state.round)) for run, state in zip(federations, states, strict=True)]

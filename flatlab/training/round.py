@@ -19,7 +19,7 @@ from torch import Tensor
 from ..algorithms import Algorithm, Average, FedAvg, Params, ServerData, Slots
 from ..data import FederatedDataset
 from ..declare import SettingError
-from ..models import Model, names, refuse_inference
+from ..models import Model, frame, names
 from ..streams import stream
 from .accumulate import Fold
 from .clients import Cohort
@@ -118,6 +118,7 @@ class Federation(Layout):
         orders = self.orders(state, clients)
         return self.cohort.train(self.experiment.algorithm, state.params, **vars(orders)) if clients else iter(())
 
+    @frame()
     @computing_with(1)  # but for what the cohort does
     def advance(self, state: State, trained: Iterable[Trained] | None = None) -> tuple[State, Round]:
         """The next state, and what happened.
@@ -130,7 +131,6 @@ class Federation(Layout):
             Diverged: if a client's loss or weights are not finite, naming round and client.
             SettingError: under `torch.inference_mode`.
         """
-        refuse_inference()
         algorithm, round, rounds = self.experiment.algorithm, state.round, self.experiment.rounds
         swa, count = state.swa, state.swa_count
         if algorithm.swa is not None:
@@ -197,6 +197,7 @@ class Federation(Layout):
         end = time.perf_counter()
         return state, dataclasses.replace(report, seconds=seconds + middle - start, evaluation_seconds=end - middle)
 
+    @frame()
     def evaluate(self, state: State, report: Round) -> Round:
         """Add the scores that are due after this round."""
         evaluation, rounds = self.experiment.evaluation, self.experiment.rounds

@@ -20,7 +20,7 @@ from ..arguments import Count, Seconds, Whole, checked
 from ..data import FederatedDataset
 from ..declare import SettingError, tell
 from ..files import user_path
-from ..models import Model, refuse_inference
+from ..models import Model, frame
 from .checkpoints import Store
 from .clients import Cohort, Engine
 from .device import Precision, keep_freed_memory, pick_device
@@ -85,6 +85,7 @@ class Run(RunView):
     made_by = "train(...)"  # for messages to who gives another thing
 
     @checked
+    @frame()
     def __init__(
         self,
         experiment: Experiment,
@@ -103,7 +104,6 @@ class Run(RunView):
         _parents: State | None = None,
         _recorded: bool = False,
     ) -> None:
-        refuse_inference()
         self.device = pick_device(device)
         if data is None:
             data = experiment.data.load(root, user_path(store, "store") / experiment.id)

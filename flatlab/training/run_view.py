@@ -15,7 +15,7 @@ from ..arguments import Count, Whole, checked
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..later import pd
-from ..models import Model, names
+from ..models import Model, frame, names
 from .clients import Cohort
 from .experiment import Experiment
 from .history import best_round
@@ -157,6 +157,7 @@ class RunView:
         return self.federation.own(state, list(clients))
 
     @checked
+    @frame()
     def clients(self, round: Count) -> dict[int, Model]:
         """The models of the clients sampled in `round` (from 1) after their local training, trained again."""
         if round > self._recorded:

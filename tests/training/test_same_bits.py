@@ -1,5 +1,6 @@
 """Same experiment, same machine, same bits: whatever was timed before, and whoever computes it beside whom."""
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -9,6 +10,7 @@ import textwrap
 import threading
 from typing import ClassVar, Literal
 
+import numpy as np
 import pytest
 import torch
 
@@ -157,39 +159,73 @@ def test_first_weights_do_not_depend_on_what_other_threads_draw():
     assert all(torch.equal(a, b) for weights in found for a, b in zip(weights, wanted, strict=True))
 
 
+@contextlib.contextmanager
+def all_switched():
+    """Whatever a program may have switched on or off, at once; afterwards it must still be so."""
+    backends = torch.backends
+    switches = {
+        "default dtype": (torch.get_default_dtype, torch.set_default_dtype, torch.float64),
+        "oneDNN": (lambda: backends.mkldnn.enabled, lambda on: setattr(backends.mkldnn, "enabled", on), False),
+        "digits": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "medium"),
+        "fast path": (backends.mha.get_fastpath_enabled, backends.mha.set_fastpath_enabled, True),
+        "attention": (backends.cuda.flash_sdp_enabled, backends.cuda.enable_flash_sdp, False),
+    }
+    before = {name: read() for name, (read, _, _) in switches.items()}
+    with (
+        torch.no_grad(),
+        torch.autocast("cpu", torch.bfloat16),
+        torch.device("meta"),
+        np.errstate(all="raise"),
+    ):
+        for _, put, wanted in switches.values():
+            put(wanted)
+        torch.set_flush_denormal(True)
+        try:
+            yield
+            assert [read() for read, _, _ in switches.values()] == [wanted for _, _, wanted in switches.values()]
+            assert sys.float_info.min / 2 == 0 and torch.empty(0).is_meta
+        finally:
+            torch.set_flush_denormal(False)
+            for name, (_, put, _) in switches.items():
+                put(before[name])
+
+
 class Watching(fl.Classification):
-    """Remembers with what digits products are computed."""
+    """Remembers in what frame it is computed."""
 
     kind: Literal["watching"] = "watching"
-    seen: ClassVar[set[str]] = set()
+    seen: ClassVar[set[tuple]] = set()
 
     def losses(self, outputs, targets):
-        self.seen.add(torch.backends.mkldnn.matmul.fp32_precision)
+        backends, small = torch.backends, sys.float_info.min
+        kernels = (backends.mkldnn.enabled, backends.mha.get_fastpath_enabled(), backends.cuda.flash_sdp_enabled())
+        digits = (torch.get_default_dtype(), backends.mkldnn.matmul.fp32_precision, small / 2 == 0)
+        self.seen.add((*kernels, *digits, torch.empty(0).device.type, torch.is_autocast_enabled("cpu")))
         return super().losses(outputs, targets)
 
 
-def test_what_a_program_has_switched_on_around_training_changes_no_bit(digits, tmp_path):
+def everything(store):
+    """A run from its images to its measurements, in bits."""
+    Watching.seen.clear()  # it is part of the class, and so of the id
+    data = fl.load("digits").federate(fl.Dirichlet(alpha=0.5), clients=3)
+    settings = {"store": store, "progress": False, "evaluation": fl.Evaluation(clients_every=1), "task": Watching()}
+    run = fl.train(fl.FedASAM(aggregation="krum"), data, fl.ModelSpec(name="lenet", width=0.125), 1, **settings)
+    run = fl.Run.open(run.directory)
+    path = fl.path(run, run.clients(1)[0], limit=60, points=3, curve=True, steps=2, loss=Watching().losses)
+    return [run.id, digest(run), *measured(run), path.frame.to_json(double_precision=15)]
+
+
+@pytest.mark.filterwarnings("ignore:.*classes of its own")  # which remember
+def test_what_a_program_has_switched_on_around_changes_no_bit(digits, tmp_path):
     """Nor does it fail somewhere inside: under inference_mode it is refused before work starts."""
-    settings = {"rounds": 1, "progress": False}
-    plain = fl.train(fl.FedASAM(), digits, SPEC, store=tmp_path / "plain", **settings)
-    for name, mode in {"no_grad": torch.no_grad(), "autocast": torch.autocast("cpu", torch.bfloat16)}.items():
-        with mode:
-            run = fl.train(fl.FedASAM(), digits, SPEC, store=tmp_path / name, **settings)
-        assert all(torch.equal(run.state().params[k], value) for k, value in plain.state().params.items())
-        assert run.history.equals(plain.history)
-    begun = fl.Run(plain.experiment, digits, store=tmp_path / "begun")
-    usual = torch.backends.mkldnn.matmul.fp32_precision
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # as torch.set_float32_matmul_precision("medium") does
-    try:
-        seen = fl.train(fl.FedASAM(), digits, SPEC, task=Watching(), store=tmp_path / "few digits", **settings)
-        fl.landscape(seen, points=3, dimensions=1, limit=20, loss=Watching().losses, progress=lambda *_: None)
-        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
-    finally:
-        torch.backends.mkldnn.matmul.fp32_precision = usual
-    assert all(torch.equal(seen.state().params[k], value) for k, value in plain.state().params.items())
-    assert Watching.seen == {"ieee"}
+    plain = everything(tmp_path / "plain")
+    with all_switched():
+        assert everything(tmp_path / "switched") == plain
+    assert Watching.seen == {(True, False, True, torch.float32, "ieee", False, "cpu", False)}
+    settings = {"store": tmp_path / "none", "progress": False, "rounds": 1}
+    begun = fl.Run(fl.Experiment(data=digits.spec, model=SPEC, algorithm=fl.FedAvg(), rounds=1), store=tmp_path)
     with torch.inference_mode():
-        for work in (begun.step, lambda: fl.train(fl.FedAvg(), digits, SPEC, store=tmp_path / "none", **settings)):
+        for work in (begun.step, lambda: fl.train(fl.FedAvg(), digits, SPEC, **settings)):
             with pytest.raises(ValueError, match="leave that block"):
                 work()
     assert not (tmp_path / "none").exists() and begun.step().number == 1
