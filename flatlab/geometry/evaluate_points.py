@@ -10,6 +10,7 @@ cores that share one point's layers wait for each other at every one of them.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -122,14 +123,8 @@ class Points:
         """Of each point: mean `loss`, `accuracy` (NaN where the loss is not finite), and `loss_error`, the standard
         error over the samples; with the losses `[n]` of an origin also `rise_error`, that of the difference to it.
         """
-        losses, hits = (part.double() for part in self.measure(vectors, buffers))
-        mean = losses.mean(1)
-        # Outputs that are no numbers would be scored as the first class.
-        columns = {"loss": mean, "accuracy": torch.where(mean.isfinite(), hits.sum(1) / hits.shape[1], torch.nan)}
-        spread = {"loss_error": losses} | ({} if origin is None else {"rise_error": losses - origin.double()})
-        columns |= {name: part.std(1, correction=0) / part.shape[1] ** 0.5 for name, part in spread.items()}
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-        return [dict(zip(columns, row, strict=True)) for row in rows]
+        # Each row alone: torch adds up several rows in another order than one, and how many come together is the cores'.
+        return [_row(*scores, origin) for scores in zip(*self.measure(vectors, buffers), strict=True)]
 
     @torch.no_grad()  # which holds for a thread, and this runs on several
     def _alone(self, tool: _Copy, vector: Tensor, buffers: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -151,3 +146,12 @@ class Points:
             losses.append(torch.stack([self.target.losses_of(point, labels) for point in logits]))
             hits.append(torch.stack([right(point, labels) for point in logits]))
         return torch.cat(losses, 1), torch.cat(hits, 1)
+
+
+def _row(losses: Tensor, hits: Tensor, origin: Tensor | None) -> dict[str, float]:
+    losses, count = losses.double(), len(losses)
+    mean = losses.mean().item()
+    # Outputs that are no numbers would be scored as the first class.
+    row = {"loss": mean, "accuracy": hits.sum().item() / count if math.isfinite(mean) else math.nan}
+    spread = {"loss_error": losses} | ({} if origin is None else {"rise_error": losses - origin.double()})
+    return row | {name: part.std(correction=0).item() / count**0.5 for name, part in spread.items()}

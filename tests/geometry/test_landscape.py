@@ -254,6 +254,9 @@ def test_points_side_by_side_are_bit_equal_to_one_after_another(norm):
         points = Points(target, layout="channels_last")
         together = points.measure(vectors)
         assert points.at_once == len(points.copies) == torch.get_num_threads() == 3
+        origin = together.losses[0]
+        rows = points.table(vectors, origin)
+        assert rows == [points.table([vector], origin)[0] for vector in vectors]  # also means and deviations
     finally:
         torch.set_num_threads(before)
     layout = Points(target, layout="channels_last").measure(vectors)
