@@ -123,7 +123,7 @@ class Points:
         """Of each point: mean `loss`, `accuracy` (NaN where the loss is not finite), and `loss_error`, the standard
         error over the samples; with the losses `[n]` of an origin also `rise_error`, that of the difference to it.
         """
-        # Each row alone: torch adds up several rows in another order than one, and how many come together is the cores'.
+        # Each row alone: torch adds up several in another order than one, and how many come at once is up to the cores.
         return [_row(*scores, origin) for scores in zip(*self.measure(vectors, buffers), strict=True)]
 
     @torch.no_grad()  # which holds for a thread, and this runs on several
