@@ -28,6 +28,18 @@ CODE = (
     "co_posonlyargcount", "co_kwonlyargcount", "co_exceptiontable",
 )  # fmt: skip
 
+# What Python, its library and pydantic write into classes and modules; `__gain__ = 3` is the user's.
+PYTHONS = frozenset([
+    "__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__",
+    "__builtins__", "__cached__", "__class_vars__", "__classdictcell__", "__closed__",
+    "__conditional_annotations__", "__constants__", "__dataclass_fields__", "__dataclass_params__", "__dict__",
+    "__doc__", "__extra_items__", "__file__", "__firstlineno__", "__format__", "__hash__", "__loader__",
+    "__match_args__", "__module__", "__mutable_keys__", "__name__", "__non_callable_proto_members__",
+    "__optional_keys__", "__orig_bases__", "__package__", "__parameters__", "__path__", "__private_attributes__",
+    "__protocol_attrs__", "__qualname__", "__readonly_keys__", "__required_keys__", "__signature__", "__slots__",
+    "__spec__", "__static_attributes__", "__total__", "__type_params__", "__weakref__",
+])  # fmt: skip
+
 
 class Opaque(TypeError):
     """A value that cannot be looked into, such as an open file or compiled code."""
@@ -137,8 +149,12 @@ class _Reader:
     def _class(self, cls: type) -> bytes:
         parts = [self.of(base) for base in cls.__bases__]
         for name, value in sorted(vars(cls).items()):
-            private = name.startswith("__") and name.endswith("__") and not isinstance(value, types.FunctionType)
-            if not (private or name.startswith("_abc_") or (name.startswith("model_") and hasattr(BaseModel, name))):
+            made = name in PYTHONS or (name.startswith("__pydantic_") and name.endswith("__"))
+            if not (
+                (made and not isinstance(value, types.FunctionType))
+                or name.startswith("_abc_")
+                or (name.startswith("model_") and hasattr(BaseModel, name))
+            ):
                 parts += [self.of(name), self.of(value)]
         return _mix("class", *parts)
 
@@ -154,7 +170,8 @@ class _Reader:
         more: dict[str, Any] = {}
         for module in modules:  # which grows: a package holds modules
             inner = {} if _installed(module.__name__) else vars(module)
-            values = {name: inner[name] for name in names if name in inner and not _is_its_own(inner[name], module)}
+            used = {name: inner[name] for name in names if name in inner and name not in PYTHONS}
+            values = {n: v for n, v in used.items() if n.startswith("__") or not _is_its_own(v, module)}
             modules += [v for v in values.values() if isinstance(v, types.ModuleType) and v not in modules]
             more |= {f"{module.__name__}.{name}": value for name, value in values.items()}
         return more

@@ -1,6 +1,8 @@
 """Equal values have equal digests, in any process; what differs in anything that counts has another."""
 
+import abc
 import collections
+import dataclasses
 import functools
 import itertools
 import os
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import types
+import typing
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ import torch
 from torch import nn
 
 import flatlab as fl
-from flatlab.digest import Opaque, digest
+from flatlab.digest import PYTHONS, Opaque, digest
 
 FACTOR = 2.0
 
@@ -122,6 +125,19 @@ DIFFERENT = {
         defined("class made:\n @staticmethod\n def f(): return 2"),
     ),
     "class attributes": (defined("class made: k = 1"), defined("class made: k = 2")),
+    "class attributes with underscores": (defined("class made: __gain__ = 1"), defined("class made: __gain__ = 2")),
+    "how instances are made": (
+        defined("class made:\n def __new__(cls): return 1"),
+        defined("class made:\n def __new__(cls): return 2"),
+    ),
+    "how subclasses are made": (
+        defined("class made:\n def __init_subclass__(cls): cls.k = 1"),
+        defined("class made:\n def __init_subclass__(cls): cls.k = 2"),
+    ),
+    "a module's attributes with underscores": (
+        uses("x * lib.__gain__", module(__gain__=1)),
+        uses("x * lib.__gain__", module(__gain__=2)),
+    ),
     "bases": (
         defined("class A:\n def f(self): return 1\nclass made(A): pass"),
         defined("class A:\n def f(self): return 2\nclass made(A): pass"),
@@ -155,6 +171,25 @@ def test_equal_values_have_equal_digests_wherever_they_stand():
     assert digest({"a", "b"}) == digest({"b", "a"})
     commented = defined("# a comment\n\n\nclass made:\n    # and one\n    def f(self): return 1")
     assert digest(commented) == digest(defined("class made:\n def f(self): return 1"))
+
+
+def test_what_python_writes_into_classes_does_not_count():
+    """It names lines, or holds what cannot be looked into; it differs between versions, and would rename runs."""
+    shapes = (
+        "class made: pass",
+        "class made(nn.Module): __constants__ = ['k']",
+        "@dataclasses.dataclass\nclass made: x: int = 1",
+        "@dataclasses.dataclass(frozen=True, slots=True)\nclass made: x: int = 1",
+        "class made(typing.Protocol):\n def f(self): ...",
+        "class made(typing.TypedDict): x: int",
+        "class made(abc.ABC): pass",
+        "class made(fl.FedAvg): kind: typing.Literal['made'] = 'made'",
+    )
+    for text in shapes:
+        cls = defined(text, dataclasses=dataclasses, typing=typing, abc=abc)
+        written = {name for name, value in vars(cls).items() if not isinstance(value, types.FunctionType)}
+        dunder = {name for name in written if name.startswith("__") and name.endswith("__")}
+        assert {name for name in dunder if not name.startswith("__pydantic_")} <= PYTHONS, text
 
 
 def test_iterators_count_by_where_they_stand():
