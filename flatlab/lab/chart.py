@@ -24,9 +24,9 @@ from .panel import Picture
 BUNDLE = Path(__file__).with_name("bundle")
 MISSING = (
     ""  # if there is nothing to be said
-    if (BUNDLE / "index.js").exists()
-    else "Curves are still pictures here: flatlab was built where npm's registry could not be reached."
-    " Install it again with a connection to have them drawn in the browser."
+    if all((BUNDLE / file).exists() for file in ("index.js", "runs.js", "chart.css"))
+    else "Curves are still pictures here: what draws them was not built, or is an earlier version's, as npm's registry"
+    " could not be reached. Install flatlab again with a connection to have them drawn in the browser."
 )
 
 
