@@ -105,13 +105,14 @@ def draw_flatness(result: FlatnessVsGain) -> Drawing:
         other = found["with"]
         errors = frame["error"].fillna(0)
         axis.errorbar(frame["sharpness"], 100 * frame[other], xerr=errors, fmt="o", ms=3, lw=0.6)
-        axis.set_xlabel(f"{LABELS[about['measure']]} of the global model on the client's samples")
+        axis.set_xlabel(LABELS[about["measure"]])
         axis.set_ylabel({"gain": "gain from fine-tuning (points)", "initial": "initial accuracy (%)"}[other])
         interval = f"95 % [{found['low']:.2f}, {found['high']:.2f}]"
         told = f" ({left} left out)" if (left := found.get("left_out", 0)) else ""
         title = f"Spearman {found['correlation']:.2f}, {interval}, {found['clients']} clients{told}"
         axis.set_title(title, fontsize=7)
     fig.caption = (
-        f"{about['run']}; normalisation: {about['normalisation']}; interval: bootstrap over clients.{bars(about)}"
+        f"{about['run']}: its global model on each client's samples; normalisation: {about['normalisation']}; "
+        f"interval: bootstrap over clients.{bars(about)}"
     )
     return fig

@@ -6,7 +6,7 @@ from matplotlib.ticker import PercentFormatter
 
 from ..later import pd
 from ..training.status import notes, silent, summary
-from .style import PAGE, Drawing, figure, line_style, paper_style, seedless
+from .style import PAGE, Drawing, figure, line_style, paper_style
 
 
 @paper_style()
@@ -21,17 +21,8 @@ def draw_progress(table: pd.DataFrame) -> Drawing:
     places = range(len(table))
     axes.barh(places, 1, color="0.93", height=0.7)
     shares = table["round"] / table["rounds"]
-    taken: list[str] = []
     for place, (name, share, still) in enumerate(zip(table["name"], shares, silent(table), strict=True)):
-        label = seedless(name)
-        taken = taken if label in taken else [*taken, label]
-        axes.barh(
-            place,
-            share,
-            color=line_style(label, taken[: taken.index(label)])["color"],
-            alpha=0.4 if still else 1,
-            height=0.7,
-        )
+        axes.barh(place, share, color=line_style(name, [])["color"], alpha=0.4 if still else 1, height=0.7)
     for place, (row, said) in enumerate(zip(table.itertuples(), notes(table), strict=True)):
         rounds = f"{row.round} of {row.rounds}"
         axes.text(1.02, place, f"{rounds}, {said}" if said else rounds, va="center", fontsize=7)
