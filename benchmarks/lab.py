@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import sys
@@ -164,6 +165,7 @@ def main() -> None:
     parser.add_argument("--browser", action="store_true", help="once more with JupyterLab and chromium attached")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
+    load = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as store:
         report: dict[str, Any] = {
             **header("torch", "ipywidgets", "matplotlib"),
@@ -172,6 +174,7 @@ def main() -> None:
         }
         if arguments.browser:
             report["attached"] = attached(arguments.rounds, arguments.repeats)
+    report["processes_waiting"] = [*load, os.getloadavg()[0]]  # before and after: on a quiet machine about 0 and 1
     print(json.dumps(report, indent=1))
     print(f"written to {write(report, 'lab', arguments.out)}")
 

@@ -12,7 +12,7 @@ from ..geometry import Eigenvalues, FlatnessVsGain, HessianAlong, Spectrum, Trac
 from ..later import pd
 from ..personalization import Personalization
 from .chart import Axis, Chart, Plot, Series
-from .gains import gains_by_run, mean_curves
+from .gains import by_label, gains_by_run, mean_curves
 from .hessian import HESSIAN
 from .style import line_style
 
@@ -21,26 +21,28 @@ WIDTH, DEPTH = 0.01, 1e-6  # of a density's kernel, as a share of the range; bel
 ROUND = Axis("round", whole=True)
 
 
-def chart_hessian(measured: Mapping[str, Mapping[int, Any]]) -> Chart:
+def chart_hessian(measured: Mapping[str, Mapping[int, Any]], colors: Mapping[str, str] | None = None) -> Chart:
     """Results of a Hessian: by the name of the run, by the round of its model, those looked at last.
 
     Args:
         measured: spectra, eigenvalues or traces, of which spectra and ranks are shown of the last round alone; or what
             was measured along rounds, under any number.
+        colors: of the runs, by name; by default those of their algorithms.
     """
+    colors = colors or {}
     latest = {name: list(rounds.values())[-1] for name, rounds in measured.items()}
     first = next(iter(latest.values()))
     if isinstance(first, Spectrum):
-        return Chart((_density(latest),), bands=f"each node is widened by {100 * WIDTH:g} % of the range")
+        return Chart((_density(latest, colors),), bands=f"each node is widened by {100 * WIDTH:g} % of the range")
     frames = {
         name: pd.concat([_rounds(result, at) for at, result in rounds.items()]) for name, rounds in measured.items()
     }
-    plots = [_ranks(latest)] if isinstance(first, Eigenvalues) else []
+    plots = [_ranks(latest, colors)] if isinstance(first, Eigenvalues) else []
     if not plots or max(frame["round"].nunique() for frame in frames.values()) > 1:
         kinds = [
             "trace" if name == "trace" else "eigenvalue" for frame in frames.values() for name in frame["quantity"]
         ]
-        plots += [_along(frames, kind) for kind in dict.fromkeys(kinds)]
+        plots += [_along(frames, kind, colors) for kind in dict.fromkeys(kinds)]
     said = first.about.get("errors", {}).get("error", "")
     return Chart(tuple(plots), bands=f"bars: {said}" if said else "")
 
@@ -57,10 +59,10 @@ def _rounds(result: Any, at: int) -> pd.DataFrame:
     return frame.rename(columns={"eigenvalue": "value"}).assign(round=at, quantity=named, low=low, high=high)
 
 
-def _coloured(names: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
+def _coloured(names: Mapping[str, Any], colors: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
     taken: list[str] = []
     for name, thing in names.items():
-        yield name, thing, to_hex(line_style(name, taken)["color"])
+        yield name, thing, colors.get(name) or to_hex(line_style(name, taken)["color"])
         taken.append(name)
 
 
@@ -72,18 +74,18 @@ def _values(name: str, color: str, frame: pd.DataFrame, x: str, y: str, **more: 
     return Series(name, color, role="values", **columns, **more)
 
 
-def _ranks(results: Mapping[str, Any]) -> Plot:
+def _ranks(results: Mapping[str, Any], colors: Mapping[str, str]) -> Plot:
     series = tuple(
         _values(name, color, _rounds(result, 0), "rank", "value", dash="none")
-        for name, result, color in _coloured(results)
+        for name, result, color in _coloured(results, colors)
     )
     last = max(float(one.x[-1]) for one in series)
     return Plot(series, Axis("rank", limits=(0.5, last + 0.5), whole=True), Axis(f"eigenvalue of {HESSIAN}"))
 
 
-def _along(frames: Mapping[str, pd.DataFrame], kind: str) -> Plot:
+def _along(frames: Mapping[str, pd.DataFrame], kind: str, colors: Mapping[str, str]) -> Plot:
     series = []
-    for name, frame, color in _coloured(frames):
+    for name, frame, color in _coloured(frames, colors):
         mine = frame[(frame["quantity"] == "trace") == (kind == "trace")].drop_duplicates(
             ["round", "quantity"], keep="last"
         )
@@ -94,28 +96,33 @@ def _along(frames: Mapping[str, pd.DataFrame], kind: str) -> Plot:
     return Plot(tuple(series), ROUND, Axis(f"{kind} of {HESSIAN}"))
 
 
-def _density(results: Mapping[str, Spectrum]) -> Plot:
+def _density(results: Mapping[str, Spectrum], colors: Mapping[str, str]) -> Plot:
     series = []
-    for name, result, color in _coloured(results):
+    for name, result, color in _coloured(results, colors):
         curve = result.density(width=WIDTH)
         y = curve["density"].where(curve["density"] > DEPTH * curve["density"].max())
         series.append(Series(name, color, curve["eigenvalue"].to_numpy(), y.to_numpy()))
     return Plot(tuple(series), Axis(f"eigenvalue of {HESSIAN}"), Axis("density", log=True))
 
 
-def chart_personalization(result: Personalization | FlatnessVsGain, view: str = "curves") -> Chart:
+def chart_personalization(
+    result: Personalization | FlatnessVsGain, view: str = "curves", colors: Mapping[str, str] | None = None
+) -> Chart:
     """What fine-tuning gives: accuracy by epoch, gains, before and after; or sharpness against gain.
 
     Args:
         result: of `personalize`, or of `flatness_vs_gain`.
         view: "curves", "histogram" or "scatter" of the first.
+        colors: of the runs, by id; by default those of their algorithms.
     """
     if isinstance(result, FlatnessVsGain):
         return _flatness(result)
+    firsts = {label: rows["run"].iloc[0] for label, rows in by_label(result.frame).items()}
+    own = {label: colors[run] for label, run in firsts.items() if colors and run in colors}
     if view == "curves":
-        return _epochs(result)
+        return _epochs(result, own)
     groups = gains_by_run(result)
-    coloured = list(_coloured(groups))
+    coloured = list(_coloured(groups, own))
     if view == "scatter":
         series = [
             _points(f"{label}: before and after", color, table["initial"], table["personalized"])
@@ -135,9 +142,9 @@ def chart_personalization(result: Personalization | FlatnessVsGain, view: str = 
     return Chart((Plot(tuple(bars), Axis("gain from fine-tuning", "points"), Axis("clients")),))
 
 
-def _epochs(result: Personalization) -> Chart:
+def _epochs(result: Personalization, colors: Mapping[str, str]) -> Chart:
     curves, series = mean_curves(result), []
-    for label, curve, color in _coloured(curves):
+    for label, curve, color in _coloured(curves, colors):
         low, high = np.clip((curve.mean - curve.std, curve.mean + curve.std), 0, 100)
         series.append(Series(label, color, curve.epochs, curve.mean, low, high))
     over = " or ".join(dict.fromkeys(curve.over for curve in curves.values()))

@@ -220,7 +220,7 @@ def fold(widgets: Sequence[ipywidgets.Widget]) -> list[ipywidgets.Widget]:
     """What is seldom wanted, behind a button that shows it: the button, and what it shows; nothing of nothing."""
     if not widgets:
         return []
-    more = ipywidgets.ToggleButton(description="More settings", icon="caret-right")
+    more = ipywidgets.ToggleButton(description="More settings", icon="caret-right", tooltip="Show or hide them")
     inside = ipywidgets.VBox(widgets, layout=ipywidgets.Layout(width="100%", display="none"))
     more.add_class("flatlab-more")
     inside.add_class("flatlab-folded")

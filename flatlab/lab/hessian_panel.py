@@ -233,7 +233,8 @@ class Spectrum(Measured):
             if name in measured:
                 measured[name].pop(round, None)
                 measured[name][round] = self.results[name]
-        self.chart.show(figures.chart_hessian(measured))
+        colors = dict(zip(names, self.colors().values(), strict=True))
+        self.chart.show(figures.chart_hessian(measured, colors))
         self.table.value = _table(self.results)
 
     def _changed(self, _: Any) -> None:

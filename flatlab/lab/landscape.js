@@ -263,9 +263,14 @@ class Scene {
       const [right, down, near] = seen(x, y, HEIGHT * (z - 0.5));
       return [(width - 42) / 2 + reach * right, height / 2 - 8 + reach * down, near];
     };
+    pen.save();
+    pen.beginPath();
+    pen.rect(0, 0, width - 60, height); // magnified, it would cover the colour bar
+    pen.clip();
     drawFloor(pen, panel, panel.look, ink, width - 62, height - 16);
     drawSurface(pen, panel, scale, value, panel.look, this.camera[0]);
     drawHeight(pen, scale, value, panel.look, ink);
+    pen.restore();
     return (x, y, z) => panel.look(toCube(x, panel.x), toCube(y, panel.y), scale.place(z));
   }
 

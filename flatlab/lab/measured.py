@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .. import figures
 from ..training import Run
 from ..training.as_code import code_for
 from ..training.finding import as_runs
@@ -54,6 +55,10 @@ class Measured(Panel):
     def ends(self) -> tuple[tuple[str, int], ...]:
         """The runs and how far they have come."""
         return tuple((run.id, run.round) for run in self.runs)
+
+    def colors(self) -> dict[str, str]:
+        """Of the runs, by id: those of their curves."""
+        return {id: look["color"] for id, look in figures.run_looks(self.runs, False, figures.Histories()).items()}
 
     def code(self) -> str:
         """The Python that makes what is shown: `run1`, `run2`, ... are the runs."""

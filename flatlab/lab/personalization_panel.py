@@ -194,7 +194,7 @@ class Personalization(Measured):
                 return
             self._drawn = now
             empty = figures.Chart((), self._missing())
-            self.chart.show(empty if shown is None else figures.chart_personalization(shown, view))
+            self.chart.show(empty if shown is None else figures.chart_personalization(shown, view, self.colors()))
             self.table.value = "" if found is None else html_table(fl.compare(self.runs, found).summary())
 
 

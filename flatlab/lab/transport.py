@@ -108,7 +108,8 @@ class Transport(ipywidgets.VBox):
         doubt = no_better_than_guessing(run) if state == "done" else ""
         self.bar.bar_style = "danger" if doubt else {"failed": "danger", "done": "success"}.get(state, "")
         self.status.value = (
-            f'<b class="flatlab-state">{_HINTS[state]}</b> · {html.escape(run.name)} · {html.escape(session.progress)}'
+            f'<b class="flatlab-state">{_HINTS[state]}</b>'  # what may be cut off where it is narrow comes last
             + (f' · <b style="color:var(--jp-error-color1,#c00)">⚠ {html.escape(doubt)}</b>' if doubt else "")
             + (f" · <i>{html.escape(hint)}</i>" if hint else "")
+            + f" · {html.escape(run.name)} · {html.escape(session.progress)}"
         )

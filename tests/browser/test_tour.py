@@ -158,6 +158,7 @@ def test_the_tour(tour):
     tour.hear()
     canvas.hover()
     expect(lab.locator(".flatlab-values").first).to_contain_text(re.compile(r"\d"))
+    on_one_screen(tour, [button("Run"), lab.locator(".flatlab-status"), lab.get_by_role("tab").first, canvas])
     shot("4-landscape")
     lab.get_by_role("button", name="3-D").first.click()
     expect(lab.get_by_role("button", name="3-D").first).to_have_attribute("aria-pressed", "true")
@@ -183,6 +184,20 @@ def test_the_tour(tour):
     says(2, r"\[\d+\]")
     says(3, r"\(2, \[True, True\], True\)")
     assert not tour.errors and not tour.outside, (tour.errors, tour.outside)
+
+
+def on_one_screen(tour, parts):
+    """Run, progress, tabs and a whole picture are seen at once, and a larger window makes a larger picture."""
+    page, heights = tour.page, []
+    for width, height in ((1280, 800), (1920, 1080)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_timeout(600)
+        tour.output(0).evaluate("output => output.scrollIntoView()")
+        boxes = [part.bounding_box() for part in parts]
+        assert all(box["y"] >= 0 and box["y"] + box["height"] <= height for box in boxes), boxes
+        heights.append(boxes[-1]["height"])
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert heights[1] > 1.5 * heights[0], heights
 
 
 def check_rename_and_delete(tour, button):

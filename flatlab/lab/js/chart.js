@@ -64,8 +64,13 @@ export class Chart {
     this.whole.setAttribute("aria-label", "Show everything again");
     button(bar, "PNG", "Save as shown", () => picture(this).then(({ png }) => save(png, "png")));
     button(bar, "SVG", "Save as shown, as lines and text", () => picture(this).then(({ svg }) => save(svg, "svg")));
-    button(bar, "full screen", "Fill the screen; Esc ends it", () =>
-      document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen?.());
+    const fill = () => (document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen?.());
+    button(bar, "full screen", "Fill the screen (key F); Esc ends it", fill);
+    this.root.onkeydown = (event) => {
+      if (event.key !== "f" || event.ctrlKey || event.metaKey) return;
+      event.stopPropagation(); // the notebook would search
+      fill();
+    };
     button(bar, "PDF", "Save in the papers' style", () => this.model.send({ kind: "export", format: "pdf" }));
   }
 

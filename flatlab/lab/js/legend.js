@@ -67,7 +67,7 @@ export class Legend {
       row.classList.toggle("flatlab-chart-off", hidden.has(name));
       row.classList.toggle("flatlab-chart-lit", name === forward);
       toggle.setAttribute("aria-pressed", String(!hidden.has(name)));
-      const kind = /** @type {any} */ ({ "-": "solid", ":": "dotted" })[series.dash] ?? "dashed";
+      const kind = /** @type {any} */ ({ "-": "solid", ":": "dotted", none: "dotted" })[series.dash] ?? "dashed";
       swatch.style.borderTop = `3px ${kind} ${ink.lit(series.color)}`;
       for (const [plot, cell] of cells) cell.textContent = digits(plot.valueOf(name, x));
     }
