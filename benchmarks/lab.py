@@ -92,7 +92,8 @@ DRAWN = (
 
 def attached(rounds: int, repeats: int) -> dict[str, Any]:
     """The same with JupyterLab and chromium on the same cores; the time from a round's end to its paint; traffic."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "browser"))
+    tests = Path(__file__).parents[1] / "tests"
+    sys.path[:0] = [str(tests / "browser"), str(tests)]  # the helpers of the browser test, and theirs
     from jupyter import CHROMIUM, FLAGS, Notebook, server
     from playwright.sync_api import sync_playwright
 

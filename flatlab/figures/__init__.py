@@ -28,7 +28,7 @@ from .hessian import draw_along, draw_clients, draw_spectrum, draw_together, dra
 from .histories import Histories
 from .landscape import draw_landscape
 from .live import draw_missing, frame, stacked
-from .measured_charts import chart_hessian, chart_personalization
+from .measured_charts import chart_hessian, chart_lines, chart_personalization
 from .paper import paper
 from .partition import draw_partition
 from .paths import draw_flatness, draw_path, draw_sharpness
@@ -45,6 +45,7 @@ __all__ = [
     "Drawing",
     "Histories",
     "chart_hessian",
+    "chart_lines",
     "chart_personalization",
     "chart_runs",
     "cohort_table",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import to_hex
 
-from ..geometry import Eigenvalues, FlatnessVsGain, HessianAlong, Spectrum, Trace
+from ..geometry import Eigenvalues, FlatnessVsGain, HessianAlong, Landscape, Spectrum, Trace
 from ..later import pd
 from ..personalization import Personalization
 from .chart import Axis, Chart, Plot, Series
@@ -103,6 +103,34 @@ def _density(results: Mapping[str, Spectrum], colors: Mapping[str, str]) -> Plot
         y = curve["density"].where(curve["density"] > DEPTH * curve["density"].max())
         series.append(Series(name, color, curve["eigenvalue"].to_numpy(), y.to_numpy()))
     return Plot(tuple(series), Axis(f"eigenvalue of {HESSIAN}"), Axis("density", log=True))
+
+
+def chart_lines(result: Landscape) -> Chart:
+    """Loss and accuracy on the lines of a landscape, with the models marked and the curvature laid over them."""
+    points, repeats = result.surfaces, result.about["repeats"]
+    losses: list[Series] = []
+    hits: list[Series] = []
+    for name, _, color in _coloured(dict.fromkeys(result.about["panels"]), {}):
+        mine, marks = points[points["panel"] == name], result.marks(name)
+        for value, factor, series in (("loss", 1, losses), ("accuracy", 100, hits)):
+            # A mean over the directions that stay finite would hide those that do not: a gap.
+            values = (factor * mine[value]).where(np.isfinite(mine[value])).groupby(mine["x"])
+            mean = values.mean().where(values.count() == repeats)
+            x, y, std = mean.index.to_numpy(np.float64), mean.to_numpy(), values.std().to_numpy()
+            band = {"low": y - std, "high": y + std} if repeats > 1 else {}
+            series.append(Series(name, color, x, y, **band))
+            if len(marks):
+                series.append(_points(f"{name}: marked", color, marks["x"], factor * marks[value]))
+        for curvature in result.about["eigenvalues"].get(name, []):
+            xs = np.linspace(points["x"].min(), points["x"].max(), 401)
+            centre = float(mine.loc[mine["x"] == 0, "loss"].iloc[0])
+            label = f"{name}: λ t²/2, λ = {curvature:.3g}"
+            losses.append(Series(label, color, xs, centre + curvature * xs**2 / 2, dash=":"))
+    across = Axis("coordinate along the direction")
+    bands = f"bands: one standard deviation over {repeats} directions" if repeats > 1 else ""
+    return Chart(
+        (Plot(tuple(losses), across, Axis("loss")), Plot(tuple(hits), across, Axis("accuracy", "%"))), "", bands
+    )
 
 
 def chart_personalization(

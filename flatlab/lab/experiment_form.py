@@ -180,9 +180,9 @@ class Setup(Panel):
             self._look()
 
     def _tell(self, text: str) -> None:
-        """Say why there is no picture, in its place too."""
+        """Say why there is no picture."""
         self.facts.value = _small(text)
-        self.picture.sketch(figures.draw_missing(text))
+        self.picture.sketch(figures.draw_missing(""))
 
     def _refuse(self, key: str, error: SettingError) -> None:
         if self.controls.valid and self.experiment.data.to_json() == key:

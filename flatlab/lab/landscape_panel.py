@@ -14,7 +14,6 @@ from typing import Any, get_args
 
 import ipywidgets as widgets
 from torch import nn
-from traitlets import link
 
 from .. import figures, geometry
 from ..arguments import checked
@@ -24,11 +23,11 @@ from ..geometry.settings import Kind
 from ..personalization import Tuning
 from ..training import Run
 from ..training.as_code import call
+from .chart import chart_view
 from .controls import Controls
 from .jobs import Job
 from .landscape_widget import LandscapeView
 from .measured import Measured
-from .panel import Picture
 from .request import Corner, Request
 from .rounds import fitted, whose
 
@@ -53,7 +52,7 @@ class Landscape(Measured):
         clients, fine_tuned: whether clients of that round are marked, as they came back or fine-tuned with `tuning`.
         corners: the three models that a plane goes through.
         view: the `LandscapeView` of planes; its traits say how the result is looked at.
-        lines: the picture of lines, in its place.
+        lines: the chart of lines, in its place.
         result: the `Landscape` that is shown, None before the first.
     """
 
@@ -78,10 +77,7 @@ class Landscape(Measured):
         self.fine_tuned = _tick(
             "With fine-tuned", f"Mark at most {TUNED} of these clients' models, fine-tuned from the global one"
         )
-        self.log_scale = _tick("log", "Logarithmic scale")
-        link((self.view, "log"), (self.log_scale, "value"))
-        self.lines = Picture(820, 360)
-        self._flat = widgets.VBox([self.log_scale, self.lines])
+        self.lines = chart_view(280)
         self.corners = [
             widgets.Dropdown(description=f"Model {k + 1}", tooltip="The plane goes through this model", **fitted(245))
             for k in range(3)
@@ -97,14 +93,13 @@ class Landscape(Measured):
         first, marked = (
             widgets.HBox(part, layout=wrap) for part in ([self.measure_button, *asked[:3], self.auto], asked[3:])
         )
-        self.fill(first, self._three, self.view, self._flat, marked, self.tuning, self.settings, self.copy_code)
+        self.fill(first, self._three, self.view, self.lines, marked, self.tuning, self.settings, self.copy_code)
         self.clear()
         self.refresh()
         for control in (*asked, *self.corners):
             control.observe(self._changed, "value")
         for controls in (self.settings, self.tuning):
             controls.observe(self._changed, "changed")
-        self.log_scale.observe(lambda _: self._draw_lines(), "value")
         self._changed()
 
     def clear(self) -> None:
@@ -162,7 +157,7 @@ class Landscape(Measured):
             refuse_misfits(runs)
 
             def sketch(coarse: geometry.Landscape) -> None:
-                if job is self.job and runs is self.runs and request.settings.dimensions == 2:
+                if job is self.job and runs is self.runs:
                     self._display(coarse)
 
             return self.known.get(key) or request.measure(runs, markers, job.report, sketch)
@@ -198,7 +193,7 @@ class Landscape(Measured):
         return self.view.figure()
 
     def _line_options(self) -> dict[str, Any]:
-        return {"log": True} if self.log_scale.value else {}
+        return {"log": True} if "y" in getattr(self.lines, "log", "") else {}
 
     def _changed(self, _: Any = None) -> None:
         self.tuning.layout.display = "" if self.fine_tuned.value or self._plane() else "none"
@@ -226,16 +221,12 @@ class Landscape(Measured):
         self._display(result)
 
     def _display(self, result: geometry.Landscape | None) -> None:
-        """Planes are shown in the view, lines as a picture in its place."""
+        """Planes are shown in the view, lines as a chart in its place."""
         self.result = result
         line = result is not None and result.about["dimensions"] == 1
         self.view.show(None if line else result)
-        self._draw_lines()
-        self.view.layout.display, self._flat.layout.display = ("none", "") if line else ("", "none")
-
-    def _draw_lines(self) -> None:
-        if self.result is not None and self.view.result is None:
-            self.lines.draw(self.figure())
+        self.lines.show(figures.chart_lines(result) if result is not None and line else figures.Chart(()))
+        self.view.layout.display, self.lines.layout.display = ("none", "") if line else ("", "none")
 
     def _key(self) -> str:
         return repr((self.request(), self.ends()))

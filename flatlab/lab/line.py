@@ -35,8 +35,9 @@ class Work(ipywidgets.HBox):
             layout=ipywidgets.Layout(width="auto"),
         )
         self.text = ipywidgets.HTML()
-        layout = ipywidgets.Layout(flex="0 1 auto", align_items="center", display="none")
+        layout = ipywidgets.Layout(flex="0 0 auto", align_items="center", display="none", max_width="100%")
         super().__init__([self.meter, self.cancel_button, self.text, ipywidgets.HTML(STYLE)], layout=layout)
+        self.add_class("flatlab-work")
         self.cancel_button.on_click(lambda _: self._job.give_up() if self._job is not None else None)
         self._job: Job | None = None
         self._shown: tuple[object, float] = (None, 0.0)  # whose states were shown, and when

@@ -68,7 +68,7 @@ class Transport(ipywidgets.VBox):
         self.bar = ipywidgets.IntProgress(
             max=1, tooltip="Rounds done", layout=ipywidgets.Layout(width="90px", flex="0 0 90px")
         )
-        self.status = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 220px", min_width="0"))
+        self.status = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 120px", min_width="0"))
         self.status.add_class("flatlab-status")
         row = ipywidgets.Layout(width="100%", flex_flow="row wrap", align_items="center")
         self.line = ipywidgets.HBox([self.bar, self.status], layout=row)

@@ -37,7 +37,12 @@ def test_traces_and_what_runs_along_rounds_have_their_bars():
     (plot,) = chart_hessian({"a": {3: trace}}).plots
     (series,) = plot.series
     assert (series.x.tolist(), series.low.tolist(), series.high.tolist()) == ([3], [3], [7])
-    rows = {"round": [0, 5, 0, 5], "quantity": ["lambda_1"] * 2 + ["trace"] * 2, "value": [1.0, 2, 30, 40], "error": 0.1}
+    rows = {
+        "round": [0, 5, 0, 5],
+        "quantity": ["lambda_1"] * 2 + ["trace"] * 2,
+        "value": [1.0, 2, 30, 40],
+        "error": 0.1,
+    }
     plots = chart_hessian({"a": {0: HessianAlong(pd.DataFrame(rows), ABOUT)}}).plots
     assert [(str(plot.y), plot.series[0].y.tolist()) for plot in plots] == [("eigenvalue", [1, 2]), ("trace", [30, 40])]
 
@@ -52,7 +57,15 @@ def test_a_density_is_logarithmic_and_ends_where_it_is_next_to_nothing():
 
 def tuned():
     rows = [
-        {"run": run, "round": 2, "name": name, "seed": 0, "client": client, "epoch": epoch, "accuracy": before + epoch * gain}
+        {
+            "run": run,
+            "round": 2,
+            "name": name,
+            "seed": 0,
+            "client": client,
+            "epoch": epoch,
+            "accuracy": before + epoch * gain,
+        }
         for run, name in (("r1", "FedAvg"), ("r2", "FedBABU"))
         for client, (before, gain) in enumerate([(0.2, 0.5), (0.2, 0.1), (0.9, 0.0)])
         for epoch in (0, 1)

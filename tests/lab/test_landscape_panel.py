@@ -307,19 +307,20 @@ def test_a_plane_may_go_through_fine_tuned_clients_of_every_run(small, runs):
     pd.testing.assert_frame_equal(space["landscape"].frame, shown.frame)
 
 
-def test_lines_are_a_picture_in_place_of_the_view(small, runs):
+def test_lines_are_a_chart_in_place_of_the_view(small, runs):
     small.show(runs[0])
     small.settings.change(dimensions=1, points=5, repeats=2)
     small.measure()
     shown = small.settle()
-    assert (small.view.layout.display, small._flat.layout.display) == ("none", "")
+    assert (small.view.layout.display, small.lines.layout.display) == ("none", "")
     assert shown.about["dimensions"] == 1
     assert shown.frame["direction"].nunique() == 2
     assert [axes.get_ylabel() for axes in small.figure().axes] == ["loss", "accuracy (%)"]
-    before = small.lines.value
-    assert bytes(before).startswith(b"\x89PNG")
-    small.log_scale.value = True
-    assert small.lines.value != before
+    losses, hits = small.lines.chart.plots
+    frame = shown.surfaces.groupby("x")
+    assert losses.series[0].y == pytest.approx(frame["loss"].mean()) and str(hits.y) == "accuracy (%)"
+    assert losses.series[0].high == pytest.approx(frame["loss"].mean() + frame["loss"].std())
+    small.lines.log = "y"
     assert small.figure().axes[0].get_yscale() == "log"
     forget(runs)
     space = {"fl": fl, "run1": runs[0]}
@@ -329,7 +330,7 @@ def test_lines_are_a_picture_in_place_of_the_view(small, runs):
     small.settings.change(dimensions=2, points=3, repeats=1)
     small.measure()
     small.settle()
-    assert (small.view.layout.display, small._flat.layout.display) == ("", "none")
+    assert (small.view.layout.display, small.lines.layout.display) == ("", "none")
 
 
 def test_impossible_settings_are_explained_and_shown_in_the_panel(small):
