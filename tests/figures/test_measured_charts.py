@@ -44,7 +44,8 @@ def test_traces_and_what_runs_along_rounds_have_their_bars():
         "error": 0.1,
     }
     plots = chart_hessian({"a": {0: HessianAlong(pd.DataFrame(rows), ABOUT)}}).plots
-    assert [(str(plot.y), plot.series[0].y.tolist()) for plot in plots] == [("eigenvalue", [1, 2]), ("trace", [30, 40])]
+    shown = [(str(plot.y).split()[0], plot.series[0].y.tolist()) for plot in plots]
+    assert shown == [("eigenvalue", [1, 2]), ("trace", [30, 40])]
 
 
 def test_a_density_is_logarithmic_and_ends_where_it_is_next_to_nothing():
