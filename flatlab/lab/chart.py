@@ -121,7 +121,7 @@ class StillChart(ipywidgets.VBox):
 
     def __init__(self, chart: Chart | None = None, height: int = 240, smooth: float = 0.0) -> None:
         self.smooth = smooth
-        self.picture = Picture(820, height + 60)
+        self.picture = Picture(820, height + 60, "Curves")
         super().__init__([ipywidgets.HTML(MISSING), self.picture], layout=ipywidgets.Layout(width="100%"))
         self.show(Chart(()) if chart is None else chart)
 

@@ -74,7 +74,7 @@ class Clients(Panel):
             tooltip="Fine-tune for the chosen client in the round shown, and measure its sharpness",
         )
         self.table = ipywidgets.HTML(layout=ipywidgets.Layout(height="200px", overflow="auto", max_width="100%"))
-        self.picture = Picture(WIDTH, HEIGHT)
+        self.picture = Picture(WIDTH, HEIGHT, "The clients of the round; in numbers in the table below")
         self.picture.layout.object_position = "left top"
         self.copy_code = CopyCode(lambda: code_for(self.run) + "\n" + self.code() + "\n", self.blame)
         self.round.observe(lambda _: self.guarded(self._redraw), "value")

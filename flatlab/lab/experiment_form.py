@@ -73,7 +73,7 @@ class Setup(Panel):
             hide=NOTED + (("model",) if experiment.model.name == "custom" else ()),
             choices={"data.name": names, "model.name": networks},
         )
-        self.picture = Picture(WIDTH - 24, 236)
+        self.picture = Picture(WIDTH - 24, 236, "Who holds which images: clients across, classes down; in words below")
         self.facts = ipywidgets.HTML(layout=ipywidgets.Layout(width="100%", min_height="3.2em"))
         self._own = experiment.model if experiment.model.name == "custom" else None
         # A network of one's own has no settings; a run that is taken up may bring another.

@@ -94,7 +94,7 @@ def test_the_tour(tour):
     # Choose FedBABU and alpha 0.1; a wrong number is explained and turns Run off.
     tour.run(0)
     expect(button("Run")).to_be_enabled()
-    before = lab.locator("img.widget-image").first.get_attribute("src")
+    before = lab.locator(".flatlab-picture img").first.get_attribute("src")
     alpha = lab.get_by_label("alpha", exact=True).first
     alpha.fill("-1")
     alpha.press("Enter")
@@ -103,7 +103,7 @@ def test_the_tour(tour):
     alpha.fill("0.1")
     alpha.press("Enter")
     expect(button("Run")).to_be_enabled()
-    expect(lab.locator("img.widget-image").first).not_to_have_attribute("src", before)
+    expect(lab.locator(".flatlab-picture img").first).not_to_have_attribute("src", before)
     lab.get_by_label("algorithm", exact=True).select_option("FedBABU")
     expect(lab.get_by_label("train", exact=True)).to_be_visible()  # FedBABU's own settings have come
     lab.get_by_label("local", exact=True).select_option("asam")

@@ -20,7 +20,7 @@ def test_before_a_run_there_is_a_partition_to_see_and_run_and_step_to_press(make
     lab = make()
     lab.settle()
     assert enabled(lab) == {"run", "step"} and lab.run is None and not lab.runs
-    assert lab.setup.picture.value[:4] == b"\x89PNG" and "6 clients hold" in lab.setup.facts.value
+    assert '<img alt="Who holds' in lab.setup.picture.value and "6 clients hold" in lab.setup.facts.value
     assert lab.transport.slider.disabled
     with pytest.raises(RuntimeError, match="there is no run yet"):
         lab.panel("Curves")
