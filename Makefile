@@ -76,9 +76,7 @@ lint: setup  ## format, style, types, direction of imports; style and types of t
 	$(BIN)/python setup.py lint
 
 lab: setup  ## open JupyterLab on the tour, in playground/: copies of the notebooks, to be run and changed
-	mkdir -p playground
-	for file in notebooks/*.ipynb; do test -e playground/$${file##*/} || cp $$file playground/; done
-	$(BIN)/flatlab lab playground/00_tour.ipynb
+	$(BIN)/flatlab lab --to playground playground/00_tour.ipynb
 
 notebooks: setup  ## execute the notebooks' scripts into .ipynb files with pictures
 	$(BIN)/python notebooks/build.py
