@@ -27,9 +27,9 @@ from flatlab.arguments import with_settings
 from flatlab.declare import tell
 from flatlab.geometry.checks import batch_matters, check_derivative, check_outputs, check_parameters, check_samples
 from flatlab.geometry.network_calls import Loss, call, cross_entropy, own_copy, plain, precision
-from flatlab.geometry.second_derivatives import TwiceDifferentiable, explained, need_second
+from flatlab.geometry.second_derivatives import NoDerivative, TwiceDifferentiable, explained, need_second
 from flatlab.geometry.settings import ObjectiveSettings
-from flatlab.models import BatchStatNorm, copied, frame
+from flatlab.models import BatchStatNorm, copied, frame, stale_gradient
 from flatlab.training.pace import memory_format
 from flatlab.training.threads import computing_with
 
@@ -255,11 +255,24 @@ class Target:
         Raises:
             ValueError: if the output depends on no parameter of the network in a way that torch can differentiate.
         """
+        self._need_gradients()
         share = self.share(params, span)
         if not share.requires_grad:
             check_derivative(self)
             return (None,) * len(leaves)
         return torch.autograd.grad(share, list(leaves.values()), create_graph=again, allow_unused=True)
+
+    @functools.cached_property
+    def _stale(self) -> str | None:
+        with frame():
+            return stale_gradient(self.model, self.images[self.spans(2)[0]], call)
+
+    def _need_gradients(self) -> None:
+        if self._stale is not None:
+            raise NoDerivative(
+                f"model.{self._stale}: torch.utils.checkpoint computes layers again, with other weights than those"
+                " measured, or drops their gradients; call them without checkpointing"
+            )
 
     @frame()
     def along(self, direction: Mapping[str, Tensor], span: slice) -> tuple[Tensor, Tensor]:
@@ -270,6 +283,7 @@ class Target:
         Raises:
             NoDerivative: naming an operation that torch cannot differentiate so.
         """
+        self._need_gradients()
         leaves = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
         logits = self.outputs(leaves, self.images[span])
         if not logits.requires_grad:

@@ -4,7 +4,7 @@ from flatlab.models import cnn, mobilenet, resnet  # they register their network
 from flatlab.models.building import build
 from flatlab.models.context import frame, usual_switches
 from flatlab.models.exchange import plain, weights
-from flatlab.models.net import Model, copied, macs, names
+from flatlab.models.net import Model, copied, macs, names, stale_gradient
 from flatlab.models.norm import BatchStatNorm, sample_weight
 from flatlab.models.registry import network, registered
 from flatlab.models.spec import ModelSpec
@@ -27,6 +27,7 @@ __all__ = [
     "resnet",
     "sample_weight",
     "split",
+    "stale_gradient",
     "stateless",
     "usual_switches",
     "weights",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from flatlab.declare import SettingError
 from flatlab.models.exchange import write
+from flatlab.streams import torch_stream
 
 
 class Model(nn.Module):
@@ -89,6 +91,52 @@ def macs(model: nn.Module, shape: Sequence[int]) -> int:
         for handle in handles:
             handle.remove()
     return total
+
+
+def stale_gradient(
+    model: nn.Module, images: Tensor, outputs: Callable[[nn.Module, dict[str, Tensor], Tensor], Tensor]
+) -> str | None:
+    """A parameter whose gradient is not that of the weights which are handed to the network; None if all are right.
+
+    `torch.utils.checkpoint` computes layers again on the way back, when the network has its own weights again; in its
+    reentrant form it drops gradients where images need none. Torch says nothing, or warns.
+
+    Args:
+        model: a network; those of torch's and flatlab's modules alone are right.
+        images: some that it takes.
+        outputs: its outputs at parameters.
+    """
+    if all(type(module).__module__.startswith(("torch.", "flatlab.")) for module in model.modules()):
+        return None
+    moved, random = copied(model), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in moved.parameters():
+            weight.mul_(0.5 + 0.5 * torch.rand(weight.shape, generator=random).to(weight))
+    weights = {name: weight.requires_grad_() for name, weight in moved.named_parameters() if weight.is_floating_point()}
+    handed = {name: weight.detach().clone().requires_grad_() for name, weight in weights.items()}
+    free = images.detach().clone().requires_grad_()
+
+    def total(network: nn.Module, params: dict[str, Tensor], batch: Tensor) -> Tensor:
+        with torch_stream(0, "probe"):
+            return outputs(network, params, batch).square().sum()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            total(moved, {}, free * 1).backward()  # a layer may work in place
+        except RuntimeError:  # whatever else is wrong
+            return None
+        try:
+            value = total(model, handed, images.clone()) + 0 * sum(weight.sum() for weight in handed.values())
+            found = torch.autograd.grad(value, list(handed.values()))
+        except RuntimeError:  # reentrant
+            return next(iter(weights))
+    right = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights.values()]
+    scale = 1e-3 * max((float(gradient.abs().max()) for gradient in right if gradient.numel()), default=0.0)
+    for name, first, second in zip(weights, found, right, strict=True):
+        if not torch.allclose(first, second, rtol=0.0, atol=scale, equal_nan=True):
+            return name
+    return None
 
 
 def need_weights(model: nn.Module) -> None:

@@ -11,11 +11,12 @@ from torch import nn
 from ..data import FederatedDataset
 from ..declare import SettingError, tell
 from ..digest import digest, own
-from ..models import Model, ModelSpec, build
+from ..models import Model, ModelSpec, build, stale_gradient
 from ..models.net import need_weights
 from ..models.registry import is_own
 from ..tasks import Task
 from .experiment import Experiment
+from .objective import logits
 
 
 def describe(model: str | ModelSpec | Model) -> tuple[Model | None, ModelSpec]:
@@ -145,3 +146,12 @@ def _check(model: Model, data: FederatedDataset, task: Task) -> None:
     except (RuntimeError, ValueError) as error:
         raise SettingError("model", allowed=f"does not take images {data.shape} of this data set: {error}") from None
     task.check(outputs, data.classes)
+    stale = stale_gradient(
+        model, torch.randn(4, *data.shape, generator=torch.Generator().manual_seed(0)).to(probe), logits
+    )
+    if stale is not None:
+        raise SettingError(
+            f"model.{stale}",
+            allowed="its gradient is wrong where the network is handed weights, as here: torch.utils.checkpoint"
+            " computes layers again with other weights, or drops their gradients; call the layers without it",
+        )

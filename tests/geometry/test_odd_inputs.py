@@ -47,16 +47,19 @@ def test_a_loss_without_a_derivative_is_refused_and_has_no_curvature_of_zero():
 
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # torch's, of passes without gradients
-@pytest.mark.parametrize("reentrant", [True, False])
-def test_checkpointed_layers_are_named_and_still_have_landscapes(reentrant):
+@pytest.mark.parametrize(("reentrant", "at_once"), [(True, False), (False, False), (True, True)])
+def test_checkpointed_layers_are_named_and_still_have_landscapes(reentrant, at_once):
+    """Those that see the images at once lose their gradients with no more than a warning."""
+
     class Saving(nn.Module):
         def __init__(self):
             super().__init__()
             self.first, self.inner, self.last = nn.Linear(36, 6), nn.Linear(6, 6), nn.Linear(6, 4)
 
         def forward(self, x):
-            hidden = self.first(x.flatten(1))
-            return self.last(checkpoint(lambda y: self.inner(y).tanh(), hidden, use_reentrant=reentrant))
+            hidden = x.flatten(1) if at_once else self.first(x.flatten(1))
+            layers = lambda y: self.inner(self.first(y) if at_once else y).tanh()  # noqa: E731
+            return self.last(checkpoint(layers, hidden, use_reentrant=reentrant))
 
     for measure in (lambda: fl.hessian(Saving(), DATA).top(),
                     lambda: fl.sharpness(Saving(), DATA, measures=["sam"])):  # fmt: skip

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import flatlab as fl
 from flatlab.models import Model, split
@@ -105,3 +106,24 @@ def test_lazy_layers_are_refused_with_the_reason(coloured, tmp_path):
         fl.train(fl.FedAvg(), coloured, Model(nn.Flatten(), nn.LazyLinear(4)), 1, store=tmp_path, progress=False)
     lazy(torch.zeros(2, 3, 8, 8))
     assert split(lazy, head="1", example=(3, 8, 8)).head.in_features == 192
+
+
+@pytest.mark.parametrize(("reentrant", "at_once"), [(True, True), (True, False), (False, True), (False, False)])
+def test_layers_that_are_computed_again_on_the_way_back_are_refused(reentrant, at_once, coloured, tmp_path):
+    """They would use the weights that the network has by then, or lose their gradients with no more than a warning."""
+
+    class Saving(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.inner = nn.Linear(192, 8), nn.Linear(8, 8)
+
+        def forward(self, x):
+            x = x.flatten(1) if at_once else self.first(x.flatten(1))
+            return checkpoint(lambda x: self.inner(self.first(x) if at_once else x).tanh(), x, use_reentrant=reentrant)
+
+    model = Model(Saving(), nn.Linear(8, 4))
+    with pytest.raises(
+        fl.SettingError, match=r"model\.body\.(first|inner).weight: .* torch\.utils\.checkpoint computes"
+    ):
+        fl.train(fl.FedAvg(), coloured, model, 1, store=tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
