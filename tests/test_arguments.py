@@ -190,6 +190,7 @@ WRONG = {
     "landscape.dimensions = 3": lambda run: fl.landscape(run, dimensions=3),
     "landscape.span = 0": lambda run: fl.landscape(run, span=0),
     "data = 'all'": lambda run: fl.landscape(run, "all"),
+    "run = 'abc'": lambda run: fl.landscape("abc"),
     "landscape.batch = '8'": lambda run: fl.landscape(run, batch="8"),
     "k = 0": lambda run: fl.hessian(run).top(0),
     "k = 1.5": lambda run: fl.hessian(run).bottom(1.5),

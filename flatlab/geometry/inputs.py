@@ -175,7 +175,7 @@ def named(subjects: Any) -> dict[str, Any]:
 
 
 def _is_one(subject: Any) -> bool:
-    return isinstance(subject, nn.Module) or hasattr(subject, "checkpoints")
+    return isinstance(subject, (nn.Module, str, bytes)) or hasattr(subject, "checkpoints")
 
 
 def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:

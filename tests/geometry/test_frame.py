@@ -509,6 +509,7 @@ def test_a_parameter_that_forward_does_not_use_has_zero_rows():
     assert "relative_flatness" not in set(sharpness(model, DATA, measures=None).frame["measure"])
 
 
+@pytest.mark.filterwarnings("ignore:top. the largest eigenvalue with sign")  # its weights are drawn
 def test_weight_norm_and_spectral_norm_of_the_old_kind_can_be_measured_after_a_step():
     for wrap in (nn.utils.weight_norm, nn.utils.spectral_norm):
         with warnings.catch_warnings():

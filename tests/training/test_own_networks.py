@@ -108,6 +108,7 @@ def test_lazy_layers_are_refused_with_the_reason(coloured, tmp_path):
     assert split(lazy, head="1", example=(3, 8, 8)).head.in_features == 192
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # torch's, of passes without gradients
 @pytest.mark.parametrize(("reentrant", "at_once"), [(True, True), (True, False), (False, True), (False, False)])
 def test_layers_that_are_computed_again_on_the_way_back_are_refused(reentrant, at_once, coloured, tmp_path):
     """They would use the weights that the network has by then, or lose their gradients with no more than a warning."""
