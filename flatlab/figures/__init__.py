@@ -22,7 +22,8 @@ from ..geometry import (
 from ..personalization import Averages, Comparison, Headless, Personalization
 from ..training import Run
 from .chart import Chart
-from .clients import cohort_table, draw_cohort
+from .client_charts import chart_cohort, chart_gains, chart_partition, client_card
+from .clients import cohort_table, draw_client, draw_cohort
 from .gains import draw_gains
 from .hessian import draw_along, draw_clients, draw_spectrum, draw_together, draw_top, draw_trace
 from .histories import Histories
@@ -44,13 +45,18 @@ __all__ = [
     "Chart",
     "Drawing",
     "Histories",
+    "chart_cohort",
+    "chart_gains",
     "chart_hessian",
     "chart_lines",
+    "chart_partition",
     "chart_personalization",
     "chart_runs",
+    "client_card",
     "cohort_table",
     "draw",
     "draw_bundles",
+    "draw_client",
     "draw_cohort",
     "draw_demo",
     "draw_gains",

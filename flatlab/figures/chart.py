@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..later import pd
 
 Array = npt.NDArray[np.float64]
+Numbers = npt.NDArray[Any]
 Role = Literal["curve", "raw", "values"]
 
 
@@ -87,9 +88,10 @@ class Axis:
     Args:
         label: what it shows.
         unit: of its numbers.
-        limits: where it begins and ends, whatever the data.
+        limits: where it begins and ends, whatever the data; downwards if the first is larger.
         log: whether it is logarithmic at first.
         whole: it has no fractions: rounds, epochs, clients.
+        names: what stands at 0, 1, ..., in place of numbers.
     """
 
     label: str
@@ -97,6 +99,7 @@ class Axis:
     limits: tuple[float, float] | None = None
     log: bool = False
     whole: bool = False
+    names: tuple[str, ...] = ()
 
     @property
     def within(self) -> tuple[float, float] | None:
@@ -117,6 +120,42 @@ class Mark:
 
 
 @dataclass(frozen=True, eq=False)
+class Items:
+    """Boxes or dots, each of them a client's: what is one client's lights up together, in all charts of a population.
+
+    Args:
+        client, x, y: whose each is, and its centre [n].
+        value: what the pointer is told [n].
+        color: its place among `colors` [n].
+        colors: "#rrggbb".
+        wide, high: of the boxes [n]; None: dots.
+        named: what the colours mean; none if they go from little to much.
+        population: tells clients of one data set from those of another.
+    """
+
+    client: Numbers
+    x: Numbers
+    y: Numbers
+    value: Numbers
+    color: Numbers
+    colors: tuple[str, ...]
+    wide: Numbers | None = None
+    high: Numbers | None = None
+    named: tuple[str, ...] = ()
+    population: str = ""
+
+    def columns(self) -> list[Array]:
+        """Its numbers: client, x, y, value, color, and of boxes width and height."""
+        sizes = [] if self.wide is None or self.high is None else [self.wide, self.high]
+        return [np.asarray(one, np.float64) for one in (self.client, self.x, self.y, self.value, self.color, *sizes)]
+
+    def about(self) -> dict[str, Any]:
+        """Everything else, as JSON takes it."""
+        told = {"colors": self.colors, "named": self.named, "population": self.population}
+        return told | {"columns": len(self.columns())}
+
+
+@dataclass(frozen=True, eq=False)
 class Plot:
     """One pair of axes.
 
@@ -124,21 +163,39 @@ class Plot:
         series: what is drawn, in the order of the legend.
         x, y: the axes.
         marks: places on the x axis.
+        items: drawn in place of series.
+        what: the value of an item, in words.
+        share: of the width, where items stand beside each other.
+        diagonal: a line where x is y.
     """
 
     series: tuple[Series, ...]
     x: Axis
     y: Axis
     marks: tuple[Mark, ...] = ()
+    items: Items | None = None
+    what: str = ""
+    share: float = 1.0
+    diagonal: bool = False
+
+    def columns(self) -> list[Array]:
+        """Its numbers."""
+        own = [column for series in self.series for column in series.columns()]
+        return own + ([] if self.items is None else self.items.columns())
 
     def about(self) -> dict[str, Any]:
         """Everything but the numbers of the series."""
-        return {
+        told: dict[str, Any] = {
             "x": {"label": str(self.x), "limits": self.x.limits, "whole": self.x.whole},
             "y": {"label": str(self.y), "limits": self.y.limits, "within": self.y.within},
             "marks": [vars(mark) for mark in self.marks],
             "series": [series.about() for series in self.series],
         }
+        if self.items is None:
+            return told
+        told["x"]["names"], told["y"]["names"] = self.x.names, self.y.names
+        more = {"what": self.what, "share": self.share, "diagonal": self.diagonal}
+        return told | more | {"items": self.items.about()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +217,8 @@ class Chart:
         return {"title": self.title, "bands": self.bands, "plots": [plot.about() for plot in self.plots]}
 
     def columns(self) -> list[Array]:
-        """The numbers, series by series."""
-        return [column for plot in self.plots for series in plot.series for column in series.columns()]
+        """The numbers, plot by plot."""
+        return [column for plot in self.plots for column in plot.columns()]
 
     @property
     def log(self) -> str:

@@ -44,12 +44,12 @@ def cohort_table(run: Run, round: Count | None = None) -> pd.DataFrame:
         raise SettingError("round", round, f"{run.name} has rounds 1 to {run.round} on record")
     table = trained.pivot_table(index="client", columns="metric", values="value")
     initial = mine[(mine["split"] == "test") & (mine["metric"] == "accuracy")].set_index("client")["value"]
-    counts = _counts(run, table.index)
+    counts = class_counts_of(run, table.index)
     table = table.assign(samples=counts.sum(1), classes=(counts > 0).sum(1), initial=initial.reindex(table.index))
     return table[["samples", "classes", "loss", "drift", "initial"]].reset_index().rename_axis(columns=None)
 
 
-def _counts(run: Run, clients: pd.Series | pd.Index) -> np.ndarray:
+def class_counts_of(run: Run, clients: pd.Series | pd.Index) -> np.ndarray:
     """Train images of each class, int [clients, classes]; pooled training has one client, which holds all."""
     counts = run.data.class_counts("train")
     return counts.sum(0, keepdims=True) if run.experiment.algorithm.pooled else counts[clients.to_numpy()]
@@ -127,7 +127,7 @@ def _bars(fig: Drawing | SubFigure, run: Run, table: pd.DataFrame, client: int |
 
 
 def _classes(axis: Axes, run: Run, table: pd.DataFrame) -> None:
-    data, counts = run.data, _counts(run, table["client"])
+    data, counts = run.data, class_counts_of(run, table["client"])
     few = data.classes <= NAMED
     colours = sns.color_palette("tab20", data.classes) if few else colormaps["turbo"](np.linspace(0, 1, data.classes))
     left, names = 0 * counts[:, 0], class_labels(data.class_names)
@@ -170,6 +170,15 @@ def _one_client(
         low, high = min([0, *finite]), max([0, *finite])
         axis.set_ylim(1.2 * low, 1.2 * high or 1)
         axis.set_title(LABELS[measure], fontsize=7)
+
+
+@paper_style()
+def draw_client(run: Run, client: int, tuned: Personalization | None, sharp: Sequence[Sharpness] = ()) -> Drawing:
+    """What is known of one client, as `draw_cohort` has it below the bars."""
+    fig = figure(PAGE, 2.1)
+    (below,) = fig.subfigures(1, 1, squeeze=False)[0]
+    _one_client(below, run, client, tuned, sharp)
+    return fig
 
 
 def _missing(axis: Axes, text: str) -> None:

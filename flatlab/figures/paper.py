@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from .chart import Chart, Plot, names_of
+from .chart import Chart, Items, Plot, names_of
 from .style import COLUMN, PAGE, Drawing, figure, paper_style, plain, whole
 
 VALUES_IN_A_ROW = 2
@@ -27,7 +29,7 @@ def paper(chart: Chart, last: bool = False) -> Drawing:
     for place, plot in enumerate(chart.plots, 1):
         axes = fig.add_subplot(down, across, place)
         draw_plot(axes, plot)
-        if not plot.y.log:
+        if plot.items is None and not plot.y.log:
             _from_tick_to_tick(axes, plot)
     fig.name_above()
     if last:
@@ -71,20 +73,13 @@ def draw_plot(axes: Axes, plot: Plot) -> None:
         whole(axes.xaxis)
 
 
-def _last_values(axes: Axes, plot: Plot) -> None:
-    """Above a plot: not in a corner of it, which would change while a run trains."""
-    shown = [one for one in plot.series if one.role != "raw"]
-    handles = [Line2D([], [], color=one.color, marker="o" if one.role == "values" else None, ms=3) for one in shown]
-    for handle, one in zip(handles, shown, strict=True):
-        handle.set(linestyle=one.dash)
-    legend = axes.legend(
-        handles, [one.last for one in shown], loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1,
-        ncols=VALUES_IN_A_ROW, columnspacing=1.0, handlelength=1.6,
-    )  # fmt: skip
-    legend.set_in_layout(True)
+from matplotlib.collections import PatchCollection
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
-
-def _from_tick_to_tick(axes: Axes, plot: Plot) -> None:
+from .chart import Chart, Items, Plot, names_of
+from .style import COLUMN, PAGE, Drawing, figure, paper_style, plain, whole
     """Round limits of the y axis: they seldom move while a run trains."""
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.set_ymargin(0)

@@ -15,21 +15,21 @@ from typing import Any
 
 from ..declare import SettingError
 from ..later import pd
-from ..personalization import Personalization
+from ..personalization import Corrected, Personalization
 from ..results import Result
 from ..training import Run, differing
 from ..training.notes import read_notes
 from ..training.status import Standing, Watched
 from .hessian_results import Eigenvalues
 
-KINDS: tuple[type[Result], ...] = (Personalization, Eigenvalues)
+KINDS: tuple[type[Result], ...] = (Personalization, Corrected, Eigenvalues)
 FACTS = ("name", "label", "note", "date", "round", "rounds", "seed", "personalized", "gain", "λ₁")
 
 
 def remember(run: Run, result: Result, round: int | None = None) -> None:
     """Keep what a result says of a run, in place of what was kept; of other kinds than `KINDS` nothing is.
 
-    Clients that were tuned one by one, alike and in one round, come together.
+    Clients that were tuned one by one, alike and in one round, come together; fewer, tuned otherwise, do not count.
 
     Args:
         run: whose directory it goes into.
@@ -44,10 +44,19 @@ def remember(run: Run, result: Result, round: int | None = None) -> None:
         if frame.empty:
             return
         about |= {"round": int(frame["round"].iloc[0]), "clients": run.data.clients, "lone": {}}
-        before = recalled(run.directory).get(Personalization)
+    if isinstance(result, Corrected):
+        about["round"] = result.about["round"]
+    if "client" in frame:
+        before = recalled(run.directory).get(type(result))
+        if (
+            before is not None
+            and before.about != about
+            and before.frame["client"].nunique() > len(set(frame["client"]))
+        ):
+            return
         if before is not None and before.about == about:
             others = before.frame[~before.frame["client"].isin(frame["client"])]
-            frame = pd.concat([others, frame]).sort_values(["client", "epoch"])
+            frame = pd.concat([others, frame]).sort_values("client", kind="stable")
     kept = dataclasses.replace(result, frame=frame.reset_index(drop=True), about=about)
     kept.keep(_place(run.directory, type(result)))
 

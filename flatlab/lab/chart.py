@@ -9,6 +9,7 @@ import base64
 import io
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ class ChartView(anywidget.AnyWidget):
         log: the logarithmic axes: "", "x", "y" or "xy".
         smooth: weight of the past in an exponential moving average, which the browser takes.
         height: of all plots, in pixels.
+        clicked: called with "card" or "measure" and a client, whose card is asked for; see `cards`.
     """
 
+    clicked: Callable[[str, int], object] = staticmethod(lambda *_: None)
     if not MISSING:
         _esm = BUNDLE / "index.js"
         _css = BUNDLE / "chart.css"
@@ -96,6 +99,8 @@ class ChartView(anywidget.AnyWidget):
             with self._lock:
                 if content.get("sizes") != [len(column) for column in self.chart.columns()]:
                     self._send_all()
+        elif content.get("kind") in ("card", "measure"):
+            self.clicked(content["kind"], int(content["client"]))
         elif content.get("kind") == "export":
             out = io.BytesIO()
             paper(self.chart.smoothed(self.smooth), last=True).savefig(

@@ -18,6 +18,8 @@ from ..personalization import Personalization
 from ..training import Run
 from ..training.as_code import call, code_for, literal
 from ..training.finding import as_runs
+from .cards import deal
+from .chart import chart_view
 from .clipboard import CopyCode
 from .jobs import Job
 from .panel import Panel, Picture
@@ -25,7 +27,7 @@ from .table import html_table
 
 MEASURES = ["top", "asam"]
 NOBODY = "choose one"
-WIDTH, HEIGHT = 820, 560
+WIDTH, HEIGHT = 820, 260
 
 
 class Clients(Panel):
@@ -74,7 +76,9 @@ class Clients(Panel):
             tooltip="Fine-tune for the chosen client in the round shown, and measure its sharpness",
         )
         self.table = ipywidgets.HTML(layout=ipywidgets.Layout(height="200px", overflow="auto", max_width="100%"))
-        self.picture = Picture(WIDTH, HEIGHT, "The clients of the round; in numbers in the table below")
+        self.chart = chart_view(HEIGHT)
+        deal(self.chart, self, lambda: (self.run.data, self.run, self.round.value if self.run.round else None))
+        self.picture = Picture(WIDTH, HEIGHT, "The client chosen: its accuracy while it is tuned, and its sharpness")
         self.picture.layout.object_position = "left top"
         self.copy_code = CopyCode(lambda: code_for(self.run) + "\n" + self.code() + "\n", self.blame)
         self.round.observe(lambda _: self.guarded(self._redraw), "value")
@@ -83,7 +87,7 @@ class Clients(Panel):
         self.measure_button.on_click(lambda _: self.guarded(self.measure))
         wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
         controls = ipywidgets.HBox([self.round, self.client, self.measure_button, self.score_button], layout=wrap)
-        self.fill(controls, self.picture, self.table, self.copy_code)
+        self.fill(controls, self.chart, self.picture, self.table, self.copy_code)
         self.refresh()
 
     def show(self, runs: Run | Iterable[Run]) -> None:
@@ -202,8 +206,19 @@ class Clients(Panel):
                 self._list(shown)
             known = (shown in self._scored, (*shown, self.client.value) in self._tuned)
             if (*shown, self.client.value, known) != self._drawn:
-                self.picture.sketch(self.figure())
+                self._draw(*shown)
                 self._drawn = (*shown, self.client.value, known)
+
+    def _draw(self, id: str, round: int) -> None:
+        client, chosen = self.client.value, self.client.value is not None
+        if round:
+            self.chart.show(figures.chart_cohort(self.run, round, self._scored.get((id, round))))
+        else:
+            self.chart.show(figures.chart_partition(self.run.data))
+        self.picture.layout.display = "" if chosen else "none"
+        if chosen:
+            sharp = [self._sharp[id, round, one] for one in self._sharp_clients()]
+            self.picture.sketch(figures.draw_client(self.run, client, self._tuned.get((id, round, client)), sharp))
 
     def _list(self, shown: tuple[str, int]) -> None:
         """Put the round's clients into the table and among the choices."""

@@ -155,7 +155,6 @@ class Beside(Panel):
             panel = Clients(run)
             panel.copy_code.layout.display = "none"
             panel.layout.width, panel.layout.min_width, panel.layout.flex = "auto", "400px", "1 1 0"
-            panel.picture.layout.height = "330px"  # half as wide, so half as high
             panel.round.observe(lambda change: self._lead(change["new"]), "value")
             self.panels.append(panel)
         for panel in self.panels[len(runs) :]:

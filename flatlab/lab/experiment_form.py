@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from ..data.sources import TORCHVISION
 from ..declare import SettingError
 from ..files import user_path
 from ..models import ModelSpec, registered
-from ..training import Experiment
+from ..training import Experiment, Run
+from .cards import Subject, deal
+from .chart import chart_view
 from .controls import Controls
 from .fields import described
-from .panel import Panel, Picture
+from .panel import Panel
 
 WIDTH = 344  # pixels
 # What is seen of each part at first; the rest is folded. Kinds of a family show their own settings, too.
@@ -45,6 +48,7 @@ class Setup(Panel):
     Attributes:
         controls: the controls; `controls.control("algorithm.lr")` is one of them.
         ready: whether a run can be made of them; observe it.
+        run: gives the run on which a client's card tells, if there is one.
     """
 
     name = "Setup"
@@ -74,7 +78,9 @@ class Setup(Panel):
             hide=NOTED + (("model",) if experiment.model.name == "custom" else ()),
             choices={"data.name": names, "model.name": networks},
         )
-        self.picture = Picture(WIDTH - 24, 236, "Who holds which images: clients across, classes down; in words below")
+        self.chart = chart_view(236)
+        self.run: Callable[[], Run | None] = lambda: None
+        deal(self.chart, self, self._subject)
         self.facts = ipywidgets.HTML(layout=ipywidgets.Layout(width="100%", min_height="3.2em"))
         self._own = experiment.model if experiment.model.name == "custom" else None
         # A network of one's own has no settings; a run that is taken up may bring another.
@@ -84,7 +90,7 @@ class Setup(Panel):
         )
         self.network.layout.display = "flex" if self._own else "none"
         self.network.observe(lambda change: self._put_network(change["new"]), "value")
-        self.fill(self.picture, self.facts, self.network, self.controls)
+        self.fill(self.chart, self.facts, self.network, self.controls)
         self.controls.observe(lambda _: self._look(), "changed")
         self._look()
 
@@ -129,6 +135,10 @@ class Setup(Panel):
         """Who holds what."""
         return (self._drawn or self.dataset(self.experiment.data)).plot()
 
+    def _subject(self) -> Subject:
+        data, run = self._drawn or self.dataset(self.experiment.data), self.run()
+        return data, run if run is not None and run.data.fingerprint == data.fingerprint else None, None
+
     def _look(self) -> None:
         """Show the partition that the controls ask for."""
         self.controls.look_again()
@@ -170,7 +180,7 @@ class Setup(Panel):
         if now.name != data.spec.name or (now.to_json() != key and self._made.get(now.to_json()) is self._drawn):
             return  # what the controls ask for by now is something else, or shown already
         self._drawn = data
-        self.picture.sketch(data.plot(compact=True))
+        self.chart.show(figures.chart_partition(data))
         met = data.heterogeneity()
         self.facts.value = _small(
             f"{data.clients} clients hold {met['smallest']:.0f} to {met['largest']:.0f} images; on average"
@@ -183,7 +193,7 @@ class Setup(Panel):
     def _tell(self, text: str) -> None:
         """Say why there is no picture."""
         self.facts.value = _small(text)
-        self.picture.sketch(figures.draw_missing(""))
+        self.chart.show(figures.Chart((), text))
 
     def _refuse(self, key: str, error: SettingError) -> None:
         if self.controls.valid and self.experiment.data.to_json() == key:

@@ -74,6 +74,7 @@ class Bench(Panel):
         self._trouble: Exception | None = None  # what a view raised when it was last drawn
 
         self.setup = setup
+        setup.run = lambda: self.run
         self.transport = Transport()
         self.shelf = Shelf(store, self.blame)
         self.tabs = Views(self.shelf.refresh)

@@ -2,16 +2,19 @@
 
 from .averages import Averages
 from .comparison import Comparison, compare
+from .corrected import Corrected, corrected
 from .finetune import Personalization, Tuning, fine_tuned, personalize
 from .templates import Headless, headless
 
 __all__ = [
     "Averages",
     "Comparison",
+    "Corrected",
     "Headless",
     "Personalization",
     "Tuning",
     "compare",
+    "corrected",
     "fine_tuned",
     "headless",
     "personalize",

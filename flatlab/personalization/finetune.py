@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from ..algorithms import SGD, FedAvg, Local, Part
+from ..algorithms import SGD, FedAvg, Local, Params, Part
 from ..arguments import Count, NotNegative, Positive, Settings, Whole, checked, with_settings
 from ..declare import SettingError, setting
 from ..later import pd
@@ -175,14 +175,21 @@ def fine_tuned(
     if not settings.epochs:
         raise SettingError("fine_tuned.epochs", 0, "must be a whole number ≥ 1")
     models: dict[int, Model] = {}
-    for chunk in _tuning(run, settings.tuner, run.state(at), wanted, every_epoch=False):
+    for client, params in zip(wanted, tuned_parts(run, settings, run.state(at), wanted), strict=True):
+        models[client] = run.model(at, client=client)
+        with torch.no_grad():
+            for name, value in params.items():
+                models[client].get_parameter(name).copy_(value)
+    return models
+
+
+def tuned_parts(run: Run, settings: Tuning, state: State, wanted: list[int]) -> list[Params]:
+    """What of the parameters fine-tuning has made of each client; of no epochs nothing."""
+    parts: list[Params] = [{} for _ in wanted]
+    for chunk in _tuning(run, settings.tuner, state, wanted, every_epoch=False) if settings.epochs else ():
         for place, row in enumerate(chunk.clients):
-            model = run.model(at, client=wanted[row])
-            with torch.no_grad():
-                for name, value in chunk.params.items():
-                    model.get_parameter(name).copy_(value[place])
-            models[wanted[row]] = model
-    return {client: models[client] for client in wanted}
+            parts[row] = {name: value[place] for name, value in chunk.params.items()}
+    return parts
 
 
 @checked

@@ -138,6 +138,15 @@ def score_clients(
     return Score.of({name: total([part[name] for part in scored]) for name in scored[0]}, counts)
 
 
+def right_ones(cohort: Cohort, params: Params, index: Tensor, bn_eval: str = "client") -> Tensor:
+    """Whether `params` have each of a client's test samples right, bool [samples]; in the lots of `score_clients`."""
+    data = cohort.data
+    lots = index.split(CUT) if bn_eval == "batch128" else (index,)
+    with cohort.precise():
+        outputs = [logits(cohort.model, params, data.prepared(lot)) for lot in lots]
+    return cohort.task.scores(torch.cat(outputs), data.labels[index])["accuracy"] > 0
+
+
 def _scored(cohort: Cohort, params: Params, lots: Sequence[tuple[Tensor, Params]]) -> list[dict[str, Tensor]]:
     """Sums of losses and scores over each lot, samples and parameters of its own."""
     data = cohort.data

@@ -34,6 +34,9 @@ DRAWN = (
     "() => { window.drawn = []; document.addEventListener('flatlab-drawn',"
     " ({ detail }) => window.drawn.push(Date.now() / 1000 - detail.stamp)) }"
 )
+# The picture of who holds what.
+PARTITION = ".flatlab-picture img" if MISSING else ".flatlab-cells canvas"
+SEEN = "picture => picture.src ?? picture.toDataURL()"
 # What the legend says at the crosshair, from the record.
 READ = """rows = lab.run.history.query("split == 'holdout' and round == ROUND").set_index("metric")["value"]
 print(f"{100 * rows['accuracy']:.4g} {rows['loss']:.4g} end")"""
@@ -94,7 +97,7 @@ def test_the_tour(tour):
     # Choose FedBABU and alpha 0.1; a wrong number is explained and turns Run off.
     tour.run(0)
     expect(button("Run")).to_be_enabled()
-    before = lab.locator(".flatlab-picture img").first.get_attribute("src")
+    before = lab.locator(PARTITION).first.evaluate(SEEN)
     alpha = lab.get_by_label("alpha", exact=True).first
     alpha.fill("-1")
     alpha.press("Enter")
@@ -103,7 +106,9 @@ def test_the_tour(tour):
     alpha.fill("0.1")
     alpha.press("Enter")
     expect(button("Run")).to_be_enabled()
-    expect(lab.locator(".flatlab-picture img").first).not_to_have_attribute("src", before)
+    page.wait_for_function(
+        f"([selector, before]) => ({SEEN})(document.querySelector(selector)) !== before", arg=[PARTITION, before]
+    )
     lab.get_by_label("algorithm", exact=True).select_option("FedBABU")
     expect(lab.get_by_label("train", exact=True)).to_be_visible()  # FedBABU's own settings have come
     lab.get_by_label("local", exact=True).select_option("asam")
@@ -167,6 +172,8 @@ def test_the_tour(tour):
         lab.get_by_role("tab", name=name).first.click()
         tour.hear()
         shot(f"6-{name.lower()}")
+        if name == "Clients" and not MISSING:
+            light_and_open_a_client(tour)
 
     # Two runs compared; the copied code gives the same numbers from nothing.
     if MISSING:
@@ -198,6 +205,25 @@ def on_one_screen(tour, parts):
         heights.append(boxes[-1]["height"])
     page.set_viewport_size({"width": 1280, "height": 800})
     assert heights[1] > 1.5 * heights[0], heights
+
+
+def light_and_open_a_client(tour):
+    """One client by the keyboard: it lights up in the bars and in the partition; its card opens, and closes."""
+    expect, page, lab = sync_api.expect, tour.page, tour.output(0)
+    partition = lab.locator(PARTITION).first
+    before = partition.evaluate(SEEN)
+    bars = lab.get_by_role("tabpanel").locator(".flatlab-cells canvas").first
+    bars.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        f"([selector, before]) => ({SEEN})(document.querySelector(selector)) !== before", arg=[PARTITION, before]
+    )
+    page.keyboard.press("Enter")
+    card = page.locator(".flatlab-card")
+    expect(card).to_contain_text("training loss")
+    expect(card.get_by_role("img").first).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(card).to_have_count(0)
 
 
 def check_rename_and_delete(tour, button):

@@ -1,11 +1,14 @@
 """The clients' panel: the cohort of each round as the history has it, and one client measured more closely."""
 
+import shutil
+
 import pytest
 from patience import PATIENCE
 from small_runs import click, six_clients, trained
 
 import flatlab as fl
 from flatlab.figures import cohort_table
+from flatlab.lab.chart import StillChart
 from flatlab.lab.clients import Clients
 from flatlab.lab.jobs import submit
 
@@ -29,10 +32,10 @@ def test_each_round_shows_its_own_cohort(run):
     panel = Clients(run)
     assert panel.round.value == 3
     for round in (1, 2):
-        before = panel.picture.value
+        before = panel.chart.chart
         panel.round.set_state({"value": round})
         assert clients_of(panel) == cohort_table(run, round)["client"].tolist()
-        assert panel.picture.value != before
+        assert panel.chart.chart.about() != before.about()
     assert f"<td>{len(run.data.train[clients_of(panel)[0]])}</td>" in panel.table.value
 
 
@@ -73,11 +76,14 @@ def test_moving_the_round_measures_nothing_until_asked(run):
 def test_the_button_scores_a_round_that_the_run_did_not(run):
     panel = Clients(run)
     panel.round.value = 1
-    before = panel.picture.value
+    before = panel.chart.chart
     assert cohort_table(run, 1)["initial"].isna().all()
     click(panel.score_button)
     found = panel.settle()
-    assert panel.picture.value != before and "scored = fl.personalize(run1, epochs=0, round=1" in panel.code()
+    scores = dict(zip(*panel.chart.chart.plots[-1].items.columns()[:4:3], strict=True))
+    first = found.frame.set_index("client")["accuracy"]
+    assert scores == {client: pytest.approx(100 * first[client]) for client in first.index}
+    assert not len(before.plots[-1].items.client) and "scored = fl.personalize(run1, epochs=0, round=1" in panel.code()
     assert found.frame["client"].tolist() == cohort_table(run, 1)["client"].tolist()
 
 
@@ -119,3 +125,24 @@ def test_a_round_that_a_fork_does_not_have_is_blamed(run):
     with pytest.raises(fl.SettingError, match="begins at round 2"):
         panel.settle()
     assert "begins at round 2" in panel.note.value
+
+
+def test_a_click_on_a_client_is_answered_with_its_card_and_measured_when_asked(run, tmp_path):
+    shutil.copytree(run.directory, tmp_path / run.id)
+    panel = Clients(fl.Run.open(tmp_path / run.id, run.data))
+    if isinstance(panel.chart, StillChart):
+        pytest.skip("without a bundle nothing can be clicked")
+    sent = []
+    panel.chart.send = lambda content, buffers=None: sent.append((content, buffers))
+    panel.chart._asked(panel.chart, {"kind": "card", "client": 4}, [])
+    card, images = sent[-1]
+    assert (card["kind"], card["client"]) == ("card", 4) and bytes(images[0][:4]) == b"\x89PNG"
+    assert any("press Measure" in hint for hint in card["hints"])
+    panel.chart._asked(panel.chart, {"kind": "measure", "client": 4}, [])
+    panel.settle()
+    card, images = sent[-1]
+    accuracy = fl.personalize(panel.run, clients=[4]).frame["accuracy"]
+    assert f"{100 * accuracy.iloc[0]:.1f} % → {100 * accuracy.iloc[-1]:.1f} %" in str(card["facts"])
+    assert "right" in card and not card["hints"]
+    panel.chart._asked(panel.chart, {"kind": "card", "client": 99}, [])
+    assert "IndexError" in panel.note.value

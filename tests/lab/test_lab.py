@@ -20,7 +20,7 @@ def test_before_a_run_there_is_a_partition_to_see_and_run_and_step_to_press(make
     lab = make()
     lab.settle()
     assert enabled(lab) == {"run", "step"} and lab.run is None and not lab.runs
-    assert '<img alt="Who holds' in lab.setup.picture.value and "6 clients hold" in lab.setup.facts.value
+    assert lab.setup.chart.chart.plots and "6 clients hold" in lab.setup.facts.value
     assert lab.transport.slider.disabled
     with pytest.raises(RuntimeError, match="there is no run yet"):
         lab.panel("Curves")
@@ -135,11 +135,11 @@ def test_the_heatmap_follows_the_partition_and_each_is_made_once(make, monkeypat
     made = []
     dataset = lab.setup.dataset
     monkeypatch.setattr(lab.setup, "dataset", lambda spec: made.append(spec.partition.alpha) or dataset(spec))
-    before, facts = lab.setup.picture.value, lab.setup.facts.value
+    before, facts = lab.setup.chart.chart.columns(), lab.setup.facts.value
     alpha = lab.setup.controls.control("data.partition.alpha")
     alpha.slider.set_state({"value": 100.0})
     lab.setup.settle()
-    assert lab.setup.picture.value != before and lab.setup.facts.value != facts
+    assert [*map(list, lab.setup.chart.chart.columns())] != [*map(list, before)] and lab.setup.facts.value != facts
     lab.setup.controls.control("rounds").box.value = 7  # does not concern the data
     lab.setup.settle()
     assert made == [100.0]

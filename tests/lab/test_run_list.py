@@ -156,9 +156,13 @@ def test_clients_tuned_one_by_one_come_together_and_count_when_all_are_there(run
     kept = recalled(runs[0].directory)[type(whole)]
     assert kept.frame["accuracy"].tolist() == pytest.approx(whole.frame["accuracy"].tolist())
     assert by_id(shelf)[runs[0].id]["personalized"] == pytest.approx(whole.summary()["personalized"][0])
-    remember(runs[0], fl.personalize(runs[0], epochs=2, clients=[3]))  # another tuning takes its place
+    remember(runs[0], fl.personalize(runs[0], epochs=2, clients=[3]))  # fewer, tuned otherwise, do not take its place
     shelf.refresh()
-    assert by_id(shelf)[runs[0].id]["personalized"] is None
+    assert by_id(shelf)[runs[0].id]["personalized"] == pytest.approx(whole.summary()["personalized"][0])
+    other = fl.personalize(runs[0], epochs=2)
+    remember(runs[0], other)
+    shelf.refresh()
+    assert by_id(shelf)[runs[0].id]["personalized"] == pytest.approx(other.summary()["personalized"][0])
     shelf.close()
 
 

@@ -1,6 +1,8 @@
 // @ts-check
 // A chart whose points arrive while it is looked at: what moves, what is linked, what the buttons do.
 
+import { Card } from "./card.js";
+import { Cells } from "./cells.js";
 import { picture } from "./export.js";
 import { Legend } from "./legend.js";
 import { LIT, light } from "./link.js";
@@ -22,8 +24,9 @@ export class Chart {
     this.title = element("div", "flatlab-chart-title", bar);
     this.row = element("div", "flatlab-chart-row", this.root);
     this.legend = new Legend(this, this.root);
+    this.card = new Card(model, this);
     this.ink = inksOf(this.root);
-    /** @type {Plot[]} */ this.plots = [];
+    /** @type {any[]} of `Plot` or `Cells` */ this.plots = [];
     /** @type {{axis: string, x: number} | null} where the pointer is, here or in another chart */ this.near = null;
     this.forward = ""; // the name of the curve brought forward
     this.built = ""; // the shape of what is built
@@ -82,17 +85,18 @@ export class Chart {
   build() {
     this.built = this.shape();
     const zooms = this.plots.map(({ zoom }) => zoom);
-    this.plots.forEach(({ u }) => u.destroy());
+    this.plots.forEach((plot) => plot.destroy());
     this.row.replaceChildren();
     let first = 0;
     this.plots = this.store.about.plots.map((/** @type {any} */ about) => {
-      const count = about.series.reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.columns, 0);
+      const count = about.series.reduce((/** @type {number} */ sum, /** @type {any} */ one) => sum + one.columns, about.items?.columns ?? 0);
       const [from, to] = [first, (first += count)];
       const columns = () => this.store.columns.slice(from, to).map((/** @type {any} */ column) => column.values());
-      return new Plot(this, about, columns, this.row);
+      return new (about.items ? Cells : Plot)(this, about, columns, this.row);
     });
     if (zooms.length === this.plots.length) this.plots.forEach((plot, k) => (plot.zoom = zooms[k]));
-    this.plots.forEach((plot) => this.point(plot));
+    this.plots.filter(({ u }) => u).forEach((plot) => this.point(plot));
+    this.root.classList.toggle("flatlab-chart-cells", this.cells);
     this.legend.build();
     this.title.textContent = [this.store.about.title, this.store.about.bands].filter(Boolean).join(" · ");
     for (const [name, made] of this.logs ?? []) made.setAttribute("aria-pressed", String(this.log.includes(name)));
@@ -119,12 +123,26 @@ export class Chart {
     });
   }
 
+  get cells() {
+    return this.plots.some((plot) => plot instanceof Cells);
+  }
+
   fit() {
+    if (this.cells) return this.fitCells();
     const rows = Math.ceil(this.plots.length / Math.max(1, Math.min(2, Math.floor(this.row.clientWidth / 280))));
     const height = Math.floor(Math.max(this.height, this.room()) / Math.max(1, rows)) - LABEL;
     this.row.style.minHeight = this.plots.length ? "" : `${Math.max(this.height, this.room())}px`;
     this.legend.table.style.display = this.plots.length ? "" : "none";
     for (const plot of this.plots) plot.resize(Math.floor(plot.place.clientWidth), height);
+  }
+
+  /** Marks of clients stand beside each other where there is room. */
+  fitCells() {
+    const shares = this.plots.map(({ about }) => about.share);
+    const wide = this.row.clientWidth;
+    const each = wide / shares.reduce((a, b) => a + b, 0) >= 120;
+    this.row.style.gridTemplateColumns = each ? shares.map((share) => `minmax(0, ${share}fr)`).join(" ") : "minmax(0, 1fr)";
+    for (const plot of this.plots) plot.resize(Math.floor(plot.place.clientWidth), this.height - LABEL);
   }
 
   /** What the view that the chart stands in leaves for its plots; 0 outside of one. */
@@ -220,7 +238,10 @@ export class Chart {
       "change:log": () => this.build(),
       "change:smooth": () => (this.shape() === this.built ? this.later() : this.build()),
       "change:height": () => this.fit(),
-      "msg:custom": (said, buffers) => said.kind === "file" && save(new Blob([buffers[0]]), said.format),
+      "msg:custom": (said, buffers) => {
+        if (said.kind === "file") save(new Blob([buffers[0]]), said.format);
+        else if (said.kind === "card") this.card.heard(said, buffers);
+      },
     };
     for (const [event, act] of Object.entries(heard)) model.on(event, act);
     const watcher = (/** @type {boolean} */ anew) => (anew && this.shape() !== this.built ? this.build() : this.later());
@@ -242,7 +263,7 @@ export class Chart {
       const now = inksOf(this.root);
       if (now.text === this.ink.text) return;
       this.ink = now;
-      this.plots.forEach(({ u }) => u.redraw(true, false));
+      this.plots.forEach((plot) => plot.redraw());
       this.values();
     };
     const sized = new ResizeObserver(() => {
@@ -264,7 +285,8 @@ export class Chart {
       document.removeEventListener(LIT, lit);
       sized.disconnect();
       dressed.disconnect();
-      this.plots.forEach(({ u }) => u.destroy());
+      this.card.close();
+      this.plots.forEach((plot) => plot.destroy());
     };
   }
 }

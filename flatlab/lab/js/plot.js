@@ -134,6 +134,15 @@ export class Plot {
     return axis === "x" && this.about.x.whole ? places.filter(Number.isInteger) : places;
   }
 
+  /** In other colours. */
+  redraw() {
+    this.u.redraw(true, false);
+  }
+
+  destroy() {
+    this.u.destroy();
+  }
+
   drawMarks() {
     const { u, chart } = this;
     const scale = devicePixelRatio;

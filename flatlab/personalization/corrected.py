@@ -1,0 +1,78 @@
+"""Which of its test images a client's model has right, before and after fine-tuning: those that tuning put right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ..arguments import Whole, with_settings
+from ..later import pd
+from ..models import frame
+from ..results import Result
+from ..training import Run
+from ..training.evaluate import right_ones
+from .finetune import Tuning, client_ids, run_round, tuned_parts
+
+
+@dataclass(frozen=True)
+class Corrected(Result):
+    """`frame` has the columns client, image (its place in the data set), label, before and after (whether it is right).
+
+    The means of before and after are the accuracies that `personalize` states at epoch 0 and after the last.
+    """
+
+    def summary(self) -> pd.DataFrame:
+        """Per client: images, those right before and after, those put right and those spoilt."""
+        frame = self.frame.assign(
+            put_right=self.frame["after"] & ~self.frame["before"], spoilt=self.frame["before"] & ~self.frame["after"]
+        )
+        table = frame.groupby("client").agg(
+            images=("image", "size"),
+            before=("before", "sum"),
+            after=("after", "sum"),
+            put_right=("put_right", "sum"),
+            spoilt=("spoilt", "sum"),
+        )
+        return table.reset_index()
+
+
+@with_settings(Tuning)
+@frame()
+def corrected(
+    run: Run,
+    clients: Sequence[Whole],
+    settings: Tuning,
+    *,
+    round: Whole | Literal["best"] | None = None,
+) -> Corrected:
+    """The test images of some clients, each with whether the model has it right before and after fine-tuning.
+
+    Args:
+        run: whose model; it does not change.
+        clients: which clients.
+        settings: made of the keyword arguments.
+        round: as in `personalize`.
+
+    Raises:
+        SettingError, Diverged: as `personalize`.
+
+    >>> fl.corrected(run, [3], epochs=1).summary().columns.tolist()
+    ['client', 'images', 'before', 'after', 'put_right', 'spoilt']
+    """
+    at, wanted = run_round(run, round), client_ids(run, clients)
+    state, data = run.state(at), run.data
+    own, bn_eval = run.own(state, wanted), run.experiment.evaluation.bn_eval
+    tuned = tuned_parts(run, settings, state, wanted)
+    parts = []
+    for place, client in enumerate(wanted):
+        before = {**state.served, **{name: value[place] for name, value in own.items()}}
+        index = data.test[client]
+        with torch.no_grad():
+            right = [right_ones(run.cohort, params, index, bn_eval) for params in (before, {**before, **tuned[place]})]
+        rows = {"client": client, "image": index.cpu().numpy(), "label": data.labels[index].cpu().numpy()}
+        parts.append(pd.DataFrame({**rows, "before": right[0].cpu().numpy(), "after": right[1].cpu().numpy()}))
+    about = {"run": run.id, "round": at, "tuning": settings.to_dict()}
+    return Corrected(pd.concat(parts, ignore_index=True), about)
