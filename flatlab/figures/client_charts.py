@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,12 @@ SHOWN, SIDE = 12, 48  # images on a card, and pixels of each
 def population(data: FederatedDataset) -> str:
     """Stands for the clients of a data set, so that another's are not taken for them."""
     return f"{zlib.crc32(data.fingerprint.encode()):08x}"
+
+
+def common_population(runs: Sequence[Run]) -> str:
+    """That of all these runs; empty if they differ."""
+    several = {population(run.data) for run in runs}
+    return several.pop() if len(several) == 1 else ""
 
 
 def class_colors(classes: int) -> tuple[str, ...]:
@@ -90,25 +97,27 @@ def chart_cohort(run: Run, round: int | None = None, scored: Personalization | N
     return Chart(tuple(plots), f"{run.name}, round {at}: {len(table)} of {run.data.clients} clients")
 
 
-def chart_gains(result: Personalization, view: str, runs: list[Run]) -> Chart:
+def chart_gains(
+    result: Personalization, view: str, runs: Sequence[Run] = (), own: Mapping[str, str] | None = None
+) -> Chart:
     """Every client's gain from fine-tuning, a brick each ("histogram"), or its accuracy before and after ("scatter").
 
     Args:
         result: what `personalize` measured.
         view: one of the two.
         runs: those that were tuned; if they share their clients, these light up together.
+        own: colours by label; by default those of the algorithms.
     """
     groups = gains_by_run(result)
     names, taken = list(groups), list[str]()
     colors = []
-    for name, *_ in groups.values():
-        colors.append(to_hex(line_style(name, taken)["color"]))
+    for name in names:
+        colors.append((own or {}).get(name) or to_hex(line_style(name, taken)["color"]))
         taken.append(name)
-    table = pd.concat([table.assign(run=place) for place, (_, table, _) in enumerate(groups.values())]).reset_index()
+    table = pd.concat([table.assign(run=place) for place, (table, _) in enumerate(groups.values())]).reset_index()
     before, after = (table[name].to_numpy(np.float64) for name in ("initial", "personalized"))
-    who = {population(run.data) for run in runs}
     common: dict[str, Any] = {"colors": tuple(colors), "named": tuple(names)}
-    common["population"] = who.pop() if len(who) == 1 else ""
+    common["population"] = common_population(runs)
     client, color, gain = table["client"].to_numpy(), table["run"].to_numpy(), after - before
     title = f"mean gain: {', '.join(f'{name} {gain[color == place].mean():.1f}' for place, name in enumerate(names))}"
     if view == "scatter":

@@ -176,7 +176,7 @@ def _one_client(
 def draw_client(run: Run, client: int, tuned: Personalization | None, sharp: Sequence[Sharpness] = ()) -> Drawing:
     """What is known of one client, as `draw_cohort` has it below the bars."""
     fig = figure(PAGE, 2.1)
-    (below,) = fig.subfigures(1, 1, squeeze=False)[0]
+    ((below,),) = fig.subfigures(1, 1, squeeze=False)
     _one_client(below, run, client, tuned, sharp)
     return fig
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ from matplotlib.colors import to_hex
 from ..geometry import Eigenvalues, FlatnessVsGain, HessianAlong, Landscape, Spectrum, Trace
 from ..later import pd
 from ..personalization import Personalization
-from .chart import Axis, Chart, Plot, Series
-from .gains import by_label, gains_by_run, mean_curves
+from ..training import Run
+from .chart import Axis, Chart, Items, Plot, Series
+from .client_charts import chart_gains, common_population
+from .gains import by_label, mean_curves
 from .hessian import HESSIAN
 from .style import line_style
 
@@ -134,7 +136,10 @@ def chart_lines(result: Landscape) -> Chart:
 
 
 def chart_personalization(
-    result: Personalization | FlatnessVsGain, view: str = "curves", colors: Mapping[str, str] | None = None
+    result: Personalization | FlatnessVsGain,
+    view: str = "curves",
+    colors: Mapping[str, str] | None = None,
+    runs: Sequence[Run] = (),
 ) -> Chart:
     """What fine-tuning gives: accuracy by epoch, gains, before and after; or sharpness against gain.
 
@@ -142,32 +147,15 @@ def chart_personalization(
         result: of `personalize`, or of `flatness_vs_gain`.
         view: "curves", "histogram" or "scatter" of the first.
         colors: of the runs, by id; by default those of their algorithms.
+        runs: those measured, whose clients light up in other charts, too.
     """
     if isinstance(result, FlatnessVsGain):
-        return _flatness(result)
+        return _flatness(result, common_population(runs))
     firsts = {label: rows["run"].iloc[0] for label, rows in by_label(result.frame).items()}
     own = {label: colors[run] for label, run in firsts.items() if colors and run in colors}
     if view == "curves":
         return _epochs(result, own)
-    groups = gains_by_run(result)
-    coloured = list(_coloured(groups, own))
-    if view == "scatter":
-        series = [
-            _points(f"{label}: before and after", color, table["initial"], table["personalized"])
-            for label, (table, _), color in coloured
-        ]
-        ends = np.array([0.0, 100.0])
-        series.append(Series("no gain", "#808080", ends, ends, dash="--"))
-        return Chart(
-            (Plot(tuple(series), Axis("initial accuracy", "%"), Axis("personalized accuracy", "%", (0, 100))),)
-        )
-    gains = {label: table["personalized"] - table["initial"] for label, (table, _) in groups.items()}
-    every = pd.concat(list(gains.values()))
-    edges = np.histogram_bin_edges(every, bins=min(20, max(5, len(every) // 3)))
-    bars = [
-        _steps(f"{label}: mean {gains[label].mean():.1f}", color, gains[label], edges) for label, _, color in coloured
-    ]
-    return Chart((Plot(tuple(bars), Axis("gain from fine-tuning", "points"), Axis("clients")),))
+    return chart_gains(result, view, runs, own)
 
 
 def _epochs(result: Personalization, colors: Mapping[str, str]) -> Chart:
@@ -181,15 +169,19 @@ def _epochs(result: Personalization, colors: Mapping[str, str]) -> Chart:
     return Chart((plot,), bands=f"bands: one standard deviation over {over}")
 
 
-def _flatness(result: FlatnessVsGain) -> Chart:
+def _flatness(result: FlatnessVsGain, population: str) -> Chart:
     frame, plots = result.frame, []
+    client, x = frame["client"].to_numpy(), frame["sharpness"].to_numpy(np.float64)
     for found in result.about["correlations"]:
         label = {"gain": "gain from fine-tuning", "initial": "initial accuracy"}[found["with"]]
         name = (
             f"Spearman {found['correlation']:.2f}, 95 % [{found['low']:.2f}, {found['high']:.2f}] with {found['with']}"
         )
-        points = _points(name, "#0173b2", frame["sharpness"], 100 * frame[found["with"]])
-        plots.append(Plot((points,), Axis("sharpness on the client's samples"), Axis(label, "%")))
+        y = 100 * frame[found["with"]].to_numpy(np.float64)
+        finite = np.isfinite(x) & np.isfinite(y)
+        items = Items(client[finite], x[finite], y[finite], y[finite], 0 * client[finite], ("#0173b2",), named=(name,),
+                      population=population)  # fmt: skip
+        plots.append(Plot((), Axis("sharpness on the client's samples"), Axis(label, "%"), items=items, what="%"))
     return Chart(tuple(plots), result.about["run"])
 
 
@@ -198,11 +190,6 @@ def _points(name: str, color: str, x: pd.Series, y: pd.Series) -> Series:
     return Series(
         name, color, _rising(x.to_numpy(np.float64)[order]), y.to_numpy(np.float64)[order], dash="none", role="values"
     )
-
-
-def _steps(name: str, color: str, values: pd.Series, edges: Any) -> Series:
-    counts = np.histogram(values, edges)[0].astype(np.float64)
-    return Series(name, color, _rising(np.repeat(edges, 2)), np.concatenate([[0.0], np.repeat(counts, 2), [0.0]]))
 
 
 def _rising(x: Any) -> Any:

@@ -59,6 +59,8 @@ def draw_plot(axes: Axes, plot: Plot) -> None:
         if one.low is not None and one.high is not None:
             edges = (one.low, one.high) if plot.y.within is None else np.clip((one.low, one.high), *plot.y.within)
             axes.fill_between(one.x, *edges, alpha=0.15, color=one.color, lw=0)
+    if plot.items is not None:
+        _items(axes, plot, plot.items)
     for mark in plot.marks:
         axes.axvline(mark.x, color=mark.color, lw=0.6, ls=":")
         axes.annotate(mark.text, (mark.x, 0), xycoords=("data", "axes fraction"), xytext=(2, 2),
@@ -73,13 +75,41 @@ def draw_plot(axes: Axes, plot: Plot) -> None:
         whole(axes.xaxis)
 
 
-from matplotlib.collections import PatchCollection
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+def _last_values(axes: Axes, plot: Plot) -> None:
+    """Above a plot: not in a corner of it, which would change while a run trains."""
+    shown = [one for one in plot.series if one.role != "raw"]
+    handles = [Line2D([], [], color=one.color, marker="o" if one.role == "values" else None, ms=3) for one in shown]
+    for handle, one in zip(handles, shown, strict=True):
+        handle.set(linestyle=one.dash)
+    legend = axes.legend(
+        handles, [one.last for one in shown], loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1,
+        ncols=VALUES_IN_A_ROW, columnspacing=1.0, handlelength=1.6,
+    )  # fmt: skip
+    legend.set_in_layout(True)
 
-from .chart import Chart, Items, Plot, names_of
-from .style import COLUMN, PAGE, Drawing, figure, paper_style, plain, whole
+
+def _items(axes: Axes, plot: Plot, items: Items) -> None:
+    colors = [items.colors[int(place)] for place in items.color]
+    if items.wide is None or items.high is None:
+        axes.scatter(items.x, items.y, c=colors, s=14)
+    else:
+        corners = zip(items.x - items.wide / 2, items.y - items.high / 2, items.wide, items.high, strict=True)
+        boxes = [Rectangle((x, y), wide, high) for x, y, wide, high in corners]
+        axes.add_collection(PatchCollection(boxes, facecolors=colors, linewidths=0))
+        axes.autoscale_view()
+    for name, color in zip(items.named, items.colors, strict=False):
+        axes.plot([], [], "s", color=color, label=plain(name))
+    if plot.diagonal:
+        axes.axline((0, 0), slope=1, color="0.6", lw=0.6)
+    if plot.y.limits is not None:
+        axes.set_ylim(*plot.y.limits)
+    for axis, ticks in ((plot.x, axes.set_xticks), (plot.y, axes.set_yticks)):
+        if axis.names:
+            every = -(-len(axis.names) // 20)
+            ticks(range(0, len(axis.names), every), [plain(name) for name in axis.names[::every]])
+
+
+def _from_tick_to_tick(axes: Axes, plot: Plot) -> None:
     """Round limits of the y axis: they seldom move while a run trains."""
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.set_ymargin(0)

@@ -13,7 +13,6 @@ import flatlab as fl
 from .. import figures
 from ..geometry import Sharpness
 from ..geometry.kept_results import remember
-from ..later import pd
 from ..personalization import Personalization
 from ..training import Run
 from ..training.as_code import call, code_for, literal
@@ -23,7 +22,6 @@ from .chart import chart_view
 from .clipboard import CopyCode
 from .jobs import Job
 from .panel import Panel, Picture
-from .table import html_table
 
 MEASURES = ["top", "asam"]
 NOBODY = "choose one"
@@ -41,7 +39,7 @@ class Clients(Panel):
         client: which client is looked at more closely; choosing one measures it, unless that was done before.
         measure_button: measures it again in another round.
         score_button: scores the cohort's initial accuracy where the run did not.
-        table: the cohort in numbers.
+        chart: the cohort, a bar each, in numbers where the pointer rests; a click opens a client's card.
     """
 
     name = "Clients"
@@ -75,7 +73,6 @@ class Clients(Panel):
             icon="search",
             tooltip="Fine-tune for the chosen client in the round shown, and measure its sharpness",
         )
-        self.table = ipywidgets.HTML(layout=ipywidgets.Layout(height="200px", overflow="auto", max_width="100%"))
         self.chart = chart_view(HEIGHT)
         deal(self.chart, self, lambda: (self.run.data, self.run, self.round.value if self.run.round else None))
         self.picture = Picture(WIDTH, HEIGHT, "The client chosen: its accuracy while it is tuned, and its sharpness")
@@ -87,7 +84,7 @@ class Clients(Panel):
         self.measure_button.on_click(lambda _: self.guarded(self.measure))
         wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
         controls = ipywidgets.HBox([self.round, self.client, self.measure_button, self.score_button], layout=wrap)
-        self.fill(controls, self.chart, self.picture, self.table, self.copy_code)
+        self.fill(controls, self.chart, self.picture, self.copy_code)
         self.refresh()
 
     def show(self, runs: Run | Iterable[Run]) -> None:
@@ -221,16 +218,13 @@ class Clients(Panel):
             self.picture.sketch(figures.draw_client(self.run, client, self._tuned.get((id, round, client)), sharp))
 
     def _list(self, shown: tuple[str, int]) -> None:
-        """Put the round's clients into the table and among the choices."""
+        """Put the round's clients among the choices."""
         self._listed = shown
-        cohort = figures.cohort_table(self.run, shown[1]) if self.run.round else pd.DataFrame({"client": []})
-        kept = self.client.value if self.client.value in cohort["client"].tolist() else None
+        cohort = figures.cohort_table(self.run, shown[1])["client"].tolist() if self.run.round else []
+        kept = self.client.value if self.client.value in cohort else None
         self._listing = True
         try:
-            self.client.options = [(NOBODY, None), *((f"client {one}", int(one)) for one in cohort["client"])]
+            self.client.options = [(NOBODY, None), *((f"client {one}", int(one)) for one in cohort)]
             self.client.value = kept
         finally:
             self._listing = False
-        if self.run.round:
-            cohort = cohort.assign(initial=100 * cohort["initial"]).rename(columns={"initial": "initial accuracy %"})
-        self.table.value = html_table(cohort)

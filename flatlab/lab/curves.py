@@ -74,7 +74,7 @@ class Curves(Panel):
             self._link = ipywidgets.jsdlink((self.smooth, "value"), (self.chart, "smooth"))
         self.copy_code = CopyCode(lambda: code_for(self.runs) + "\n" + self.code() + "\n", self.blame)
         for control in (self.x, self.metrics, self.smooth, self.bands, self.until):
-            control.observe(lambda _: self._safely(), "value")
+            control.observe(lambda _: self.guarded(self.refresh), "value")
         sliders = ipywidgets.VBox([self.x, self.smooth, self.until, self.bands])
         wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
         controls = ipywidgets.HBox([sliders, self.metrics], layout=wrap)
@@ -120,14 +120,6 @@ class Curves(Panel):
         """The line that draws what is shown; `run1` is the first run."""
         changed = {name: value for name, value in self.state().items() if DEFAULTS.get(name) != value}
         return call("fl.plot", run_names(len(self.runs)), **changed)
-
-    def _safely(self) -> None:
-        # An error in a callback is shown nowhere that a person looks.
-        try:
-            with self._lock:
-                self._redraw()
-        except Exception as error:
-            self.blame(error)
 
     def _redraw(self) -> None:
         options = {name: value for name, value in self.state().items() if name not in ("smooth", "final")}

@@ -19,6 +19,7 @@ from .. import figures, geometry
 from ..arguments import checked
 from ..geometry import LandscapeSettings
 from ..geometry.inputs import refuse_misfits
+from ..geometry.landscape_request import Corner, Request
 from ..geometry.settings import Kind
 from ..personalization import Tuning
 from ..training import Run
@@ -28,7 +29,6 @@ from .controls import Controls
 from .jobs import Job
 from .landscape_widget import LandscapeView
 from .measured import Measured
-from .request import Corner, Request
 from .rounds import fitted, whose
 
 FIRST = {

@@ -17,6 +17,7 @@ from ..geometry.kept_results import remember
 from ..personalization import Tuning
 from ..training import Run, labels
 from ..training.as_code import call, run_names
+from .cards import deal
 from .chart import chart_view
 from .controls import Controls
 from .jobs import Job
@@ -69,6 +70,7 @@ class Personalization(Measured):
             tooltip="Top eigenvalue on every client's own samples, against its gain (at least 5 clients)",
         )
         self.chart = chart_view(260)
+        deal(self.chart, self, lambda: (self.runs[0].data, self.runs[0], self._at()))
         self.table = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="90px", max_width="100%"))
         self.tuning.observe(lambda _: self.guarded(self._redraw), "changed")
         for control in (self.round, self.view, self.of):
@@ -194,7 +196,9 @@ class Personalization(Measured):
                 return
             self._drawn = now
             empty = figures.Chart((), self._missing())
-            self.chart.show(empty if shown is None else figures.chart_personalization(shown, view, self.colors()))
+            self.chart.show(
+                empty if shown is None else figures.chart_personalization(shown, view, self.colors(), self.runs)
+            )
             self.table.value = "" if found is None else html_table(fl.compare(self.runs, found).summary())
 
 

@@ -26,18 +26,16 @@ from .jobs import Job, submit
 from .session import at_work
 
 
-class RunTable(ChartView):
-    """The table in the browser; its chart is the small curves.
+class Told(traitlets.HasTraits):
+    """What a table of runs is told, and tells.
 
     Attributes:
         rows: the runs, each with what it has in every column; problems: directories that cannot be read, and why.
         shown: ids of the runs that are checked; own: that of the bench's run; looks: how the curves of these look.
         grouped: runs that differ in seeds alone are one line. view: search, filters, order.
         undo: what was deleted last, in words.
+        heard: called with what a person asks for.
     """
-
-    if not MISSING:
-        _esm = BUNDLE / "runs.js"
 
     rows = traitlets.List(traitlets.Dict()).tag(sync=True)
     problems = traitlets.Dict().tag(sync=True)
@@ -49,41 +47,31 @@ class RunTable(ChartView):
     undo = traitlets.Unicode().tag(sync=True)
     heard: Callable[[dict[str, Any]], object] = staticmethod(lambda _: None)
 
+
+class RunTable(Told, ChartView):
+    """The table in the browser; its chart is the small curves."""
+
+    if not MISSING:
+        _esm = BUNDLE / "runs.js"
+
     def _asked(self, _: Any, content: dict[str, Any], buffers: list[bytes]) -> None:
         super()._asked(_, content, buffers)
         self.heard(content)
 
 
-class StillTable(ipywidgets.HBox):
-    """A plain list of the runs, where there is no bundle, with what of `RunTable` its owner uses."""
-
-    rows = traitlets.List(traitlets.Dict())
-    problems = traitlets.Dict()
-    shown = traitlets.List(traitlets.Unicode())
-    own = traitlets.Unicode()
-    looks = traitlets.Dict()
-    grouped = traitlets.Bool(True)
-    undo = traitlets.Unicode()
+class StillTable(Told, ipywidgets.HBox):
+    """A plain list of the runs and buttons, where there is no bundle."""
 
     def __init__(self) -> None:
-        self.heard: Callable[[dict[str, Any]], object] = lambda _: None
-        layout = ipywidgets.Layout(width="auto", flex="1 1 420px", max_width="100%")
-        self.list = ipywidgets.SelectMultiple(description="runs", rows=3, layout=layout)
-        self.buttons = [
-            ipywidgets.Button(description=name, tooltip=tooltip, layout=ipywidgets.Layout(width="100px"))
-            for name, tooltip in (
-                ("Take up", "Go on with the selected run"),
-                ("Delete", "Delete the selected runs"),
-                ("Undo", "Bring back what was deleted last"),
-                ("Look again", "Look into the store for new runs"),
-            )
-        ]
-        for button, kind in zip(self.buttons, ("open", "delete", "undo", "look"), strict=True):
-            button.on_click(lambda _, kind=kind: self._click(kind))
-        super().__init__([self.list, *self.buttons], layout=ipywidgets.Layout(width="100%", flex_flow="row wrap"))
+        self.list = ipywidgets.SelectMultiple(description="runs", rows=3, layout={"flex": "1 1 420px"})
+        acts = {"Take up": "open", "Delete": "delete", "Undo": "undo", "Look again": "look"}
+        buttons = [ipywidgets.Button(description=name, tooltip=f"{name}: the selected runs") for name in acts]
+        for button in buttons:
+            button.layout.width = "100px"
+            button.on_click(lambda button: self._click(acts[button.description]))
+        super().__init__([self.list, *buttons], layout={"width": "100%", "flex_flow": "row wrap"})
         self.list.observe(lambda change: setattr(self, "shown", list(change["new"])), "value")
         self.observe(lambda _: self._fill(), ["rows", "shown", "problems"])
-        self._fill()
 
     def show(self, chart: figures.Chart) -> None:
         """A list has no small curves."""

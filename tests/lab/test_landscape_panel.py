@@ -13,9 +13,9 @@ from test_javascript import NODE
 
 import flatlab as fl
 from flatlab.geometry import Landscape as Measured
+from flatlab.geometry.landscape_request import Corner
 from flatlab.lab.landscape_panel import Landscape
 from flatlab.lab.landscape_widget import HERE, SCRIPTS, LandscapeView
-from flatlab.lab.request import Corner
 
 
 @pytest.fixture(scope="module")

@@ -129,6 +129,7 @@ export class Chart {
 
   fit() {
     if (this.cells) return this.fitCells();
+    this.row.style.gridTemplateColumns = "";
     const rows = Math.ceil(this.plots.length / Math.max(1, Math.min(2, Math.floor(this.row.clientWidth / 280))));
     const height = Math.floor(Math.max(this.height, this.room()) / Math.max(1, rows)) - LABEL;
     this.row.style.minHeight = this.plots.length ? "" : `${Math.max(this.height, this.room())}px`;
@@ -142,7 +143,9 @@ export class Chart {
     const wide = this.row.clientWidth;
     const each = wide / shares.reduce((a, b) => a + b, 0) >= 120;
     this.row.style.gridTemplateColumns = each ? shares.map((share) => `minmax(0, ${share}fr)`).join(" ") : "minmax(0, 1fr)";
-    for (const plot of this.plots) plot.resize(Math.floor(plot.place.clientWidth), this.height - LABEL);
+    this.row.style.minHeight = "";
+    const height = this.plots.length > 2 ? this.height : Math.max(this.height, this.room());
+    for (const plot of this.plots) plot.resize(Math.floor(plot.place.clientWidth), height - LABEL);
   }
 
   /** What the view that the chart stands in leaves for its plots; 0 outside of one. */

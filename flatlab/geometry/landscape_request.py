@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from .. import geometry
-from ..geometry import LandscapeSettings
 from ..personalization import Tuning, fine_tuned
 from ..training import Run
 from ..training.as_code import call, run_names
+from .landscape_api import landscape
+from .landscape_result import Landscape
+from .settings import LandscapeSettings
 
 
 class Corner(NamedTuple):
@@ -71,8 +72,8 @@ class Request(NamedTuple):
         runs: Sequence[Run],
         markers: Mapping[str, nn.Module],
         progress: Callable[[int, int], object],
-        watch: Callable[[geometry.Landscape], object] | None = None,
-    ) -> geometry.Landscape:
+        watch: Callable[[Landscape], object] | None = None,
+    ) -> Landscape:
         """The landscape asked for; `watch` is shown it while it is coarse."""
         shown = dict(markers)
         for run, clients in enumerate(self.tuned):
@@ -86,7 +87,7 @@ class Request(NamedTuple):
             models = [self._model(corner, runs, markers) for corner in self.corners]
             subjects = dict(zip(self.names(), models, strict=True))
             more["source"] = runs[0].data
-        return geometry.landscape(subjects, **self.options(), **more, progress=progress, watch=watch)
+        return landscape(subjects, **self.options(), **more, progress=progress, watch=watch)
 
     def code(self) -> str:
         """The Python that measures the same of `run1`, `run2`, ...; `markers` are the models given."""
