@@ -114,11 +114,11 @@ def chart_gains(
     for name in names:
         colors.append((own or {}).get(name) or to_hex(line_style(name, taken)["color"]))
         taken.append(name)
-    table = pd.concat([table.assign(run=place) for place, (table, _) in enumerate(groups.values())]).reset_index()
+    table = pd.concat([table.assign(group=place) for place, (table, _) in enumerate(groups.values())]).reset_index()
     before, after = (table[name].to_numpy(np.float64) for name in ("initial", "personalized"))
     common: dict[str, Any] = {"colors": tuple(colors), "named": tuple(names)}
     common["population"] = common_population(runs)
-    client, color, gain = table["client"].to_numpy(), table["run"].to_numpy(), after - before
+    client, color, gain = table["client"].to_numpy(), table["group"].to_numpy(), after - before
     title = f"mean gain: {', '.join(f'{name} {gain[color == place].mean():.1f}' for place, name in enumerate(names))}"
     if view == "scatter":
         items = Items(client, before, after, gain, color, **common)
