@@ -34,7 +34,7 @@ GROUPS = {
     ),
     "parts": (
         "What algorithms are made of",
-        "SGD SAM ASAM Average Adaptive SWA Constant Steps Cyclical Exponential Weighted Uniform aggregation.Median"
+        "SGD SAM ASAM Average Adaptive SWA WiMA Constant Steps Cyclical Exponential Weighted Uniform aggregation.Median"
         " aggregation.Trimmed aggregation.Krum aggregation.Geometric aggregation.Clipped ServerData Task"
         " Classification",
     ),
@@ -50,7 +50,7 @@ GROUPS = {
     "geometry": ("Geometry", "hessian landscape sharpness path flatness_vs_gain"),
     "own": (
         "For classes of your own",
-        "setting Algorithm Local Server Schedule Aggregation Carry Message LocalBatch",
+        "setting Algorithm Local Server Schedule Aggregation Averaging Carry Message LocalBatch",
     ),
 }
 TYPES = {"Params", "Slots", "Part", "Share", "aggregation", "models", "lab", "papers"}  # aliases and modules

@@ -10,6 +10,7 @@ from .algorithms import (
     Aggregation,
     Algorithm,
     Average,
+    Averaging,
     Carry,
     Centralized,
     Constant,
@@ -36,6 +37,7 @@ from .algorithms import (
     Steps,
     Uniform,
     Weighted,
+    WiMA,
     aggregation,
 )
 from .data import (
@@ -121,6 +123,7 @@ __all__ = [
     "Augmentation",
     "Average",
     "Averages",
+    "Averaging",
     "BadCheckpoint",
     "Carry",
     "Centralized",
@@ -191,6 +194,7 @@ __all__ = [
     "Tuning",
     "Uniform",
     "Weighted",
+    "WiMA",
     "aggregation",
     "annotate",
     "compare",

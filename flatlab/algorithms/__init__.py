@@ -3,7 +3,7 @@
 from . import aggregation
 from .aggregation import Aggregation, Uniform, Weighted
 from .algorithm import Algorithm, Carry, LocalBatch, Message, Part, ServerData, Share
-from .averaging import SWA
+from .averaging import SWA, Averaging, WiMA
 from .local import ASAM, SAM, SGD, Gradient, Local, Params, Slots
 from .named import Centralized, FedASAM, FedAvg, FedAvgM, FedBABU, FedPer, FedProx, FedSAM, LocalOnly
 from .schedules import Constant, Cyclical, Exponential, Schedule, Steps
@@ -18,6 +18,7 @@ __all__ = [
     "Aggregation",
     "Algorithm",
     "Average",
+    "Averaging",
     "Carry",
     "Centralized",
     "Constant",
@@ -45,5 +46,6 @@ __all__ = [
     "Steps",
     "Uniform",
     "Weighted",
+    "WiMA",
     "aggregation",
 ]

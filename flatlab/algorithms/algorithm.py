@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..declare import Declared, Family, SettingError, setting
 from .aggregation import Aggregation, Weighted
-from .averaging import SWA
+from .averaging import Averaging
 from .local import SGD, Local, Params, Slots, joint_norm
 from .schedules import Constant, Schedule
 from .server import Average, Server
@@ -108,7 +108,7 @@ class Algorithm(Family):
     share: Share = setting("all", "the part that is sent and averaged; the rest stays with each client")
     aggregation: Aggregation = setting(Weighted(), "how the clients' updates become one")
     server: Server = setting(Average(), "what the server does with the mean update")
-    swa: SWA | None = setting(None, "server-side averaging of the global model")
+    swa: Averaging | None = setting(None, "server-side averaging of the global model")
     server_data: ServerData | None = setting(None, "training data that the server holds itself")
     pooled: bool = setting(False, "one client holds everybody's data: centralized training")
 
@@ -117,7 +117,7 @@ class Algorithm(Family):
         """How figures and tables call it: its kind, with a crossed local step and SWA named."""
         plain = type(self).model_fields["local"].default
         crossed = "" if self.local.kind == plain.kind else f" {self.local.kind.upper()}"
-        return f"{self.kind}{crossed}{' + SWA' if self.swa else ''}"
+        return f"{self.kind}{crossed}{f' + {self.swa.kind}' if self.swa else ''}"
 
     @property
     def gradients_per_step(self) -> int:
@@ -149,9 +149,7 @@ class Algorithm(Family):
         """
         if self.swa is None:
             return
-        self.swa.check(rounds)
-        if self.swa.low > self.lr:
-            raise SettingError("swa.low", self.swa.low, f"must not exceed lr = {self.lr:g}")
+        self.swa.check(rounds, self.lr)
         if self.share == "none":
             raise SettingError("swa", allowed="the server has nothing to average with share = 'none'; set swa to None")
 

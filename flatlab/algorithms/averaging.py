@@ -1,19 +1,79 @@
-"""Server SWA: average the global model along cycles of the learning rate, without feeding the average back.
-
-Source: Caldarola et al. (2203.11834, section 4.3) and their official code, after Izmailov et al. (1803.05407).
-"""
+"""Averages of the global model that the server keeps, scores in its place, and never feeds back: SWA and WiMA."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
-from ..declare import Declared, SettingError, setting
+import torch
+from pydantic import model_serializer, model_validator
+
+from ..declare import Family, SettingError, setting
 from .local import Params
 from .schedules import Cyclical
 
 
-class SWA(Declared):
+class Averaging(Family):
+    """A kind of averaging. Your own: subclass it, give it a `kind`, define `after`, and `before` if it needs one.
+
+    A state keeps the average, or the models [models, ...] of which it is the plain mean.
+    """
+
+    start: float = setting(0.0, "fraction of the rounds done when averaging starts", ge=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """What was written before there were kinds is SWA's."""
+        return {"kind": "SWA", **value} if cls.abstract and isinstance(value, dict) else value
+
+    def first(self, rounds: int) -> int:
+        """The round before which the average is set up."""
+        return math.floor(self.start * rounds + 1e-9)
+
+    def check(self, rounds: int, lr: float) -> None:
+        """Refuse a run in which nothing is averaged, or at other rates than the clients' `lr` allows.
+
+        Raises:
+            SettingError: naming the setting.
+        """
+
+    def lr(self, base: float, round: int, rounds: int) -> float:
+        """The clients' rate."""
+        return base
+
+    def before(self, round: int, rounds: int, params: Params, mean: Params, count: int) -> tuple[Params, int]:
+        """The average and its number of models, from those before `round`, which begins with `params`."""
+        return mean, count
+
+    def after(self, round: int, rounds: int, params: Params, mean: Params, count: int) -> tuple[Params, int]:
+        """The same after `round`, which ended with `params`."""
+        raise NotImplementedError
+
+
+class WiMA(Averaging):
+    """The mean of the last `window` global models (Caldarola et al., 2310.01366); of all there are, before that.
+
+    Training is what it is without. The models stay with the state: files grow by `window` times the network.
+
+    >>> averaged = fl.train(fl.FedAvg(swa=fl.WiMA(window=2)), data, "lenet", rounds=3)
+    >>> (second, third), mean = (averaged.model(number, which="global") for number in (2, 3)), averaged.model()
+    >>> torch.allclose(mean.head.bias, (second.head.bias + third.head.bias) / 2)
+    True
+    """
+
+    kind: Literal["WiMA"] = "WiMA"
+    window: int = setting(10, "models in the mean", ge=1, unit="rounds")
+
+    def after(self, round: int, rounds: int, params: Params, mean: Params, count: int) -> tuple[Params, int]:
+        """Add the model after `round`, and let go of the oldest."""
+        if round < self.first(rounds):
+            return mean, count
+        models = {k: torch.cat([mean[k], v[None]] if mean else [v[None]])[-self.window :] for k, v in params.items()}
+        return models, min(count + 1, self.window)
+
+
+class SWA(Averaging):
     """From `start` on the clients' rate cycles down to `low`, and one global model a cycle joins the average.
 
     The corrected variant starts the average with the model at `start` and adds the model at the end of each cycle,
@@ -21,25 +81,24 @@ class SWA(Declared):
     first round of a cycle, when the rate has just restarted, and its first collected model replaces the one at `start`.
     Parameters are averaged; flatlab's networks have no running statistics to refresh.
 
+    Source: Caldarola et al. (2203.11834, section 4.3) and their official code, after Izmailov et al. (1803.05407).
+
     >>> swa = fl.SWA(start=0.75, cycle=5)
     >>> [round + 1 for round in range(40) if swa.collects(round, rounds=40)]
     [35, 40]
     """
 
+    kind: Literal["SWA"] = "SWA"
     start: float = setting(0.75, "fraction of the rounds done when averaging starts", ge=0, lt=1)
     cycle: int = setting(10, "rounds between two collected models; 1 keeps the scheduled rate", ge=1, unit="rounds")
     low: float = setting(1e-4, "client learning rate at the end of a cycle", gt=0, log=True)
     variant: Literal["corrected", "official"] = setting("corrected", "when to collect, and whether the start is kept")
 
-    def first(self, rounds: int) -> int:
-        """The round before which the average is set up."""
-        return math.floor(self.start * rounds + 1e-9)
-
-    def check(self, rounds: int) -> None:
-        """Refuse a run in which no cycle ends.
+    def check(self, rounds: int, lr: float) -> None:
+        """Refuse a run in which no cycle ends, and a cycle that ends above the clients' rate.
 
         Raises:
-            SettingError: if the cycle is longer than the rounds after `start`.
+            SettingError: if the cycle is longer than the rounds after `start`, or `low` exceeds `lr`.
         """
         left = rounds - self.first(rounds)
         if self.cycle > left - (self.variant == "official"):
@@ -49,6 +108,8 @@ class SWA(Declared):
                 f"must fit into the {left} rounds that follow start = {self.start} of"
                 f" {rounds} rounds; shorten the cycle, start earlier, or train longer",
             )
+        if self.low > lr:
+            raise SettingError("swa.low", self.low, f"must not exceed lr = {lr:g}")
 
     def lr(self, base: float, round: int, rounds: int) -> float:
         """The clients' rate: the base before `start`, cyclical after it."""
@@ -76,3 +137,8 @@ class SWA(Declared):
         if not self.collects(round, rounds):
             return mean, count
         return {name: value + (params[name] - value) / (count + 1) for name, value in mean.items()}, count + 1
+
+    @model_serializer(mode="wrap")
+    def _without_kind(self, write: Any) -> Any:
+        """As before there were others: ids stay."""
+        return {name: value for name, value in write(self).items() if name != "kind"}

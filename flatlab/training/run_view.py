@@ -144,7 +144,7 @@ class RunView:
         state = self.state(round)
         if which == "swa" and not state.swa:
             raise SettingError("which", "swa", f"there is no average after round {state.round}")
-        params = {"auto": state.served, "global": state.params, "swa": state.swa}[which]
+        params = {"auto": state.served, "global": state.params, "swa": state.average}[which]
         if client is not None:
             if client >= self.data.clients:
                 raise SettingError("client", client, f"must be one of 0 to {self.data.clients - 1}")

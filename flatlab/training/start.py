@@ -107,9 +107,12 @@ def _fixed(experiment: Experiment) -> dict[str, Any]:
     return settings
 
 
-def _averaging(experiment: Experiment) -> tuple[int, int, str] | None:
+def _averaging(experiment: Experiment) -> tuple[int, dict[str, Any]] | None:
+    """Where the average begins, and its other settings but those that show in the rates."""
     swa = experiment.algorithm.swa
-    return None if swa is None else (swa.first(experiment.rounds), swa.cycle, swa.variant)
+    if swa is None:
+        return None
+    return swa.first(experiment.rounds), {k: v for k, v in swa.to_dict().items() if k not in ("start", "low")}
 
 
 def _due(experiment: Experiment, number: int) -> set[str]:

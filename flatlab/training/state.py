@@ -21,7 +21,7 @@ class State:
     round: int  # rounds done
     params: Params  # the global model
     slots: Slots = field(default_factory=dict)  # the server's: its optimiser's, and what an algorithm keeps there
-    swa: Params = field(default_factory=dict)  # the average, empty before it starts
+    swa: Params = field(default_factory=dict)  # the average, or the models it is of, [models, ...]; empty at first
     swa_count: int = 0
     personal: Params = field(default_factory=dict)  # parts that each client keeps, [population, ...]
     memory: Slots = field(default_factory=dict)  # what else the algorithm lets clients remember, [population, ...]
@@ -57,9 +57,15 @@ class State:
         return State.from_flat(tensors, self.round, self.swa_count, next(iter(self.params.values())).device)
 
     @property
+    def average(self) -> Params:
+        """The server's average; empty before it starts."""
+        models = {name for name, value in self.swa.items() if value.dim() > self.params[name].dim()}
+        return {name: value.mean(0) if name in models else value for name, value in self.swa.items()}
+
+    @property
     def served(self) -> Params:
         """The parameters to evaluate: the average once it exists, else the global model."""
-        return self.swa or self.params
+        return self.average or self.params
 
 
 @dataclass(frozen=True)
