@@ -21,17 +21,17 @@ class Averaging(Family):
 
     start: float = setting(0.0, "fraction of the rounds done when averaging starts", ge=0, lt=1)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _named(cls, value: Any) -> Any:
+    def _named(cls, value: Any, handler: Any) -> Any:
         """What was written before there were kinds is SWA's."""
-        return {"kind": "SWA", **value} if cls.abstract and isinstance(value, dict) else value
+        return handler({"kind": "SWA", **value} if cls.abstract and isinstance(value, dict) else value)
 
     def first(self, rounds: int) -> int:
         """The round before which the average is set up."""
         return math.floor(self.start * rounds + 1e-9)
 
-    def check(self, rounds: int, lr: float) -> None:
+    def check(self, rounds: int, lr: float = math.inf) -> None:
         """Refuse a run in which nothing is averaged, or at other rates than the clients' `lr` allows.
 
         Raises:
@@ -94,7 +94,7 @@ class SWA(Averaging):
     low: float = setting(1e-4, "client learning rate at the end of a cycle", gt=0, log=True)
     variant: Literal["corrected", "official"] = setting("corrected", "when to collect, and whether the start is kept")
 
-    def check(self, rounds: int, lr: float) -> None:
+    def check(self, rounds: int, lr: float = math.inf) -> None:
         """Refuse a run in which no cycle ends, and a cycle that ends above the clients' rate.
 
         Raises:
