@@ -51,28 +51,6 @@ class Averaging(Family):
         raise NotImplementedError
 
 
-class WiMA(Averaging):
-    """The mean of the last `window` global models (Caldarola et al., 2310.01366); of all there are, before that.
-
-    Training is what it is without. The models stay with the state: files grow by `window` times the network.
-
-    >>> averaged = fl.train(fl.FedAvg(swa=fl.WiMA(window=2)), data, "lenet", rounds=3)
-    >>> (second, third), mean = (averaged.model(number, which="global") for number in (2, 3)), averaged.model()
-    >>> torch.allclose(mean.head.bias, (second.head.bias + third.head.bias) / 2)
-    True
-    """
-
-    kind: Literal["WiMA"] = "WiMA"
-    window: int = setting(10, "models in the mean", ge=1, unit="rounds")
-
-    def after(self, round: int, rounds: int, params: Params, mean: Params, count: int) -> tuple[Params, int]:
-        """Add the model after `round`, and let go of the oldest."""
-        if round < self.first(rounds):
-            return mean, count
-        models = {k: torch.cat([mean[k], v[None]] if mean else [v[None]])[-self.window :] for k, v in params.items()}
-        return models, min(count + 1, self.window)
-
-
 class SWA(Averaging):
     """From `start` on the clients' rate cycles down to `low`, and one global model a cycle joins the average.
 
@@ -142,3 +120,25 @@ class SWA(Averaging):
     def _without_kind(self, write: Any) -> Any:
         """As before there were others: ids stay."""
         return {name: value for name, value in write(self).items() if name != "kind"}
+
+
+class WiMA(Averaging):
+    """The mean of the last `window` global models (Caldarola et al., 2310.01366); of all there are, before that.
+
+    Training is what it is without. The models stay with the state: files grow by `window` times the network.
+
+    >>> averaged = fl.train(fl.FedAvg(swa=fl.WiMA(window=2)), data, "lenet", rounds=3)
+    >>> (second, third), mean = (averaged.model(number, which="global") for number in (2, 3)), averaged.model()
+    >>> torch.allclose(mean.head.bias, (second.head.bias + third.head.bias) / 2)
+    True
+    """
+
+    kind: Literal["WiMA"] = "WiMA"
+    window: int = setting(10, "models in the mean", ge=1, unit="rounds")
+
+    def after(self, round: int, rounds: int, params: Params, mean: Params, count: int) -> tuple[Params, int]:
+        """Add the model after `round`, and let go of the oldest."""
+        if round < self.first(rounds):
+            return mean, count
+        models = {k: torch.cat([mean[k], v[None]] if mean else [v[None]])[-self.window :] for k, v in params.items()}
+        return models, min(count + 1, self.window)
