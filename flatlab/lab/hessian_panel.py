@@ -103,7 +103,7 @@ class Spectrum(Measured):
         self._request: Request | None = None  # the settings behind the results
         self.settings = Controls(HessianSettings(limit=500), first={HessianSettings: FIRST}, hide=APART, across=True)
         self.amounts = Controls(Amounts, across=True)
-        self._proposed: int | None = None  # the `every` that nobody has changed since
+        self._proposed = 1  # the `every` that nobody has changed since
         self.buttons = {
             what: widgets.Button(
                 description=name, tooltip=help, button_style="primary", icon="play", layout={"width": "auto"}
@@ -137,10 +137,9 @@ class Spectrum(Measured):
         super().refresh()
         stored = sorted(self.runs[0].checkpoints)
         every = (stored[1] - stored[0]) * -(-(len(stored) - 1) // ROUNDS) if len(stored) > 1 else 1
-        if self.amounts.valid and self.amounts.value.every in (1, self._proposed):
+        if self.amounts.valid and self.amounts.value.every == self._proposed != every:
             self._proposed = every
-            if self.amounts.value.every != every:
-                self.amounts.change(every=every)
+            self.amounts.change(every=every)
 
     def measure(self, what: Quantity) -> Job:
         """Measure "spectrum", "top", "trace" or "along" in the background; what is known already is shown at once.

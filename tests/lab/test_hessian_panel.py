@@ -82,12 +82,36 @@ def test_known_settings_are_not_measured_again(small, monkeypatch):
     assert "differ" in small.note.value
 
 
+def test_values_of_several_rounds_are_shown_over_the_rounds(small):
+    for at in ("1", "latest"):
+        small.round.value = at
+        small.measure("top")
+        small.settle()
+    ranks, along = small.chart.chart.plots
+    assert (ranks.x.label, along.x.label) == ("rank", "round")
+    assert [series.x.tolist() for series in along.series] == [[1, 3]] * 4  # two eigenvalues of two runs
+    assert ranks.series[0].y.tolist() == small.results["FedAvg"].frame["eigenvalue"].tolist()
+
+
+def test_about_ten_of_many_rounds_are_proposed_until_somebody_chooses(runs, monkeypatch):
+    panel = Spectrum(runs)
+    assert panel.amounts.value.every == 1
+    monkeypatch.setattr(fl.Run, "checkpoints", property(lambda run: list(range(0, 121, 3))))
+    panel.refresh()
+    assert panel.amounts.value.every == 12  # 0, 12, ..., 120
+    for chosen in (30, 1):
+        panel.amounts.change(every=chosen)
+        panel.refresh()
+        assert panel.amounts.value.every == chosen
+
+
 def test_what_cannot_be_measured_is_explained(small):
     small.settings.change(method="power")
     small.measure("trace")
     with pytest.raises(ValueError, match="no trace"):
         small.settle()
     assert "no trace" in small.note.value
+    assert small.results == {} and small.chart.chart.plots == ()  # nothing that was not asked for is left
     with pytest.raises(ValueError, match="what = 'beauty'"):
         small.measure("beauty")
 

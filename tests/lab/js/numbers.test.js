@@ -91,3 +91,10 @@ test("numbers are read in four digits", () => {
   assert.deepEqual([93.21456, 0.000123, 123456, 0, -2.5, null, NaN].map(numbers.digits),
     ["93.21", "1.23e-4", "1.23e+5", "0", "-2.5", "–", "–"]);
 });
+
+test("error bars stand where a value has one, and on a logarithmic axis above nothing", () => {
+  const curve = { x: [1, 2, 3], low: [0.5, NaN, -1], high: [1.5, 2, 4] };
+  assert.deepEqual(numbers.errorBars(curve, false), [[1, 0.5, 1.5], [3, -1, 4]]);
+  assert.deepEqual(numbers.errorBars(curve, true), [[1, 0.5, 1.5]]);
+  assert.deepEqual(numbers.errorBars({ x: [1] }, false), []);
+});
