@@ -301,7 +301,9 @@ class RunTable {
       input.onblur = () => end(true);
       input.onkeydown = (event) => {
         event.stopPropagation(); // the notebook has keys of its own
-        if (event.key === "Enter" || event.key === "Escape") end(event.key === "Enter");
+        if (event.key !== "Enter" && event.key !== "Escape") return;
+        event.preventDefault(); // else the same Enter presses the pencil, where the keyboard goes back to
+        end(event.key === "Enter");
       };
     };
     const pencil = button(cell, "✎", what === "label" ? "Rename: a label, the id stays" : "Write a note", edit);
