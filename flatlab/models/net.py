@@ -102,11 +102,13 @@ def stale_gradient(
     reentrant form it drops gradients where images need none. Torch says nothing, or warns.
 
     Args:
-        model: a network; those of torch's and flatlab's modules alone are right.
+        model: a network; those of torch's, torchvision's and flatlab's modules alone are known to be right.
         images: some that it takes.
         outputs: its outputs at parameters.
     """
-    if all(type(module).__module__.startswith(("torch.", "flatlab.")) for module in model.modules()):
+    known = ("torch.", "torchvision.", "flatlab.")
+    own = (not type(module).__module__.startswith(known) for module in model.modules())
+    if not any(own) and not any(getattr(module, "memory_efficient", False) for module in model.modules()):  # DenseNet
         return None
     moved, random = copied(model), torch.Generator().manual_seed(0)
     with torch.no_grad():

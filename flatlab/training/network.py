@@ -147,7 +147,7 @@ def _check(model: Model, data: FederatedDataset, task: Task) -> None:
         raise SettingError("model", allowed=f"does not take images {data.shape} of this data set: {error}") from None
     task.check(outputs, data.classes)
     stale = stale_gradient(
-        model, torch.randn(4, *data.shape, generator=torch.Generator().manual_seed(0)).to(probe), logits
+        model, torch.randn(2, *data.shape, generator=torch.Generator().manual_seed(0)).to(probe), logits
     )
     if stale is not None:
         raise SettingError(
