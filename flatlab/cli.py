@@ -241,7 +241,7 @@ def _costs() -> pd.DataFrame:
 
 def lab(options: argparse.Namespace) -> None:
     """Open JupyterLab on a notebook or a folder; what stands after -- goes to Jupyter."""
-    from .lab import notebooks
+    from . import notebook_copies as notebooks
 
     place, copied = notebooks.place_of(options.place, options.to)
     if copied:

@@ -38,6 +38,7 @@ from .run_curves import METRICS, XS, chart_runs, draw_runs, run_looks, small_cur
 from .series import draw_bundles, draw_demo, draw_series
 from .style import COLUMN, PAGE, Drawing, paper_style, save
 from .tuning_curves import draw_averages, draw_headless, draw_personalization, draw_table
+from .what_if import chart_against, chart_multiples
 
 __all__ = [
     "METRICS",
@@ -45,10 +46,12 @@ __all__ = [
     "Chart",
     "Drawing",
     "Histories",
+    "chart_against",
     "chart_cohort",
     "chart_gains",
     "chart_hessian",
     "chart_lines",
+    "chart_multiples",
     "chart_partition",
     "chart_personalization",
     "chart_runs",

@@ -9,5 +9,8 @@ from .landscape_panel import Landscape
 from .personalization_panel import Personalization
 from .progress import Progress
 from .session import Session
+from .what_if import WhatIf
 
-__all__ = ["Clients", "Compare", "Curves", "Lab", "Landscape", "Personalization", "Progress", "Session", "Spectrum"]
+__all__ = [
+    "Clients", "Compare", "Curves", "Lab", "Landscape", "Personalization", "Progress", "Session", "Spectrum", "WhatIf",
+]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 import ipywidgets
 
 from .. import figures
+from ..figures.html_tables import html_table
 from ..geometry.differences import differences
 from ..later import pd
 from ..training import Run
@@ -20,7 +21,6 @@ from .hessian_panel import Spectrum
 from .landscape_panel import Landscape
 from .panel import Panel
 from .personalization_panel import Personalization
-from .table import html_table
 
 
 class Compare(Panel):

@@ -17,6 +17,7 @@ import ipywidgets as widgets
 from .. import figures, geometry
 from ..arguments import Count, Settings, Several
 from ..declare import SettingError, setting
+from ..figures.html_tables import html_table
 from ..geometry import HessianSettings
 from ..geometry.inputs import named
 from ..geometry.kept_results import remember
@@ -29,7 +30,6 @@ from .controls import Controls
 from .jobs import Job
 from .measured import Measured
 from .rounds import whose
-from .table import html_table
 
 Quantity = Literal["spectrum", "top", "trace", "along"]
 BUTTONS: dict[Quantity, tuple[str, str]] = {

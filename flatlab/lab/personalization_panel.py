@@ -12,6 +12,7 @@ import flatlab as fl
 
 from .. import figures
 from .. import personalization as measures
+from ..figures.html_tables import html_table
 from ..geometry import FlatnessVsGain
 from ..geometry.kept_results import remember
 from ..personalization import Tuning
@@ -22,7 +23,6 @@ from .chart import chart_view
 from .controls import Controls
 from .jobs import Job
 from .measured import Measured
-from .table import html_table
 
 VIEWS = {"curves": "curves", "histogram": "histogram", "scatter": "scatter", "flatness": "flatness vs gain"}
 Key = tuple[Any, ...]

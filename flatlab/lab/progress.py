@@ -10,13 +10,11 @@ from pathlib import Path
 import ipywidgets
 
 from .. import figures
+from ..figures.html_tables import STYLE, html_runs
 from ..files import printable
-from ..later import pd
 from ..training import Experiment, Standing
-from ..training.status import readable, silent, summary
 from .chart import chart_view
 from .panel import Panel
-from .table import STYLE, html_table
 
 SECONDS = 2.0  # between two looks
 HEIGHT, MOST = 200, 20  # of the curves, in pixels; of runs that have one
@@ -108,25 +106,3 @@ class Progress(Panel):
 
     def _nothing(self) -> str:
         return f"no runs in {self.standing.store} yet"
-
-
-def html_runs(table: pd.DataFrame) -> str:
-    """The table of a `Standing` as HTML, a bar in each row and the total above; silent runs are marked."""
-    shown = readable(table)
-    shown["name"] = shown["name"].map(html.escape)
-    quiet = silent(table)
-    shares = table["round"] / table["rounds"]
-    shown.insert(1, "", [_bar(share, still) for share, still in zip(shares, quiet, strict=True)])
-    shown["idle"] = [f"<b>⚠ {idle}</b>" if still else idle for idle, still in zip(shown["idle"], quiet, strict=True)]
-    whole = _bar(table["round"].sum() / table["rounds"].sum(), False)
-    line = f'<div style="{STYLE};display:flex;align-items:center;gap:1em;padding:0 1em .5em">{whole}'
-    rows = f'<div style="white-space:nowrap">{html_table(shown, escape=False)}</div>'
-    return f"{line}<b>{html.escape(summary(table))}</b></div>{rows}"
-
-
-def _bar(share: float, still: bool) -> str:
-    colour = "warn" if still else "success" if share == 1 else "brand"
-    rest = {"warn": "#f57c00", "success": "#388e3c", "brand": "#1976d2"}[colour]  # where no theme says it
-    inside = f'<div style="width:{100 * share:.1f}%;height:100%;background:var(--jp-{colour}-color1,{rest})"></div>'
-    outside = "width:160px;height:.8em;background:var(--jp-layout-color3,#bdbdbd);border-radius:2px;overflow:hidden"
-    return f'<div role="progressbar" aria-valuenow="{100 * share:.0f}" style="{outside}">{inside}</div>'

@@ -17,6 +17,7 @@ from .fields import free
 from .hessian_panel import Spectrum
 from .landscape_panel import Landscape
 from .personalization_panel import Personalization
+from .what_if import WhatIf
 
 VIEWS: dict[str, Callable[[list[Run]], Any]] = {
     "Curves": Curves,
@@ -25,6 +26,7 @@ VIEWS: dict[str, Callable[[list[Run]], Any]] = {
     "Hessian": Spectrum,
     "Personalization": Personalization,
     "Compare": Compare,
+    "What if": WhatIf,
 }
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import nbformat
 
-from ..declare import SettingError
-from ..files import user_path
+from .declare import SettingError
+from .files import user_path
 
-_PACKED, _CHECKOUT = Path(__file__).parent / "scripts", Path(__file__).parents[2] / "notebooks"
+_PACKED, _CHECKOUT = Path(__file__).parent / "lab" / "scripts", Path(__file__).parents[1] / "notebooks"
 _CELL = re.compile(r"^# %%(?P<markdown> \[markdown\])?.*$\n?", re.M)
 QUIET = ("--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None")
 
