@@ -21,6 +21,7 @@ from .declare import SettingError
 from .later import pa, pq
 
 FORMAT = 1  # of the files of runs and measurements; those from before it have no number
+LONGEST_NAME = 255  # on the usual file systems
 _HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)  # by another
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 _MARK = b"flatlab-digest:"
@@ -42,6 +43,8 @@ def user_path(given: str | os.PathLike[str], name: str = "path") -> Path:
         raise SettingError(name, given, f"{error}") from None
     if "\0" in str(path):
         raise SettingError(name, given, "a path has no NUL characters")
+    if max(map(len, path.parts), default=0) > LONGEST_NAME:
+        raise SettingError(name, given, f"a file's name has at most {LONGEST_NAME} characters")
     return path
 
 

@@ -39,9 +39,16 @@ def checked_arrays(
     return both, torch.from_numpy(np.concatenate(labels)), (groups[0], groups[1]) if groups else None
 
 
+def _array(given: Any, where: str) -> np.ndarray:
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of several lengths, a tensor elsewhere
+        raise SettingError(where, allowed=f"is no array: {error}") from None
+
+
 def _images(array: Any, where: str) -> np.ndarray:
     """uint8 [N, H, W, C]."""
-    array = np.asarray(array)
+    array = _array(array, where)
     if array.dtype != np.uint8:
         nan = " with NaN" if array.dtype.kind == "f" and np.isnan(array).any() else ""
         raise SettingError(where, allowed=f"is {array.dtype}{nan}; needs uint8, 0..255")
@@ -64,7 +71,7 @@ def checked_constants(given: Any, channels: int, low: float, where: str) -> tupl
 
 def _labels(array: Any, count: int, classes: int, where: str) -> np.ndarray:
     """int64 [count] in 0..classes-1."""
-    array = np.asarray(array)
+    array = _array(array, where)
     if array.dtype.kind not in "iu" or array.shape != (count,):
         raise SettingError(
             where, allowed=f"is {array.dtype} {array.shape}; needs integers, one for each of {count} images"
@@ -77,7 +84,7 @@ def _labels(array: Any, count: int, classes: int, where: str) -> np.ndarray:
 
 def _groups(array: Any, count: int, names: Sequence[str] | np.ndarray | None, where: str) -> np.ndarray:
     """Numbers or names [count]; numbers that index `names` as these names."""
-    array = np.asarray(array)
+    array = _array(array, where)
     if array.dtype.kind not in "iuU" or array.shape != (count,):
         raise SettingError(
             where, allowed=f"is {array.dtype} {array.shape}; needs a number or name for each of {count} images"

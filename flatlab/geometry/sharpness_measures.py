@@ -162,15 +162,16 @@ def _objectives(
     subjects: dict[str, Any], data: Any, clients: Iterable[int] | None, settings: SharpnessSettings
 ) -> list[tuple[int, str, Target]]:
     """Client (-1: nobody's samples), name and target of all that is measured."""
+    data = ("holdout" if clients is None else "train") if data is None else data
     if clients is None:
-        return [(-1, name, target) for name, target in targets(subjects, data or "holdout", settings).items()]
+        return [(-1, name, target) for name, target in targets(subjects, data, settings).items()]
     runs, asked = {name: need_run(subject) for name, subject in subjects.items()}, list(clients)
     for run in runs.values():
         client_ids(run, asked)  # refuses those that it lacks
     return [
         (client, name, target)
         for client in asked
-        for name, target in targets(runs, data or "train", settings.replace(client=client, one_class=True)).items()
+        for name, target in targets(runs, data, settings.replace(client=client, one_class=True)).items()
     ]
 
 
