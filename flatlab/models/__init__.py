@@ -2,7 +2,7 @@
 
 from flatlab.models import cnn, mobilenet, resnet  # they register their networks
 from flatlab.models.building import build
-from flatlab.models.context import frame, usual_switches
+from flatlab.models.context import cuda_kernels, frame, usual_switches
 from flatlab.models.exchange import plain, weights
 from flatlab.models.net import Model, copied, macs, names, stale_gradient
 from flatlab.models.norm import BatchStatNorm, sample_weight
@@ -17,6 +17,7 @@ __all__ = [
     "build",
     "cnn",
     "copied",
+    "cuda_kernels",
     "frame",
     "macs",
     "mobilenet",

@@ -88,6 +88,18 @@ def usual_switches() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def cuda_kernels(fast: bool = False) -> Iterator[None]:
+    """Inside the block CUDA computes with repeatable kernels, in float32's own digits or, `fast`, in those of TF32."""
+    products = torch.get_float32_matmul_precision()
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=fast):
+        torch.set_float32_matmul_precision("high" if fast else "highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(products)
+
+
+@contextlib.contextmanager
 def frame() -> Iterator[None]:
     """Inside the block (or a function decorated by `@frame()`) autocast is off and gradients are recorded as usual.
 
@@ -111,5 +123,7 @@ def frame() -> Iterator[None]:
                 stack.enter_context(torch.autocast(device, enabled=False, cache_enabled=False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(usual_switches())
+        if torch.cuda.is_available():
+            stack.enter_context(cuda_kernels())
         stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         yield

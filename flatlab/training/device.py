@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from ..declare import SettingError
-from ..models import usual_switches
+from ..models import cuda_kernels, usual_switches
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -40,14 +40,10 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 @contextlib.contextmanager
 def computing_in(precision: Precision, device: str) -> Iterator[None]:
     """Inside the block this thread computes in a precision on a kind of device, on CUDA with repeatable kernels."""
-    fast = precision == "tf32"
     with contextlib.ExitStack() as modes:
         modes.enter_context(usual_switches())
         if device == "cuda":
-            modes.enter_context(torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=fast))
-            products = torch.get_float32_matmul_precision()
-            torch.set_float32_matmul_precision("high" if fast else "highest")
-            modes.callback(torch.set_float32_matmul_precision, products)
+            modes.enter_context(cuda_kernels(fast=precision == "tf32"))
         modes.enter_context(torch.autocast(device, torch.bfloat16, precision == "bfloat16", cache_enabled=False))
         yield
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import flatlab as fl
+from flatlab.models import cuda_kernels
 
 SPEC = fl.ModelSpec(name="cnn4", width=0.125)
 PROGRAM = textwrap.dedent(
@@ -229,3 +230,16 @@ def test_what_a_program_has_switched_on_around_changes_no_bit(digits, tmp_path):
             with pytest.raises(ValueError, match="leave that block"):
                 work()
     assert not (tmp_path / "none").exists() and begun.step().number == 1
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_cuda_computes_with_cudnns_repeatable_kernels_and_a_programs_choice_holds_again(fast):
+    def read():
+        cudnn = torch.backends.cudnn
+        switches = (cudnn.enabled, cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
+        return *switches, torch.get_float32_matmul_precision()
+
+    before = read()
+    with cuda_kernels(fast):
+        assert read() == (True, True, False, fast, "high" if fast else "highest")
+    assert read() == before
