@@ -258,7 +258,7 @@ class Lab(Bench):
         self._round = self._view = None
         self.tabs.outdate()
         if before is not None and before is not session:
-            before.pause()
+            before.stop()  # its run can have another, and be deleted
         session.listen(self._heard)
         self._mark()
         self._heard(session)

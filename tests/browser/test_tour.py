@@ -212,7 +212,7 @@ def light_and_open_a_client(tour):
     expect, page, lab = sync_api.expect, tour.page, tour.output(0)
     partition = lab.locator(PARTITION).first
     before = partition.evaluate(SEEN)
-    bars = lab.get_by_role("tabpanel").locator(".flatlab-cells canvas").first
+    bars = lab.locator(".flatlab-view .flatlab-cells canvas:visible").first
     bars.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function(

@@ -219,4 +219,4 @@ def test_changed_settings_while_a_round_is_in_flight_make_a_new_run_after_it(mak
     lab.setup.controls.control("seed").box.set_state({"value": 5})
     click(lab, "run")
     go.set()
-    assert lab.ensure(1).experiment.seed == 5 and old.state in ("pausing", "paused")
+    assert lab.ensure(1).experiment.seed == 5 and old.state in ("stopping", "stopped")

@@ -24,10 +24,7 @@ export class Card {
     this.box.setAttribute("aria-label", `Client ${client}`);
     this.box.setAttribute("data-lm-suppress-shortcuts", "true");
     this.box.tabIndex = -1;
-    this.box.onkeydown = (event) => {
-      if (event.key === "Escape") this.close();
-      event.stopPropagation();
-    };
+    this.box.onkeydown = (event) => event.stopPropagation();
     const { left, top, width } = place.getBoundingClientRect();
     const wide = Math.min(330, innerWidth - 16);
     const beside = left > innerWidth / 2 ? left - wide - 8 : left + width + 8;
@@ -39,12 +36,15 @@ export class Card {
       if (!this.box?.contains(/** @type {Node} */ (event.target))) this.close();
     };
     setTimeout(() => this.outside && document.addEventListener("pointerdown", this.outside));
+    this.escape = (/** @type {KeyboardEvent} */ event) => event.key === "Escape" && this.close();
+    document.addEventListener("keydown", this.escape, true); // wherever the keyboard is: a page may take the focus away
     this.model.send({ kind: "card", client });
   }
 
   close() {
     if (this.outside) document.removeEventListener("pointerdown", this.outside);
     this.outside = undefined;
+    if (this.escape) document.removeEventListener("keydown", this.escape, true);
     this.box?.remove();
     this.box = null;
     this.urls.forEach((url) => URL.revokeObjectURL(url));
