@@ -40,8 +40,8 @@ def runs(
         root: folder of the data sets.
         device: as for `Run`.
         **settings: by name, as `algorithm="FedBABU"`, `alpha=0.3`, `seed=[0, 1]` (any of them) or
-            `partition=fl.Shards(per_client=2)`. A name that several places have counts in any;
-            `**{"partition.alpha": 0.3}` says which.
+            `partition=fl.Shards(per_client=2)`. `seed` is that of the experiment itself, not `**{"data.seed": 1}`; any
+            other name counts wherever it stands, and `**{"partition.alpha": 0.3}` says where.
 
     Raises:
         SettingError: if no run of the store has a setting of that name.
@@ -120,7 +120,8 @@ def _names(path: tuple[str, ...]) -> list[str]:
 
 def _has(values: dict[tuple[str, ...], Any], name: str, wanted: Any) -> bool:
     choices = list(wanted) if isinstance(wanted, (list, tuple, set)) else [wanted]
-    held = [value for path, value in values.items() if name in _names(path)]
+    # The experiment's own setting comes first: `seed` is not that of the data, which is `data.seed`.
+    held = [values[name,]] if (name,) in values else [v for path, v in values.items() if name in _names(path)]
     return any(_same(value, choice) for value in held for choice in choices)
 
 

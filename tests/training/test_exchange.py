@@ -111,6 +111,7 @@ def test_runs_are_found_by_their_settings(digits, store, done):
     assert found(algorithm=fl.FedAvg(lr=0.06)) == found(seed=[7, 8]) == set()
     assert found(seed=[0, 3], alpha=0.5, partition="Dirichlet") == {done.id, babu.id}
     assert found(**{"algorithm.lr": 0.1}) == {babu.id}
+    assert found(seed=0) == {done.id} and found(**{"data.seed": 0}) == {done.id, babu.id}
     with pytest.raises(SettingError, match="algoritm = 'FedAvg': no run has such a setting; did you mean algorithm"):
         fl.runs(store, algoritm="FedAvg")
     table = fl.differing([done, babu])
