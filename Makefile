@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= data
 # Each worker takes a half of the files, whose fixtures it makes once, and then work from the other: both end together.
-PYTEST := -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
+PYTEST := -m pytest -p no:nbmake --numprocesses=auto --maxprocesses=4 --dist=worksteal
 QUICK := tests/algorithms tests/data tests/models tests/zoo tests/test_foundations.py tests/test_digest.py
 
 .DEFAULT_GOAL := help

@@ -130,8 +130,7 @@ def spoken(hint: Any, limits: str = "") -> str:
     if origin in (Union, UnionType):
         return " or ".join(spoken(part, limits) for part in parts if part is not Path or str not in parts)
     if origin is Literal:
-        *most, last = map(repr, parts)
-        return f"{', '.join(most)} or {last}" if most else last
+        return " or ".join(map(repr, parts))
     if origin in (Sequence, Iterable, tuple):
         return f"several, each {spoken(parts[0])}"
     kind = origin or hint

@@ -62,7 +62,14 @@ BASES = {
     "Task",
 }  # docs/extending.md has examples
 HANDED = {"Carry", "LocalBatch", "Message", "Params", "Part", "Share", "Slots"}  # to hooks of one's own: there, too
-RETURNED = {"Averages", "Comparison", "Headless", "Personalization", "Source"}  # by functions, whose examples show them
+RETURNED = {
+    "Averages",
+    "Comparison",
+    "Corrected",
+    "Headless",
+    "Personalization",
+    "Source",
+}  # by functions, whose examples show them
 RAISED = {"BadCheckpoint", "Diverged", "RunBusy", "SettingError", "SweepFailed"}
 
 

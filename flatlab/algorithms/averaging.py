@@ -17,6 +17,9 @@ class Averaging(Family):
     """A kind of averaging. Your own: subclass it, give it a `kind`, define `after`, and `before` if it needs one.
 
     A state keeps the average, or the models [models, ...] of which it is the plain mean.
+
+    >>> fl.Averaging.from_dict({"kind": "SWA", "cycle": 2})
+    SWA(cycle=2)
     """
 
     start: float = setting(0.0, "fraction of the rounds done when averaging starts", ge=0, lt=1)

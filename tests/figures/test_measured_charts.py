@@ -75,15 +75,20 @@ def tuned():
     return Personalization(pd.DataFrame(rows), about)
 
 
-@pytest.mark.parametrize("view", ["curves", "histogram", "scatter"])
-def test_what_fine_tuning_gives_is_drawn_in_the_runs_colours(view):
-    chart = chart_personalization(tuned(), view, {"r2": "#123456"})
+def test_what_fine_tuning_gives_is_drawn_in_the_runs_colours():
+    chart = chart_personalization(tuned(), "curves", {"r2": "#123456"})
     series = [one for one in chart.plots[0].series if one.name != "no gain"]
     assert [one.color == "#123456" for one in series] == [False, True]
     assert all((np.diff(one.x) > 0).all() for one in series) and paper(chart).axes
 
 
-def test_a_histogram_counts_and_a_scatter_has_every_client():
-    bars, points = (chart_personalization(tuned(), view).plots[0].series[0] for view in ("histogram", "scatter"))
-    assert bars.name == "FedAvg: mean 20.0" and bars.y.max() == 1 and bars.y.sum() / 2 == 3
-    assert points.x == pytest.approx([20, 20, 90]) and sorted(points.y) == pytest.approx([30, 70, 90])
+def test_a_histogram_and_a_scatter_have_every_client_in_its_runs_colour():
+    charts = [chart_personalization(tuned(), view, {"r2": "#123456"}) for view in ("histogram", "scatter")]
+    bricks, dots = (chart.plots[0].items for chart in charts)
+    for items in (bricks, dots):
+        assert items.named == ("FedAvg", "FedBABU") and items.colors[1] == "#123456"
+        assert items.client.tolist() == [0, 1, 2] * 2 and items.color.tolist() == [0, 0, 0, 1, 1, 1]
+        assert items.value == pytest.approx([50, 10, 0] * 2)  # points gained
+    assert bricks.y.tolist() == [0.5] * 3 + [1.5] * 3  # those of equal gain stand on each other
+    assert dots.x == pytest.approx([20, 20, 90] * 2) and dots.y == pytest.approx([70, 30, 90] * 2)
+    assert all(paper(chart).axes for chart in charts)

@@ -338,11 +338,11 @@ def test_a_spec_is_a_name_or_settings_and_survives_json():
     ("values", "message"),
     [
         ({"name": "alexnet"}, r"ModelSpec.name = 'alexnet'.*cnn4, lenet, mobilenet, resnet18, resnet20"),
-        ({"norm": "layer"}, r"ModelSpec.norm = 'layer'.*'default', 'batch', 'group' or 'none'"),
+        ({"norm": "layer"}, r"ModelSpec.norm = 'layer'.*'default' or 'batch' or 'group' or 'none'"),
         ({"width": 0}, r"ModelSpec.width = 0.*> 0"),
         ({"width": math.nan}, r"ModelSpec.width = nan"),
         ({"groups": 0}, r"ModelSpec.groups = 0.*≥ 1"),
-        ({"head_init": "zeros"}, r"ModelSpec.head_init = 'zeros'.*'orthogonal', 'he' or 'xavier'"),
+        ({"head_init": "zeros"}, r"ModelSpec.head_init = 'zeros'.*'orthogonal' or 'he' or 'xavier'"),
         ({"fingerprint": "ab"}, r"fingerprint = 'ab'.*networks of your own"),
         ({"name": "custom"}, r"fingerprint = None"),
         ({"name": "custom", "fingerprint": "ab", "width": 2}, r"width = 2.0: .* leave it at 1.0"),
