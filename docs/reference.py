@@ -45,7 +45,8 @@ GROUPS = {
     ),
     "personalization": (
         "Personalization",
-        "personalize Personalization Tuning fine_tuned compare Comparison Averages headless Headless",
+        "personalize Personalization Tuning fine_tuned corrected Corrected compare Comparison Averages"
+        " headless Headless",
     ),
     "geometry": ("Geometry", "hessian landscape sharpness path flatness_vs_gain"),
     "own": (
