@@ -4,7 +4,7 @@ from . import aggregation
 from .aggregation import Aggregation, Uniform, Weighted
 from .algorithm import Algorithm, Carry, LocalBatch, Message, Part, ServerData, Share
 from .averaging import SWA, Averaging, WiMA
-from .local import ASAM, SAM, SGD, Gradient, Local, Params, Slots
+from .local import ASAM, SAM, SGD, Gradient, Local, Params, Slots, stretched
 from .named import Centralized, FedASAM, FedAvg, FedAvgM, FedBABU, FedPer, FedProx, FedSAM, LocalOnly
 from .schedules import Constant, Cyclical, Exponential, Schedule, Steps
 from .server import Adaptive, Average, Server
@@ -48,4 +48,5 @@ __all__ = [
     "Weighted",
     "WiMA",
     "aggregation",
+    "stretched",
 ]

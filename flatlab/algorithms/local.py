@@ -66,8 +66,8 @@ class SAM(Local):
 
     def perturbed(self, params: Params, grads: Params) -> Params:
         """The point to take the second gradient at."""
-        scale = self.rho / (joint_norm(grads) + TINY)
-        return {name: value + scale * grads[name] for name, value in params.items()}
+        shift = stretched(grads, self.rho)
+        return {name: value + shift[name] for name, value in params.items()}
 
 
 class ASAM(SAM):
@@ -105,3 +105,9 @@ class ASAM(SAM):
 def joint_norm(tensors: Params) -> Tensor:
     """Euclidean norm of all tensors taken as one vector."""
     return torch.stack([value.pow(2).sum() for value in tensors.values()]).sum().sqrt()
+
+
+def stretched(direction: Params, length: float | Tensor) -> Params:
+    """The direction, all tensors taken as one vector, at a length; 0 stays 0."""
+    scale = length / (joint_norm(direction) + TINY)
+    return {name: scale * value for name, value in direction.items()}

@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..algorithms import SAM, Carry, Local, Params, Slots
+from ..algorithms import SAM, Carry, Local, Params, Slots, stretched
 from ..declare import setting
 from .feddyn import FedDyn
-from .perturbing import check_server, stretched
+from .perturbing import check_server
 
 
 class FedGloSS(FedDyn):

@@ -6,10 +6,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..algorithms import Algorithm, Carry, LocalBatch, Message, Params, Slots
+from ..algorithms import Algorithm, Carry, LocalBatch, Message, Params, Slots, stretched
 from ..declare import setting
 from .feddyn import FedDyn
-from .perturbing import Beside, check_own_perturbation, stretched
+from .perturbing import Beside, check_own_perturbation
 from .scaffold import SCAFFOLD
 
 

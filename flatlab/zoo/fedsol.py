@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..algorithms import Algorithm, Carry, LocalBatch
+from ..algorithms import Algorithm, Carry, LocalBatch, stretched
 from ..declare import setting
-from .perturbing import Beside, check_own_perturbation, stretched
+from .perturbing import Beside, check_own_perturbation
 
 
 class FedSOL(Algorithm):

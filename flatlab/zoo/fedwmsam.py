@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..algorithms import SGD, Carry, Local, LocalBatch, Message, Params, Slots
+from ..algorithms import SGD, Carry, Local, LocalBatch, Message, Params, Slots, stretched
 from ..declare import setting
 from .mofedsam import MoFedSAM
-from .perturbing import Beside, check_own_perturbation, stretched
+from .perturbing import Beside, check_own_perturbation
 from .scaffold import SCAFFOLD
 
 

@@ -41,12 +41,6 @@ class Beside:
         return {name: value + self.shift[name] for name, value in params.items()}
 
 
-def stretched(direction: Params, length: float | Tensor) -> Params:
-    """The direction, all tensors as one vector, at a length; 0 stays 0."""
-    norm = torch.stack([value.pow(2).sum() for value in direction.values()]).sum().sqrt()
-    return {name: value * (length / (norm + 1e-16)) for name, value in direction.items()}
-
-
 def zeros(like: Params) -> Params:
     """Tensors of these shapes."""
     return {name: torch.zeros_like(value) for name, value in like.items()}
