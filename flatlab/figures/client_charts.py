@@ -19,8 +19,8 @@ from ..personalization import Corrected, Personalization
 from ..training import Run
 from .chart import Axis, Chart, Items, Numbers, Plot
 from .clients import class_counts_of, cohort_table
-from .gains import gains_by_run
-from .style import class_labels, line_style
+from .gains import gain_edges, gains_by_run
+from .style import class_labels, line_colors, line_style
 
 NAMED = 12  # more classes than so many are not named in a legend
 SHADES = tuple(to_hex(color) for color in sns.color_palette("rocket_r", 33))
@@ -66,10 +66,7 @@ def chart_cohort(run: Run, round: int | None = None, scored: Personalization | N
         round: from 1; None is the latest.
         scored: what `personalize(run, epochs=0)` found at this round: initial accuracy where the history has none.
     """
-    table = cohort_table(run, round)
-    if scored is not None:
-        first = scored.frame[scored.frame["epoch"] == 0].set_index("client")["accuracy"]
-        table["initial"] = table["initial"].fillna(table["client"].map(first))
+    table = cohort_table(run, round, scored)
     counts = class_counts_of(run, table["client"])
     clients, who = table["client"].to_numpy(), population(run.data)
     down = Axis("client", limits=(len(table) - 0.5, -0.5), names=tuple(map(str, clients)))
@@ -109,14 +106,10 @@ def chart_gains(
         own: colours by label; by default those of the algorithms.
     """
     groups = gains_by_run(result)
-    names, taken = list(groups), list[str]()
-    colors = []
-    for name in names:
-        colors.append((own or {}).get(name) or to_hex(line_style(name, taken)["color"]))
-        taken.append(name)
+    names, colors = list(groups), line_colors(groups, own or {})
     table = pd.concat([table.assign(group=place) for place, (table, _) in enumerate(groups.values())]).reset_index()
     before, after = (table[name].to_numpy(np.float64) for name in ("initial", "personalized"))
-    common: dict[str, Any] = {"colors": tuple(colors), "named": tuple(names)}
+    common: dict[str, Any] = {"colors": colors, "named": tuple(names)}
     common["population"] = common_population(runs)
     client, color, gain = table["client"].to_numpy(), table["group"].to_numpy(), after - before
     title = f"mean gain: {', '.join(f'{name} {gain[color == place].mean():.1f}' for place, name in enumerate(names))}"
@@ -124,7 +117,7 @@ def chart_gains(
         items = Items(client, before, after, gain, color, **common)
         across, up = (Axis(f"{name} accuracy", "%", (-2.0, 102.0)) for name in ("initial", "personalized"))
         return Chart((Plot((), across, up, items=items, what="points gained", diagonal=True),), title)
-    edges = np.histogram_bin_edges(gain, bins=min(20, max(5, len(gain) // 3)))
+    edges = gain_edges(gain)
     bins = np.clip(np.searchsorted(edges, gain, side="right") - 1, 0, len(edges) - 2)
     height = _piled(bins, np.lexsort((client, color)))
     wide = np.diff(edges)[bins]

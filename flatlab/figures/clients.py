@@ -23,12 +23,13 @@ NAMED = 12  # more classes than so many are not named in the legend
 
 
 @checked
-def cohort_table(run: Run, round: Count | None = None) -> pd.DataFrame:
+def cohort_table(run: Run, round: Count | None = None, scored: Personalization | None = None) -> pd.DataFrame:
     """The clients sampled in a round, as the history has them; a row each.
 
     Args:
         run: whose.
         round: from 1; None is the latest.
+        scored: what `personalize(run, epochs=0)` found at this round: initial accuracy where the history has none.
 
     Returns:
         client, samples and classes (of its train set), loss (mean training loss), drift (distance moved by its trained
@@ -46,7 +47,11 @@ def cohort_table(run: Run, round: Count | None = None) -> pd.DataFrame:
     initial = mine[(mine["split"] == "test") & (mine["metric"] == "accuracy")].set_index("client")["value"]
     counts = class_counts_of(run, table.index)
     table = table.assign(samples=counts.sum(1), classes=(counts > 0).sum(1), initial=initial.reindex(table.index))
-    return table[["samples", "classes", "loss", "drift", "initial"]].reset_index().rename_axis(columns=None)
+    table = table[["samples", "classes", "loss", "drift", "initial"]].reset_index().rename_axis(columns=None)
+    if scored is not None:
+        first = scored.frame[scored.frame["epoch"] == 0].set_index("client")["accuracy"]
+        table["initial"] = table["initial"].fillna(table["client"].map(first))
+    return table
 
 
 def class_counts_of(run: Run, clients: pd.Series | pd.Index) -> np.ndarray:
@@ -78,10 +83,7 @@ def draw_cohort(
     Raises:
         SettingError: if the history does not have the round.
     """
-    table = cohort_table(run, round)
-    if scored is not None:
-        first = scored.frame[scored.frame["epoch"] == 0].set_index("client")["accuracy"]
-        table["initial"] = table["initial"].fillna(table["client"].map(first))
+    table = cohort_table(run, round, scored)
     if client is None:
         fig = figure(PAGE, 2.6)
         _bars(fig, run, table, None)

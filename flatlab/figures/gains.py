@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from ..arguments import checked
 from ..later import pd
 from ..personalization import Personalization
-from .chart import Array
-from .style import COLUMN, PAGE, Drawing, figure, line_style, paper_style, plain, seedless, whole
+from .chart import Array, Numbers
+from .style import COLUMN, PAGE, Drawing, figure, line_styles, paper_style, plain, seedless, whole
 
 
 @paper_style()
@@ -82,6 +82,11 @@ class MeanCurve(NamedTuple):
     std: Array
     over: str
 
+    @property
+    def band(self) -> tuple[Array, Array]:
+        """One deviation below and above, as far as there are percents."""
+        return np.clip(self.mean - self.std, 0, 100), np.clip(self.mean + self.std, 0, 100)
+
 
 def mean_curves(result: Personalization) -> dict[str, MeanCurve]:
     """By label the mean over clients, and over the seeds where there are several; the deviation is over the last."""
@@ -94,6 +99,11 @@ def mean_curves(result: Personalization) -> dict[str, MeanCurve]:
         mean = means.mean(axis=1).to_numpy(np.float64)
         curves[label] = MeanCurve(means.index.to_numpy(np.float64), 100 * mean, 100 * std, over)
     return curves
+
+
+def over_what(curves: Mapping[str, MeanCurve]) -> str:
+    """What the deviations of all curves are over, in words."""
+    return " or ".join(dict.fromkeys(curve.over for curve in curves.values()))
 
 
 Groups = dict[str, tuple[pd.DataFrame, int]]
@@ -112,6 +122,11 @@ def gains_by_run(result: Personalization) -> Groups:
     return groups
 
 
+def gain_edges(gains: Numbers | pd.Series) -> Array:
+    """Edges of the bars of a histogram of gains: few where there are few."""
+    return np.histogram_bin_edges(gains, bins=min(20, max(5, len(gains) // 3)))
+
+
 def _named(label: str, table: pd.DataFrame) -> str:
     gains = table["personalized"] - table["initial"]
     return f"{plain(label)}: mean {gains.mean():.1f}, {(gains > 0).sum()} of {len(table)} gain"
@@ -120,11 +135,8 @@ def _named(label: str, table: pd.DataFrame) -> str:
 def _histogram(axis: Axes, groups: Groups) -> None:
     gains = {label: table["personalized"] - table["initial"] for label, (table, _) in groups.items()}
     every = pd.concat(list(gains.values())) if gains else pd.Series(dtype=float)
-    edges = np.histogram_bin_edges(every, bins=min(20, max(5, len(every) // 3))).tolist()
-    taken: list[str] = []
-    for label, own in gains.items():
-        style = line_style(label, taken)
-        taken.append(label)
+    edges = gain_edges(every).tolist()
+    for (label, own), style in zip(gains.items(), line_styles(gains), strict=True):
         axis.hist(own, edges, histtype="stepfilled", alpha=0.1, color=style["color"])
         axis.hist(own, edges, histtype="step", label=_named(label, groups[label][0]), **style)
     axis.axvline(0, color="0.6", lw=0.6)
@@ -133,12 +145,9 @@ def _histogram(axis: Axes, groups: Groups) -> None:
 
 
 def _scatter(axis: Axes, groups: Groups) -> None:
-    taken: list[str] = []
-    for place, (label, (table, _)) in enumerate(groups.items()):
-        colour = line_style(label, taken)["color"]
-        taken.append(label)
+    for place, ((label, (table, _)), style) in enumerate(zip(groups.items(), line_styles(groups), strict=True)):
         mark = "os^Dv<>P"[place % 8]
         ends = table["initial"], table["personalized"]
-        axis.plot(*ends, mark, ms=3.5, alpha=0.6, color=colour, label=_named(label, table))
+        axis.plot(*ends, mark, ms=3.5, alpha=0.6, color=style["color"], label=_named(label, table))
     axis.plot([0, 100], [0, 100], color="0.6", lw=0.6)
     axis.set(xlabel="initial accuracy (%)", ylabel="personalized accuracy (%)", xlim=(-2, 102), ylim=(-2, 102))

@@ -12,7 +12,7 @@ from ..geometry.spectrum import Spectrum
 from ..later import pd
 from .style import COLUMN, PAGE, Drawing, figure, plain, rows, seed_styles, whole
 
-WIDTH = 0.01  # of a density's kernel, as a share of the range
+WIDTH, DEPTH = 0.01, 1e-6  # of a density's kernel, as a share of the range; below so much of its top nothing is drawn
 HESSIAN = "the loss's Hessian"
 LABELS = {f"lambda_{rank}": f"λ{'₀₁₂₃₄₅₆₇₈₉'[rank]}" for rank in range(1, 10)}
 MARKS = ("o", "s", "^", "v", "D")
@@ -68,7 +68,7 @@ def draw_spectrum(results: Spectrum | Mapping[str, Spectrum]) -> Drawing:
         curve = result.density(width=WIDTH)
         axis.plot(curve["eigenvalue"], curve["density"], label=name or None, **style)
         highest = max(highest, curve["density"].max())
-    axis.set(yscale="log", ylim=(1e-6 * highest, 2 * highest), xlabel=f"eigenvalue of {HESSIAN}", ylabel="density")
+    axis.set(yscale="log", ylim=(DEPTH * highest, 2 * highest), xlabel=f"eigenvalue of {HESSIAN}", ylabel="density")
     about = next(iter(several.values())).about
     steps = f"{about['steps']} steps × {about['probes']}; kernel {100 * WIDTH:g} % of the range. "
     _finish(fig, several, steps)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import to_hex
 
 from ..geometry import Eigenvalues, FlatnessVsGain, HessianAlong, Landscape, Spectrum, Trace
 from ..later import pd
@@ -14,12 +13,11 @@ from ..personalization import Personalization
 from ..training import Run
 from .chart import Axis, Chart, Items, Plot, Series
 from .client_charts import chart_gains, common_population
-from .gains import by_label, mean_curves
-from .hessian import HESSIAN
-from .style import line_style
+from .gains import by_label, mean_curves, over_what
+from .hessian import DEPTH, HESSIAN, WIDTH
+from .style import line_colors
 
 DASHES = ("-", "--", ":", "-.")
-WIDTH, DEPTH = 0.01, 1e-6  # of a density's kernel, as a share of the range; below so much of its top nothing is drawn
 ROUND = Axis("round", whole=True)
 
 
@@ -62,10 +60,7 @@ def _rounds(result: Any, at: int) -> pd.DataFrame:
 
 
 def _coloured(names: Mapping[str, Any], colors: Mapping[str, str]) -> Iterator[tuple[str, Any, str]]:
-    taken: list[str] = []
-    for name, thing in names.items():
-        yield name, thing, colors.get(name) or to_hex(line_style(name, taken)["color"])
-        taken.append(name)
+    return zip(names, names.values(), line_colors(names, colors), strict=True)
 
 
 def _values(name: str, color: str, frame: pd.DataFrame, x: str, y: str, **more: Any) -> Series:
@@ -161,12 +156,10 @@ def chart_personalization(
 def _epochs(result: Personalization, colors: Mapping[str, str]) -> Chart:
     curves, series = mean_curves(result), []
     for label, curve, color in _coloured(curves, colors):
-        low, high = np.clip((curve.mean - curve.std, curve.mean + curve.std), 0, 100)
-        series.append(Series(label, color, curve.epochs, curve.mean, low, high))
-    over = " or ".join(dict.fromkeys(curve.over for curve in curves.values()))
+        series.append(Series(label, color, curve.epochs, curve.mean, *curve.band))
     epochs = Axis("fine-tuning epoch", whole=True)
     plot = Plot(tuple(series), epochs, Axis("mean accuracy on own test sets", "%"))
-    return Chart((plot,), bands=f"bands: one standard deviation over {over}")
+    return Chart((plot,), bands=f"bands: one standard deviation over {over_what(curves)}")
 
 
 def _flatness(result: FlatnessVsGain, population: str) -> Chart:

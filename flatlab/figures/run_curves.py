@@ -21,7 +21,7 @@ from ..training.status import Watched
 from .chart import Array, Axis, Chart, Mark, Plot, Series
 from .histories import Curve, Histories, Metric
 from .paper import paper
-from .style import Drawing, line_style
+from .style import Drawing, line_styles
 
 METRICS = {
     "accuracy": Metric("holdout", "accuracy", Axis("holdout accuracy", "%"), 100.0),
@@ -89,8 +89,7 @@ def chart_runs(
     strange = [name for name in metrics if name not in METRICS]
     if strange or not metrics:
         raise SettingError("metrics", list(metrics), f"some of {', '.join(METRICS)}")
-    places = known.groups(several) if bands else [[place] for place in range(len(several))]
-    groups = [[several[place] for place in group] for group in places]
+    groups = _grouped(several, bands, known)
     passed = {run.id: known.passed(run, x) for run in several} if x != "round" else {}
     end = max(_expected(run, passed.get(run.id)) for run in several)
     forked = " (a fork's: its own)" if passed and any(run.experiment.parent for run in several) else ""
@@ -123,8 +122,8 @@ def chart_runs(
 
 def run_looks(runs: Sequence[Run], bands: bool, known: Histories) -> dict[str, dict[str, str]]:
     """Colour and dashes of each run's curve in `chart_runs` of these, by its id."""
-    places = known.groups(runs) if bands else [[place] for place in range(len(runs))]
-    looks = _looks([[runs[place] for place in group] for group in places], [""] * len(places), costs=False)
+    groups = _grouped(runs, bands, known)
+    looks = _looks(groups, [""] * len(groups), costs=False)
     return {id: {"color": look["color"], "dash": look["dash"]} for look in looks for id in look["run"].split()}
 
 
@@ -135,14 +134,16 @@ def small_curves(runs: Sequence[Run | Watched], known: Histories) -> Chart:
     return Chart((Plot(tuple(series), Axis("round"), METRICS["accuracy"].axis),))
 
 
+def _grouped(runs: Sequence[Run | Watched], bands: bool, known: Histories) -> list[list[Run | Watched]]:
+    """The runs of each curve: for bands, those together that differ in seeds alone."""
+    return [[runs[place] for place in group] for group in known.groups(runs)] if bands else [[run] for run in runs]
+
+
 def _looks(groups: Sequence[Sequence[Run | Watched]], names: list[str], costs: bool) -> list[dict[str, Any]]:
     """Name, with what a step `costs` if asked, colour, dashes and run of each curve, the same in all plots."""
     looks: list[dict[str, Any]] = []
-    taken: list[str] = []
-    for (first, *others), name in zip(groups, names, strict=True):
-        method = first.name
-        style = line_style(method, taken)
-        taken.append(method)
+    styles = line_styles(first.name for first, *_ in groups)
+    for (first, *others), name, style in zip(groups, names, styles, strict=True):
         name += f", n = {len(others) + 1}" if others else ""
         if costs and (cost := first.experiment.algorithm.cost):  # else a round of it looks as dear as another's
             name += f" ({cost})"

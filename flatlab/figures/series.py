@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from ..later import pd
 from .chart import Axis, Chart, Plot, Series
 from .paper import paper
-from .style import PAGE, Drawing, figure, line_style, paper_style, whole
+from .style import PAGE, Drawing, figure, line_style, line_styles, paper_style, whole
 
 WHOLE = ("round", "tuning epoch", "fine-tuning epoch")  # axes without fractions
 
@@ -25,11 +25,9 @@ def draw_series(frame: pd.DataFrame, x: str, y: str, title: str = "", caption: s
         title: above it.
         caption: what the band is, and what is missing.
     """
-    taken: list[str] = []
+    parts = dict(list(frame.groupby("series", sort=False)))
     series = []
-    for name, part in frame.groupby("series", sort=False):
-        style = line_style(str(name), taken)
-        taken.append(str(name))
+    for (name, part), style in zip(parts.items(), line_styles(parts), strict=True):
         at, mean, low, high = part.sort_values("x")[["x", "mean", "low", "high"]].to_numpy(np.float64).T
         series.append(Series(str(name), to_hex(style["color"]), at, mean, low, high, dash=style["linestyle"]))
     return paper(Chart((Plot(tuple(series), _axis(x), _axis(y)),), title, caption))
@@ -82,19 +80,15 @@ def draw_demo(tuned: pd.DataFrame, along: pd.DataFrame, left: str, right: str) -
     """
     fig = figure(PAGE, 2.6)
     accuracy, loss = fig.subplots(1, 2)
-    taken: list[str] = []
-    for name, rows in tuned.groupby("series", sort=False):
-        style = line_style(str(name), taken)
-        taken.append(str(name))
+    curves, lines = (dict(list(frame.groupby("series", sort=False))) for frame in (tuned, along))
+    for (name, rows), style in zip(curves.items(), line_styles(curves), strict=True):
         accuracy.plot(rows["x"], rows["mean"], label=str(name), marker="o", ms=3, **style)
         low, high = rows["low"].clip(lower=0), rows["high"].clip(upper=100)
         accuracy.fill_between(rows["x"], low, high, color=style["color"], alpha=0.15, lw=0)
-    taken = []
-    for name, rows in along.groupby("series", sort=False):
-        colour = line_style(str(name), taken)["color"]
-        taken.append(str(name))
+    for (name, rows), style in zip(lines.items(), line_styles(lines), strict=True):
         for number, (_, line) in enumerate(rows.groupby("seed")):
-            loss.plot(line["x"], line["value"], color=colour, lw=1, label=str(name) if number == 0 else None)
+            label = str(name) if number == 0 else None
+            loss.plot(line["x"], line["value"], color=style["color"], lw=1, label=label)
     accuracy.set(xlabel="tuning epoch", ylabel="accuracy on own test set (%)")
     whole(accuracy.xaxis)
     loss.set(xlabel="distance along the first Hessian eigenvector", ylabel="holdout loss", ylim=(0, None))

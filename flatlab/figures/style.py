@@ -9,7 +9,7 @@ import re
 import textwrap
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from matplotlib import style as styles
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
@@ -243,8 +244,21 @@ def seedless(label: str) -> str:
 def seed_styles(labels: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
     """For each label the one that all its seeds share, and its colour and dashes."""
     groups = list(dict.fromkeys(map(seedless, labels)))
-    styles = {group: line_style(group, groups[:place]) for place, group in enumerate(groups)}
+    styles = dict(zip(groups, line_styles(groups), strict=True))
     return [(seedless(label), styles[seedless(label)]) for label in labels]
+
+
+def line_styles(names: Iterable[str]) -> list[dict[str, Any]]:
+    """Colour and dashes of each of the names that stand together."""
+    together = list(map(str, names))
+    return [line_style(name, together[:place]) for place, name in enumerate(together)]
+
+
+def line_colors(names: Iterable[str], given: Mapping[str, str]) -> tuple[str, ...]:
+    """The colour of each name as "#rrggbb": that which is given, or that of its line."""
+    together = list(names)
+    styles = zip(together, line_styles(together), strict=True)
+    return tuple(given.get(name) or to_hex(style["color"]) for name, style in styles)
 
 
 def line_style(name: str, taken: list[str]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from ..arguments import checked
 from ..later import pd
 from ..personalization import Averages, Comparison, Headless, Personalization
 from ..results import spread
-from .gains import by_label, draw_gains, how_tuned, mean_curves, note_clients
-from .style import COLUMN, Drawing, figure, line_style, plain, rows, whole
+from .gains import by_label, draw_gains, how_tuned, mean_curves, note_clients, over_what
+from .style import COLUMN, Drawing, figure, line_styles, plain, rows, whole
 
 # Columns of a comparison that are no settings.
 KNOWN = {
@@ -39,19 +39,14 @@ def draw_personalization(
         return draw_gains(result, view)
     fig = figure(COLUMN + 1, 2.4)
     axes = fig.subplots()
-    taken: list[str] = []
     curves = mean_curves(result)
-    for label, curve in curves.items():
-        style = line_style(label, taken)
-        taken.append(label)
+    for (label, curve), style in zip(curves.items(), line_styles(curves), strict=True):
         axes.plot(curve.epochs, curve.mean, label=plain(label), **style)
-        low, high = np.clip((curve.mean - curve.std, curve.mean + curve.std), 0, 100)
-        axes.fill_between(curve.epochs, low, high, alpha=0.15, color=style["color"], lw=0)
+        axes.fill_between(curve.epochs, *curve.band, alpha=0.15, color=style["color"], lw=0)
     axes.set(xlabel="fine-tuning epoch", ylabel="mean accuracy on own test sets (%)")
     whole(axes.xaxis)
     fig.name_above()
-    over = " or ".join(dict.fromkeys(curve.over for curve in curves.values()))
-    fig.caption = f"Band: ± one standard deviation over {over}. {how_tuned(result)}"
+    fig.caption = f"Band: ± one standard deviation over {over_what(curves)}. {how_tuned(result)}"
     note_clients(fig, result.about.get("lone", {}), int(result.curve()["left_out"].max()))
     return fig
 
@@ -104,11 +99,9 @@ def draw_headless(result: Headless) -> Drawing:
     """Template accuracy of every client, a row for all seeds of a method, with the mean."""
     groups = by_label(result.frame)
     fig, axes = rows(list(groups))
-    taken: list[str] = []
     left_out = 0
-    for place, (label, mine) in enumerate(groups.items()):
-        colour = line_style(label, taken)["color"]
-        taken.append(label)
+    for place, (mine, style) in enumerate(zip(groups.values(), line_styles(groups), strict=True)):
+        colour = style["color"]
         axes.plot(100 * mine["accuracy"], [place] * len(mine), "o", color=colour, alpha=0.3, markersize=3)
         over = spread(mine["accuracy"])
         axes.plot([100 * over.mean] * 2, [place - 0.32, place + 0.32], color=colour)
