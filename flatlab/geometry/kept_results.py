@@ -47,7 +47,7 @@ def remember(run: Run, result: Result, round: int | None = None) -> None:
     if isinstance(result, Corrected):
         about["round"] = result.about["round"]
     if "client" in frame:
-        before = recalled(run.directory).get(type(result))
+        before = _kept(run.directory, type(result))
         if (
             before is not None
             and before.about != about
@@ -63,22 +63,25 @@ def remember(run: Run, result: Result, round: int | None = None) -> None:
 
 def recalled(directory: Path) -> dict[type[Result], Any]:
     """What is kept of the run in a directory, by kind; a file that cannot be read counts as none."""
-    found: dict[type[Result], Any] = {}
-    for kind in KINDS:
-        with contextlib.suppress(OSError, SettingError):
-            found[kind] = kind.load(_place(directory, kind))
-    return found
+    found = {kind: _kept(directory, kind) for kind in KINDS}
+    return {kind: result for kind, result in found.items() if result is not None}
 
 
 def headline(directory: Path) -> dict[str, float]:
     """The one number of each: personalized accuracy and gain, where all clients were tuned, and the top eigenvalue."""
     numbers: dict[str, float] = {}
-    kept = recalled(directory)
-    if (tuned := kept.get(Personalization)) and tuned.frame["client"].nunique() == tuned.about["clients"]:
+    if (tuned := _kept(directory, Personalization)) and tuned.frame["client"].nunique() == tuned.about["clients"]:
         numbers |= tuned.summary().iloc[0][["personalized", "gain"]].to_dict()
-    if top := kept.get(Eigenvalues):
+    if top := _kept(directory, Eigenvalues):
         numbers["λ₁"] = float(top.frame["eigenvalue"].iloc[0])
     return numbers
+
+
+def _kept(directory: Path, kind: type[Result]) -> Any:
+    """What is kept of one kind; None if there is nothing that can be read."""
+    with contextlib.suppress(OSError, SettingError):
+        return kind.load(_place(directory, kind))
+    return None
 
 
 def _place(directory: Path, kind: type[Result]) -> Path:

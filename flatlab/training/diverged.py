@@ -1,10 +1,12 @@
-"""Training that stopped being numbers: where, and the local step that did it, to be shown again.
+"""Training that stopped being numbers: where, and the local step that did it.
 
-try:
-run.to()
-except fl.Diverged as error:
-error.client, error.round, error.step, error.indices, error.params
-error.replay()
+What the error knows of the step, and the step once more:
+
+    try:
+        run.to()
+    except fl.Diverged as error:
+        error.client, error.round, error.step, error.indices, error.params
+        error.replay()
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 // Below the plots: a line for each name, with its value in each plot at the crosshair, or the last one.
 
 import { digits } from "./numbers.js";
-import { element } from "./page.js";
+import { borderOf, element } from "./page.js";
 
 export class Legend {
   /** @param {any} chart the view it is part of @param {Element} parent */
@@ -67,8 +67,7 @@ export class Legend {
       row.classList.toggle("flatlab-chart-off", hidden.has(name));
       row.classList.toggle("flatlab-chart-lit", name === forward);
       toggle.setAttribute("aria-pressed", String(!hidden.has(name)));
-      const kind = /** @type {any} */ ({ "-": "solid", ":": "dotted", none: "dotted" })[series.dash] ?? "dashed";
-      swatch.style.borderTop = `3px ${kind} ${ink.lit(series.color)}`;
+      swatch.style.borderTop = `3px ${borderOf(series.dash)} ${ink.lit(series.color)}`;
       for (const [plot, cell] of cells) cell.textContent = digits(plot.valueOf(name, x));
     }
   }

@@ -4,6 +4,11 @@
 /** Lengths of the dashes of a line, in pixels, by matplotlib's name for them; none for "-". @type {Record<string, number[]>} */
 export const DASHES = { "--": [6, 3], ":": [2, 3], "-.": [6, 3, 2, 3], none: [0, 9] };
 
+/** What a border looks like beside such a line. @param {string | undefined} dash */
+export function borderOf(dash) {
+  return dash === "-" ? "solid" : dash === ":" || dash === "none" ? "dotted" : "dashed";
+}
+
 /**
  * A new element at the end of another.
  * @template {keyof HTMLElementTagNameMap} Tag

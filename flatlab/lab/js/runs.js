@@ -1,7 +1,7 @@
 // @ts-check
 // The runs of a store as a table: what is in it comes from the kernel, how it is looked at is decided here.
 
-import { DASHES, button, element } from "./page.js";
+import { DASHES, borderOf, button, element } from "./page.js";
 import { decimated } from "./numbers.js";
 import { ago, cellOf, columnsOf, found, linesOf, sorted, titleOf, together } from "./rows.js";
 import { LIT, light } from "./link.js";
@@ -246,8 +246,7 @@ class RunTable {
     const cell = element("td", "flatlab-runs-name", row);
     const look = this.model.get("looks")[members[0].id];
     const swatch = element("span", "flatlab-chart-swatch", cell);
-    const kind = /** @type {any} */ ({ "-": "solid", ":": "dotted" })[look?.dash] ?? "dashed";
-    swatch.style.borderTop = look ? `3px ${kind} ${this.ink.lit(look.color)}` : `1px solid ${this.ink.grid}`;
+    swatch.style.borderTop = look ? `3px ${borderOf(look.dash)} ${this.ink.lit(look.color)}` : `1px solid ${this.ink.grid}`;
     if (members.length > 1) {
       const listed = (this.view.open ?? []).filter((/** @type {string} */ one) => one !== key);
       const fold = button(cell, open ? "▾" : "▸", "Show each seed", () => this.look({ open: open ? listed : [...listed, key] }));
