@@ -19,8 +19,8 @@ from flatlab.results import Result
 GROUPS = {
     "data": (
         "Data and partitions",
-        "load Source FederatedDataset DataSpec Augmentation IID Dirichlet DirichletClasses Shards Classes Groups Fixed"
-        " Partition data.Drawn data.Sized data.save_partition",
+        "load Source FederatedDataset DataSpec Augmentation IID Dirichlet DirichletClasses Shards Classes Groups"
+        " Domains Fixed Partition data.Drawn data.Sized data.save_partition",
     ),
     "models": (
         "Models",

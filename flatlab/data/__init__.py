@@ -2,6 +2,7 @@
 
 from flatlab.data.augment import Augmentation, prepare
 from flatlab.data.dirichlet import Dirichlet, DirichletClasses
+from flatlab.data.domains import Domains
 from flatlab.data.federated import FederatedDataset
 from flatlab.data.given import Fixed, Groups, indices_digest, labels_digest, save_partition
 from flatlab.data.partitions import IID, Drawn, Labels, Partition, Sized
@@ -16,6 +17,7 @@ __all__ = [
     "DataSpec",
     "Dirichlet",
     "DirichletClasses",
+    "Domains",
     "Drawn",
     "FederatedDataset",
     "Fixed",

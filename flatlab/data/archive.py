@@ -24,8 +24,12 @@ _WRONG = (
 )  # fmt: skip
 
 
-def read_arrays(path: Path, required: Sequence[str], optional: Sequence[str]) -> dict[str, Any]:
-    """The arrays of these names; an optional one may be missing.
+def read_arrays(path: Path, *layouts: tuple[Sequence[str], Sequence[str]]) -> dict[str, Any]:
+    """The arrays of the first layout whose first array is there, else of the last; an optional one may be missing.
+
+    Args:
+        path: of the file.
+        layouts: the names of the arrays that a layout requires, and of its optional ones.
 
     Raises:
         SettingError: naming file and key, if one is missing, damaged, an object, larger than what the file can hold
@@ -36,6 +40,8 @@ def read_arrays(path: Path, required: Sequence[str], optional: Sequence[str]) ->
     try:
         with zipfile.ZipFile(path) as archive:
             held = {}
+            there = {member.removesuffix(".npy") for member in archive.namelist()}
+            required, optional = next((layout for layout in layouts if layout[0][0] in there), layouts[-1])
             for member in archive.namelist():  # also those not asked for: one altered letter would hide an optional one
                 key = member.removesuffix(".npy")
                 if key in held:

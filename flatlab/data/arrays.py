@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flatlab.data.domains import held_out
 from flatlab.declare import SettingError
 
 Part = tuple[Any, Any, Any]  # images, labels, groups
@@ -37,6 +38,26 @@ def checked_arrays(
     both = torch.empty((count + len(images[1]), channels, height, width), dtype=torch.uint8)
     both[:count], both[count:] = (torch.from_numpy(array.transpose(0, 3, 1, 2)) for array in images)
     return both, torch.from_numpy(np.concatenate(labels)), (groups[0], groups[1]) if groups else None
+
+
+def halves(
+    images: Any, labels: Any, groups: Any, group_names: Sequence[str] | np.ndarray | None, classes: int, where: str
+) -> tuple[Part, Part]:
+    """The arrays of a data set without a split, as a train and a test set: a fixed fifth of each group and class.
+
+    Raises:
+        SettingError: naming the array that does not fit, after `where`.
+    """
+    images = _images(images, f"{where}images")
+    labels = _labels(labels, len(images), classes, f"{where}labels")
+    if groups is not None:
+        groups = _groups(groups, len(images), group_names, f"{where}groups")
+    test = held_out(labels, groups, 0.2, seed=0)
+    if not test.any():
+        told = "too few for a test set, a fifth of each group and class; give train_images and test_images"
+        raise SettingError(f"{where}images", len(images), told)
+    train, tested = ((images[part], labels[part], None if groups is None else groups[part]) for part in (~test, test))
+    return train, tested
 
 
 def _array(given: Any, where: str) -> np.ndarray:

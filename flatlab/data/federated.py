@@ -16,8 +16,10 @@ from torch import Tensor
 
 from flatlab import results
 from flatlab.arguments import Count, Seed, Whole, checked
+from flatlab.data.arrays import statistics
 from flatlab.data.augment import Augmentation, prepare
-from flatlab.data.given import Fixed, Groups, by_group, indices_digest, labels_digest, write_partition
+from flatlab.data.domains import Domains
+from flatlab.data.given import Fixed, indices_digest, labels_digest, write_partition
 from flatlab.data.indices import check_indices, checked_parts
 from flatlab.data.partitions import Labels
 from flatlab.declare import SettingError, tell
@@ -57,14 +59,14 @@ class FederatedDataset:
     labels: Tensor = field(repr=False)  # int64 [N]
     train: tuple[Tensor, ...] = field(repr=False)  # int64 indices of each client's train images
     test: tuple[Tensor, ...] = field(repr=False)  # of its own test images; clients may share some
-    holdout: Tensor = field(repr=False)  # of the whole test set
+    holdout: Tensor = field(repr=False)  # of the whole test set; with `Domains`, of the seen domains'
     class_names: tuple[str, ...] = field(repr=False)
     mean: tuple[float, ...]  # per channel, in 0..1
     std: tuple[float, ...]
     spec: DataSpec
     origin: str = field(repr=False)  # fingerprint of images, labels and groups
     names: tuple[str, ...] = field(default=(), repr=False)  # the natural group of each client
-    unseen: dict[str, Tensor] = field(default_factory=dict, repr=False)  # test images of groups without train images
+    unseen: dict[str, Tensor] = field(default_factory=dict, repr=False)  # images of groups that no client trains on
     scale: tuple[Tensor, Tensor] = field(init=False, repr=False)  # mean and std, float32 [C], on the images' device
 
     @classmethod
@@ -162,7 +164,7 @@ class FederatedDataset:
     @checked
     def samples(
         self,
-        which: Literal["holdout", "train", "test"] = "holdout",
+        which: Literal["holdout", "train", "test", "unseen"] = "holdout",
         client: Whole | None = None,
         limit: Count | None = None,
         seed: Seed = 0,
@@ -170,18 +172,20 @@ class FederatedDataset:
         """Normalised images, float32 [M, C, H, W], without augmentation, and labels, int64 [M].
 
         Args:
-            which: the holdout, or what clients hold.
+            which: the holdout; what clients hold; or the groups that no client trains on.
             client: whose; None pools all clients, each image once.
             limit: at most so many, drawn at random.
             seed: of that draw.
 
         Raises:
-            SettingError: if there is no such client.
+            SettingError: if there is no such client, or every group is seen.
         """
         if client is not None and client >= self.clients:
             raise SettingError("client", client, f"must be one of 0 to {self.clients - 1}")
-        if which == "holdout":
-            index = self.holdout
+        if which == "unseen" and not self.unseen:
+            raise SettingError("data", which, "no group of images is unseen; see fl.Domains")
+        if which in ("holdout", "unseen"):
+            index = self.holdout if which == "holdout" else torch.cat(list(self.unseen.values()))
         else:
             parts = getattr(self, which)
             index = torch.cat(parts).unique() if client is None else parts[client]
@@ -226,7 +230,14 @@ class FederatedDataset:
 
     @checked
     def save_partition(self, path: str | Path) -> Path:
-        """Write who holds what as JSON, for `Fixed` to read; indices count within the train and within the test set."""
+        """Write who holds what as JSON, for `Fixed` to read; indices count within the train and within the test set.
+
+        Raises:
+            SettingError: if whole domains are withheld, of which such a file says nothing.
+        """
+        if isinstance(self.spec.partition, Domains):
+            told = "its unseen domains have no place in such a file; keep its settings, data.spec.to_json()"
+            raise SettingError("save_partition", self.spec.partition, told)
         first = int(self.holdout[0])
         labels = self.labels.cpu().numpy()
         digest = labels_digest(Labels(labels[:first], labels[first:], self.classes))
@@ -237,9 +248,11 @@ class FederatedDataset:
 @frame()
 def federate(source: Source, spec: DataSpec) -> FederatedDataset:
     """Give the images of `source` to clients as `spec` says; notes the fingerprint in the spec."""
-    count, partition, groups = source.n_train, spec.partition, source.groups
+    partition = spec.partition
     spec.augmentation.check(source.images.shape[1:])
-    labels = Labels(source.train_labels.numpy(), source.test_labels.numpy(), len(source.class_names), groups)
+    if (drawn := partition.drawn_test(Labels.of(source), spec.seed)) is not None:
+        source = source.split(drawn)
+    labels, count = Labels.of(source), source.n_train
     given, where = partition.assign(labels, spec.clients, spec.seed), f"{partition.kind}.assign"
     if not (isinstance(given, tuple) and len(given) == 2):
         raise SettingError(
@@ -247,27 +260,25 @@ def federate(source: Source, spec: DataSpec) -> FederatedDataset:
         )
     train = checked_parts(f"{where}: train", given[0], len(labels.train), spec.clients, disjoint=True)
     test = checked_parts(f"{where}: test", given[1], len(labels.test), len(train))
-    names: tuple[str, ...] = ()
-    unseen: dict[str, np.ndarray] = {}
-    if isinstance(partition, Groups) and groups:
-        names = tuple(by_group(groups[0]))
-        unseen = {name: part for name, part in by_group(groups[1]).items() if name not in names}
+    holdout, unseen = partition.scored(labels)
     if isinstance(partition, Fixed):
         partition = partition.replace(digest=indices_digest(train, test))
     mean, std = FEDBABU[spec.name] if spec.normalise == "fedbabu" else (source.mean, source.std)
+    if isinstance(partition, Domains):  # nothing of an unseen domain, not even its brightness
+        mean, std = statistics(source.images[np.concatenate(train)])
     data = FederatedDataset(
         images=source.images,
         labels=source.labels,
         train=tuple(torch.from_numpy(part) for part in train),
         test=tuple(torch.from_numpy(part + count) for part in test),
-        holdout=torch.arange(count, len(source.labels)),
+        holdout=torch.from_numpy(holdout),
         class_names=source.class_names,
         mean=mean,
         std=std,
         spec=spec,
         origin=source.fingerprint,
-        names=names,
-        unseen={name: torch.from_numpy(part + count) for name, part in unseen.items()},
+        names=partition.client_groups(labels),
+        unseen={name: torch.from_numpy(part) for name, part in unseen.items()},
     )
     _tell_tests(data)
     return replace(data, spec=spec.replace(partition=partition, clients=data.clients, fingerprint=data.fingerprint))

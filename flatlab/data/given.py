@@ -34,8 +34,9 @@ from flatlab.files import FORMAT, parse_json, user_path, write_atomically
 class Groups(Partition):
     """One client for each natural group that has train images (a writer, a hospital), with its own test images.
 
-    Groups are in sorted order. A group with test images only is no client: its images stay in the holdout, and
-    `FederatedDataset.unseen` lists them. A client whose group has no test images has an empty test set.
+    Groups are in sorted order. A group with test images only is no client: its images stay in the holdout,
+    `FederatedDataset.unseen` lists them, and the history scores them in the split `unseen`. A client whose group has no
+    test images has an empty test set.
 
     >>> import numpy as np
     >>> images, labels = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8), [0, 1, 0, 1]
@@ -55,6 +56,14 @@ class Groups(Partition):
         if clients not in (None, len(train)):
             raise SettingError("DataSpec.clients", clients, f"{len(train)} groups have train images; leave it out")
         return list(train.values()), [test.get(name, np.empty(0, np.int64)) for name in train]
+
+    def scored(self, labels: Labels) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        holdout, _ = super().scored(labels)
+        names, groups = self.client_groups(labels), by_group(labels.groups[1]) if labels.groups else {}
+        return holdout, {name: part + holdout[0] for name, part in groups.items() if name not in names}
+
+    def client_groups(self, labels: Labels) -> tuple[str, ...]:
+        return tuple(by_group(labels.groups[0])) if labels.groups else ()
 
 
 class Fixed(Partition):
@@ -159,7 +168,7 @@ def save_partition(path: str | Path, source: Any, train: Sequence[Any], test: Se
     >>> fl.load("digits").federate(fl.Fixed(path="own.json")).clients
     2
     """
-    labels = Labels(source.train_labels.numpy(), source.test_labels.numpy(), len(source.class_names))
+    labels = Labels.of(source)
     held = checked_parts("save_partition: train", train, len(labels.train), None, disjoint=True)
     tests = checked_parts("save_partition: test", test, len(labels.test), len(held))
     return write_partition(path, held, tests, labels_digest(labels), {"data": source.name})

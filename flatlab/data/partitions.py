@@ -10,7 +10,7 @@ without replacement, and those of different clients may overlap. `Shards` and th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -31,6 +31,11 @@ class Labels:
     classes: int
     groups: tuple[np.ndarray, np.ndarray] | None = None
 
+    @classmethod
+    def of(cls, source: Any) -> Labels:
+        """Those of a `Source`."""
+        return cls(source.train_labels.numpy(), source.test_labels.numpy(), len(source.class_names), source.groups)
+
 
 class Partition(Family):
     """A way to deal a data set to clients; what all kinds can do."""
@@ -47,6 +52,18 @@ class Partition(Family):
             SettingError: if the request cannot be satisfied.
         """
         raise NotImplementedError
+
+    def drawn_test(self, labels: Labels, seed: int) -> np.ndarray | None:
+        """Which of all images (train, then test) are for testing, bool, where the partition draws that anew."""
+        return None
+
+    def scored(self, labels: Labels) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The holdout, and by name the groups of which no client has train images: indices into all images."""
+        return np.arange(len(labels.test)) + len(labels.train), {}
+
+    def client_groups(self, labels: Labels) -> tuple[str, ...]:
+        """The natural group of each client, where they have one."""
+        return ()
 
 
 class Drawn(Partition):

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import io
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -23,26 +22,16 @@ from torch import Tensor
 
 from flatlab.arguments import Count, Seed, checked
 from flatlab.data.archive import read_arrays
-from flatlab.data.arrays import checked_arrays, checked_constants, statistics
+from flatlab.data.arrays import checked_arrays, checked_constants, halves, statistics
 from flatlab.data.augment import Augmentation
 from flatlab.data.federated import FederatedDataset, federate
+from flatlab.data.known import TORCHVISION, digits, torchvision
 from flatlab.data.partitions import Partition
 from flatlab.data.spec import DataSpec
 from flatlab.declare import SettingError, near, shown
 from flatlab.files import acquire, user_path, write_atomically
 from flatlab.models import frame
-from flatlab.streams import stream
 
-# Class of torchvision.datasets, and its arguments for the train and the test set.
-_TRAIN_TEST = ({"train": True}, {"train": False})
-TORCHVISION: dict[str, tuple[str, tuple[dict[str, Any], dict[str, Any]]]] = {
-    "mnist": ("MNIST", _TRAIN_TEST),
-    "fashionmnist": ("FashionMNIST", _TRAIN_TEST),
-    "emnist": ("EMNIST", ({"split": "balanced", "train": True}, {"split": "balanced", "train": False})),
-    "cifar10": ("CIFAR10", _TRAIN_TEST),
-    "cifar100": ("CIFAR100", _TRAIN_TEST),
-    "svhn": ("SVHN", ({"split": "train"}, {"split": "test"})),
-}
 # FedSAM's constants. Its CIFAR-10 std is the mean of the images' own stds; that of all pixels is (.247, .243, .262).
 _CONSTANTS = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
@@ -50,6 +39,7 @@ _CONSTANTS = {
 }
 _REQUIRED = ("train_images", "train_labels", "test_images", "test_labels", "class_names")
 _OPTIONAL = ("train_groups", "test_groups", "group_names", "mean", "std")
+_POOL = ("images", "labels", "class_names"), ("groups", "group_names", "mean", "std")  # of a file without a split
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +173,46 @@ class Source:
         )
         return cls(name, images, labels, len(train_images), names, centre, spread, groups)
 
+    @classmethod
+    @frame()
+    def from_pool(
+        cls,
+        name: str,
+        images: np.ndarray,
+        labels: np.ndarray,
+        class_names: Sequence[str] | np.ndarray,
+        *,
+        groups: np.ndarray | None = None,
+        group_names: Sequence[str] | np.ndarray | None = None,
+        mean: Sequence[float] | np.ndarray | None = None,
+        std: Sequence[float] | np.ndarray | None = None,
+        where: str = "",
+    ) -> Source:
+        """A data set from arrays that nobody has split: a fixed fifth of each group and class is its test set.
+
+        Args are those of `from_arrays`, for all images; `Domains(test=...)` draws other test sets.
+
+        >>> import numpy as np
+        >>> images, labels = np.arange(10 * 64, dtype=np.uint16).astype(np.uint8).reshape(10, 8, 8), np.arange(10) % 2
+        >>> fl.Source.from_pool("mine", images, labels, ["cat", "dog"]).n_train
+        8
+        """
+        where = where or f"{name}: "
+        train, test = halves(images, labels, groups, group_names, np.asarray(class_names).size, where)
+        grouped = {} if groups is None else {"train_groups": train[2], "test_groups": test[2]}
+        parts = (*train[:2], *test[:2])
+        return cls.from_arrays(name, *parts, class_names, mean=mean, std=std, where=where, **grouped)
+
+    def split(self, test: np.ndarray) -> Source:
+        """The same images with other test images, bool [N]."""
+        order = np.concatenate([np.flatnonzero(~test), np.flatnonzero(test)])
+        count = int((~test).sum())
+        groups = None
+        if self.groups:
+            every = np.concatenate(self.groups)[order]
+            groups = every[:count], every[count:]
+        return replace(self, images=self.images[order], labels=self.labels[order], n_train=count, groups=groups)
+
     @checked
     def save(self, path: str | Path) -> Path:
         """Write the npz file that `load` reads, whole or not at all."""
@@ -225,7 +255,7 @@ def load(name: str, root: str | Path = "data") -> Source:
     root = user_path(root, "root")
     path = root / f"{name}.npz"
     if name == "digits":
-        return _digits()
+        return Source.from_arrays(name, *digits())
     if not _is_there(path):
         if name not in TORCHVISION:
             own = sorted({file.stem for file in root.glob("*.npz")} - set(TORCHVISION))
@@ -242,7 +272,7 @@ def load(name: str, root: str | Path = "data") -> Source:
         with contextlib.ExitStack() as held:
             held.callback(lock.release)
             if not path.exists():
-                _torchvision(name, root).save(path)
+                Source.from_arrays(name, *torchvision(name, root)).save(path)
     return read(path)
 
 
@@ -261,43 +291,6 @@ def read(path: str | Path) -> Source:
         SettingError: naming file and key, before memory is taken, if it is damaged, or claims more than it can hold.
     """
     path = user_path(path)
-    return Source.from_arrays(path.stem, **read_arrays(path, _REQUIRED, _OPTIONAL), where=f"{path}: ")
-
-
-def _digits() -> Source:
-    """Scikit-learn's handwritten digits, 0..16 stretched to 0..255; the test set is a fixed fifth of every class."""
-    digits = importlib.import_module("sklearn.datasets").load_digits()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    labels = digits.target.astype(np.int64)
-    test = np.zeros(len(labels), dtype=bool)
-    for label in range(10):
-        pool = np.flatnonzero(labels == label)
-        test[stream(0, "digits test set", label).choice(pool, round(len(pool) / 5), replace=False)] = True
-    names = [str(label) for label in range(10)]
-    return Source.from_arrays("digits", images[~test], labels[~test], images[test], labels[test], names)
-
-
-def _torchvision(name: str, root: Path) -> Source:
-    """Download (or find in `root/raw`) and parse a data set that torchvision knows."""
-    kind, settings = TORCHVISION[name]
-    maker: Callable[..., Any] = getattr(importlib.import_module("torchvision.datasets"), kind)
-    raw = root / "raw"
-    try:
-        parts = [maker(str(raw), download=True, **options) for options in settings]
-    except (OSError, RuntimeError) as error:
-        raise FileNotFoundError(
-            f"{name} is not in {root.resolve()} and could not be downloaded ({error}). Without network, put "
-            f"{name}.npz (layout: data/README.md) there, or on a machine with network run "
-            f'flatlab.load("{name}", root="somewhere") and copy somewhere/{name}.npz; torchvision\'s own files for '
-            f"{kind} are found in {raw.resolve()}, too"
-        ) from error
-    arrays: list[np.ndarray] = []
-    for part in parts:
-        images = np.asarray(part.data)
-        if name == "svhn":
-            images = images.transpose(0, 2, 3, 1)
-        if name == "emnist":
-            images = images.swapaxes(1, 2)  # the published files hold every image transposed
-        arrays += [images, np.asarray(part.labels if name == "svhn" else part.targets)]
-    names = [str(label).split(" - ")[0] for label in getattr(parts[0], "classes", range(10))]
-    return Source.from_arrays(name, arrays[0], arrays[1], arrays[2], arrays[3], names)
+    arrays = read_arrays(path, _POOL, (_REQUIRED, _OPTIONAL))
+    make = Source.from_pool if "images" in arrays else Source.from_arrays
+    return make(path.stem, **arrays, where=f"{path}: ")

@@ -68,7 +68,7 @@ class Histories:
         return curve.until(end)
 
     def _grown(self, run: Run | Watched, metric: Metric, read: int, curve: Curve) -> Curve:
-        if len(curve.rounds) and not curve.left_out:
+        if (len(curve.rounds) or metric.split != "holdout") and not curve.left_out:
             rows = self._since(run, read)
             new = _read(rows, metric, curve.own)
             holdout_now = curve.own and bool((rows["split"] == metric.split).any())

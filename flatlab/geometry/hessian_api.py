@@ -225,7 +225,7 @@ def hessian(
 
     Args:
         subject: an `nn.Module`, or a run.
-        data: "holdout", "train" or "test" of a run; or a pair (images, normalised, and labels).
+        data: "holdout", "train", "test" or "unseen" of a run; or a pair (images, normalised, and labels).
         settings: made of the keyword arguments.
         watch: called many times while it measures, with the Hessian-vector products done; False stops, by raising
             `geometry.Interrupted`.

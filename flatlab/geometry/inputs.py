@@ -33,8 +33,8 @@ def targets(
 
     Args:
         subjects: an `nn.Module` or a run each.
-        data: "holdout", "train" or "test" of a run; a FederatedDataset (its holdout) or an index tensor into a run's
-            images; or a pair (images `[n, C, H, W]` normalised, labels `[n]`).
+        data: "holdout", "train", "test" or "unseen" of a run; a FederatedDataset (its holdout) or an index tensor into
+            a run's images; or a pair (images `[n, C, H, W]` normalised, labels `[n]`).
         settings: which samples, which model of runs, and which function.
         source: the data set that names and indices refer to, unless the settings say; by default the first run's.
 
@@ -130,17 +130,17 @@ def choose_samples(
         return data[0], data[1], "given samples"
     kind = type(data).__name__
     raise SettingError(
-        "data", allowed=f"a {kind}; give 'holdout', 'train', 'test', or a pair of tensors (images, labels)"
+        "data", allowed=f"a {kind}; give 'holdout', 'train', 'test', 'unseen', or a pair of tensors (images, labels)"
     )
 
 
 def _named(data: str, source: Any, client: int | None, limit: int | None, seed: int) -> tuple[Tensor, Tensor, str]:
-    if data not in ("holdout", "train", "test"):
-        raise SettingError("data", data, "known are 'holdout', 'train', 'test', or give (images, labels)")
+    if data not in ("holdout", "train", "test", "unseen"):
+        raise SettingError("data", data, "known are 'holdout', 'train', 'test', 'unseen', or give (images, labels)")
     if source is None:
         raise SettingError("data", data, "a name needs a run; give a model's samples as (images, labels)")
-    if client is not None and data == "holdout":
-        raise SettingError("client", client, "the holdout belongs to no client; use data='train' or data='test'")
+    if client is not None and data in ("holdout", "unseen"):
+        raise SettingError("client", client, f"{data} samples belong to no client; use data='train' or data='test'")
     images, labels = source.samples(data, client=client, limit=limit, seed=seed)
     order = _order(labels, seed)  # a set sorted by class must not make batches of one class
     name = data if client is None else f"{data} of client {client}"

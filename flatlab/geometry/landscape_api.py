@@ -58,7 +58,7 @@ def landscape(
 
     Args:
         models: a model, a run (its latest model), several of them, or a mapping from names to them.
-        data: "holdout", "train" or "test" of the first run; a FederatedDataset; or (images, labels).
+        data: "holdout", "train", "test" or "unseen" of the first run; a FederatedDataset; or (images, labels).
         settings: made of the keyword arguments.
         markers: more models or runs to show on each panel, e.g. fine-tuned ones.
         clients: a round whose sampled clients' models are shown on their run's panel.

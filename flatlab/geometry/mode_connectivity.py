@@ -86,7 +86,7 @@ def path(
     Args:
         a: the model, or run, at t = 0.
         b: the one at t = 1.
-        data: "holdout", "train" or "test" of the first run; a FederatedDataset; or (images, labels).
+        data: "holdout", "train", "test" or "unseen" of the first run; a FederatedDataset; or (images, labels).
         settings: made of the keyword arguments.
         train: samples to train it on, (images, labels) or a FederatedDataset (all clients' training samples); by
             default those of the run or of `data`.

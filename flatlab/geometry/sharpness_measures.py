@@ -126,8 +126,8 @@ def sharpness(
 
     Args:
         models: a model, a run, several of them, or a mapping from names to them.
-        data: "holdout" (default), "train" or "test" of the first run, or (images, labels); with `clients` "train"
-            (default) or "test".
+        data: "holdout" (default), "train", "test" or "unseen" of the first run, or (images, labels); with `clients`
+            "train" (default) or "test".
         measures: some of `MEASURES`; None takes all that the models and the loss allow.
         clients: on whose own samples to measure, instead of all; needs a run.
         settings: made of the keyword arguments.

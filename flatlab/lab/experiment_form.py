@@ -14,7 +14,7 @@ from .. import figures
 from ..algorithms import Algorithm, FedAvg
 from ..data import DataSpec, Dirichlet, FederatedDataset, Fixed, Source, load
 from ..data.federated import federate
-from ..data.sources import TORCHVISION
+from ..data.known import TORCHVISION
 from ..declare import SettingError
 from ..files import user_path
 from ..models import ModelSpec, registered

@@ -12,7 +12,7 @@ from ..training.finding import as_runs
 from .clipboard import CopyCode
 from .jobs import Job
 from .panel import Panel
-from .rounds import client_picker, data_picker, offer_clients, offer_rounds, round_slider
+from .rounds import client_picker, data_picker, offer_clients, offer_data, offer_rounds, round_slider
 
 
 class Measured(Panel):
@@ -44,6 +44,7 @@ class Measured(Panel):
 
     def refresh(self) -> None:
         """Offer the rounds and clients that there are by now; nothing is measured."""
+        offer_data(self.data, self.runs)
         offer_rounds(self.round, self.runs)
         offer_clients(self.client, self.runs)
 

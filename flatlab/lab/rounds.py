@@ -24,6 +24,15 @@ def data_picker() -> widgets.Dropdown:
     )  # fmt: skip
 
 
+def offer_data(picker: widgets.Dropdown, runs: Sequence[Run]) -> None:
+    """The sets that all runs have; the choice stays if it can."""
+    there = ["holdout", "train", "test", *(["unseen"] if all(run.data.unseen for run in runs) else [])]
+    if list(picker.options) != there:
+        chosen = picker.value
+        picker.options = there
+        picker.value = chosen if chosen in there else "holdout"
+
+
 def round_slider() -> widgets.SelectionSlider:
     """Chooses among the rounds that `offer_rounds` puts into it."""
     return widgets.SelectionSlider(

@@ -14,14 +14,14 @@ from ..results import Result
 from ..statistics import Interval, interval
 from ..training import Run, differing
 
-MEASURED = ("holdout", "initial", "personalized")
+MEASURED = ("holdout", "unseen", "initial", "personalized")
 SEEDS = ("seed", "data.seed")  # of training, and of the partition
 
 
 @dataclass(frozen=True)
 class Averages(Result):
     """Tidy: a row a group and quantity, with the method, the settings in which groups differ, and `of`, which accuracy:
-    holdout, initial or personalized, as shares.
+    holdout, unseen (if there is any), initial or personalized, as shares.
 
     `mean` is over the seeds, `half` half the width of its 95 % t interval (n - 1 degrees of freedom; NaN for one seed,
     from which nothing follows), `low` and `high` its ends, `seeds` how many; `left_out` counts what is no number.
@@ -43,7 +43,7 @@ def over_seeds(frame: pd.DataFrame, runs: Sequence[Run]) -> Averages:
     keys = ["method", *(name for name in settings if name != "algorithm")]
     rows = []
     for values, group in frame.groupby(keys, sort=False, dropna=False):
-        for name in MEASURED:
+        for name in (measured for measured in MEASURED if measured in group):
             found = interval(group[name])
             known = dict(zip(keys, values, strict=True)) | {"of": name, "mean": found.mean, "half": found.half}
             ends = {"low": found.low, "high": found.high, "seeds": found.n, "left_out": found.left_out}

@@ -25,8 +25,8 @@ from .finetune import Personalization
 
 NUMBER_BYTES = 4  # of a float32
 Column = Literal[
-    "holdout", "initial", "personal", "personalized", "initial worst", "personalized worst", "rounds to level",
-    "samples to level", "megabytes to level",
+    "holdout", "unseen", "initial", "personal", "personalized", "initial worst", "personalized worst",
+    "rounds to level", "samples to level", "megabytes to level",
 ]  # fmt: skip
 
 
@@ -35,6 +35,8 @@ class Comparison(Result):
     """A row a run, accuracies as shares: holdout is on the global test set, after `scored` rounds; the others are means
     over clients, each on its own test set, with their population standard deviations; `left_out` counts the clients
     that have no accuracy. `initial worst` and `personalized worst` are means over the worst tenth of the clients.
+
+    Where runs leave groups of images unseen, `unseen` is the mean accuracy over these, of the round of the holdout's.
 
     Initial is before fine-tuning, personalized after it. Personal is the initial accuracy where each client has a model
     of its own (FedPer, FedRep, LG-FedAvg, Ditto, ...), NaN where all begin with the global one.
@@ -54,6 +56,8 @@ class Comparison(Result):
             "none" if pd.isna(value) else f"{100 * value:.2f}" + (f" (round {at:.0f})" if other else "")
             for value, at, other in zip(frame["holdout"], scored, late, strict=True)
         ]
+        if "unseen" in frame:
+            table["unseen %"] = ["none" if pd.isna(value) else f"{100 * value:.2f}" for value in frame["unseen"]]
         for name in ("initial", "personal", "personalized"):
             if name not in frame or frame[name].isna().all():  # an older file; nobody has models of his own
                 continue
@@ -163,7 +167,7 @@ def _table(listed: list[Run], personalization: Personalization, level: float | N
     table = personalization.summary()
     for run in listed:
         found = row_of(run, table)
-        curves.append(scores(run.history))
+        curves.append(scores(history := run.history))
         until = curves[-1][curves[-1]["round"] <= found["round"]]
         own = bool(run.kept) or run.experiment.algorithm.personalizes
         rows.append(
@@ -180,6 +184,8 @@ def _table(listed: list[Run], personalization: Personalization, level: float | N
                 "run": run.id,
             }
         )
+        if run.data.unseen:
+            rows[-1]["unseen"] = _unseen(history, rows[-1]["scored"])
     if level is None:
         level = min((float(curve["value"].max()) for curve in curves if len(curve)), default=float("nan"))
     for row, run, curve in zip(rows, listed, curves, strict=True):
@@ -187,6 +193,12 @@ def _table(listed: list[Run], personalization: Personalization, level: float | N
     settings = differing(listed).drop(columns="seed", errors="ignore")
     frame = pd.DataFrame(rows).join(settings[~settings.index.duplicated()], on="run")
     return Comparison(frame, {**personalization.about, "level": level})
+
+
+def _unseen(history: pd.DataFrame, round: float) -> float:
+    """Mean accuracy over the unseen groups after a round."""
+    here = (history["split"] == "unseen") & (history["metric"] == "accuracy") & (history["round"] == round)
+    return float(history["value"][here].mean())
 
 
 def scores(history: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from .clients import Cohort
 from .device import pick_device
 from .distributed import train_shared
 from .diverged import Diverged, diverging
-from .evaluate import Evaluation, Score, score, score_clients, score_holdout
+from .evaluate import Evaluation, Score, score, score_clients, score_holdout, score_unseen
 from .experiment import Experiment, Parent
 from .finding import differing, runs
 from .launch import train
@@ -48,6 +48,7 @@ __all__ = [
     "score",
     "score_clients",
     "score_holdout",
+    "score_unseen",
     "sweep",
     "train",
     "train_shared",

@@ -17,7 +17,7 @@ import torch
 import flatlab as fl
 
 from ..data import DataSpec
-from ..data.sources import TORCHVISION
+from ..data.known import TORCHVISION
 from ..declare import Declared
 from ..files import user_path
 from .device import pick_device

@@ -108,6 +108,17 @@ def score_holdout(cohort: Cohort, params: Params, batch_size: int) -> Score:
     return score(cohort, params, holdout[order], batch_size)
 
 
+def score_unseen(cohort: Cohort, params: Params, batch_size: int) -> Score:
+    """Score on each group of images that no client trains on, in the data's order; in batches as the holdout is."""
+    groups, lots, owner = list(cohort.data.unseen.values()), list[tuple[Tensor, Params]](), list[int]()
+    for place, group in enumerate(groups):
+        order = torch.from_numpy(stream(0, "unseen order", place).permutation(len(group))).to(group.device)
+        parts = group[order].split(batch_size)
+        lots += [(part, {}) for part in parts]
+        owner += [place] * len(parts)
+    return _by_owner(_scored(cohort, params, lots), torch.tensor(owner), torch.tensor([len(group) for group in groups]))
+
+
 def score_clients(
     cohort: Cohort,
     params: Params,
@@ -129,10 +140,14 @@ def score_clients(
     else:
         each = [{name: value[row] for name, value in own.items()} for row in owner.tolist()]
         scored = _scored(cohort, params, list(zip(flat, each, strict=True)))
-    counts = torch.tensor([len(test) for test in tests])
+    return _by_owner(scored, owner, torch.tensor([len(test) for test in tests]))
+
+
+def _by_owner(scored: Sequence[dict[str, Tensor]], owner: Tensor, counts: Tensor) -> Score:
+    """Sums over lots as the scores of who owns them; `owner` [lots] are places of `counts`, the numbers of samples."""
 
     def total(values: Sequence[Tensor]) -> Tensor:  # on the CPU: a GPU would add up in any order
-        sums = torch.zeros(len(tests), dtype=torch.float64)
+        sums = torch.zeros(len(counts), dtype=torch.float64)
         return sums.index_add_(0, owner, torch.cat([value.reshape(-1) for value in values]).cpu().double())
 
     return Score.of({name: total([part[name] for part in scored]) for name in scored[0]}, counts)

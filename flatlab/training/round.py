@@ -24,7 +24,7 @@ from ..streams import stream
 from .accumulate import Fold
 from .clients import Cohort
 from .diverged import Diverged, diverging
-from .evaluate import score_clients, score_holdout
+from .evaluate import score_clients, score_holdout, score_unseen
 from .experiment import Experiment
 from .hooks import WholeGradient, checked_slots, same_slots, served
 from .layout import Layout
@@ -205,7 +205,8 @@ class Federation(Layout):
         if evaluation.holdout_due(state.round, rounds) and not self.kept:
             holdout = score_holdout(self.cohort, state.served, evaluation.batch_size)
             self._check_server(state.round, holdout.loss)
-            report = dataclasses.replace(report, holdout=holdout)
+            unseen = score_unseen(self.cohort, state.served, evaluation.batch_size) if self.data.unseen else None
+            report = dataclasses.replace(report, holdout=holdout, unseen=unseen)
         if evaluation.clients_due(state.round, rounds):
             everyone = range(self.data.clients)
             own = self.own(state, list(everyone))

@@ -69,6 +69,9 @@ def tell_lone(
         said.append(f"epochs of {steps} of {len(held)} clients end in a training batch of one sample")
     if holdout and _ends_alone(len(data.holdout), evaluation.batch_size):
         said.append(f"the holdout ends in a batch of one (evaluation.batch_size = {evaluation.batch_size})")
+    groups = sum(_ends_alone(len(part), evaluation.batch_size) for part in data.unseen.values()) if holdout else 0
+    if groups:
+        said.append(f"{groups} of {len(data.unseen)} unseen groups are or end in one image")
     if said:
         tell(f"{'; '.join(said)}: {REMEDY}")
     return tests

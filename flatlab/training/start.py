@@ -119,6 +119,7 @@ def _due(experiment: Experiment, number: int) -> set[str]:
     """The splits of the history that are scored after a round."""
     evaluation, rounds = experiment.evaluation, experiment.rounds
     due = {"holdout": evaluation.holdout_due(number, rounds), "test": evaluation.clients_due(number, rounds)}
+    due["unseen"] = due["holdout"]
     return {split for split, wanted in due.items() if wanted}
 
 

@@ -80,6 +80,7 @@ class Round:
     drift: tuple[float, ...]  # per sampled client: Euclidean distance moved by the trained part
     heard: tuple[float, ...] = ()  # per sampled client: its weight in the aggregate, where the rule decides it
     holdout: Score | None = None
+    unseen: Score | None = None  # per group of images that no client trains on
     initial: Score | None = None  # per client of the federation, on its own test set
     seconds: float = 0.0  # training
     evaluation_seconds: float = 0.0
@@ -93,11 +94,11 @@ class Round:
         if self.holdout is not None:
             scores = {"loss": self.holdout.loss, **self.holdout.scores}
             rows += [("holdout", name, float(value), SERVER) for name, value in scores.items()]
-        if self.initial is not None:
-            each = {"loss": self.initial.loss, **self.initial.scores}
-            columns = {name: value.tolist() for name, value in each.items()}
-            for client in range(len(self.initial.loss)):
-                rows += [("test", name, column[client], client) for name, column in columns.items()]
+        for split, score in (("unseen", self.unseen), ("test", self.initial)):
+            if score is not None:
+                columns = {name: value.tolist() for name, value in {"loss": score.loss, **score.scores}.items()}
+                for place in range(len(score.loss)):  # a client, or a group
+                    rows += [(split, name, column[place], place) for name, column in columns.items()]
         keys = ("split", "metric", "value", "client")
         return [{"round": self.number, **dict(zip(keys, row, strict=True))} for row in rows]
 
