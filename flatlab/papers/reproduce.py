@@ -17,6 +17,7 @@ from ..data import DataSpec, FederatedDataset, Source, load
 from ..data.federated import federate
 from ..training import Diverged, Experiment, Run
 from ..training.device import pick_device
+from ..training.lockstep import shape, train_together
 from ..training.progress import reporter
 from ..training.start import reuse_rounds
 from .archive import Archive
@@ -25,6 +26,7 @@ from .measurements import Measurement
 from .planning import Measuring, Plan, Training
 
 Report = Callable[[str], object]
+TOGETHER = 12  # runs at a time on a GPU; what they come to is kept when all have ended
 BUSY_SECONDS = 60.0  # another process may be in the last round of a run that is needed here
 
 
@@ -50,6 +52,7 @@ class Workshop:
         self.archive, self.store, self.root = archive, Path(store), Path(root)
         self.device = pick_device(device)
         self._report = report
+        self._fills = self.device.type == "cuda"
         self._sources: dict[str, Source] = {}
         self._data: dict[str, FederatedDataset] = {}
         self._experiments: dict[str, Experiment] = {}  # of the plan at hand, by id
@@ -71,9 +74,13 @@ class Workshop:
         waiting = list(plan.measurings)
         ready = {id: run for id, run in self._experiments.items() if self.archive.has(run)}
         ready = {id: run for id, run in ready.items() if id not in {step.experiment.id for step in plan.trainings}}
-        for number, step in enumerate(plan.trainings, 1):
-            self._train(step, f"[{number}/{len(plan.trainings)}]")
-            ready[step.experiment.id] = step.experiment
+        todo = list(plan.trainings)
+        while todo:
+            steps = self._together(todo)
+            now = {step.experiment.id: step.experiment for step in steps}
+            todo = [step for step in todo if step.experiment.id not in now]
+            self._train(steps, f"[{len(plan.trainings) - len(todo)}/{len(plan.trainings)}]")
+            ready |= now
             done = [one for one in waiting if all(experiment.id in ready for experiment in one.experiments)]
             for measuring in done:
                 self._measure(measuring)
@@ -107,25 +114,56 @@ class Workshop:
         every = checkpoint_every(experiment)
         return {"store": self.store, "root": self.root, "device": self.device, "checkpoint_every": every}
 
-    def _train(self, step: Training, place: str) -> None:
-        experiment = step.experiment
-        self._report(f"{place} {experiment.algorithm.name}, seed {experiment.seed}: {experiment.id}")
-        parent = None if experiment.parent is None else self._experiments[experiment.parent.run]
-        if parent is not None and self.archive.failure(parent):
-            self.archive.keep_failure(experiment, f"its parent failed: {self.archive.failure(parent)}")
-            return
+    def _together(self, todo: list[Training]) -> list[Training]:
+        """The first run, and on CUDA others of its shape that need none of those to come: they fill the device."""
+        if not self._fills:
+            return todo[:1]
+        coming = {step.experiment.id for step in todo}
+
+        def free(step: Training) -> bool:
+            parent = step.experiment.parent
+            needs = {"" if step.begins is None else step.begins[0], "" if parent is None else parent.run}
+            return not needs & coming
+
+        alike = shape(todo[0].experiment)
+        return [step for step in todo if free(step) and shape(step.experiment) == alike][:TOGETHER]
+
+    def _train(self, steps: list[Training], place: str) -> None:
+        runs = {}
+        for step in steps:
+            experiment = step.experiment
+            self._report(f"{place} {experiment.algorithm.name}, seed {experiment.seed}: {experiment.id}")
+            parent = None if experiment.parent is None else self._experiments[experiment.parent.run]
+            if parent is not None and self.archive.failure(parent):
+                self.archive.keep_failure(experiment, f"its parent failed: {self.archive.failure(parent)}")
+                continue
+            runs[experiment.id] = self.run(experiment)
+        for step in steps:
+            if step.experiment.id in runs:
+                said = reuse_rounds(runs[step.experiment.id])
+                if said:
+                    self._report(f"    {said}")
+        errors = self._trained(list(runs.values()))
+        for step in steps:
+            run = runs.get(step.experiment.id)
+            error = None if run is None else errors.get(run.id)
+            if error is not None:
+                if not isinstance(error, Diverged):
+                    raise error
+                self.archive.keep_failure(step.experiment, str(error))
+                self._report(f"    diverged: {error}")
+            elif run is not None and not step.for_weights:
+                self.archive.keep(step.experiment, run)
+
+    def _trained(self, runs: list[Run]) -> dict[str, BaseException]:
+        """Runs trained to their ends; the errors of those that failed."""
+        if len(runs) != 1:
+            return train_together(runs, wait=BUSY_SECONDS)
         try:
-            run = self.run(experiment)
-            said = reuse_rounds(run)
-            if said:
-                self._report(f"    {said}")
-            run.to(listener=reporter(run), wait=BUSY_SECONDS)
+            runs[0].to(listener=reporter(runs[0]), wait=BUSY_SECONDS)
         except Diverged as error:
-            self.archive.keep_failure(experiment, str(error))
-            self._report(f"    diverged: {error}")
-            return
-        if not step.for_weights:
-            self.archive.keep(experiment, run)
+            return {runs[0].id: error}
+        return {}
 
     def _measure(self, step: Measuring) -> None:
         if any(self.archive.failure(experiment) for experiment in step.experiments):

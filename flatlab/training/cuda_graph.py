@@ -1,6 +1,8 @@
 """A step of all clients on tensors that stay where they are: on CUDA recorded once as a graph and replayed.
 
-Gathering and augmentation are part of it, so that Python launches one thing a step.
+Gathering and augmentation are part of it, so that Python launches one thing a step. Each client's step is a branch of
+the graph: a client's numbers then do not depend on who else is computed, and a convolution of one network's weights has
+faster kernels than one in groups.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from .work import Epochs, Work
 log = logging.getLogger("flatlab")
 
 WARM_UPS = 2  # steps before the recording: libraries choose kernels and take workspace in the first ones
+BRANCHES = 8  # clients side by side on the device
 Arrays = dict[str, tuple[np.ndarray, torch.dtype]]  # [clients, epochs, steps, ...], and as what a step takes them
 
 
@@ -40,16 +43,18 @@ class Recorded:
         self.device = data.images.device
         clients, _, steps, self.size = work.drawn.index.shape
         self.capacity = max(steps, capacity)
-        self.tail = tail(work.drawn)
+        self.tail = tail(work.drawn, data)
         self.carry, self.frozen, self.settings = (
             mapped(torch.clone, tree) for tree in (carry, work.frozen, work.settings)
         )
         self.plan = {
             name: torch.zeros((clients, self.capacity, *value.shape[3:]), dtype=kind, device=self.device)
-            for name, (value, kind) in _arrays(work.drawn).items()
+            for name, (value, kind) in _arrays(work.drawn, data).items()
         }
         self.at = torch.zeros(1, dtype=torch.int64, device=self.device)
         self.total, self.seen = (torch.zeros_like(self.settings["lr"]) for _ in range(2))
+        branches = min(clients, BRANCHES) if self.device.type == "cuda" else 0
+        self._streams = [torch.cuda.Stream(self.device) for _ in range(branches)]
         self._replay: dict[int, Callable[[], object]] = {}
 
     def epochs(self, carry: Carry, work: Work) -> Epochs:
@@ -58,7 +63,7 @@ class Recorded:
             _refill(fixed, given)
         self.total.zero_()
         self.seen.zero_()
-        arrays, steps = _arrays(work.drawn), work.drawn.index.shape[2]
+        arrays, steps = _arrays(work.drawn, self.data), work.drawn.index.shape[2]
         for epoch in range(work.drawn.epochs):
             self._load(arrays, epoch, steps)
             for _ in range(steps - bool(self.tail)):
@@ -121,12 +126,38 @@ class Recorded:
             None if partner is None else partner[:, :kept],
             share,
         )
-        carry, value = self.step(self.carry, self.frozen, self.settings, batch)
-        samples = kept if weight is None else weight.sum(-1)
-        _refill(_changing(self.carry), mapped(torch.detach, _changing(carry)))
-        self.total += value.detach() * samples
-        self.seen += samples
+        self._clients(len(index), batch, kept)
         self.at += 1
+
+    def _clients(self, count: int, batch: Batch, kept: int) -> None:
+        """Each client's step; on CUDA a branch for each, joined before what follows."""
+        if self.device.type != "cuda":
+            for client in range(count):
+                self._client(slice(client, client + 1), batch, kept)
+            return
+        stem = torch.cuda.current_stream(self.device)
+        for stream in self._streams:
+            stream.wait_stream(stem)
+        for client in range(count):
+            with torch.cuda.stream(self._streams[client % BRANCHES]):
+                self._client(slice(client, client + 1), batch, kept)
+        for stream in self._streams:
+            stem.wait_stream(stream)
+
+    def _client(self, row: slice, stacked: Batch, kept: int) -> None:
+        """One client's step."""
+
+        def own(tree: Any) -> Any:
+            return mapped(lambda value: value[row], tree)
+
+        carry = own(self.carry)
+        own_batch: Any = [value if value is None else value[row] for value in stacked]
+        batch = Batch(*own_batch)
+        moved, value = self.step(carry, own(self.frozen), own(self.settings), batch)
+        samples = kept if batch.weight is None else batch.weight.sum(-1)
+        _refill(_changing(carry), mapped(torch.detach, _changing(moved)))
+        self.total[row] += value.detach() * samples
+        self.seen[row] += samples
 
 
 class Recordings:
@@ -149,10 +180,10 @@ class Recordings:
         """As `eager`; a step of the same shape and algorithm under the same `modes` is recorded once."""
         drawn = work.drawn
         capacity = -(-max(len(index) for index in data.train) // drawn.index.shape[3])
-        shape = tuple((name, value[:, :, 0].shape[2:]) for name, (value, _) in _arrays(drawn).items())
+        shape = tuple((name, value[:, :, 0].shape[2:]) for name, (value, _) in _arrays(drawn, data).items())
         kept = [(slot, *values) for part in (carry.memory, carry.received) for slot, values in part.items()]
         names = (*carry.params, *kept)
-        key = (algorithm, names, len(drawn.index), shape, tail(drawn), tuple(work.settings), modes)
+        key = (algorithm, names, len(drawn.index), shape, tail(drawn, data), tuple(work.settings), modes)
         recorded = self._recorded.pop(key, None)
         if recorded is None or recorded.capacity < drawn.index.shape[2]:
             recorded = Recorded(step, data, carry, work, capacity)
@@ -181,24 +212,26 @@ def _refill(fixed: Any, given: Any) -> None:
         torch._foreach_copy_([place for place, _ in both], [value for _, value in both])
 
 
-def tail(drawn: Plan) -> int:
+def tail(drawn: Plan, data: FederatedDataset) -> int:
     """Samples of the last step where all clients end alike with a smaller one; 0 where none or not all do."""
-    if not _equal(drawn):
+    if not _equal(drawn, data):
         return 0
     kept = int(drawn.weight[0, 0, -1].sum())
     return 0 if kept == drawn.weight.shape[3] else kept
 
 
-def _equal(drawn: Plan) -> bool:
-    """Whether all clients have equally many samples."""
-    counts = drawn.weight[:, 0].sum((1, 2))
-    return bool((counts == counts[0]).all())
+def _equal(drawn: Plan, data: FederatedDataset) -> bool:
+    """Whether all clients have equally many samples; also those that happen not to be among these, whose company would
+    change how numbers round. What no client holds is a pool of all.
+    """
+    counts, held = set(drawn.weight[:, 0].sum((1, 2)).tolist()), {len(index) for index in data.train}
+    return len(counts) == 1 and (len(held) == 1 or not counts & held)
 
 
-def _arrays(drawn: Plan) -> Arrays:
+def _arrays(drawn: Plan, data: FederatedDataset) -> Arrays:
     """What a step needs of a plan; the weights only if some client's places are padded when another's are not."""
     arrays: Arrays = {"index": (drawn.index, torch.int64)}
-    if not _equal(drawn):
+    if not _equal(drawn, data):
         arrays["weight"] = (drawn.weight, torch.float32)
     if drawn.partner is not None and drawn.share is not None:
         arrays |= {"partner": (drawn.partner, torch.int64), "share": (drawn.share, torch.float32)}

@@ -68,17 +68,32 @@ def train_together(
             held.enter_context(run.held(wait))
         held.enter_context(soft_interrupt(stop, lambda: "stopped after the round in flight"))
         while active := [run for run in runs if not run.done and run.id not in errors]:
-            start = time.perf_counter()
-            trained = _trained([run.federation for run in active], [run.state() for run in active])
-            seconds = (time.perf_counter() - start) / len(active)
-            for run, chunks in zip(active, trained, strict=True):
-                try:
-                    run.step(chunks, seconds)
-                except (Diverged, OSError) as error:
-                    errors[run.id] = error
+            for batch in _batches(active):
+                start = time.perf_counter()
+                trained = _trained([run.federation for run in batch], [run.state() for run in batch])
+                seconds = (time.perf_counter() - start) / len(batch)
+                for run, chunks in zip(batch, trained, strict=True):
+                    try:
+                        run.step(chunks, seconds)
+                    except (Diverged, OSError) as error:
+                        errors[run.id] = error
             if stop.is_set() or stopped():
                 break
     return errors
+
+
+def _batches(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs whose clients all hold as many samples together, those whose clients hold unequally many together.
+
+    Among unequal ones a client's last samples are padded, which rounds in another way: so no run's numbers depend on
+    its company.
+    """
+    together: dict[int, list[Run]] = {}
+    for run in runs:
+        counts = {len(index) for index in run.data.train}
+        pooled = sum(len(index) for index in run.data.train) if run.experiment.algorithm.pooled else None
+        together.setdefault(pooled or (counts.pop() if len(counts) == 1 else 0), []).append(run)
+    return list(together.values())
 
 
 @frame()

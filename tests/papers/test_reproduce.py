@@ -70,6 +70,18 @@ def test_all_is_kept_and_nothing_is_done_twice(table, done):
     assert not list((folder / "results").rglob("*.safetensors"))
 
 
+def test_runs_that_a_gpu_trains_side_by_side_come_to_the_same(table, done, tmp_path):
+    _, wanted, _ = done
+    archive, said = Archive(tmp_path / "results"), []
+    workshop = work(tmp_path, archive, said)
+    workshop._fills = True
+    workshop.do(plan([table], archive, has_weights=workshop.has_weights))
+    places = [line.split("]")[0] for line in said if line.startswith("[")]
+    assert len(places) == 12 and places[:3] == 3 * ["[3/12"]  # FedAvg's seeds
+    for run in table.experiments().values():
+        pd.testing.assert_frame_equal(archive.history(run), wanted.history(run))
+
+
 def test_numbers_are_those_of_the_runs_themselves(table, done):
     folder, archive, _ = done
     runs = [fl.Run(experiment("FedBABU", seed), store=folder / "runs", device="cpu").to() for seed in SEEDS]

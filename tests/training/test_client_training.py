@@ -11,9 +11,10 @@ import flatlab as fl
 from flatlab.data import prepare
 from flatlab.models import build, names
 from flatlab.training import Cohort
+from flatlab.training import clients as computing
 from flatlab.training.batches import batches, plan
+from flatlab.training.cuda_graph import Recorded
 from flatlab.training.trees import pairs
-from flatlab.training.vmapped import stacked_step
 
 SWEEP = {
     "FedAvg": fl.FedAvg(batch_size=16, epochs=2),
@@ -228,20 +229,17 @@ def test_out_of_memory_halves_the_chunk_and_is_remembered(engine, monkeypatch, c
     params = {name: value.detach() for name, value in model.named_parameters()}
     tried = []
 
-    def small(*made_of):
-        step = stacked_step(*made_of)
+    whole = {"batch": computing.eager, "graph": Recorded.epochs}[engine]
 
-        def fits(carry, frozen, settings, batch):
-            tried.append(len(settings["lr"]))
-            if tried[-1] > 3:
-                raise torch.OutOfMemoryError("no room for four")
-            return step(carry, frozen, settings, batch)
-
-        return fits
+    def small(*given):
+        tried.append(len(given[-1].steps))
+        if tried[-1] > 3:
+            raise torch.OutOfMemoryError("no room for four")
+        return whole(*given)
 
     asked = [fl.FedAvg(batch_size=16), params, list(data.train[:7]), [("train", 0, c) for c in range(7)]]
     wanted = joined(list(Cohort(model, data, "loop").train(*asked, seed=0, lr=0.05)))
-    monkeypatch.setattr("flatlab.training.clients.stacked_step", small)
+    monkeypatch.setattr(*{"batch": (computing, "eager"), "graph": (Recorded, "epochs")}[engine], small)
     cohort = Cohort(model, data, engine)
     for _ in range(2):
         found = list(cohort.train(*asked, seed=0, lr=0.05))
