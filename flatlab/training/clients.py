@@ -49,8 +49,9 @@ class Cohort:
     Args:
         model: gives the architecture; its own weights are never used or changed.
         data: on the device to compute on.
-        engine: "loop", "batch" (vmap), "graph" (the same, a step recorded as a CUDA graph; on other devices it is only
-            run on the tensors that a graph would use), or "auto": "loop" on a CPU, where it is faster, "graph" on CUDA.
+        engine: "loop", "batch" (vmap), "graph" (a step of all recorded as a CUDA graph with a branch for each; on other
+            devices it is only run on the tensors that a graph would use), or "auto": "loop" on a CPU, where it is
+            faster, "graph" on CUDA.
         chunk: clients computed at a time by "batch" and "graph"; None: as many as fit the memory budget.
         channels_last: memory format of the loop.
         threads: torch threads inside a step of training; they decide how sums round.

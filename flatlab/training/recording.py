@@ -223,9 +223,10 @@ class Record:
         self._mended = False  # until all is written: a failure in between leaves something to mend
         rows = report.rows()
         self.store.history.append(rows)
-        best, score = best_scored(pd.DataFrame(rows))
-        if score > self._best_score:
-            self._best, self._best_score = best, score
+        if any(row["split"] == "test" for row in rows):
+            best, score = best_scored(pd.DataFrame(rows))
+            if score > self._best_score:
+                self._best, self._best_score = best, score
         values = (report.number, report.seconds, report.evaluation_seconds, report.samples)
         append_line(self.store.directory / "timings.jsonl", dict(zip(TIMES, values, strict=True)), self.store.run)
         self._waiting = state

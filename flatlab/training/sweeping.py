@@ -81,8 +81,8 @@ def sweep(
         root: folder of the data sets, seen by all workers.
         workers: processes to start without an executor, by default one for each GPU, else one for each core; with one,
             how many workers it has, if runs are to be trained together.
-        together: train runs of one shape (seeds, learning rates, rho, partitions of the same images) as one batch, with
-            the same results; None: where a GPU does the work, on which they then cost little more than one.
+        together: train runs of one shape (seeds, learning rates, rho, partitions of the same images) side by side, with
+            the same results; None: where a GPU does the work, which a single run does not fill.
         progress: show one view of all runs; or a function called with the rounds done and their number.
         options: of `Run`: device, engine, chunk, channels_last, precision, checkpoint_every.
 
