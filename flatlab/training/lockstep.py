@@ -1,4 +1,4 @@
-"""Several runs of one shape, round by round: their clients are computed together, each under its own run's seed and settings.
+"""Several runs of one shape, round by round: their clients are computed together, each as its own run says.
 
 On a GPU the runs of a table (seeds, learning rates, rho, alpha, partitions) then fill the device.
 Servers, schedules, averages and records stay each run's own, and so does a failure.
