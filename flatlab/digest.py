@@ -14,6 +14,7 @@ import hashlib
 import sys
 import sysconfig
 import types
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,7 @@ class _Reader:
 
     def _object(self, thing: Any) -> bytes:
         try:
-            made = thing.__reduce_ex__(4)  # what pickle would write
+            made = _reduced(thing)
         except Exception as error:
             if self.strict:
                 raise Opaque(f"{type(thing).__module__}.{type(thing).__qualname__}") from error
@@ -187,6 +188,15 @@ class _Reader:
             return _mix("global", type(thing).__module__, made)
         parts = [list(part) if isinstance(part, Iterator) else part for part in made]  # items of lists and mappings
         return _mix("object", self.of(type(thing)), *map(self.of, parts))
+
+
+def _reduced(thing: Any) -> Any:
+    """What pickle would write."""
+    if type(thing).__module__ != "itertools":
+        return thing.__reduce_ex__(4)
+    with warnings.catch_warnings():  # from Python 3.14 on they raise: nothing else tells where such an iterator stands
+        warnings.filterwarnings("ignore", "Pickle, copy, and deepcopy support will be removed from itertools")
+        return thing.__reduce_ex__(4)
 
 
 def _is_its_own(value: Any, module: types.ModuleType) -> bool:

@@ -13,8 +13,6 @@ import time
 from pathlib import Path
 from unittest import mock
 
-import jupytext
-import nbformat
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -301,6 +299,7 @@ def test_whatever_is_typed_is_done_or_refused_in_one_line(toml, tmp_path, monkey
 
 
 def test_lab_copies_the_notebooks_to_a_folder_and_hands_jupyter_its_options(tmp_path, monkeypatch, capsys):
+    nbformat, jupytext = pytest.importorskip("nbformat"), pytest.importorskip("jupytext")
     monkeypatch.chdir(tmp_path)
     started = []
     monkeypatch.setattr("jupyterlab.labapp.LabApp.launch_instance", lambda argv: started.append(argv))

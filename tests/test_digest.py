@@ -187,14 +187,19 @@ def test_what_python_writes_into_classes_does_not_count():
     )
     for text in shapes:
         cls = defined(text, dataclasses=dataclasses, typing=typing, abc=abc)
-        written = {name for name, value in vars(cls).items() if not isinstance(value, types.FunctionType)}
+        code = (types.FunctionType, classmethod)  # counts: that of typing's `__subclasshook__` by its name
+        written = {name for name, value in vars(cls).items() if not isinstance(value, code)}
         dunder = {name for name in written if name.startswith("__") and name.endswith("__")}
         assert {name for name in dunder if not name.startswith("__pydantic_")} <= PYTHONS, text
 
 
 def test_iterators_count_by_where_they_stand():
     """What pickle writes of `count()` holds the class, which is no iterator itself."""
-    assert digest(itertools.count(3)) == digest(itertools.count(3)) != digest(itertools.count(4))
+    if sys.version_info < (3, 14):
+        assert digest(itertools.count(3)) == digest(itertools.count(3)) != digest(itertools.count(4))
+    else:  # those of itertools cannot be pickled any more
+        with pytest.raises(Opaque, match="count"):
+            digest(itertools.count(3))
     assert digest(iter([1, 2])) == digest(iter([1, 2])) != digest(iter([1]))
     assert digest(collections.deque([1])) == digest(collections.deque([1])) != digest(collections.deque([2]))
 

@@ -129,7 +129,7 @@ def _methods(frame: pd.DataFrame) -> pd.Series:
     said = [
         [f"{str(name).rpartition('.')[2].replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{value}"
          for name, value in zip(settings, values, strict=True) if not pd.isna(value)]
-        for values in frame[settings].itertuples(index=False)
+        for values in frame[settings].to_numpy(dtype=object)  # also of no columns has a row for each
     ]  # fmt: skip
     labels = [", ".join([method, *more]) for method, more in zip(frame["method"], said, strict=True)]
     return pd.Series(labels, index=frame.index)

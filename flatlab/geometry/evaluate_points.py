@@ -22,7 +22,7 @@ from torch.func import vmap
 from flatlab.geometry.fused import fuse, remember
 from flatlab.geometry.network_calls import call, logits_of, right, scripted
 from flatlab.geometry.objective import Target
-from flatlab.models import frame
+from flatlab.models import frame, plain_recurrence
 from flatlab.training.device import keep_freed_memory
 from flatlab.training.objective import mappable
 from flatlab.training.threads import cores, side_by_side
@@ -131,7 +131,8 @@ class Points:
         tool.move(vector, buffers)
         losses, hits = [], []
         for images, labels in zip(self.batches, self.labels, strict=True):
-            logits = logits_of(tool.model(images))
+            with plain_recurrence(tool.model):
+                logits = logits_of(tool.model(images))
             losses.append(self.target.losses_of(logits, labels))
             hits.append(right(logits, labels))
         return torch.cat(losses), torch.cat(hits)

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from flatlab.declare import SettingError
-from flatlab.models import copied, stateless
+from flatlab.models import copied, plain_recurrence, stateless
 from flatlab.tasks import Classification
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -85,8 +85,13 @@ def call(model: nn.Module, tensors: Mapping[str, Tensor], images: Tensor) -> Ten
     A scripted network gets them for the time of the call, since torch's `functional_call` takes none: give each thread
     its own copy.
     """
+    with plain_recurrence(model):
+        return logits_of(_called(model, tensors, images))
+
+
+def _called(model: nn.Module, tensors: Mapping[str, Tensor], images: Tensor) -> Any:
     if not scripted(model):
-        return logits_of(functional_call(model, dict(tensors), (images,)))
+        return functional_call(model, dict(tensors), (images,))
     modules = dict(model.named_modules())
     owners = {name: modules[name.rpartition(".")[0]] for name in tensors}
     slots = {name: owner for name, owner in owners.items() if isinstance(owner, torch.jit.ScriptModule)}
@@ -95,8 +100,8 @@ def call(model: nn.Module, tensors: Mapping[str, Tensor], images: Tensor) -> Ten
         for name, owner in slots.items():
             setattr(owner, name.rpartition(".")[2], tensors[name])
         if isinstance(model, torch.jit.ScriptModule):
-            return logits_of(model(images))
-        return logits_of(functional_call(model, {k: v for k, v in tensors.items() if k not in slots}, (images,)))
+            return model(images)
+        return functional_call(model, {k: v for k, v in tensors.items() if k not in slots}, (images,))
     finally:
         for name, owner in slots.items():
             setattr(owner, name.rpartition(".")[2], kept[name])

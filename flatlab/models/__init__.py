@@ -2,7 +2,7 @@
 
 from flatlab.models import cnn, mobilenet, resnet  # they register their networks
 from flatlab.models.building import build
-from flatlab.models.context import cuda_kernels, frame, usual_switches
+from flatlab.models.context import cuda_kernels, frame, plain_recurrence, recurrent, usual_switches
 from flatlab.models.exchange import plain, weights
 from flatlab.models.net import Model, copied, macs, names, stale_gradient
 from flatlab.models.norm import BatchStatNorm, sample_weight
@@ -24,6 +24,8 @@ __all__ = [
     "names",
     "network",
     "plain",
+    "plain_recurrence",
+    "recurrent",
     "registered",
     "resnet",
     "sample_weight",

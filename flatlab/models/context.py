@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..declare import SettingError
 
@@ -97,6 +98,32 @@ def cuda_kernels(fast: bool = False) -> Iterator[None]:
             yield
         finally:
             torch.set_float32_matmul_precision(products)
+
+
+def recurrent(model: nn.Module) -> bool:
+    """Whether a network holds an RNN, LSTM or GRU, be it scripted."""
+    return any(
+        isinstance(layer, nn.RNNBase) or getattr(layer, "original_name", None) in ("RNN", "LSTM", "GRU")
+        for layer in model.modules()
+    )
+
+
+@contextlib.contextmanager
+def plain_recurrence(model: nn.Module) -> Iterator[None]:
+    """Inside the block a network with recurrent layers is computed by torch's own kernels on CUDA, not by cuDNN's.
+
+    Those want all weights in one block of memory, which `torch.func.vmap` has not; they have no second derivative, and
+    in evaluation mode not even a first one.
+    """
+    cudnn = torch.backends.cudnn
+    if not (cudnn.enabled and recurrent(model)):
+        yield
+        return
+    cudnn.enabled = False
+    try:
+        yield
+    finally:
+        cudnn.enabled = True
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ def plain(model: nn.Module) -> nn.Sequential:
     Names and outputs are the same. A norm of batch statistics becomes `nn.BatchNorm2d(track_running_stats=False)`.
 
     >>> net = fl.models.plain(run.model())
-    >>> images, _ = data.samples("holdout", limit=8)
+    >>> images, _ = run.data.samples("holdout", limit=8)
     >>> torch.equal(net(images), run.model()(images)), list(net.state_dict()) == list(run.model().state_dict())
     (True, True)
     """

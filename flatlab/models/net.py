@@ -24,7 +24,7 @@ class Model(nn.Module):
     [batch, classes]; so the parts are the prefixes "body." and "head." of the parameters' names.
 
     >>> model = run.model()
-    >>> features = model.body(data.samples("holdout", limit=5)[0])
+    >>> features = model.body(run.data.samples("holdout", limit=5)[0])
     >>> model.head(features).shape
     torch.Size([5, 10])
     """

@@ -28,6 +28,7 @@ from .batches import Plan, plan
 from .cuda_graph import Recordings
 from .device import Precision, computing_in
 from .fitting import fitting
+from .objective import mappable
 from .sequential import Watch, loop
 from .step_by_step import Turns
 from .threads import Item, Result, computing_with, side_by_side
@@ -51,7 +52,7 @@ class Cohort:
         data: on the device to compute on.
         engine: "loop", "batch" (vmap), "graph" (a step of all recorded as a CUDA graph with a branch for each; on other
             devices it is only run on the tensors that a graph would use), or "auto": "loop" on a CPU, where it is
-            faster, "graph" on CUDA.
+            faster, and for networks with recurrent layers, which torch does not stack; else "graph" on CUDA.
         chunk: clients computed at a time by "batch" and "graph"; None: as many as fit the memory budget.
         channels_last: memory format of the loop.
         threads: torch threads inside a step of training; they decide how sums round.
@@ -90,7 +91,9 @@ class Cohort:
         if self.engine != "auto":
             return self.engine
         device = self.data.images.device.type
-        return "graph" if device == "cuda" else "loop" if device == "cpu" else "batch"
+        if device == "cpu" or not mappable(self.model):
+            return "loop"
+        return "graph" if device == "cuda" else "batch"
 
     @property
     def batched(self) -> bool:

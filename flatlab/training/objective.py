@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..algorithms import Params
-from ..models import sample_weight
+from ..models import recurrent, sample_weight
 from ..tasks import Task
 from .batches import Batch
 
@@ -26,7 +26,7 @@ def logits(model: nn.Module, params: Params, images: Tensor, weight: Tensor | No
 
 def mappable(model: nn.Module) -> bool:
     """Whether forward passes can be stacked by `torch.func.vmap`, which knows recurrent layers only in a derivative."""
-    return not any(isinstance(layer, nn.RNNBase) for layer in model.modules())
+    return not recurrent(model)
 
 
 def batch_loss(model: nn.Module, params: Params, batch: Batch, task: Task, each: PerSample | None = None) -> Tensor:

@@ -1,8 +1,10 @@
-"""How to compute on a device: the rule that gives threads and memory format.
+"""How to compute on a device: the rule that gives engine, threads and memory format.
 
 Each of them decides how sums round, so none may depend on a timing, on what else the machine does, or on how many
 processes share it. The rule knows the network, the device, and how many clients a round has:
 
+    engine          of clients: where none is asked for, `Cohort.way`: the loop on a CPU and for networks with recurrent
+                    layers, else on CUDA the graph.
     memory format   on a CPU channels last for networks with convolutions, unless their forward cannot take it
                     (`x.view` of a map): torch's convolutions are up to a third faster so. Else contiguous.
     threads         one a client, with clients side by side on the cores. A round with a single client, or clients as

@@ -20,9 +20,22 @@ import torch.distributed as dist
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ..declare import SettingError
 from .pool import end_with_parent
 
 TIMEOUT = datetime.timedelta(minutes=30)  # the others wait while the first process evaluates
+
+
+def _device(asked: str) -> torch.device:
+    """This process's GPU, or the CPU: a GPU for all processes of this machine or for none."""
+    local, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", local + 1))
+    if asked not in ("auto", "cuda") or not gpus:
+        return torch.device("cpu")
+    if gpus < processes:
+        said = f"{processes} processes on a machine with {gpus} GPU(s); start one for each GPU, or give --device cpu"
+        raise SettingError("device", asked, said)
+    return torch.device("cuda", local)
 
 
 class RankLost(RuntimeError):
@@ -30,12 +43,18 @@ class RankLost(RuntimeError):
 
 
 class Ranks:
-    """The processes of this run, through `torch.distributed`: NCCL between GPUs, gloo between CPUs."""
+    """The processes of this run, through `torch.distributed`: NCCL between GPUs, gloo between CPUs.
 
-    def __init__(self) -> None:
-        local = int(os.environ.get("LOCAL_RANK", 0))
-        graphics = torch.cuda.device_count() > local
-        self.device = torch.device("cuda", local) if graphics else torch.device("cpu")
+    Args:
+        device: "auto" or "cuda" gives each process a GPU of its own where there are any; another name, none.
+
+    Raises:
+        SettingError: if this machine has fewer GPUs than processes, which could not talk to each other.
+    """
+
+    def __init__(self, device: str = "auto") -> None:
+        self.device = _device(device)
+        graphics = self.device.type == "cuda"
         if graphics:
             torch.cuda.set_device(self.device)
         if dist.is_torchelastic_launched():

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..algorithms import Algorithm, Carry, Params
 from ..data import FederatedDataset
-from ..models import Model
+from ..models import Model, plain_recurrence
 from ..tasks import Task
 from .batches import Batch, batches
 from .hooks import stepped
@@ -48,20 +48,17 @@ def stacked_step(model: Model, algorithm: Algorithm, task: Task) -> Step:
         return mapped(lambda old, new: torch.where(active, new, old), carry, moved), value
 
     def step(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
-        with _one_by_one(recurrent):
+        with contextlib.nullcontext() if whole else _one_by_one(model):
             return torch.func.vmap(client_step, in_dims=(0, 0, 0, stacked(batch)))(carry, frozen, settings, batch)
 
-    recurrent = not mappable(model)
+    whole = mappable(model)
     return step
 
 
 @contextlib.contextmanager
-def _one_by_one(recurrent: bool) -> Iterator[None]:
+def _one_by_one(model: Model) -> Iterator[None]:
     """Inside the block torch does not say that it has no rule for an LSTM of many clients, and computes one by one."""
-    if not recurrent:
-        yield
-        return
-    with warnings.catch_warnings():
+    with plain_recurrence(model), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There is a performance drop because we have not yet implemented")
         yield
 

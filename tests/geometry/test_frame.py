@@ -195,7 +195,10 @@ class Wrapped(nn.Module):
 )
 def test_wrapped_networks_and_other_outputs_give_the_plain_networks_numbers(wrap):
     model = network("group")
-    assert measures(wrap(copy.deepcopy(model))) == pytest.approx(measures(model), rel=1e-5)
+    wrapped = wrap(copy.deepcopy(model))
+    device = next(wrapped.parameters()).device  # DataParallel moves what it wraps to a GPU
+    data = DATA[0].to(device), DATA[1].to(device)
+    assert measures(wrapped, data) == pytest.approx(measures(model.to(device), data), rel=1e-5)
 
 
 def test_outputs_without_logits_are_named():

@@ -161,7 +161,7 @@ def test_each_client_is_measured_on_its_own_samples(digits, tmp_path):
     run = fl.train(fl.FedAvg(), digits, small, 1, store=tmp_path, progress=False)
     found = sharpness(run, clients=[2, 5], measures=["top", "sam", "fisher_rao"]).frame
     assert sorted(found["client"].unique()) == [2, 5]
-    images, labels = digits.samples("train", client=5)
+    images, labels = run.data.samples("train", client=5)
     alone = sharpness(run.model(), (images, labels), measures=["sam"]).frame["value"].item()
     mine = found[(found["client"] == 5) & (found["measure"] == "sam")]["value"].item()
     assert mine == pytest.approx(alone, rel=1e-4)

@@ -21,9 +21,9 @@ def test_they_are_those_that_the_models_predict(data, tmp_path, algorithm):
     for client in (3, 1):
         mine = found.frame[found.frame["client"] == client]
         assert mine["image"].tolist() == data.test[client].tolist()
-        images, labels = data.samples("test", client)
+        images, labels = run.data.samples("test", client)
         for column, model in (("before", run.model(client=client)), ("after", tuned[client])):
-            with torch.no_grad():
+            with torch.no_grad(), run.cohort.precise():
                 right = model(images).argmax(1) == labels
             assert mine[column].tolist() == right.tolist()
         assert (mine["before"].mean(), mine["after"].mean()) == pytest.approx((curves[client, 0], curves[client, 2]))

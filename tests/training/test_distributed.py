@@ -7,11 +7,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from patience import PATIENCE, free_port, until
 
 import flatlab as fl
 from flatlab.training import Ranks
 from flatlab.training.checkpoints import Store
+from flatlab.training.process_group import _device
 
 ALGORITHMS = {
     "swa, server data": fl.FedBABU(
@@ -54,7 +56,7 @@ def toml(value, path):
 
 
 def alone(digits, value, store):
-    return fl.Run(value, digits, store=store, engine="loop").to()
+    return fl.Run(value, digits, store=store, engine="loop", device="cpu").to()
 
 
 def command(file, store):
@@ -79,7 +81,7 @@ def test_two_processes_give_the_numbers_of_one(digits, tmp_path, name):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(value.id) == 1 and "2 processes" in done.stderr
-    two, one = fl.Run(value, digits, store=tmp_path / "two"), alone(digits, value, tmp_path / "one")
+    two, one = fl.Run(value, digits, store=tmp_path / "two", device="cpu"), alone(digits, value, tmp_path / "one")
     keys = ["round", "split", "metric", "client"]
     found, wanted = (run.history.set_index(keys)["value"].sort_index() for run in (two, one))
     assert found.index.equals(wanted.index)
@@ -115,10 +117,26 @@ def test_a_killed_process_ends_the_others_with_a_message_and_the_run_goes_on(dig
     ranks[1].communicate()
     assert ranks[0].returncode == 1
     assert "another process of this run ended" in said and "go on" in said
-    reached = fl.Run(value, digits, store=store)
+    reached = fl.Run(value, digits, store=store, device="cpu")
     assert 3 <= reached.round < 100_000
     assert not reached.history.duplicated(["round", "split", "metric", "client"]).any()
     assert reached.to(reached.round + 2).round > 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "wanted"),
+    [("auto", 0, "cpu"), ("auto", 2, "cuda:1"), ("cuda", 4, "cuda:1"), ("cpu", 2, "cpu"), ("auto", 1, None)],
+)
+def test_all_processes_of_a_machine_have_a_gpu_or_none(asked, gpus, wanted, monkeypatch):
+    """The one without would wait for the others in another kind of group, forever."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    for name, value in (("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    if wanted:
+        assert _device(asked) == torch.device(wanted)
+        return
+    with pytest.raises(fl.SettingError, match=r"2 processes on a machine with 1 GPU\(s\); start one for each"):
+        _device(asked)
 
 
 def test_work_is_shared_without_loss_and_evenly():

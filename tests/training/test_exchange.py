@@ -25,7 +25,7 @@ def done(digits, store):
 
 
 def same(left, right):
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+    return left.keys() == right.keys() and all(torch.equal(left[name].cpu(), right[name].cpu()) for name in left)
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pth", "pt"])

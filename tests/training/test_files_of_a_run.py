@@ -354,7 +354,7 @@ KILLER = textwrap.dedent(
         child = os.fork()
         if not child:
             try:
-                fl.Run(spec(data, rounds=5000), data, store=store).to()
+                fl.Run(spec(data, rounds=5000), data, store=store, device="cpu").to()
             except BaseException as error:
                 print(repr(error), flush=True)
             os._exit(1)
@@ -363,7 +363,7 @@ KILLER = textwrap.dedent(
         time.sleep(random.uniform(0, 0.3))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        run = fl.Run(spec(data, rounds=5000), data, store=store)
+        run = fl.Run(spec(data, rounds=5000), data, store=store, device="cpu")
         assert run.record.missing == []
         print(run.round, flush=True)
     """
@@ -383,8 +383,8 @@ def test_kills_lose_nothing(data, tmp_path, kills):
     assert done.returncode == 0, done.stdout + done.stderr
     rounds = [int(line) for line in done.stdout.split()]
     assert len(rounds) == kills and rounds == sorted(rounds) and rounds[-1] > 0
-    killed = fl.Run(spec(data, rounds=5000), data, store=tmp_path / "killed")
-    again = fl.Run(spec(data, rounds=5000), data, store=tmp_path / "whole").to(killed.round)
+    killed = fl.Run(spec(data, rounds=5000), data, store=tmp_path / "killed", device="cpu")
+    again = fl.Run(spec(data, rounds=5000), data, store=tmp_path / "whole", device="cpu").to(killed.round)
     equal(killed, again)
 
 

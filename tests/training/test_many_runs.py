@@ -24,8 +24,9 @@ data = fl.load("digits").federate(fl.IID(), clients=4)
 small = fl.ModelSpec(name="lenet", width=0.125)
 first = fl.Experiment(data=data.spec, model=small, algorithm=fl.FedAvg(), rounds={rounds})
 """
-SWEEP = (
-    'fl.sweep([first.replace(seed=seed) for seed in range({runs})], store="runs", workers={workers}, progress=False)'
+SWEEP = (  # on a GPU runs of one shape are one piece of work
+    'fl.sweep([first.replace(seed=seed) for seed in range({runs})], store="runs", workers={workers}, device="cpu",'
+    " progress=False)"
 )
 GUARDED = HEAD + 'if __name__ == "__main__":\n    ' + SWEEP
 OWN = """
@@ -161,7 +162,7 @@ def test_an_error_of_the_view_ends_the_sweep_after_the_rounds_in_flight(digits, 
     model = fl.ModelSpec(name="lenet", width=0.125)
     first = fl.Experiment(data=digits.spec, model=model, algorithm=fl.FedAvg(), rounds=100_000)
     with concurrent.futures.ThreadPoolExecutor(1) as pool, pytest.raises(OSError, match="cannot draw"):
-        fl.sweep([first, first.replace(seed=1)], pool, store=tmp_path, progress=shown)
+        fl.sweep([first, first.replace(seed=1)], pool, store=tmp_path, progress=shown, device="cpu")
     (run,) = tmp_path.iterdir()
     assert 0 < fl.Run.open(run, digits).round < 100_000
 

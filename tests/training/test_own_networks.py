@@ -1,5 +1,7 @@
 """Networks of one's own that use torch in unusual ways: trained in every engine, or refused with the true reason."""
 
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import flatlab as fl
-from flatlab.models import Model, split
+from flatlab.models import Model, plain_recurrence, split
+from flatlab.training import Cohort
 
 ENGINES = ("loop", "batch", "graph")
 
@@ -70,7 +73,7 @@ def test_unusual_networks_train_alike_in_every_engine(name, coloured, tmp_path):
     algorithm, states = fl.FedASAM(lr=0.1, momentum=0.9, batch_size=8), {}
     for engine in ENGINES:
         run = fl.train(algorithm, coloured, model, 1, store=tmp_path / engine, engine=engine, progress=False)
-        states[engine] = run.state().params
+        states[engine] = {key: value.cpu() for key, value in run.state().params.items()}
         assert run.cohort.channels_last is False
     first = dict(model.named_parameters())
     for engine in ENGINES[1:]:
@@ -79,6 +82,33 @@ def test_unusual_networks_train_alike_in_every_engine(name, coloured, tmp_path):
     for key, value in states["loop"].items():
         assert torch.equal(value, first[key]) == key.endswith("idle")
     fl.landscape(run, points=3, limit=10, store=False)
+
+
+def test_recurrent_networks_are_trained_one_after_another_wherever_others_are_stacked():
+    elsewhere = types.SimpleNamespace(images=torch.empty(0, device="meta"))  # neither a CPU nor a GPU
+    stacked, alone = (split(NETWORKS[name](), head="fc", example=(3, 8, 8)) for name in ("viewing", "GRU"))
+    assert (Cohort(stacked, elsewhere).way, Cohort(alone, elsewhere).way) == ("batch", "loop")
+    assert Cohort(alone, elsewhere, "batch").way == "batch"
+
+
+def test_recurrent_networks_are_measured_without_cudnn(coloured):
+    """Whose kernels cannot be differentiated in evaluation mode, nor twice."""
+    seen = []
+
+    class Watched(Recurrent):
+        def forward(self, x):
+            seen.append(torch.backends.cudnn.enabled)
+            return super().forward(x)
+
+    images, labels = coloured.samples("train", limit=8)
+    fl.hessian(Watched(nn.LSTM), (images, labels)).top(1)
+    fl.landscape(Watched(nn.GRU), (images, labels), points=3)
+    assert seen and not any(seen) and torch.backends.cudnn.enabled
+    scripted = torch.jit.script(nn.LSTM(2, 2))
+    with plain_recurrence(scripted):
+        assert not torch.backends.cudnn.enabled
+    with plain_recurrence(nn.Linear(2, 2)):
+        assert torch.backends.cudnn.enabled
 
 
 @pytest.mark.parametrize("train", ["body", "all"])
@@ -93,6 +123,7 @@ def test_a_loss_that_depends_on_nothing_trained_moves_nothing(train, coloured, t
         fl.train(fl.FedAvg(train=train), coloured, model, 1, store=tmp_path / engine, engine=engine, progress=False)
         .state()
         .params["body.idle"]
+        .cpu()
         for engine in ENGINES
     ]
     assert all(torch.equal(state, torch.ones(2)) for state in states)

@@ -81,7 +81,7 @@ CHILD = textwrap.dedent(
         def dying(state, clients):
             for chunk in local(state, clients):
                 seen.append(chunk.clients)
-                if state.round == 4 and len(seen) % 5 == 3:
+                if state.round == 4 and (len(seen) % 5 == 3 or len(chunk.clients) > 1):  # on a GPU they come together
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield chunk
         run.federation.local = dying

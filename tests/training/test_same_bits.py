@@ -32,12 +32,12 @@ PROGRAM = textwrap.dedent(
         torch.set_num_threads(2)
         company = threading.Thread(target=bother)
         company.start()
-        for _ in fl.Run(wanted, store="run"):
+        for _ in fl.Run(wanted, store="run", device="cpu"):
             pass
         done.set()
         company.join()
         torch.set_num_threads(3)
-        fl.sweep([wanted, wanted.replace(seed=1)], store="sweep", progress=False, workers=2)
+        fl.sweep([wanted, wanted.replace(seed=1)], store="sweep", progress=False, workers=2, device="cpu")
     """
 )
 
@@ -47,7 +47,7 @@ def digest(run):
     sums = hashlib.blake2b()
     for round in range(run.round + 1):
         for name, value in sorted(run.state(round).flat().items()):
-            sums.update(f"{round} {name}".encode() + value.numpy().tobytes())
+            sums.update(f"{round} {name}".encode() + value.cpu().numpy().tobytes())
     sums.update(run.history.to_json(double_precision=15).encode())
     return sums.hexdigest()
 
@@ -74,11 +74,11 @@ def test_stores_caches_and_company_change_no_bit(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [sys.executable, "program.py", wanted.to_json()]
     away = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    options = {"participation": 0.5, "evaluation": evaluation, "store": tmp_path / "train", "progress": False}
-    fl.train(wanted.algorithm, data, wanted.model, wanted.rounds, **options)
+    options = {"participation": 0.5, "evaluation": evaluation, "progress": False, "device": "cpu"}
+    fl.train(wanted.algorithm, data, wanted.model, wanted.rounds, store=tmp_path / "train", **options)
     _, said = away.communicate()
     assert away.returncode == 0, said
-    runs = [fl.Run(wanted, data, store=tmp_path / how) for how in ("train", "run", "sweep")]
+    runs = [fl.Run(wanted, data, store=tmp_path / how, device="cpu") for how in ("train", "run", "sweep")]
     assert all(run.done for run in runs)
     assert len({digest(run) for run in runs}) == 1
     recorded = [json.loads((run.directory / "versions.json").read_text()) for run in runs]
@@ -102,31 +102,31 @@ def test_a_single_client_is_shared_among_cores_by_its_work_alone(digits, monkeyp
         monkeypatch.setattr("flatlab.training.pace.SHARED", limit)
         monkeypatch.setattr("os.cpu_count", lambda: 4)
         torch.set_num_threads(count)
-        threads.add((limit, fl.Run(small, digits, store=tmp_path).cohort.threads))
+        threads.add((limit, fl.Run(small, digits, store=tmp_path, device="cpu").cohort.threads))
     torch.set_num_threads(1)
     assert threads == {(1, 4), (10**12, 1)}
     monkeypatch.setattr("flatlab.training.pace.SHARED", 1)
     many = fl.Experiment(data=digits.spec, model=SPEC, algorithm=fl.FedAvg(), rounds=1)
-    assert fl.Run(many, digits, store=tmp_path).cohort.threads == 1
+    assert fl.Run(many, digits, store=tmp_path, device="cpu").cohort.threads == 1
 
 
 def test_a_run_keeps_the_pace_that_it_began_with_or_says_that_it_cannot(digits, tmp_path, caplog):
     wanted = fl.Experiment(data=digits.spec, model=SPEC, algorithm=fl.FedAvg(), rounds=2, participation=0.3)
-    run = fl.Run(wanted, digits, store=tmp_path, channels_last=False, engine="loop")
+    run = fl.Run(wanted, digits, store=tmp_path, device="cpu", channels_last=False, engine="loop")
     run.step()
     file = run.directory / "versions.json"
     before = {"threads": 3, "workers": 1, "channels_last": True}  # as a timing once chose
     later = ("check", "format", "device_type")
     written = {name: value for name, value in json.loads(file.read_text()).items() if name not in later}
     file.write_text(json.dumps(written | before))
-    again = fl.Run(wanted, digits, store=tmp_path)
+    again = fl.Run(wanted, digits, store=tmp_path, device="cpu")
     assert (again.cohort.threads, again.cohort.channels_last) == (3, True)
     assert not caplog.records
     again.step()
     assert "whose batch statistics were inexact" in caplog.text
     assert torch.get_num_threads() == 1
     with pytest.raises(fl.SettingError, match=r"channels_last = False: this run began with True"):
-        fl.Run(wanted, digits, store=tmp_path, channels_last=False)
+        fl.Run(wanted, digits, store=tmp_path, device="cpu", channels_last=False)
 
 
 def test_a_run_that_began_as_one_batch_goes_on_as_one_batch(digits, tmp_path):
@@ -205,23 +205,24 @@ class Watching(fl.Classification):
         return super().losses(outputs, targets)
 
 
-def everything(store):
+def everything(store, device):
     """A run from its images to its measurements, in bits."""
     Watching.seen.clear()  # it is part of the class, and so of the id
     data = fl.load("digits").federate(fl.Dirichlet(alpha=0.5), clients=3)
-    settings = {"store": store, "progress": False, "evaluation": fl.Evaluation(clients_every=1), "task": Watching()}
+    evaluation = fl.Evaluation(clients_every=1)
+    settings = {"store": store, "progress": False, "evaluation": evaluation, "task": Watching(), "device": device}
     run = fl.train(fl.FedASAM(aggregation="krum"), data, fl.ModelSpec(name="lenet", width=0.125), 1, **settings)
-    run = fl.Run.open(run.directory)
+    run = fl.Run.open(run.directory, device=device)
     path = fl.path(run, run.clients(1)[0], limit=60, points=3, curve=True, steps=2, loss=Watching().losses)
     return [run.id, digest(run), *measured(run), path.frame.to_json(double_precision=15)]
 
 
 @pytest.mark.filterwarnings("ignore:.*classes of its own")  # which remember
-def test_what_a_program_has_switched_on_around_changes_no_bit(digits, tmp_path):
+def test_what_a_program_has_switched_on_around_changes_no_bit(digits, tmp_path, device):
     """Nor does it fail somewhere inside: under inference_mode it is refused before work starts."""
-    plain = everything(tmp_path / "plain")
+    plain = everything(tmp_path / "plain", device)
     with all_switched():
-        assert everything(tmp_path / "switched") == plain
+        assert everything(tmp_path / "switched", device) == plain
     assert Watching.seen == {(True, False, True, torch.float32, "ieee", False, "cpu", False)}
     settings = {"store": tmp_path / "none", "progress": False, "rounds": 1}
     begun = fl.Run(fl.Experiment(data=digits.spec, model=SPEC, algorithm=fl.FedAvg(), rounds=1), store=tmp_path)

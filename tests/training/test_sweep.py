@@ -31,9 +31,9 @@ def alone(tmp_path_factory):
     return tmp_path_factory.mktemp("alone")
 
 
-def equal_to_runs_alone(found, digits, store):
+def equal_to_runs_alone(found, digits, store, device="auto"):
     for run in found:
-        single = fl.Run(run.experiment, digits, store=store).to()
+        single = fl.Run(run.experiment, digits, store=store, device=device).to()
         assert run.history.equals(single.history)
         assert run.done
 
@@ -118,10 +118,11 @@ def in_this_process(*_):
 def test_a_killed_process_loses_no_run_and_one_that_fails_is_named(digits, tmp_path, alone, monkeypatch):
     wanted, (bad,) = dying(digits, monkeypatch, tmp_path / "killed"), experiments(digits, seeds=(0,), lr=1e12)
     with pytest.raises(fl.SweepFailed, match=f"1 of 3 runs failed.*\n{bad.id}: Diverged") as caught:
-        fl.sweep([bad, *wanted], store=tmp_path / "swept", workers=2, progress=False)
+        fl.sweep([bad, *wanted], store=tmp_path / "swept", workers=2, progress=False, device="cpu")
     assert list(caught.value.errors) == [bad.id]
     assert (tmp_path / "killed").exists()  # else nothing was tested
-    equal_to_runs_alone([fl.Run(one, digits, store=tmp_path / "swept") for one in wanted], digits, alone)
+    found = [fl.Run(one, digits, store=tmp_path / "swept", device="cpu") for one in wanted]
+    equal_to_runs_alone(found, digits, alone, device="cpu")
 
 
 def test_what_no_worker_can_run_is_refused_at_once(digits, tmp_path):

@@ -112,7 +112,7 @@ def test_personal_accuracy_is_that_of_each_clients_own_model(kind, tmp_path):
             own = {name: value[client] for name, value in run.state().memory["personal"].items()}
             assert own
             assert all(torch.equal(model.state_dict()[name], value) for name, value in own.items())
-        with torch.no_grad():
+        with torch.no_grad(), run.cohort.precise():
             outputs = model(prepare(run.data.images[index], *run.data.scale))
         hits = outputs.argmax(1) == run.data.labels[index]
         assert first[client] == pytest.approx(hits.double().mean().item(), abs=1e-6)
