@@ -120,7 +120,8 @@ def _go_on(chosen: Run, options: argparse.Namespace) -> KeyboardInterrupt:
 def _run_shared(experiment: Experiment, options: argparse.Namespace) -> None:
     ranks = Ranks(options.device)
     try:
-        device = ranks.device if options.device in ("auto", "cuda") else options.device
+        own_gpu = ranks.device.type == "cuda"
+        device = ranks.device if own_gpu or options.device == "auto" else options.device
         chosen = Run(experiment, store=options.store, device=device, root=options.root)
         if ranks.rank == 0:
             _say(f"run: {chosen.directory}, {ranks.size} processes", to=sys.stderr)
