@@ -163,13 +163,16 @@ class Declared(BaseModel):
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The inverse of `to_json`."""
+        return cls.from_dict(cls.values(text))
+
+    @classmethod
+    def values(cls, text: str) -> Any:
+        """What a JSON text holds, not yet looked at."""
         try:
-            return cls.from_dict(json.loads(text))
+            return json.loads(text)
         except RecursionError:
             raise SettingError(cls.__name__, allowed="not valid JSON: nested too deeply") from None
         except ValueError as error:
-            if isinstance(error, SettingError):
-                raise
             raise SettingError(cls.__name__, allowed=f"not valid JSON: {error}") from None
 
     def replace(self, **changes: Any) -> Self:
@@ -269,5 +272,6 @@ def _refusal(cls: type[BaseModel], error: ValidationError, called: str = "") -> 
         if not untold and [one.path for one in inner] == [list(detail["loc"])]:  # the field's own check named it, too
             problem, inner = problem._replace(allowed=inner[0].allowed), ()
         problems += [one._replace(field=".".join(filter(None, [where, *one.path]))) for one in inner] or [problem]
-        lines.append(f"{called}.{problem}" if where else f"{called}: {problem}")
+        told = where == "" and message.startswith((f"{called}.", f"{called}: "))  # by the class itself, as it was made
+        lines.append(message if told else f"{called}.{problem}" if where else f"{called}: {problem}")
     return SettingError("\n".join(lines), problems=problems)

@@ -247,7 +247,11 @@ class FederatedDataset:
 
 @frame()
 def federate(source: Source, spec: DataSpec) -> FederatedDataset:
-    """Give the images of `source` to clients as `spec` says; notes the fingerprint in the spec."""
+    """Give the images of `source` to clients as `spec` says; notes the fingerprint in the spec.
+
+    Raises:
+        SettingError: if the partition cannot be made, or is not what the spec's fingerprint stands for.
+    """
     partition = spec.partition
     spec.augmentation.check(source.images.shape[1:])
     if (drawn := partition.drawn_test(Labels.of(source), spec.seed)) is not None:
@@ -280,6 +284,13 @@ def federate(source: Source, spec: DataSpec) -> FederatedDataset:
         names=partition.client_groups(labels),
         unseen={name: torch.from_numpy(part) for name, part in unseen.items()},
     )
+    if spec.fingerprint not in (None, data.fingerprint):
+        raise SettingError(
+            "DataSpec.fingerprint",
+            spec.fingerprint,
+            f"{spec.name} now gives {data.fingerprint}; its images or its partition are not those that this was"
+            " recorded with (leave it out to take them)",
+        )
     _tell_tests(data)
     return replace(data, spec=spec.replace(partition=partition, clients=data.clients, fingerprint=data.fingerprint))
 

@@ -58,7 +58,16 @@ class Experiment(Declared):
 
     @model_validator(mode="after")
     def _knows_its_code(self) -> Experiment:
-        self.__dict__["code"] = own_code(self)
+        here = own_code(self)
+        if self.code not in (None, here):
+            said = (
+                f"the classes of its own ({self.algorithm.kind}, ...) are defined otherwise here ({here}); import the same"
+                " code, under the same Python version, or leave `code` out to take them as they are here"
+                if here
+                else "all its classes are flatlab's, so there is no code of one's own to tell apart: leave it out"
+            )
+            raise SettingError("code", self.code, said)
+        self.__dict__["code"] = here
         return self
 
     @model_validator(mode="after")
@@ -85,28 +94,17 @@ class Experiment(Declared):
         return max(math.floor(self.participation * population + 1e-9), 1)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """The inverse of `to_json`.
-
-        Raises:
-            SettingError: if the classes of one's own in it are not here those that it was described with.
-        """
-        experiment = cls.recorded(text)
-        if experiment.code not in (None, own_code(experiment)):
-            raise SettingError(
-                "Experiment.code",
-                experiment.code,
-                f"the classes of its own ({experiment.algorithm.kind}, ...) are defined"
-                f" otherwise here ({own_code(experiment)}); import the same code, under the same Python version",
-            )
-        return experiment if experiment.code else experiment.replace()
-
-    @classmethod
     def recorded(cls, text: str) -> Self:
         """An experiment as it was written, with the code that its classes had then, whatever they are by now."""
-        experiment = super().from_json(text)
-        experiment.__dict__["code"] = json.loads(text).get("code")
+        values = cls.values(text)
+        code = values.get("code") if isinstance(values, dict) else None
+        experiment = cls.from_dict({**values, "code": None} if isinstance(code, str) else values)
+        experiment.__dict__["code"] = code
         return experiment
+
+    def replace(self, **changes: Any) -> Self:
+        """A validated copy with some settings changed, and the code that its classes have here."""
+        return super().replace(**{"code": None, **changes})
 
     @classmethod
     def from_file(cls, path: str | Path, changes: dict[str, Any] | None = None) -> Experiment:

@@ -69,7 +69,7 @@ def identified(experiment: Experiment, data: FederatedDataset, recorded: bool = 
     One that is `recorded` has met its network: it may not tell which, as before short names of one's own did.
 
     Raises:
-        SettingError: if it asks for other data.
+        SettingError: if it asks for other data, or for other code of its network.
     """
     if experiment.data not in (data.spec, data.spec.replace(fingerprint=None)):
         raise SettingError(
@@ -78,7 +78,9 @@ def identified(experiment: Experiment, data: FederatedDataset, recorded: bool = 
     model = experiment.model
     if is_own(model.name) and model.fingerprint is None and not recorded:
         made = build(model, data.shape, data.classes)
-        model = model.replace(fingerprint=fingerprint(made, weights=False), code=code(made))
+        if model.code not in (None, here := code(made)):
+            raise SettingError("ModelSpec.code", model.code, f"{model.name} has {here} here; leave it out to take that")
+        model = model.replace(fingerprint=fingerprint(made, weights=False), code=here)
     if (experiment.data, experiment.model) == (data.spec, model):
         return experiment
     return experiment.replace(data=data.spec, model=model)

@@ -59,10 +59,14 @@ def with_pace(
         precision: likewise.
 
     Raises:
-        SettingError: if the run began in another memory format or precision than is asked for.
+        SettingError: if the run began in another memory format or precision than is asked for, or clients as one batch
+            are to have their channels last.
     """
     if recorded and cohort.engine == "auto":
         cohort = dataclasses.replace(cohort, engine=_recorded_engine(recorded, cohort.data.images.device))
+    if cohort.batched and channels_last:
+        said = f"of engine 'loop' alone; clients as one batch (engine '{cohort.way}') are contiguous: leave it out"
+        raise SettingError("channels_last", channels_last, said)
     threads, workers, usual = _rule(cohort, experiment)
     return dataclasses.replace(
         cohort,
@@ -107,13 +111,18 @@ def _chosen(name: str, recorded: Mapping[str, Any], usual: T, asked: T | None) -
 
 
 def tell_earlier(name: str, recorded: Mapping[str, Any], cohort: Cohort) -> None:
-    """Say if a run's first rounds were computed in a way that there is no more.
+    """Say if a run's first rounds were computed in another way than those to come, which round differently.
 
     Args:
         name: the run's.
         recorded: its `versions.json`; those of versions with inexact sums do not say on which kind of device.
         cohort: how it goes on.
     """
+    kind = cohort.data.images.device.type
+    began = recorded.get("engine", cohort.way), recorded.get("device_type", kind)
+    if began != (cohort.way, kind):
+        said = "%s: began with engine '%s' on %s and goes on with '%s' on %s, which rounds differently"
+        log.warning(said, name, *began, cohort.way, kind)
     inexact = cohort.channels_last and any(isinstance(layer, BatchStatNorm) for layer in cohort.model.modules())
     if recorded and "device_type" not in recorded and inexact:
         log.warning("%s: began with an earlier version, whose batch statistics were inexact; they are exact now", name)

@@ -209,6 +209,23 @@ def test_json_of_another_code_is_refused_where_it_would_be_trained_and_read_wher
     assert opened.history.equals(run.history)
 
 
+def test_a_digest_that_a_person_gives_is_kept_or_refused_never_replaced(experiment, data):
+    with pytest.raises(SettingError, match="code = 'x': all its classes are flatlab's"):
+        fl.Experiment(data=data.spec, algorithm=fl.FedAvg(), code="x")
+    with pytest.raises(SettingError, match="code = 'x'"):
+        experiment.replace(code="x")
+    mine = experiment.replace(algorithm=algorithm(1)())
+    assert mine.replace(code=mine.code) == fl.Experiment.from_dict(mine.to_dict()) == mine
+    with pytest.raises(SettingError, match="defined otherwise here"):
+        fl.Experiment.from_dict(mine.to_dict() | {"code": "0" * 32})
+    assert mine.replace(algorithm=fl.FedAvg()) == experiment  # the digest is that of the classes in it
+    with pytest.raises(SettingError, match=r"DataSpec.fingerprint = 'y': digits now gives"):
+        data.spec.replace(fingerprint="y").load()
+    named(nn.ReLU)
+    with pytest.raises(SettingError, match=r"ModelSpec.code = 'z': of_a_test has None here"):
+        fl.Run(experiment.replace(model=fl.ModelSpec(name="of_a_test", code="z")), data)
+
+
 class Net(nn.Module):
     """Features of one's own."""
 

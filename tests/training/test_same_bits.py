@@ -129,11 +129,21 @@ def test_a_run_keeps_the_pace_that_it_began_with_or_says_that_it_cannot(digits, 
         fl.Run(wanted, digits, store=tmp_path, device="cpu", channels_last=False)
 
 
-def test_a_run_that_began_as_one_batch_goes_on_as_one_batch(digits, tmp_path):
+def test_a_run_that_began_as_one_batch_goes_on_as_one_batch(digits, tmp_path, caplog):
     wanted = fl.Experiment(data=digits.spec, model=SPEC, algorithm=fl.FedAvg(), rounds=2, participation=0.3)
     fl.Run(wanted, digits, store=tmp_path, engine="batch").step()
     assert fl.Run(wanted, digits, store=tmp_path).cohort.way == "batch"
-    assert fl.Run(wanted, digits, store=tmp_path, engine="loop").cohort.way == "loop"
+    looped = fl.Run(wanted, digits, store=tmp_path, engine="loop")  # to measure it
+    assert looped.cohort.way == "loop" and not caplog.records
+    looped.step()
+    assert "began with engine 'batch' on cpu and goes on with 'loop' on cpu, which rounds differently" in caplog.text
+
+
+def test_a_memory_format_is_not_dropped_where_clients_are_one_batch(digits, tmp_path):
+    wanted = fl.Experiment(data=digits.spec, model=SPEC, algorithm=fl.FedAvg(), rounds=1)
+    with pytest.raises(fl.SettingError, match="channels_last = True: of engine 'loop' alone"):
+        fl.Run(wanted, digits, store=tmp_path, engine="batch", channels_last=True)
+    assert not fl.Run(wanted, digits, store=tmp_path, engine="batch", channels_last=False).cohort.channels_last
 
 
 def test_first_weights_do_not_depend_on_what_other_threads_draw():
