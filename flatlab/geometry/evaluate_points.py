@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from flatlab.geometry.fused import fuse, remember
-from flatlab.geometry.network_calls import call, logits_of, right, scripted
+from flatlab.geometry.network_calls import call, right, scripted
 from flatlab.geometry.objective import Target
-from flatlab.models import frame, plain_recurrence
+from flatlab.models import frame
 from flatlab.training.device import keep_freed_memory
 from flatlab.training.objective import mappable
 from flatlab.training.threads import cores, side_by_side
@@ -131,8 +131,7 @@ class Points:
         tool.move(vector, buffers)
         losses, hits = [], []
         for images, labels in zip(self.batches, self.labels, strict=True):
-            with plain_recurrence(tool.model):
-                logits = logits_of(tool.model(images))
+            logits = call(tool.model, {}, images)
             losses.append(self.target.losses_of(logits, labels))
             hits.append(right(logits, labels))
         return torch.cat(losses), torch.cat(hits)

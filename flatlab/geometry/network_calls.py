@@ -16,6 +16,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from flatlab.declare import SettingError
 from flatlab.models import copied, plain_recurrence, stateless
+from flatlab.models.made_in import made_in
 from flatlab.tasks import Classification
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -82,14 +83,16 @@ def scripted(model: nn.Module) -> bool:
 def call(model: nn.Module, tensors: Mapping[str, Tensor], images: Tensor) -> Tensor:
     """The network's output at other parameters and buffers: logits alone, differentiable in what is given.
 
+    What its forward makes without a dtype, as `torch.ones(3)`, has that of the images, whatever is torch's default.
+
     A scripted network gets them for the time of the call, since torch's `functional_call` takes none: give each thread
     its own copy.
     """
-    with plain_recurrence(model):
-        return logits_of(_called(model, tensors, images))
+    with plain_recurrence(model), made_in(images.dtype):
+        return logits_of(_output(model, tensors, images))
 
 
-def _called(model: nn.Module, tensors: Mapping[str, Tensor], images: Tensor) -> Any:
+def _output(model: nn.Module, tensors: Mapping[str, Tensor], images: Tensor) -> Any:
     if not scripted(model):
         return functional_call(model, dict(tensors), (images,))
     modules = dict(model.named_modules())

@@ -26,6 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from flatlab.arguments import with_settings
 from flatlab.declare import tell
 from flatlab.geometry.checks import batch_matters, check_derivative, check_outputs, check_parameters, check_samples
+from flatlab.models.made_in import made_in
 from flatlab.geometry.network_calls import Loss, call, cross_entropy, own_copy, plain, precision
 from flatlab.geometry.second_derivatives import NoDerivative, TwiceDifferentiable, explained, need_second
 from flatlab.geometry.settings import ObjectiveSettings
@@ -205,7 +206,7 @@ class Target:
         """Each sample's loss `[n]`."""
         if isinstance(self.losses, nn.BCEWithLogitsLoss):
             labels = labels.to(logits.dtype).reshape(logits.shape)
-        with TwiceDifferentiable():
+        with made_in(logits.dtype), TwiceDifferentiable():
             losses = self.losses(logits, labels)
         return losses.reshape(-1) if losses.numel() == len(labels) else losses
 

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from flatlab.declare import SettingError
+from flatlab.models.context import usual_switches
 from flatlab.models.exchange import write
+from flatlab.models.made_in import made_in
 from flatlab.streams import torch_stream
 
 
@@ -82,11 +84,12 @@ def macs(model: nn.Module, shape: Sequence[int]) -> int:
         nonlocal total
         total += output.numel() * math.prod(cast(Tensor, layer.weight).shape[1:])
 
+    first = next(model.parameters())
     layers = [m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))]
     handles = [layer.register_forward_hook(count) for layer in layers]
     try:
-        with torch.no_grad():
-            model(next(model.parameters()).new_zeros(1, *shape))
+        with usual_switches(), torch.no_grad(), made_in(first.dtype):
+            model(first.new_zeros(1, *shape))
     finally:
         for handle in handles:
             handle.remove()

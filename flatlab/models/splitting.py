@@ -22,6 +22,8 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from flatlab.arguments import Count, checked
 from flatlab.declare import SettingError
+from flatlab.models.context import frame
+from flatlab.models.made_in import made_in
 from flatlab.models.net import Model, copied, need_weights
 from flatlab.models.norm import BatchStatNorm
 from flatlab.streams import torch_stream
@@ -175,8 +177,9 @@ def _probe(whole: nn.Module, model: Model, head: str, example: tuple[int, ...]) 
     def same(run: Callable[[Tensor], Tensor]) -> bool:
         return torch.allclose(run(images), expected, rtol=1e-3, atol=1e-4)
 
-    with torch_stream(0, "split"), torch.no_grad():
-        images = torch.randn(2, *example).to(next(whole.parameters()))
+    first = next(whole.parameters())
+    with frame(), torch_stream(0, "split"), torch.no_grad(), made_in(first.dtype):
+        images = torch.randn(2, *example).to(first)
         try:
             expected = whole(images)
         except Exception as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 import tomllib
@@ -61,8 +60,8 @@ class Experiment(Declared):
         here = own_code(self)
         if self.code not in (None, here):
             said = (
-                f"the classes of its own ({self.algorithm.kind}, ...) are defined otherwise here ({here}); import the same"
-                " code, under the same Python version, or leave `code` out to take them as they are here"
+                f"the classes of its own ({self.algorithm.kind}, ...) are defined otherwise here ({here}); import the"
+                " same code, under the same Python version, or leave `code` out to take them as they are here"
                 if here
                 else "all its classes are flatlab's, so there is no code of one's own to tell apart: leave it out"
             )

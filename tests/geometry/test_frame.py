@@ -2,6 +2,8 @@
 
 import copy
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from torch.nn import functional as F
 
 from flatlab.geometry.hessian_api import hessian
 from flatlab.geometry.landscape_api import landscape
+from flatlab.models.made_in import MadeIn
 from flatlab.geometry.mode_connectivity import path
 from flatlab.geometry.objective import Target
 from flatlab.geometry.plane import Plane
@@ -65,6 +68,77 @@ def test_the_eigenvectors_line_has_the_eigenvalues_curvature_under_running_stati
     assert middle == pytest.approx(target.loss(), rel=1e-12)
     assert ("re-estimated" in line.about["normalisation"]) == (statistics == "batch")
     assert line.about["normalisation"] == top.about["normalisation"]
+
+
+class Making(nn.Module):
+    """A network whose forward makes tensors of no stated dtype in the usual ways; `c` digits matter in float64."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.first, self.last = nn.Linear(36, 5), nn.Linear(5, 4)
+
+    def forward(self, x):
+        """[batch, 4]."""
+        places = torch.arange(5) / 3 + torch.arange(5).add(1).sqrt() * 0.1
+        mixed = torch.tanh(self.first(x.flatten(1))) @ (torch.eye(5) + torch.full((5, 5), 0.1))
+        scaled = mixed * torch.tensor([0.1, 0.7, 1.3, 0.3, 0.9]) + places * torch.linspace(0, 1, 5) * torch.ones(5)
+        return self.last(scaled) + torch.scalar_tensor(0.1) * torch.arange(0.1, 0.5, 0.1)
+
+
+def weighted(logits, labels):
+    """A loss that makes its weights."""
+    return F.cross_entropy(logits, labels, torch.tensor([0.1, 0.2, 0.3, 0.7]), reduction="none")
+
+
+@pytest.fixture
+def default_float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_what_a_forward_makes_has_the_precision_of_the_measurement(default_float64):
+    """The reference is the network as the program itself runs it: in float64 all along."""
+    model, data = Making(), (DATA[0].double(), DATA[1])
+    mean = partial(F.cross_entropy, weight=torch.tensor([0.1, 0.2, 0.3, 0.7]), reduction="none")
+    top = hessian(model, data, loss=weighted, tolerance=1e-9).top(1).frame["eigenvalue"][0]
+    wanted = dense_top(model, data, lambda *pair: mean(*pair).mean())
+    assert top == pytest.approx(wanted, rel=1e-8)
+    with torch.no_grad():
+        loss = mean(model(data[0]), data[1]).mean().item()
+    target = Target.of(model, *data, loss=weighted)
+    assert target.loss() == pytest.approx(loss, rel=1e-14)
+    line = landscape(model, data, dimensions=1, points=3, loss=weighted).surface()[2][0]
+    assert line[1] == pytest.approx(loss, rel=1e-14)
+    assert path(model, model, data, points=3, loss=weighted).frame["loss"][0] == pytest.approx(loss, rel=1e-14)
+    before = measures(model, data)
+    torch.set_default_dtype(torch.float32)  # no program's default decides
+    assert np.array_equal(measures(model, data), before)
+    single = copy.deepcopy(model).float()  # measured in float64: the same as when converted first
+    one, other = (hessian(net, DATA, dtype=torch.float64).top(1) for net in (single, copy.deepcopy(single).double()))
+    assert one.frame["eigenvalue"][0] == other.frame["eigenvalue"][0]
+    torch.set_default_dtype(torch.float64)
+    assert one.frame["eigenvalue"][0] == pytest.approx(dense_top(single.double(), DATA), rel=1e-5)
+
+
+def test_the_precision_of_what_is_made_is_a_threads_own_and_leaves_stated_dtypes_alone():
+    with MadeIn(torch.float64):
+        assert {torch.zeros(1).dtype, torch.tensor(0.5).dtype, (torch.arange(3) / 2).dtype} == {torch.float64}
+        kept = [torch.ones(1, dtype=torch.float16), torch.arange(3).float(), torch.arange(3).to(torch.float32)]
+        assert [value.dtype for value in kept] == [torch.float16, torch.float32, torch.float32]
+        whole = [torch.full((2,), 1), torch.arange(3), torch.tensor([1, 2]), torch.tensor(True)]
+        assert not any(value.is_floating_point() for value in whole)
+        assert torch.as_tensor(np.float32(0.1)).dtype == torch.float32 == torch.ones(2, dtype=torch.float32).exp().dtype
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(lambda: torch.zeros(1).dtype).result() == torch.float32
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            drawn = torch.rand(2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        assert torch.equal(torch.rand(2, dtype=torch.float64), drawn)  # drawn once
 
 
 def test_stored_statistics_are_the_model_that_predicts_and_re_estimated_ones_those_of_its_training():

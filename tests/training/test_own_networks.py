@@ -159,3 +159,43 @@ def test_layers_that_are_computed_again_on_the_way_back_are_refused(reentrant, a
     ):
         fl.train(fl.FedAvg(), coloured, model, 1, store=tmp_path, progress=False)
     assert not list(tmp_path.iterdir())
+
+
+class Making(Viewing):
+    """Its forward makes tensors without saying their dtype."""
+
+    def forward(self, x):
+        x = F.relu(self.conv(x)) * torch.full((4, 1, 1), 0.1) + torch.tensor([0.1, 0.2]) @ torch.ones(2)
+        return self.fc(x.flatten(1) @ torch.eye(256) * (torch.arange(256) / 3))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_programs_default_dtype_changes_nothing_that_a_forward_makes(engine, coloured, tmp_path):
+    """Training, scores, personalization and measurements see one function: that of the network's own dtype."""
+
+    def everything(store):
+        torch.manual_seed(0)
+        model = split(Making().float(), head="fc", example=(3, 8, 8))
+        model.load_state_dict(weights)
+        assert fl.models.macs(model, (3, 8, 8)) == 3 * 9 * 4 * 64 + 4 * 256
+        run = fl.train(fl.FedSAM(lr=0.1), coloured, model, 1, store=store, engine=engine, progress=False)
+        line = fl.landscape(run, dimensions=1, points=3, limit=10, store=False).frame["loss"]
+        tables = [
+            run.history,
+            fl.personalize(run, epochs=1).frame,
+            fl.headless(run).frame,
+            fl.hessian(run).top(1).frame,
+        ]
+        kept = [table.drop(columns="seconds", errors="ignore") for table in tables]
+        kept[0] = kept[0].query("metric != 'seconds'")
+        return [run.id, line.to_list(), *(table.to_csv() for table in kept)], run.state().params
+
+    weights = split(Making(), head="fc", example=(3, 8, 8)).state_dict()
+    plain, first = everything(tmp_path / "plain")
+    torch.set_default_dtype(torch.float64)
+    try:
+        doubled, second = everything(tmp_path / "doubled")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert doubled == plain
+    assert all(torch.equal(first[name], second[name]) for name in first)
