@@ -26,11 +26,11 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from flatlab.arguments import with_settings
 from flatlab.declare import tell
 from flatlab.geometry.checks import batch_matters, check_derivative, check_outputs, check_parameters, check_samples
-from flatlab.models.made_in import made_in
 from flatlab.geometry.network_calls import Loss, call, cross_entropy, own_copy, plain, precision
 from flatlab.geometry.second_derivatives import NoDerivative, TwiceDifferentiable, explained, need_second
 from flatlab.geometry.settings import ObjectiveSettings
 from flatlab.models import BatchStatNorm, copied, frame, stale_gradient
+from flatlab.models.made_in import made_in
 from flatlab.training.pace import memory_format
 from flatlab.training.threads import computing_with
 

@@ -16,13 +16,13 @@ from torch.nn import functional as F
 
 from flatlab.geometry.hessian_api import hessian
 from flatlab.geometry.landscape_api import landscape
-from flatlab.models.made_in import MadeIn
 from flatlab.geometry.mode_connectivity import path
 from flatlab.geometry.objective import Target
 from flatlab.geometry.plane import Plane
 from flatlab.geometry.second_derivatives import EQUAL_FORMS, NoDerivative, TwiceDifferentiable, need_second
 from flatlab.geometry.sharpness_measures import sharpness
 from flatlab.models import Model
+from flatlab.models.made_in import MadeIn
 
 DATA = noise(32)
 
