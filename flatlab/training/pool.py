@@ -1,7 +1,7 @@
 """Processes of this machine that train the runs of a sweep, and end with the program that started them.
 
 New processes are spawned: a fork of a process whose torch has threads can hang. Each imports the program's script
-first, so one that starts them without `if __name__ == "__main__":` would start them without end: see `refuse_respawn`.
+first, so one that starts them without `if __name__ == "__main__":` would start them without end: see `main_guard`.
 """
 
 from __future__ import annotations
@@ -10,24 +10,16 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 from ..declare import SettingError
+from .main_guard import GUARD, NAME, RESPAWNED
 
 PARENT_SECONDS = 1.0  # how often a worker looks whether its parent lives
-NAME = "flatlab-sweep"  # of the workers, as a respawned script sees it
-RESPAWNED = 97  # exit status of a worker that came to `sweep` while it imported the script
-GUARD = (
-    "starts new processes, and each imports this script first: put what the script does, the call of sweep included,"
-    ' under `if __name__ == "__main__":`'
-)
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -48,7 +40,6 @@ class Pool(NamedTuple):
         if self.executor is not None:
             yield self.executor, None, Workers()
             return
-        _refuse_lost_script()
         count, workers = min(self.workers, jobs), Workers()
         free = _SPAWN.Queue()
         for number in range(count):
@@ -114,23 +105,6 @@ class Workers:
             )
 
 
-def refuse_respawn() -> None:
-    """End a new process that is still importing the script and has come to a call of `sweep` in it.
-
-    Raises:
-        SystemExit: in a worker of a sweep, whose parent then says what is wrong, once.
-        SettingError: in any other process.
-    """
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
-            # Python has not yet noted its parent, but it has its name.
-            if multiprocessing.current_process().name.startswith(NAME):
-                raise SystemExit(RESPAWNED)
-            raise SettingError("sweep", allowed=GUARD)
-        frame = frame.f_back
-
-
 def end_with_parent() -> None:
     """From now on this process ends at once when the one that started it has ended, in whatever way."""
     threading.Thread(target=_watch, args=(os.getppid(),), name="flatlab-parent", daemon=True).start()
@@ -142,18 +116,6 @@ def _watch(parent: int) -> None:
     while os.getppid() == expected and (process is None or process.is_alive()):
         time.sleep(PARENT_SECONDS)
     os._exit(1)  # runs are whole on disk at any time
-
-
-def _refuse_lost_script() -> None:
-    """A program read from standard input is in no file that a new process could import; see `multiprocessing.spawn`."""
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    if getattr(main, "__spec__", None) is None and file is not None and not Path(file).exists():
-        raise SettingError(
-            "sweep",
-            allowed=f"starts new processes, which import the script, and {file} is no file: save the script and run"
-            " that",
-        )
 
 
 def _begin(free: Any) -> None:

@@ -35,8 +35,9 @@ from .experiment import Experiment
 from .importing import Place, import_own, own_classes
 from .interrupt import soft_interrupt
 from .lockstep import shape, train_together
+from .main_guard import refuse_respawn, refuse_unguarded
 from .network import identified
-from .pool import Pool, refuse_respawn
+from .pool import Pool
 from .progress import counter
 from .run import Run
 from .start import reuse_rounds
@@ -99,6 +100,8 @@ def sweep(
     """
     refuse_unknown(options, sweep, Run)
     refuse_respawn()
+    if executor is None:
+        refuse_unguarded()
     own = own_classes(experiments, executor)
     data = _data(experiments, root)
     wanted = [identified(experiment, held) for experiment, held in zip(experiments, data, strict=True)]

@@ -15,8 +15,10 @@ from patience import PATIENCE, until
 
 import flatlab as fl
 from flatlab.cli import main
+from flatlab.declare import SettingError
 from flatlab.training.checkpoints import Store
 from flatlab.training.importing import import_own, own_classes
+from flatlab.training.main_guard import refuse_unguarded
 
 HEAD = """
 import flatlab as fl
@@ -135,10 +137,39 @@ def test_workers_end_with_their_parent(program, tmp_path):
 
 
 def test_a_script_without_main_guard_is_told_in_one_sentence(program, tmp_path):
-    said = program((HEAD + SWEEP).format(rounds=2, runs=2, workers=2)).communicate(timeout=PATIENCE)[1]
+    text = 'print("imported")\n' + (HEAD + SWEEP).format(rounds=2, runs=2, workers=2)
+    shown, said = program(text).communicate(timeout=PATIENCE)
+    assert said.count("Traceback") == 1 and said.count("__main__") == 1
+    assert "sweep: starts new processes, and each imports this script first" in said
+    assert not list(tmp_path.glob("runs/*")) and shown.split() == ["imported"]  # by no new process
+
+
+def test_a_guard_that_does_not_hold_is_told_by_the_first_new_process(program, tmp_path):
+    text = HEAD + "if first:\n    " + SWEEP
+    said = program(text.format(rounds=2, runs=2, workers=2)).communicate(timeout=PATIENCE)[1]
     assert said.count("Traceback") == 1 and said.count("__main__") == 1
     assert "sweep: starts new processes, and each imports this script first" in said
     assert not list(tmp_path.glob("runs/*"))
+
+
+BARE = ["{call}", "def main():\n    {call}\nmain()", "with open(__file__):\n    for _ in [1]:\n        {call}",
+        "try:\n    ([x for x in [1] if x], {call}, 1 if __file__ else 2)\nfinally:\n    pass"]  # fmt: skip
+GUARDS = ["if __name__ == '__main__':\n    {call}", "def main():\n    if 1:\n        {call}\nmain()",
+          "def main():\n    if 0:\n        return\n    {call}\nmain()", "__name__ == '__main__' and {call}",
+          "def main():\n    {call}\nif __name__ == '__main__':\n    main()"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [*BARE, *GUARDS])
+def test_only_what_is_certain_from_a_scripts_text_is_refused_before_processes_start(text, tmp_path, monkeypatch):
+    file = tmp_path / "script.py"
+    file.write_text(text.format(call="refuse_unguarded()"))
+    script = types.ModuleType("__main__")
+    script.__file__, script.refuse_unguarded = str(file), refuse_unguarded
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    with pytest.raises(SettingError, match="__main__") if text in BARE else contextlib.nullcontext():
+        exec(compile(file.read_text(), str(file), "exec"), vars(script))
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))  # a profiler, say, runs it
+    exec(compile(file.read_text(), str(file), "exec"), vars(script))
 
 
 def test_a_script_that_fails_in_new_processes_is_not_tried_again(program):
