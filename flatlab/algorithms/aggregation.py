@@ -215,12 +215,12 @@ def _between(values: Tensor, first: int, last: int) -> Tensor:
 
 def _squared_distances(updates: Params) -> Tensor:
     """[n, n] in float64, of centred updates: their inner products cancel less."""
-    total: Tensor | float = 0.0
+    like = next(iter(updates.values()))
+    inner = like.new_zeros(len(like), len(like), dtype=torch.float64)
     for value in updates.values():
         flat = value.double().flatten(1)
         flat = flat - flat.mean(0)
-        total = total + flat @ flat.T
-    inner = torch.as_tensor(total)
+        inner = inner + flat @ flat.T
     squares = inner.diagonal()
     return (squares[:, None] + squares[None, :] - 2 * inner).clamp(min=0)
 

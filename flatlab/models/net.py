@@ -65,11 +65,16 @@ def names(model: Model, part: str = "all") -> tuple[str, ...]:
 
 def copied(module: nn.Module) -> nn.Module:
     """A deep copy, also of a network that keeps computed tensors: `nn.utils.weight_norm` and `spectral_norm` keep the
-    last weight, which `copy.deepcopy` refuses.
+    last weight, which `copy.deepcopy` refuses. `DataParallel` inside only calls its network, as on a CPU: what it
+    scatters over GPUs has no rule for many networks at once.
     """
     parts = (value for part in module.modules() for value in vars(part).values())
     memo = {id(value): value.detach().clone() for value in parts if isinstance(value, Tensor) and not value.is_leaf}
-    return copy.deepcopy(module, memo)
+    made = copy.deepcopy(module, memo)
+    for part in made.modules():
+        if isinstance(part, nn.DataParallel):
+            part.device_ids = []
+    return made
 
 
 def macs(model: nn.Module, shape: Sequence[int]) -> int:

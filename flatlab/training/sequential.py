@@ -53,8 +53,7 @@ def loop(
     if settings:
         algorithm = algorithm.varied(settings)
     carry = algorithm.init(trained, memory, received, steps)
-    total: Tensor | float = 0.0
-    seen: Tensor | float = 0.0
+    total, seen = torch.zeros_like(work.settings["lr"][0]), 0
     for epoch in range(work.drawn.epochs):
         for number, stacked_batch in enumerate(batches(data, work.drawn, epoch)):
             parts: Any = (None if value is None else value[0] for value in stacked_batch)
@@ -69,7 +68,7 @@ def loop(
             carry = counted(carry, moved)
             total, seen = total + value * len(batch.labels), seen + len(batch.labels)
             yield None
-        yield epoch + 1, mapped(lambda value: value.unsqueeze(0), carry), torch.as_tensor(total / seen).reshape(1)
+        yield epoch + 1, mapped(lambda value: value.unsqueeze(0), carry), (total / seen).reshape(1)
 
 
 def laid_out(value: Tensor, layout: torch.memory_format) -> Tensor:

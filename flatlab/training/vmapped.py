@@ -71,14 +71,13 @@ def _gradient(objective: Callable[[Params], Tensor], params: Params) -> tuple[Pa
 
 def eager(step: Step, data: FederatedDataset, carry: Carry, work: Work) -> Epochs:
     """After each epoch: its number from 1, the carry, and each client's mean loss so far."""
-    total: Tensor | float = 0.0
-    seen: Tensor | float = 0.0
+    total, seen = (torch.zeros_like(work.settings["lr"]) for _ in range(2))
     for epoch in range(work.drawn.epochs):
         for batch in batches(data, work.drawn, epoch):
             samples = batch.labels.shape[-1] if batch.weight is None else batch.weight.sum(-1)
             carry, value = step(carry, work.frozen, work.settings, batch)
             total, seen = total + value.detach() * samples, seen + samples
-        yield epoch + 1, carry, torch.as_tensor(total / seen)
+        yield epoch + 1, carry, total / seen
 
 
 def stacked(batch: Batch) -> Batch:
