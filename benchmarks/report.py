@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import platform
 import re
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from flatlab.training.provenance import package_version
 
 
 def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -31,7 +32,7 @@ def header(*packages: str, device: str | torch.device = "cpu") -> dict[str, Any]
     return {
         "date": datetime.date.today().isoformat(),
         "machine": machine(device),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "versions": {name: package_version(name) for name in packages},  # none of a source tree that is not installed
     }
 
 

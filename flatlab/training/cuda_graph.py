@@ -24,7 +24,7 @@ from .work import Epochs, Work
 log = logging.getLogger("flatlab")
 
 WARM_UPS = 2  # steps before the recording: libraries choose kernels and take workspace in the first ones
-BRANCHES = 16  # clients side by side on the device (H200, 60 clients of `lenet`: 303 ms with 2, 174 with 8, 170 with 16)
+BRANCHES = 16  # clients side by side (H200, 60 clients of `lenet`: 303 ms with 2, 174 with 8, 170 with 16)
 Arrays = dict[str, tuple[np.ndarray, torch.dtype]]  # [clients, epochs, steps, ...], and as what a step takes them
 
 
