@@ -193,7 +193,8 @@ class Landscape(Measured):
         return self.view.figure()
 
     def _line_options(self) -> dict[str, Any]:
-        return {"log": True} if "y" in getattr(self.lines, "log", "") else {}
+        scales = getattr(self.lines, "log", "")  # where nothing moves, that is the widget's logger
+        return {"log": True} if isinstance(scales, str) and "y" in scales else {}
 
     def _changed(self, _: Any = None) -> None:
         self.tuning.layout.display = "" if self.fine_tuned.value or self._plane() else "none"
