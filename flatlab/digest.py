@@ -32,7 +32,8 @@ CODE = (
 # What Python, its library and pydantic write into classes and modules; `__gain__ = 3` is the user's.
 PYTHONS = frozenset([
     "__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__",
-    "__builtins__", "__cached__", "__callable_proto_members_only__", "__class_vars__", "__classdictcell__", "__closed__",
+    "__builtins__", "__cached__", "__callable_proto_members_only__", "__class_vars__",
+    "__classdictcell__", "__closed__",
     "__conditional_annotations__", "__constants__", "__dataclass_fields__", "__dataclass_params__", "__dict__",
     "__doc__", "__extra_items__", "__file__", "__firstlineno__", "__format__", "__hash__", "__loader__",
     "__match_args__", "__module__", "__mutable_keys__", "__name__", "__non_callable_proto_members__",

@@ -14,6 +14,7 @@ from test_javascript import NODE
 import flatlab as fl
 from flatlab.geometry import Landscape as Measured
 from flatlab.geometry.landscape_request import Corner
+from flatlab.lab.chart import StillChart
 from flatlab.lab.landscape_panel import Landscape
 from flatlab.lab.landscape_widget import HERE, SCRIPTS, LandscapeView
 
@@ -307,7 +308,7 @@ def test_a_plane_may_go_through_fine_tuned_clients_of_every_run(small, runs):
     pd.testing.assert_frame_equal(space["landscape"].frame, shown.frame)
 
 
-def test_lines_are_a_chart_in_place_of_the_view(small, runs):
+def test_lines_are_a_chart_in_place_of_the_view(small, runs, monkeypatch):
     small.show(runs[0])
     small.settings.change(dimensions=1, points=5, repeats=2)
     small.measure()
@@ -322,6 +323,9 @@ def test_lines_are_a_chart_in_place_of_the_view(small, runs):
     assert losses.series[0].high == pytest.approx(frame["loss"].mean() + frame["loss"].std())
     small.lines.log = "y"
     assert small.figure().axes[0].get_yscale() == "log"
+    with monkeypatch.context() as bare:
+        bare.setattr(small, "lines", StillChart())  # as where there is no bundle
+        assert small.figure().axes[0].get_yscale() == "linear"
     forget(runs)
     space = {"fl": fl, "run1": runs[0]}
     exec(small.code(), space)
