@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import filelock
 
 from .declare import SettingError
-from .later import pa, pq
+from .later import pa, pd, pq
 
 FORMAT = 1  # of the files of runs and measurements; those from before it have no number
 LONGEST_NAME = 255  # on the usual file systems
@@ -53,6 +54,14 @@ def printable(text: object) -> str:
     return "".join(
         sign if sign.isprintable() or sign == "\n" else sign.encode("unicode_escape").decode() for sign in str(text)
     )
+
+
+def json_cell(value: Any) -> Any:
+    """A table's cell as JSON takes it, which knows no NaN."""
+    value = value.item() if hasattr(value, "item") else value
+    if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value if isinstance(value, (bool, int, float)) else printable(value)
 
 
 def digest(content: bytes | memoryview) -> str:

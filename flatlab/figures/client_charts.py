@@ -19,10 +19,10 @@ from ..personalization import Corrected, Personalization
 from ..training import Run
 from .chart import Axis, Chart, Items, Numbers, Plot
 from .clients import class_counts_of, cohort_table
+from .colors import NAMED, class_colors
 from .gains import gain_edges, gains_by_run
 from .style import class_labels, line_colors, line_style
 
-NAMED = 12  # more classes than so many are not named in a legend
 SHADES = tuple(to_hex(color) for color in sns.color_palette("rocket_r", 33))
 SHOWN, SIDE = 12, 48  # images on a card, and pixels of each
 
@@ -36,11 +36,6 @@ def common_population(runs: Sequence[Run]) -> str:
     """That of all these runs; empty if they differ."""
     several = {population(run.data) for run in runs}
     return several.pop() if len(several) == 1 else ""
-
-
-def class_colors(classes: int) -> tuple[str, ...]:
-    """A colour a class: those that colour-blind people tell apart, as far as they go."""
-    return tuple(to_hex(color) for color in sns.color_palette("colorblind" if classes <= 10 else "husl", classes))
 
 
 def chart_partition(data: FederatedDataset) -> Chart:
@@ -72,9 +67,9 @@ def chart_cohort(run: Run, round: int | None = None, scored: Personalization | N
     down = Axis("client", limits=(len(table) - 0.5, -0.5), names=tuple(map(str, clients)))
     row, label = np.nonzero(counts)
     begin = np.cumsum(counts, axis=1) - counts
-    named = tuple(class_labels(run.data.class_names)) if counts.shape[1] <= NAMED else ()
     mix = Items(clients[row], (begin + counts / 2)[row, label], row, counts[row, label], label,
-                class_colors(counts.shape[1]), counts[row, label], np.full(len(row), 0.8), named, who)  # fmt: skip
+                class_colors(counts.shape[1]), counts[row, label], np.full(len(row), 0.8),
+                tuple(class_labels(run.data.class_names)), who)  # fmt: skip
     across = Axis("train images by class", limits=(0.0, float(counts.sum(1).max())))
     plots = [Plot((), across, down, items=mix, what="images", share=2.2)]
     own = (to_hex(line_style(run.name, [])["color"]),)

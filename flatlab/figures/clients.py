@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import seaborn as sns
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
@@ -16,10 +14,9 @@ from ..geometry import Sharpness
 from ..later import pd
 from ..personalization import Personalization
 from ..training import Run
+from .colors import NAMED, class_colors
 from .paths import LABELS
 from .style import PAGE, Drawing, class_labels, figure, line_style, paper_style, plain, whole
-
-NAMED = 12  # more classes than so many are not named in the legend
 
 
 @checked
@@ -131,7 +128,7 @@ def _bars(fig: Drawing | SubFigure, run: Run, table: pd.DataFrame, client: int |
 def _classes(axis: Axes, run: Run, table: pd.DataFrame) -> None:
     data, counts = run.data, class_counts_of(run, table["client"])
     few = data.classes <= NAMED
-    colours = sns.color_palette("tab20", data.classes) if few else colormaps["turbo"](np.linspace(0, 1, data.classes))
+    colours = class_colors(data.classes)
     left, names = 0 * counts[:, 0], class_labels(data.class_names)
     for label in range(data.classes):
         name = names[label] if few else None

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..later import pd
 from ..training import Run
+from ..training.history import Rows
 from ..training.run_names import labels
 from ..training.single_samples import by_batch, lone_tests
 from ..training.status import Watched
@@ -48,7 +49,7 @@ class Histories:
 
     def __init__(self) -> None:
         self._curves: dict[tuple[str, str, str], tuple[int, Curve]] = {}  # with the round they were read at
-        self._fresh: tuple[Any, pd.DataFrame] | None = None  # the rows that were read last, which all metrics need
+        self._fresh: tuple[Any, Rows] | None = None  # the rows that were read last, which all metrics need
         self._settings: dict[str, str] = {}
         self._names: tuple[Any, list[str]] = (None, [])
         self._passed: dict[str, tuple[int, pd.DataFrame]] = {}
@@ -63,24 +64,23 @@ class Histories:
             self._curves[key] = read, curve = at, curve
         end = at if until is None else min(at, until)
         if end < read and curve.left_out:  # who lacks a value later may have all up to here
-            rows = run.history
-            return _read(rows[rows["round"] <= end], metric)
+            return _read(run.rows.columns(0, end), metric)
         return curve.until(end)
 
     def _grown(self, run: Run | Watched, metric: Metric, read: int, curve: Curve) -> Curve:
         if (len(curve.rounds) or metric.split != "holdout") and not curve.left_out:
             rows = self._since(run, read)
             new = _read(rows, metric, curve.own)
-            holdout_now = curve.own and bool((rows["split"] == metric.split).any())
+            holdout_now = curve.own and metric.split in rows["split"]
             if not new.left_out and not holdout_now:
                 rounds, means = np.append(curve.rounds, new.rounds), np.append(curve.means, new.means)
                 return curve._replace(rounds=rounds, means=means)
         return _read(self._since(run, 0), metric)
 
-    def _since(self, run: Run | Watched, round: int) -> pd.DataFrame:
+    def _since(self, run: Run | Watched, round: int) -> Rows:
         key = (str(run.directory), round, run.round)
         if self._fresh is None or self._fresh[0] != key:
-            self._fresh = key, run.history_since(round)
+            self._fresh = key, run.rows.columns(round, run.round)
         return self._fresh[1]
 
     def passed(self, run: Run | Watched, x: str) -> pd.Series:
@@ -119,20 +119,22 @@ class Histories:
         return self._alone[run.id]
 
 
-def _read(rows: pd.DataFrame, metric: Metric, own: bool | None = None) -> Curve:
+def _read(rows: Rows, metric: Metric, own: bool | None = None) -> Curve:
     """A metric's mean by round; `own`: of the clients' own models, None if that is to be found out."""
-    splits, metrics = rows["split"].to_numpy(), rows["metric"].to_numpy()
+    columns = ("round", "split", "metric", "value", "client")
+    rounds, splits, metrics, values, clients = (rows[name] for name in columns)
     of_metric = metrics == metric.metric
     if own is None:
         own = metric.split == "holdout" and not (of_metric & (splits == metric.split)).any()
-    rows = rows[of_metric & (splits == ("test" if own else metric.split))]
-    clients, values, finite = rows["client"].to_numpy(), rows["value"].to_numpy(), np.isfinite(rows["value"].to_numpy())
+    asked = of_metric & (splits == ("test" if own else metric.split))
+    rounds, clients, values = rounds[asked], clients[asked], values[asked]
+    finite = np.isfinite(values)
     # All rounds of a client, lest the mean change with its members; of the global model (-1), that round.
     lacking = np.unique(clients[~finite & (clients >= 0)])
     whole = finite & ~np.isin(clients, lacking)
-    rounds, places = np.unique(rows["round"].to_numpy()[whole], return_inverse=True)
+    rounds, places = np.unique(rounds[whole], return_inverse=True)
     means = np.bincount(places, values[whole], len(rounds)) / np.bincount(places, minlength=len(rounds))
-    return Curve(rounds, metric.factor * means, own and len(rows) > 0, len(lacking))
+    return Curve(rounds, metric.factor * means, own and bool(asked.any()), len(lacking))
 
 
 def _seedless(run: Run | Watched) -> str:

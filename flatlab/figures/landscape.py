@@ -85,7 +85,7 @@ def caption(about: dict[str, Any]) -> str:
         worst = max(error["loss"] for error in about["spline_error"].values())
         said.append(f"partly a cubic spline: worst error {100 * worst:.2f} % of the range where checked")
     if not about["complete"]:
-        said.append("being measured, still coarse" if about.get("sketch") else "interrupted, not complete")
+        said.append(about.get("sketch") or "interrupted, not complete")
     return ". ".join(line[0].upper() + line[1:] for line in said) + "."
 
 

@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from .chart import Chart, Items, Plot, names_of
+from .colors import NAMED
 from .style import COLUMN, PAGE, Drawing, figure, paper_style, plain, whole
 
 VALUES_IN_A_ROW = 2
@@ -97,7 +98,7 @@ def _items(axes: Axes, plot: Plot, items: Items) -> None:
         boxes = [Rectangle((x, y), wide, high) for x, y, wide, high in corners]
         axes.add_collection(PatchCollection(boxes, facecolors=colors, linewidths=0))
         axes.autoscale_view()
-    for name, color in zip(items.named, items.colors, strict=False):
+    for name, color in zip(items.named if len(items.named) <= NAMED else (), items.colors, strict=False):
         axes.plot([], [], "s", color=color, label=plain(name))
     if plot.diagonal:
         axes.axline((0, 0), slope=1, color="0.6", lw=0.6)

@@ -28,26 +28,12 @@ from PIL import Image
 from ..arguments import checked
 from ..declare import shown, tell
 from ..files import user_path
+from .colors import ALGORITHMS, PALETTE, SPARE
 from .fonts import USUAL, families, lacking
 
 COLUMN, PAGE = 3.25, 6.75  # inches
 SIGNS = 22  # of small print in an inch
 
-# One registry for static figures and live plots: colour and dash by algorithm. Each has a contrast of at least 3:1 to
-# white, and with the three kinds of colour-blindness any two are at least 13 apart in CIELAB (Machado et al., 2009).
-_COLOURS = {
-    "FedAvg": "#0173b2",
-    "FedBABU": "#c84e00",
-    "FedASAM": "#029e73",
-    "FedSAM": "#6a51d8",
-    "FedProx": "#8a5a2b",
-    "FedAvgM": "#cc3f8e",
-    "LocalOnly": "#1b2a6b",
-    "Centralized": "#7b1e3a",
-    "FedPer": "#0b5d5d",
-}
-_PALETTE = list(_COLOURS.values())
-_SPARE = [_PALETTE[place] for place in (5, 3, 4, 8, 7, 6, 2, 1, 0)]  # for other names: the commonest algorithms' late
 # Matplotlib's settings belong to the whole process: two threads that change them in turn must not interleave.
 _LOCK = threading.RLock()
 
@@ -67,7 +53,7 @@ def paper_style(style: Style | None = None) -> Iterator[None]:
     global _active
     with _LOCK, mpl.rc_context():
         if not _active:
-            sns.set_theme(context="paper", style="ticks", palette=_PALETTE)
+            sns.set_theme(context="paper", style="ticks", palette=PALETTE)
             mpl.rcParams |= _SETTINGS
         if style is not None:
             styles.use(style)
@@ -266,14 +252,14 @@ def line_style(name: str, taken: list[str]) -> dict[str, Any]:
 
     When no colour is free, those used least come again, with the next dashes.
     """
-    used = dict.fromkeys(_SPARE, 0)
+    used = dict.fromkeys(SPARE, 0)
     if not name:  # of a result that stands alone
-        return {"color": _PALETTE[0], "linestyle": "-"}
+        return {"color": PALETTE[0], "linestyle": "-"}
     style: dict[str, Any] = {}
     for number, one in enumerate([*taken, name]):
         base = _base(one)
         alike = sum(_base(other) == base for other in taken[:number]) if base else number
-        own = _COLOURS[base] if base and not alike else None
+        own = ALGORITHMS[base] if base and not alike else None
         colour = own if own and not used[own] else min(used, key=used.__getitem__)
         dash = max(min(alike, 1), used[colour] + (alike > 0))
         style = {"color": colour, "linestyle": ("-", "--", ":", "-.")[dash % 4]}
@@ -282,7 +268,7 @@ def line_style(name: str, taken: list[str]) -> dict[str, Any]:
 
 
 def _base(name: str) -> str | None:
-    return next((known for known in sorted(_COLOURS, key=len, reverse=True) if name.startswith(known)), None)
+    return next((known for known in sorted(ALGORITHMS, key=len, reverse=True) if name.startswith(known)), None)
 
 
 @checked

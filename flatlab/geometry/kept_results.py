@@ -100,6 +100,7 @@ class StoreTable:
         self.standing = Standing(store)
         self.runs: list[Watched] = []
         self._numbers: dict[str, tuple[Any, dict[str, float]]] = {}
+        self._settings: tuple[list[str], pd.DataFrame] = [], pd.DataFrame()
 
     def look(self) -> pd.DataFrame:
         """A row a run, the newest first, by its id.
@@ -117,9 +118,12 @@ class StoreTable:
             fact: dict[str, Any] = {"name": label or run.name, "label": label, "note": notes.get("note", "")}
             fact |= {"date": _begun(run.directory), "round": run.round, "rounds": run.rounds}
             rows.append(fact | {"seed": run.experiment.seed} | self._measured(run.directory))
-        table = pd.DataFrame(rows, index=pd.Index([run.id for run in self.runs], name="run"), columns=list(FACTS))
-        settings = differing(self.runs)
-        return table.join(settings[[name for name in settings if name not in FACTS]])
+        ids = [run.id for run in self.runs]
+        table = pd.DataFrame(rows, index=pd.Index(ids, name="run"), columns=list(FACTS))
+        if ids != self._settings[0]:  # an id stands for the settings
+            settings = differing(self.runs)
+            self._settings = ids, settings[[name for name in settings if name not in FACTS]]
+        return table.join(self._settings[1])
 
     def _measured(self, directory: Path) -> dict[str, float]:
         places = [_place(directory, kind) for kind in KINDS]

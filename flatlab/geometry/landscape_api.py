@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from flatlab.arguments import Count, with_settings
 from flatlab.geometry.evaluate_points import Points
-from flatlab.geometry.grid import VALUES
+from flatlab.geometry.grid import VALUES, Grid
 from flatlab.geometry.inputs import named, targets
 from flatlab.geometry.landscape_result import Landscape
 from flatlab.geometry.landscape_store import Kept, fingerprint_of
@@ -33,6 +34,7 @@ from flatlab.training.progress import Progress, gather
 from flatlab.training.threads import computing_with
 
 SAVE_SECONDS = 15.0
+FEW = 64  # samples, about, of the picture that is shown at once
 
 
 @with_settings(LandscapeSettings)
@@ -67,6 +69,7 @@ def landscape(
         progress: called with the points done and their number (more than needed, with `refine`); False stops. None: a
             bar in a terminal.
         watch: called with what there is when all panels have come to a finer grid; between its points a guess stands.
+            First with the coarsest grid of a few samples, which `about["sketch"]` tells.
 
     Returns:
         What was measured. After Ctrl-C or a stop `about["complete"]` is False and missing values are NaN.
@@ -88,6 +91,8 @@ def landscape(
     meters = _meters(surfaces, kept.begun.about["memory format"] if kept.begun is not None else None)
     about = {**settings.key, **_about(objectives, meters, surfaces), "fingerprint": fingerprint}
     kept.restore(surfaces)
+    if watch is not None and kept.begun is None and about["samples"] >= 2 * FEW:
+        watch(_first_look(surfaces, settings, about))
     return _filled(surfaces, meters, settings, about, kept, progress, watch)
 
 
@@ -117,7 +122,7 @@ def _filled(
         for part in _measure(surfaces, meters, settings):
             yield part
             if watch is not None and level != (level := _level(surfaces)):
-                watch(_result(surfaces, {**about, "complete": False, "sketch": True}))
+                watch(_result(surfaces, {**about, "complete": False, "sketch": "being measured, still coarse"}))
             if kept.path is not None and time.monotonic() - saved > SAVE_SECONDS:
                 kept.keep(_result(surfaces, {**about, "complete": False}))
                 saved = time.monotonic()
@@ -165,6 +170,21 @@ def _measure_panel(panel: Panel, meter: Points, settings: LandscapeSettings) -> 
             for spot, scores in zip(some, meter.table(vectors, origin), strict=True):
                 grid.put(spot, scores)
             yield list(some)
+
+
+def _first_look(surfaces: list[Panel], settings: LandscapeSettings, about: dict[str, Any]) -> Landscape:
+    """The coarsest grid of each panel on a few of its samples, in a fraction of a second."""
+    looks, every = [], len(surfaces[0].target.labels)
+    some = slice(None, None, every // FEW)
+    for panel in surfaces:
+        few = replace(panel.target, images=panel.target.images[some], labels=panel.target.labels[some])
+        look = replace(panel, target=few, grid=Grid(panel.grid.xs, panel.grid.ys), marks=[], rows=[])
+        meter = Points(few, layout=about["memory format"])
+        next((None for _ in _measure_panel(look, meter, settings) if look.grid.level is not None), None)
+        looks.append(look)
+    seen = len(looks[0].target.labels)
+    sketch = f"a first look with {seen} of {every} samples: all of them follow"
+    return _result(looks, {**about, "samples": seen, "sketch": sketch, "complete": False})
 
 
 def _level(surfaces: list[Panel]) -> int | None:

@@ -20,8 +20,10 @@ from ..training.finding import as_runs
 from .cards import deal
 from .chart import chart_view
 from .clipboard import CopyCode
+from .fields import wrapping
 from .jobs import Job
 from .panel import Panel, Picture
+from .rounds import chosen_round, offer_rounds, round_slider
 
 MEASURES = ["top", "asam"]
 NOBODY = "choose one"
@@ -35,7 +37,7 @@ class Clients(Panel):
         run: a run (the first, if several are given).
 
     Attributes:
-        round: slider; at its right end it follows the run.
+        round: which is shown, as in other panels; "latest" follows the run.
         client: which client is looked at more closely; choosing one measures it, unless that was done before.
         measure_button: measures it again in another round.
         score_button: scores the cohort's initial accuracy where the run did not.
@@ -55,35 +57,24 @@ class Clients(Panel):
         self._drawn: Any = None
         self._listed: Any = None
         self._listing = False
-        self.round = ipywidgets.IntSlider(
-            min=1, max=1, description="round", tooltip="Whose cohort is shown; at its end it follows the run"
-        )
+        self.round = round_slider()
         self.client = ipywidgets.Dropdown(
             options=[(NOBODY, None)],
             description="client",
             tooltip="Fine-tune a copy of this round's model for this client and measure its sharpness there",
         )
-        self.score_button = ipywidgets.Button(
-            description="Score cohort",
-            icon="check",
-            tooltip="Initial accuracy of the sampled clients in this round, if the run did not score it",
-        )
-        self.measure_button = ipywidgets.Button(
-            description="Measure client",
-            icon="search",
-            tooltip="Fine-tune for the chosen client in the round shown, and measure its sharpness",
-        )
+        told = "Initial accuracy of the sampled clients in this round, if the run did not score it"
+        self.score_button = self.button("Score cohort", "check", told, self.score)
+        told = "Fine-tune for the chosen client in the round shown, and measure its sharpness"
+        self.measure_button = self.button("Measure client", "search", told, self.measure)
         self.chart = chart_view(HEIGHT)
-        deal(self.chart, self, lambda: (self.run.data, self.run, self.round.value if self.run.round else None))
+        deal(self.chart, self, lambda: (self.run.data, self.run, self._at or None))
         self.picture = Picture(WIDTH, HEIGHT, "The client chosen: its accuracy while it is tuned, and its sharpness")
         self.picture.layout.object_position = "left top"
         self.copy_code = CopyCode(lambda: code_for(self.run) + "\n" + self.code() + "\n", self.blame)
         self.round.observe(lambda _: self.guarded(self._redraw), "value")
         self.client.observe(lambda _: self.guarded(self._choose), "value")
-        self.score_button.on_click(lambda _: self.guarded(self.score))
-        self.measure_button.on_click(lambda _: self.guarded(self.measure))
-        wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
-        controls = ipywidgets.HBox([self.round, self.client, self.measure_button, self.score_button], layout=wrap)
+        controls = wrapping(self.round, self.client, self.measure_button, self.score_button)
         self.fill(controls, self.chart, self.picture, self.copy_code)
         self.refresh()
 
@@ -96,18 +87,12 @@ class Clients(Panel):
     def refresh(self) -> None:
         """Look at the run again; nothing is drawn if the round shown is the same."""
         with self._lock:
-            latest, follows = max(self.run.round, 1), self.round.value == self.round.max
-            if self.round.max != latest:
-                if self.round.value > latest:
-                    self.round.value = latest
-                self.round.max = latest
-            if follows:
-                self.round.value = latest
+            offer_rounds(self.round, [self.run], first=1)
             self._redraw()
 
     def score(self) -> Job:
         """Score the initial accuracy of the clients sampled in the round shown, in the background."""
-        run, round = self.run, self.round.value
+        run, round = self.run, self._at
         if not run.round:
             raise RuntimeError(f"{run.name} is at round 0, when nobody was sampled: train a round first")
         cohort = figures.cohort_table(run, round)["client"].tolist()
@@ -123,7 +108,7 @@ class Clients(Panel):
 
     def measure(self) -> Job | None:
         """Fine-tune for the chosen client and measure its sharpness, in the background; None if that is known."""
-        run, round, client = self.run, self.round.value, self.client.value
+        run, round, client = self.run, self._at, self.client.value
         key = (run.id, round, client)
         if client is None or key in self._sharp:
             return None
@@ -145,13 +130,13 @@ class Clients(Panel):
 
     def state(self) -> dict[str, Any]:
         """Round and client."""
-        return {"round": self.round.value, "client": self.client.value}
+        return {"round": self._at, "client": self.client.value}
 
     def figure(self) -> figures.Drawing:
         """The cohort, and below it the client looked at; before the first round, who holds what."""
         if self.run.round == 0:
             return figures.draw(self.run.data)
-        round, client = self.round.value, self.client.value
+        round, client = self._at, self.client.value
         return figures.draw_cohort(
             self.run,
             round,
@@ -165,7 +150,7 @@ class Clients(Panel):
         """The lines that draw the same of the run called `name`."""
         if self.run.round == 0:
             return f"{name}.data.plot()"
-        round, client = self.round.value, self.client.value
+        round, client = self._at, self.client.value
         lines, given = ["from flatlab.figures import draw_cohort", ""], [name, f"round={round}"]
         if client is not None:
             given.append(f"client={client}")
@@ -182,9 +167,13 @@ class Clients(Panel):
             given.append("sharp=sharp")
         return "\n".join([*lines, call("draw_cohort", *given)])
 
+    @property
+    def _at(self) -> int:
+        return chosen_round(self.round, self.run)
+
     def _sharp_clients(self) -> list[int]:
         """Those whose sharpness in the round shown is known, if the one looked at is among them."""
-        here = (self.run.id, self.round.value)
+        here = (self.run.id, self._at)
         known = sorted(client for id, round, client in self._sharp if (id, round) == here)
         return known if self.client.value in known else []
 
@@ -197,7 +186,7 @@ class Clients(Panel):
 
     def _redraw(self) -> None:
         with self._lock:
-            shown = (self.run.id, self.run.round and self.round.value)
+            shown = (self.run.id, self._at)
             self.score_button.disabled = self.measure_button.disabled = not self.run.round
             if shown != self._listed:
                 self._list(shown)

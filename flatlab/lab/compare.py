@@ -188,13 +188,13 @@ class Beside(Panel):
         for panel in self.panels:
             panel.cancel()
 
-    def _lead(self, round: int) -> None:
-        """Bring the others to the round that one of them was moved to, as far as they have come."""
+    def _lead(self, round: str) -> None:
+        """Bring the others to the round that one of them was moved to, or to their latest."""
         if not self._leading:
             self._leading = True
             try:
                 for panel in self.panels:
-                    panel.round.value = min(round, panel.round.max)
+                    panel.round.value = round if round in panel.round.options else "latest"
             finally:
                 self._leading = False
 

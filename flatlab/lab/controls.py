@@ -8,6 +8,7 @@ controls.problems                       # {"swa.cycle": "swa.cycle = 9: must fit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import ipywidgets
@@ -15,8 +16,11 @@ import traitlets
 
 from ..declare import Declared, Family, Problem, SettingError
 from ..describe import first_line, rows
+from ..training.what_if import FIXED
 from .field_kinds import default_of, field_of, first_of, tooltip_of
-from .fields import Field, Group, Maybe, complaint, described, fold, free
+from .fields import Field, Group, Maybe, complaint, described, fold, free, menu_of, try_button
+
+WRONG = object()
 
 
 class Controls(ipywidgets.VBox):
@@ -31,6 +35,7 @@ class Controls(ipywidgets.VBox):
         hide: names of settings, at any depth, that have no control and keep the value they are given.
         choices: by dotted name, the values of a menu in place of free text.
         across: side by side instead of one below the other.
+        attempt: called with the dotted name of a setting of which other values are to be tried; None: nobody offers it.
 
     Attributes:
         changed: counts changes; observe it.
@@ -52,9 +57,10 @@ class Controls(ipywidgets.VBox):
         hide: Sequence[str] = (),
         choices: Mapping[str, Sequence[Any]] | None = None,
         across: bool = False,
+        attempt: Callable[[str], object] | None = None,
     ) -> None:
         super().__init__(layout=ipywidgets.Layout(width="100%"))
-        self._across = across
+        self._across, self._attempt = across, attempt
         self._first, self._hide, self._choices = dict(first or {}), tuple(hide), dict(choices or {})
         self._built: dict[type[Declared], tuple[dict[str, Field], ipywidgets.VBox]] = {}
         self._general = ipywidgets.HTML(layout=ipywidgets.Layout(display="none", width="100%"))
@@ -73,9 +79,11 @@ class Controls(ipywidgets.VBox):
         if family is not None:
             self._members = family.members()
             tooltip = f"{first_line(family) or label} Known: {', '.join(self._members)}"
-            self.kind = ipywidgets.Dropdown(options=_menu(self._members), **described(label, tooltip))
+            self.kind = ipywidgets.Dropdown(options=menu_of(self._members), **described(label, tooltip))
             self.kind.value = chosen.model_fields["kind"].default
             self.kind.observe(self._choose, "value")
+            beside = [try_button(label, partial(attempt, ""))] if attempt and len(self._members) > 1 else []
+            self._kinds = ipywidgets.HBox([self.kind, *beside], layout={"width": "100%", "align_items": "center"})
         self._put(chosen, given)
         self._quiet = False
         self._validate()
@@ -130,7 +138,7 @@ class Controls(ipywidgets.VBox):
         self._members, chosen = known, self.kind.value
         quiet, self._quiet = self._quiet, True
         with self.kind.hold_sync():
-            self.kind.options, self.kind.value = _menu(known), chosen
+            self.kind.options, self.kind.value = menu_of(known), chosen
         self._quiet = quiet
 
     def close(self) -> None:
@@ -163,7 +171,7 @@ class Controls(ipywidgets.VBox):
             self._hidden = {name: getattr(settings, name) for name in hidden}
         self._class = chosen
         self.fields, body = self._built[chosen]
-        self.children = [self._general, body] if self.kind is None else [self.kind, self._general, body]
+        self.children = [self._general, body] if self.kind is None else [self._kinds, self._general, body]
 
     def _build(self, chosen: type[Declared], settings: Declared | None) -> tuple[dict[str, Field], ipywidgets.VBox]:
         tooltips = {row["name"]: tooltip_of(row) for row in rows(chosen)}
@@ -176,6 +184,8 @@ class Controls(ipywidgets.VBox):
             field = fields[name] = field_of(name, info.annotation, info, tooltips[name], menu, self._nested)
             field.write(value)
             field.listen(self._changed_inside)
+            if self._attempt and menu is None and field.several and name not in FIXED:
+                field.append(try_button(name, partial(self._attempt, name)))
         first = first_of(chosen, fields, self._first)
         shown = [fields[name].widget for name in first if name in fields]
         for name in first if self._across else ():
@@ -190,7 +200,9 @@ class Controls(ipywidgets.VBox):
         """What makes the controls of settings inside a setting."""
         below = f"{name}."
         inner = {key.removeprefix(below): value for key, value in self._choices.items() if key.startswith(below)}
+        attempt = None if name in FIXED else self._attempt
         options: dict[str, Any] = {"first": self._first, "hide": self._hide, "choices": inner}
+        options["attempt"] = attempt and (lambda path: attempt(f"{below}{path}".rstrip(".")))
         return lambda value, family: Controls(value, family=family, label=name, **options)
 
     def _choose(self, change: dict[str, Any]) -> None:
@@ -204,8 +216,8 @@ class Controls(ipywidgets.VBox):
             # What a person has set goes along, but for what makes the one kind and the other what they are.
             special = {name for one in (old, chosen) if one for name in one.__annotations__}
             for name in before.keys() & self.fields.keys() - special:
-                value = _read(before[name])
-                if value is not _WRONG:
+                value = before[name].read_or(WRONG)
+                if value is not WRONG:
                     self.fields[name].write(value)
         finally:
             self._quiet = False
@@ -227,8 +239,8 @@ class Controls(ipywidgets.VBox):
             except SettingError as error:
                 if not isinstance(field, Group | Maybe) or field.controls is None:
                     self._own[name] = error.problems[0]  # nested settings show theirs themselves
-                values[name] = _WRONG
-        if _WRONG not in values.values():
+                values[name] = WRONG
+        if WRONG not in values.values():
             try:
                 self._value = self._class(**values)
             except SettingError as error:
@@ -240,7 +252,7 @@ class Controls(ipywidgets.VBox):
             name = next(iter(problem.path), "")
             if name in self.fields and not isinstance(self.fields[name], Group | Maybe):
                 before = f"{self._own[name].allowed}; or " if name in self._own else ""
-                self._own[name] = Problem(name, _read(self.fields[name]), before + problem.allowed)
+                self._own[name] = Problem(name, self.fields[name].read_or(WRONG), before + problem.allowed)
             elif not self._point(problem.path, problem):
                 self._own[""] = problem
 
@@ -282,17 +294,3 @@ class Controls(ipywidgets.VBox):
             for name, field in self.fields.items()
             if isinstance(field, Group | Maybe) and field.controls
         ]
-
-
-_WRONG = object()
-
-
-def _menu(members: Mapping[str, type[Family]]) -> list[tuple[str, str]]:
-    return [(name.replace("_", " "), name) for name in members]
-
-
-def _read(field: Field) -> Any:
-    try:
-        return field.read()
-    except SettingError:
-        return _WRONG

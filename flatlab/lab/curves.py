@@ -14,6 +14,7 @@ from ..training.as_code import call, code_for, run_names
 from ..training.finding import as_runs
 from .chart import MISSING, ChartView, StillChart, chart_view
 from .clipboard import CopyCode
+from .fields import wrapping
 from .panel import Panel
 
 HEIGHT = 270  # of the plots, in pixels
@@ -76,9 +77,7 @@ class Curves(Panel):
         for control in (self.x, self.metrics, self.smooth, self.bands, self.until):
             control.observe(lambda _: self.guarded(self.refresh), "value")
         sliders = ipywidgets.VBox([self.x, self.smooth, self.until, self.bands])
-        wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
-        controls = ipywidgets.HBox([sliders, self.metrics], layout=wrap)
-        self.fill(self.chart, controls, self.copy_code)  # what a person watches comes first
+        self.fill(self.chart, wrapping(sliders, self.metrics), self.copy_code)  # what a person watches comes first
         self.refresh()
 
     def show(self, runs: Run | Iterable[Run]) -> None:

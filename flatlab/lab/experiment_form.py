@@ -43,6 +43,7 @@ class Setup(Panel):
     Args:
         data: a data set to start from, shared out or not; else handwritten digits.
         root: folder of the data sets.
+        attempt: called with the dotted name of a setting whose other values are to be tried; see `Controls`.
         settings: of the experiment to start from, beside the data.
 
     Attributes:
@@ -58,6 +59,7 @@ class Setup(Panel):
         self,
         data: FederatedDataset | Source | None = None,
         root: str | Path = "data",
+        attempt: Callable[[str], object] | None = None,
         **settings: Any,
     ) -> None:
         experiment = first_experiment(data, settings)  # what is refused leaves no widgets behind
@@ -77,6 +79,7 @@ class Setup(Panel):
             first=FIRST,
             hide=NOTED + (("model",) if experiment.model.name == "custom" else ()),
             choices={"data.name": names, "model.name": networks},
+            attempt=attempt,
         )
         self.chart = chart_view(236)
         self.run: Callable[[], Run | None] = lambda: None

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from ..declare import SettingError
+from ..declare import Family, SettingError
 
 if TYPE_CHECKING:
     from .controls import Controls
@@ -25,16 +25,30 @@ class Field:
 
     Attributes:
         widget: all of it, with the message below.
+        several: whether it has a few values that can be tried by themselves.
     """
+
+    several = True
 
     def __init__(self, *widgets: ipywidgets.Widget) -> None:
         self._message = ipywidgets.HTML(layout=ipywidgets.Layout(display="none", width="100%"))
-        row = ipywidgets.HBox(widgets, layout=ipywidgets.Layout(width="100%", align_items="center"))
-        self.widget = ipywidgets.VBox([row, self._message], layout=ipywidgets.Layout(width="100%"))
+        self._row = ipywidgets.HBox(widgets, layout=ipywidgets.Layout(width="100%", align_items="center"))
+        self.widget = ipywidgets.VBox([self._row, self._message], layout=ipywidgets.Layout(width="100%"))
+
+    def append(self, widget: ipywidgets.Widget) -> None:
+        """Put a widget behind the others of its row."""
+        self._row.children += (widget,)
 
     def read(self) -> Any:
         """The plain value; a wrong one is left for the declaration to refuse."""
         raise NotImplementedError
+
+    def read_or(self, default: Any) -> Any:
+        """The plain value, or what is given where it cannot be read."""
+        try:
+            return self.read()
+        except SettingError:
+            return default
 
     def write(self, value: Any) -> None:
         """Show a value."""
@@ -100,6 +114,8 @@ class Words(Value):
         plain: take the text as it is; else as JSON where it is JSON.
     """
 
+    several = False
+
     def __init__(self, name: str, tooltip: str, plain: bool) -> None:
         self.name, self.plain = name, plain
         super().__init__(ipywidgets.Text(continuous_update=False, **described(name, tooltip)))
@@ -121,6 +137,8 @@ class Words(Value):
 
 class Group(Field):
     """Settings inside a setting, made by `make` from their first value, under a heading if there is one."""
+
+    several = False  # its kinds have a button of their own
 
     def __init__(self, make: Callable[[Any], Controls], heading: str, tooltip: str) -> None:
         self._make = make
@@ -230,6 +248,26 @@ def fold(widgets: Sequence[ipywidgets.Widget]) -> list[ipywidgets.Widget]:
 
     more.observe(turn, "value")
     return [more, inside]
+
+
+def menu_of(members: Mapping[str, type[Family]]) -> list[tuple[str, str]]:
+    """The options of a menu of kinds."""
+    return [(name.replace("_", " "), name) for name in members]
+
+
+def try_button(name: str, act: Callable[[], object]) -> ipywidgets.Button:
+    """What asks what other values of a setting would do."""
+    button = ipywidgets.Button(icon="flask", tooltip=f"What if? Try 4 values of {name.replace('_', ' ')}")
+    button.add_class("flatlab-try")
+    button.on_click(lambda _: act())
+    return button
+
+
+def wrapping(*widgets: ipywidgets.Widget) -> ipywidgets.HBox:
+    """Widgets in a row, or in several where it is narrow."""
+    return ipywidgets.HBox(
+        widgets, layout={"flex_flow": "row wrap", "width": "100%", "align_items": "center", "grid_gap": "0 12px"}
+    )
 
 
 def free(widget: ipywidgets.Widget) -> None:

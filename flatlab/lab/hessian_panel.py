@@ -27,6 +27,7 @@ from ..training import Run
 from ..training.as_code import call
 from .chart import chart_view
 from .controls import Controls
+from .fields import wrapping
 from .jobs import Job
 from .measured import Measured
 from .rounds import whose
@@ -105,18 +106,13 @@ class Spectrum(Measured):
         self.amounts = Controls(Amounts, across=True)
         self._proposed = 1  # the `every` that nobody has changed since
         self.buttons = {
-            what: widgets.Button(
-                description=name, tooltip=help, button_style="primary", icon="play", layout={"width": "auto"}
-            )
-            for what, (name, help) in BUTTONS.items()
+            what: self.button(name, "play", told, lambda what=what: self.measure(what), "primary")
+            for what, (name, told) in BUTTONS.items()
         }
-        for what, button in self.buttons.items():
-            button.on_click(lambda _, what=what: self.guarded(lambda: self.measure(what)))
         self.chart = chart_view(260)
         self.table = widgets.HTML(layout=widgets.Layout(max_width="100%"))
-        wrap = widgets.Layout(flex_flow="row wrap", width="100%", align_items="center", grid_gap="0 14px")
         asked = [self.data, self.round, self.client]
-        first = widgets.HBox([*self.buttons.values(), *asked], layout=wrap)
+        first = wrapping(*self.buttons.values(), *asked)
         self.fill(first, self.chart, self.table, self.settings, self.amounts, self.copy_code)
         self.clear()
         self.refresh()

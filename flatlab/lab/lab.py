@@ -151,6 +151,13 @@ class Lab(Bench):
         directory = self.shelf.directory(chosen)
         self.compute(lambda _: Session(self._opened(directory)), self._adopt, f"taking up {chosen}")
 
+    def attempt(self, setting: str) -> None:
+        """As of `Bench`; the first run is made, if there is none."""
+        if self.session is None:
+            self._with_session(lambda _: super(Lab, self).attempt(setting))
+        else:
+            super().attempt(setting)
+
     @checked
     def ensure(self, rounds: Whole | None = None) -> Run:
         """The run that the settings on the left ask for, trained until it has `rounds` rounds (all if None).

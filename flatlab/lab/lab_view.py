@@ -21,6 +21,7 @@ from ..files import user_path
 from ..training import Experiment, Run
 from ..training.network import describe
 from ..training.run_files import read_experiment
+from .curves import Curves
 from .experiment_form import Setup, bare, same
 from .jobs import Job, enqueue, named, on_compute_thread, submit, watch
 from .line import measuring
@@ -28,7 +29,8 @@ from .panel import Panel
 from .run_list import Shelf
 from .session import Session
 from .transport import BUSY, Transport
-from .views import Views
+from .views import VIEWS, Views
+from .what_if import WhatIf
 
 LIVE = 0.1  # seconds between two looks of a view that is drawn in the browser, at least
 FRAME = 1 / 3  # of one that is drawn here
@@ -40,11 +42,8 @@ class Bench(Panel):
     """Controls of an experiment, and every view of the run in a session, which it follows.
 
     Args:
-        data: a data set to start from, shared out or not; else handwritten digits.
-        store: folder of the runs.
-        root: folder of the data sets.
+        data, store, root, settings: as of `Lab`.
         options: of `Run`.
-        settings: of the experiment to start from.
     """
 
     def __init__(
@@ -56,7 +55,9 @@ class Bench(Panel):
         settings: dict[str, Any],
     ) -> None:
         own, spec = describe(settings.pop("model", "cnn4"))
-        setup = Setup(data, root, model=spec, **settings)  # first: what it refuses leaves no widgets behind
+        setup = Setup(
+            data, root, lambda path: self.guarded(lambda: self.attempt(path)), model=spec, **settings
+        )  # first: what it refuses leaves no widgets behind
         super().__init__()
         self._own = own
         self._store, self._root, self._options = user_path(store, "store"), user_path(root, "root"), options
@@ -70,14 +71,13 @@ class Bench(Panel):
         self._following: int | None = None  # the thread that moves the slider, which is no person's doing
         self._next_frame = self._next_list = 0.0
         self._blamed: BaseException | None = None  # the session's error that is shown
-        self._grouping: traitlets.link | None = None  # of the table's seeds and the curves' bands
         self._trouble: Exception | None = None  # what a view raised when it was last drawn
 
         self.setup = setup
         setup.run = lambda: self.run
         self.transport = Transport()
         self.shelf = Shelf(store, self.blame)
-        self.tabs = Views(self.shelf.refresh)
+        self.tabs = Views(self._join)
         self.children = self._arranged()
 
         self.shelf.observe(lambda _: self.guarded(self._look), "shown")
@@ -124,6 +124,11 @@ class Bench(Panel):
         """What the views show: the run, as of the slider's round, and those selected in the list."""
         run = self._view or self.run
         return [] if run is None else [run, *(other for other in self._overlaid if other.id != run.id)]
+
+    def attempt(self, setting: str) -> None:
+        """Open "What if" with the setting of that dotted name chosen, on the settings on the left."""
+        self.panel("What if").ask(setting)
+        self.tabs.selected_index = list(VIEWS).index("What if")
 
     def figure(self) -> figures.Drawing:
         """The picture of the view in front; before there is a run, of who holds what."""
@@ -199,22 +204,11 @@ class Bench(Panel):
             self.transport.show(session, ready, hint)
             self._show_work()
             if session is not None:
-                self._fit_slider(session.run)
-
-    def _fit_slider(self, run: Run) -> None:
-        slider, stored = self.transport.slider, run.checkpoints
-        first = run.experiment.parent.round if run.experiment.parent is not None else 0
-        last = max([run.round, *stored[-1:]])
-        self._following = threading.get_ident()
-        try:
-            with slider.hold_sync():
-                slider.min = min(first, slider.min)
-                slider.max = max(last, slider.min + 1)
-                slider.min = first
-                slider.value = run.round if self._round is None else self._round
-                slider.disabled = last <= first
-        finally:
-            self._following = None
+                self._following = threading.get_ident()
+                try:
+                    self.transport.fit(session.run, self._round)
+                finally:
+                    self._following = None
 
     def _slid(self, round: int) -> None:
         if self._following == threading.get_ident() or self.run is None:
@@ -256,6 +250,14 @@ class Bench(Panel):
     def _mark(self) -> None:
         self.shelf.mark(self.runs)
 
+    def _join(self, name: str, panel: Panel) -> None:
+        """A view was made: what it has in common with the rest of the bench."""
+        panel.measured = self.shelf.refresh
+        if isinstance(panel, Curves):
+            self._grouping = traitlets.link((self.shelf, "grouped"), (panel.bands, "value"))
+        elif isinstance(panel, WhatIf):
+            panel.form, panel.load, panel.make = lambda: self.experiment, self.setup.dataset, self._trained
+
     def _show(self) -> None:
         """A tab came to the front."""
         if self.session is not None:
@@ -272,8 +274,6 @@ class Bench(Panel):
                 return
             resting = self.session is not None and self.session.state not in BUSY
             self.tabs.draw(self.runs, grown=self._view is None, resting=resting)
-            if not self._grouping and (curves := self.tabs.panels.get("Curves")):
-                self._grouping = traitlets.link((self.shelf, "grouped"), (curves.bands, "value"))
         except Exception as error:  # a view that cannot be drawn must not end the training
             trouble = error
             self.blame(error)

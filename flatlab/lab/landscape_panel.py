@@ -26,6 +26,7 @@ from ..training import Run
 from ..training.as_code import call
 from .chart import chart_view
 from .controls import Controls
+from .fields import wrapping
 from .jobs import Job
 from .landscape_widget import LandscapeView
 from .measured import Measured
@@ -82,17 +83,11 @@ class Landscape(Measured):
             widgets.Dropdown(description=f"Model {k + 1}", tooltip="The plane goes through this model", **fitted(245))
             for k in range(3)
         ]
-        self.measure_button = widgets.Button(
-            description="Measure", button_style="primary", icon="play", tooltip="Measure it", layout={"width": "auto"}
-        )
-        self.measure_button.on_click(lambda _: self.guarded(self.measure))
-        wrap = widgets.Layout(flex_flow="row wrap", width="100%", align_items="center", grid_gap="0 12px")
-        self._three = widgets.HBox(self.corners, layout=widgets.Layout(flex_flow="row wrap", width="100%"))
+        self.measure_button = self.button("Measure", "play", "Measure it", self.measure, "primary")
+        self._three = wrapping(*self.corners)
         asked = [self.data, self.round, self.client, self.clients, self.fine_tuned]
         # What a person looks at comes first, below what is asked for most.
-        first, marked = (
-            widgets.HBox(part, layout=wrap) for part in ([self.measure_button, *asked[:3], self.auto], asked[3:])
-        )
+        first, marked = wrapping(self.measure_button, *asked[:3], self.auto), wrapping(*asked[3:])
         self.fill(first, self._three, self.view, self.lines, marked, self.tuning, self.settings, self.copy_code)
         self.clear()
         self.refresh()

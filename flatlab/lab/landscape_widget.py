@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ import traitlets
 
 from .. import figures
 from ..declare import SettingError
-from ..figures.landscape import axis_name, caption
-from ..geometry.landscape_result import Landscape, overflown
+from ..figures.landscape_panels import landscape_caption, landscape_panel
+from ..geometry.landscape_result import Landscape
 
 HERE = Path(__file__).parent
-SCRIPTS = ("scales.js", "plane.js", "surface.js", "marks.js", "pointer.js", "landscape.js")
+SCRIPTS = ("scales.js", "plane.js", "surface.js", "marks.js", "panels.js", "pointer.js", "landscape.js")
 SERIES = ("models", "trajectory", "clients", "markers")
 
 
@@ -78,12 +77,10 @@ class LandscapeView(anywidget.AnyWidget):
             self.panels, self.grids, self.caption = [], b"", ""
             if result is not None:
                 names = result.about["panels"]
-                self.panels = [_panel(result, name) for name in names]
+                self.panels = [landscape_panel(result, name) for name in names]
                 grids = [result.surface(name, value)[2] for name in names for value in ("loss", "accuracy")]
                 self.grids = b"".join(np.asarray(grid, "<f4").tobytes() for grid in grids)
-                lost, every = int(overflown(result.surfaces).sum()), len(result.surfaces)
-                self.caption = f"{caption(result.about)} Grey: not measured, or not finite ({lost} of {every})."
-                self.caption += _where_marks_are(result)
+                self.caption = landscape_caption(result)
 
     def plot_options(self) -> dict[str, Any]:
         """The options of `Landscape.plot` that draw what the view shows, from its own angle."""
@@ -121,34 +118,3 @@ class LandscapeView(anywidget.AnyWidget):
             "image/png": base64.b64encode(self.figure().png()).decode(),
         }
         return {**data, **shown}, metadata
-
-
-def _panel(result: Landscape, name: str) -> dict[str, Any]:
-    xs, ys, _ = result.surface(name)
-    marks = result.marks(name)[["series", "name", "x", "y", "loss", "accuracy", "residual"]]
-    return {
-        "name": name,
-        "nx": len(xs),
-        "ny": len(ys),
-        "x": [float(xs[0]), float(xs[-1])],
-        "y": [float(ys[0]), float(ys[-1])],
-        "axes": [axis_name(result.about, name, axis) for axis in (0, 1)],
-        "marks": [{key: _plain(cell) for key, cell in mark.items()} for mark in marks.to_dict("records")],
-    }
-
-
-def _where_marks_are(result: Landscape) -> str:
-    """Why marked models lie on the centre of a random plane, if they do."""
-    marks = result.frame[~result.frame["series"].isin(["surface", "models"])]
-    reach = 0.1 * max(abs(end) for axis in result.about["range"] for end in axis)
-    if result.about["directions"] != "random" or marks.empty or (marks[["x", "y"]].abs() > reach).any(axis=None):
-        return ""
-    return (
-        " Random directions are nearly at right angles to the way from one model to another: marked models lie by the"
-        ' centre, and far off this plane (point at one). Directions "pca" or "plane" show them apart.'
-    )
-
-
-def _plain(cell: Any) -> Any:
-    """As JSON takes it: it knows no NaN."""
-    return None if isinstance(cell, float) and not math.isfinite(cell) else cell

@@ -12,7 +12,7 @@ from ..training.finding import as_runs
 from .clipboard import CopyCode
 from .jobs import Job
 from .panel import Panel
-from .rounds import client_picker, data_picker, offer_clients, offer_data, offer_rounds, round_slider
+from .rounds import chosen_round, client_picker, data_picker, offer_clients, offer_data, offer_rounds, round_slider
 
 
 class Measured(Panel):
@@ -50,8 +50,7 @@ class Measured(Panel):
 
     def rounds(self) -> tuple[int, ...]:
         """The round of each run's model."""
-        at = self.round.value
-        return tuple(run.round if at == "latest" else int(at) for run in self.runs)
+        return tuple(chosen_round(self.round, run) for run in self.runs)
 
     def ends(self) -> tuple[tuple[str, int], ...]:
         """The runs and how far they have come."""

@@ -75,6 +75,15 @@ class Panel(ipywidgets.VBox):
         self._foot = ipywidgets.HBox([self.work, self.note], layout=layout)
         self.children = (*parts, self._foot)
 
+    def button(
+        self, name: str, icon: str, tooltip: str, act: Callable[[], object], style: str = ""
+    ) -> ipywidgets.Button:
+        """A button of this panel, which shows what goes wrong when it acts."""
+        layout = ipywidgets.Layout(width="auto")
+        made = ipywidgets.Button(description=name, icon=icon, tooltip=tooltip, button_style=style, layout=layout)
+        made.on_click(lambda _: self.guarded(act))
+        return made
+
     def lend_note(self) -> ipywidgets.HTML:
         """The line of words, for a place outside: there, somebody else says what is computed."""
         self._foot.layout.display = "none"

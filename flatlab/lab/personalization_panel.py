@@ -21,6 +21,7 @@ from ..training.as_code import call, run_names
 from .cards import deal
 from .chart import chart_view
 from .controls import Controls
+from .fields import wrapping
 from .jobs import Job
 from .measured import Measured
 
@@ -50,12 +51,8 @@ class Personalization(Measured):
         self._flat: dict[Key, FlatnessVsGain] = {}
         self._drawn: Key | None = None
         self.tuning = Controls(Tuning, first={Tuning: ("epochs", "part", "lr", "momentum")}, across=True)
-        self.tune_button = ipywidgets.Button(
-            description="Fine-tune",
-            icon="sliders",
-            button_style="primary",
-            tooltip="Fine-tune every client's copy with these settings, in the background",
-        )
+        told = "Fine-tune every client's copy with these settings, in the background"
+        self.tune_button = self.button("Fine-tune", "sliders", told, self.measure, "primary")
         self.view = ipywidgets.ToggleButtons(
             options=[(label, name) for name, label in VIEWS.items()],
             tooltips=["accuracy by epoch", "gains", "before and after", "needs a measurement more: press the button"],
@@ -64,21 +61,15 @@ class Personalization(Measured):
         self.of = ipywidgets.Dropdown(
             description="run", tooltip="Whose flatness is measured: one run", layout={"width": "200px"}
         )
-        self.flat_button = ipywidgets.Button(
-            description="Measure flatness",
-            icon="area-chart",
-            tooltip="Top eigenvalue on every client's own samples, against its gain (at least 5 clients)",
-        )
+        told = "Top eigenvalue on every client's own samples, against its gain (at least 5 clients)"
+        self.flat_button = self.button("Measure flatness", "area-chart", told, self.measure_flatness)
         self.chart = chart_view(260)
         deal(self.chart, self, lambda: (self.runs[0].data, self.runs[0], self._at()))
         self.table = ipywidgets.HTML(layout=ipywidgets.Layout(min_height="90px", max_width="100%"))
         self.tuning.observe(lambda _: self.guarded(self._redraw), "changed")
         for control in (self.round, self.view, self.of):
             control.observe(lambda _: self.guarded(self._redraw), "value")
-        self.tune_button.on_click(lambda _: self.guarded(self.measure))
-        self.flat_button.on_click(lambda _: self.guarded(self.measure_flatness))
-        wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%", align_items="center", grid_gap="0 12px")
-        first = ipywidgets.HBox([self.tune_button, self.round, self.view, self.of, self.flat_button], layout=wrap)
+        first = wrapping(self.tune_button, self.round, self.view, self.of, self.flat_button)
         self.fill(first, self.chart, self.table, self.tuning, self.copy_code)
         self.refresh()
 

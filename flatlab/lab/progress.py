@@ -47,10 +47,8 @@ class Progress(Panel):
         self.chart = chart_view(HEIGHT)
         self.chart.layout.display = "none"  # until there is something to draw
         self.table = ipywidgets.HTML(layout=ipywidgets.Layout(width="100%", max_height="460px", overflow="auto"))
-        self.again_button = ipywidgets.Button(
-            description="Look again", icon="refresh", tooltip="Look into the store now, and go on looking"
-        )
-        self.again_button.on_click(lambda _: self.guarded(self.refresh))
+        told = "Look into the store now, and go on looking"
+        self.again_button = self.button("Look again", "refresh", told, self.refresh)
         self.fill(self.chart, self.table, self.again_button)
         self.refresh()
 

@@ -41,13 +41,20 @@ def round_slider() -> widgets.SelectionSlider:
     )  # fmt: skip
 
 
-def offer_rounds(slider: widgets.SelectionSlider, runs: Sequence[Run]) -> None:
+def offer_rounds(slider: widgets.SelectionSlider, runs: Sequence[Run], first: int = 0) -> None:
     """The rounds of which all runs have a checkpoint by now, and each run's latest; the choice stays if it can."""
-    common = [*map(str, sorted(set.intersection(*(set(run.checkpoints) for run in runs)))), "latest"]
+    stored = set.intersection(*(set(run.checkpoints) for run in runs))
+    last = min(run.round for run in runs)  # a run that was taken back has later ones on record
+    common = [*(str(round) for round in sorted(stored) if first <= round <= last), "latest"]
     if list(slider.options) != common:
         chosen = slider.value
         slider.options = common
         slider.value = chosen if chosen in common else "latest"
+
+
+def chosen_round(slider: widgets.SelectionSlider, run: Run) -> int:
+    """The round that it stands at."""
+    return run.round if slider.value == "latest" else int(slider.value)
 
 
 def client_picker() -> widgets.Dropdown:

@@ -5,7 +5,6 @@ What fits a search, what differs and what a group's mean is, the browser finds (
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ import traitlets
 
 from .. import figures
 from ..declare import SettingError
-from ..files import printable, user_path
+from ..files import json_cell, printable, user_path
 from ..geometry.kept_results import StoreTable
-from ..later import pd
 from ..training import Run, annotate
 from ..training.trash import discard, remove, restore
 from .chart import BUNDLE, MISSING, ChartView
@@ -126,7 +124,7 @@ class Shelf(ipywidgets.VBox):
         runs = self._held.runs
         groups = {place: group[0] for group in self._known.groups(runs) for place in group}
         rows = [
-            {"id": id, "group": groups[place], **{name: _plain(value) for name, value in row.items()}}
+            {"id": id, "group": groups[place], **{name: json_cell(value) for name, value in row.items()}}
             for place, (id, row) in enumerate(found.iterrows())
         ]
         self.table.show(figures.small_curves(runs, self._known))
@@ -215,11 +213,3 @@ class Shelf(ipywidgets.VBox):
                 self.renamed()
         except Exception as error:  # an error in a callback is shown nowhere that a person looks
             self._failed(error)
-
-
-def _plain(value: Any) -> Any:
-    """As JSON takes it, which knows no NaN."""
-    value = value.item() if hasattr(value, "item") else value
-    if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    return value if isinstance(value, (bool, int, float)) else printable(value)

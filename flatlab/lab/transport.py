@@ -6,6 +6,7 @@ import html
 
 import ipywidgets
 
+from ..training import Run
 from ..training.status import no_better_than_guessing
 from .session import Session
 
@@ -78,6 +79,15 @@ class Transport(ipywidgets.VBox):
             layout=ipywidgets.Layout(width="100%"),
         )
         self.show(None, ready=True)
+
+    def fit(self, run: Run, round: int | None) -> None:
+        """Fit the slider to the rounds of a run, and put it at one; None: its latest."""
+        slider, first = self.slider, run.experiment.parent.round if run.experiment.parent is not None else 0
+        last = max([run.round, *run.checkpoints[-1:]])
+        with slider.hold_sync():
+            slider.min = min(first, slider.min)
+            slider.max = max(last, slider.min + 1)
+            slider.min, slider.value, slider.disabled = first, run.round if round is None else round, last <= first
 
     def show(self, session: Session | None, ready: bool, hint: str = "") -> None:
         """Show where a session stands.

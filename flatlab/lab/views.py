@@ -34,17 +34,17 @@ class Views(ipywidgets.Tab):
     """The panels of a run.
 
     Args:
-        measured: called after a view has measured something.
+        made: called with each view's title and panel when it was made.
 
     Attributes:
         panels: those made so far, by title.
         notes: what the one in front has to say, for a place outside.
     """
 
-    def __init__(self, measured: Callable[[], object]) -> None:
+    def __init__(self, made: Callable[[str, Any], object]) -> None:
         self.panels: dict[str, Any] = {}
         self._lent: dict[str, ipywidgets.Widget] = {}
-        self._measured = measured
+        self._made = made
         self._outdated: set[str] = set()
         self._making = threading.RLock()
         hint = "<p>There is no run yet: press <b>Run</b> or <b>Step</b> above.</p>"
@@ -76,7 +76,7 @@ class Views(ipywidgets.Tab):
         with self._making:
             if name not in self.panels:
                 self.panels[name] = VIEWS[name](runs)
-                self.panels[name].measured = self._measured
+                self._made(name, self.panels[name])
                 (hint,), self._places[name].children = self._places[name].children, (self.panels[name],)
                 free(hint)
                 self._outdated.discard(name)

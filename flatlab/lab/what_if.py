@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import ipywidgets
@@ -10,12 +11,16 @@ import ipywidgets
 import flatlab as fl
 
 from .. import figures
+from ..data import DataSpec, FederatedDataset
+from ..declare import SettingError
 from ..geometry.kept_results import remember
 from ..training import Experiment, Run
 from ..training.finding import as_runs
 from ..training.network import identified
 from ..training.what_if import read_values, settings_to_try, values_to_try, with_setting
 from .chart import chart_view
+from .experiment_form import bare
+from .fields import wrapping
 from .jobs import Job
 from .panel import Panel
 from .session import Session
@@ -28,6 +33,8 @@ class WhatIf(Panel):
         runs: a run (the first, if several are given).
 
     Attributes:
+        form: gives the settings of which one is changed: the run's, in a bench those on its left; load, make: give a
+            data set, and a run on it.
         setting, values: which, and its values, with commas between; four are proposed.
         sessions: what trains the runs.
         multiples, against: their curves, a plot each; the setting against what came of it.
@@ -40,6 +47,9 @@ class WhatIf(Panel):
         runs = as_runs(runs)  # what is refused leaves no widgets behind
         super().__init__()
         self.run, self.sessions, self._known = runs[0], list[Session](), figures.Histories()
+        self.form: Callable[[], Experiment] = lambda: self.run.experiment
+        self.load: Callable[[DataSpec], FederatedDataset] = lambda spec: spec.load(self.run.root)
+        self.make: Callable[[Experiment, FederatedDataset], Run] = self._run_of
         self._tried: tuple[str, list[Any]] = ("", [])
         style = {"description_width": "initial"}
         self.setting = ipywidgets.Dropdown(description="What if", style=style, tooltip="The setting to be changed")
@@ -49,29 +59,36 @@ class WhatIf(Panel):
             "Stop": ("Train these runs no further; what is done is kept", self.stop),
             "Measure gain and λ₁": ("Fine-tune every client of each run, measure its top eigenvalue", self.measure),
         }
-        self.buttons = {}
-        for name, (tooltip, act) in buttons.items():
-            self.buttons[name] = ipywidgets.Button(description=name, tooltip=tooltip, layout={"width": "auto"})
-            self.buttons[name].on_click(lambda _, act=act: self.guarded(act))
+        self.buttons = {name: self.button(name, "", tooltip, act) for name, (tooltip, act) in buttons.items()}
         self.multiples, self.against = chart_view(250), chart_view(230)
-        row = ipywidgets.HBox([self.setting, self.values, *self.buttons.values()], layout={"flex_flow": "row wrap"})
+        row = wrapping(self.setting, self.values, *self.buttons.values())
         self.fill(row, self.multiples, self.against)
         self.setting.observe(lambda _: self.guarded(self._propose), "value")
         self.show(runs)
 
+    def ask(self, setting: str) -> None:
+        """Propose values of a setting.
+
+        Raises:
+            SettingError: if it has no others to try, or the form's settings are wrong.
+        """
+        values_to_try(self.form(), setting)
+        self._offer()
+        self.setting.value = setting
+        self._propose()
+
     def show(self, runs: Run | Iterable[Run]) -> None:
         """Ask of another run; what is being tried goes on."""
-        self.run, chosen = as_runs(runs)[0], self.setting.value or "algorithm.lr"
-        self.setting.options = offered = settings_to_try(self.run.experiment)
-        self.setting.value = chosen if chosen in offered else offered[0]
-        self._propose()
+        self.run = as_runs(runs)[0]
+        with suppress(SettingError):  # of a form that is being changed
+            self._offer()
         self.refresh()
 
     def start(self) -> Job:
         """Make and train a run with each of the values."""
-        path, run = self.setting.value, self.run
+        path, run, start = self.setting.value, self.run, self.form().replace(parent=None)
         values = read_values(self.values.value)
-        experiments = [with_setting(run.experiment.replace(parent=None), path, value) for value in values]
+        experiments = [with_setting(start, path, value) for value in values]
 
         def begin(sessions: list[Session]) -> None:
             self.stop()
@@ -120,11 +137,20 @@ class WhatIf(Panel):
         self.stop()
         super().close()
 
+    def _offer(self) -> None:
+        chosen = self.setting.value or "algorithm.lr"
+        self.setting.options = offered = settings_to_try(self.form())
+        self.setting.value = chosen if chosen in offered else offered[0]
+        self._propose()
+
     def _propose(self) -> None:
-        self.values.value = ", ".join(map(str, values_to_try(self.run.experiment, self.setting.value)))
+        self.values.value = ", ".join(map(str, values_to_try(self.form(), self.setting.value)))
 
     def _made(self, experiment: Experiment, run: Run) -> Run:
-        same = experiment.data == run.experiment.data
-        data = run.data if same else experiment.data.replace(fingerprint=None).load(run.root)
-        experiment = experiment if same else identified(experiment.replace(data=data.spec), data)
+        spec = bare(experiment).data
+        data = run.data if spec == bare(run.experiment).data else self.load(spec)
+        return self.make(identified(experiment.replace(data=data.spec), data), data)
+
+    def _run_of(self, experiment: Experiment, data: FederatedDataset) -> Run:
+        run = self.run
         return Run(experiment, data, store=run.directory.parent, root=run.root, device=str(run.device))

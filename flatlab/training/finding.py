@@ -135,7 +135,7 @@ def _plain(value: Any) -> Any:
     """A setting as a table shows it: of a group its kind or name alone."""
     if not isinstance(value, Declared):
         return value
-    return getattr(value, "kind", getattr(value, "name", repr(value)))
+    return next((getattr(value, name) for name in ("kind", "name") if hasattr(value, name)), None) or repr(value)
 
 
 @checked

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..files import (
     FORMAT,
@@ -31,6 +32,7 @@ from ..files import (
 from ..later import pa, pd
 
 COLUMNS = {"round": "int64", "split": "str", "metric": "str", "value": "float64", "client": "int64"}
+Rows = dict[str, npt.NDArray[Any]]  # by column
 TIMES = ("round", "seconds", "evaluation_seconds", "samples")
 NO_SCORE = (0, -math.inf)
 
@@ -64,10 +66,10 @@ class History:
             table = empty_history()
         if after:
             table = table[table["round"].to_numpy() > after]
-        for round in table["round"].unique():
-            fresh.pop(int(round), None)
         if fresh:
-            rows = pd.DataFrame([row for part in fresh.values() for row in part])[list(COLUMNS)].astype(COLUMNS)
+            fresh = {round: part for round, part in fresh.items() if round not in {*table["round"].tolist()}}
+        if fresh:
+            rows = _frame([row for part in fresh.values() for row in part])
             table = pd.concat([table, rows], ignore_index=True) if len(table) else rows
         if not table["round"].is_monotonic_increasing:  # rounds that were lost came later
             table = table.sort_values("round", kind="stable", ignore_index=True)
@@ -86,11 +88,27 @@ class History:
 
     def since(self, after: int, until: int) -> pd.DataFrame:
         """The rows of the rounds behind one and up to another."""
+        rows, asked = self._between(after, until)
+        return rows[asked].reset_index(drop=True)
+
+    def columns(self, after: int, until: int) -> Rows:
+        """As `since`, column by column; of the last rounds of a run in training, which the log has, without a table."""
+        wanted = range(after + 1, until + 1)
+        newest = self._logged(after) if after else {}
+        if wanted and newest.keys() >= {*wanted}:
+            rows = [row for round in wanted for row in newest[round]]
+            kinds = {name: "O" if kind == "str" else kind for name, kind in COLUMNS.items()}
+            return {name: np.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
+        table, asked = self._between(after, until)
+        return {name: table[name].to_numpy()[asked] for name in COLUMNS}
+
+    def _between(self, after: int, until: int) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
+        """A table that has these rounds, and which of its rows are theirs."""
         rows = self.read(after)
         if after and not {*range(after + 1, until + 1)} <= {*rows["round"].tolist()}:
             rows = self.read()  # a round that was lost came later than others, and hid them
         rounds = rows["round"].to_numpy()
-        return rows[(rounds > after) & (rounds <= until)].reset_index(drop=True)
+        return rows, (rounds > after) & (rounds <= until)
 
     def missing(self, first: int, until: int) -> list[int]:
         """The rounds after `first` and up to `until` that have no rows."""
@@ -104,8 +122,9 @@ class History:
                     return row["value"]
         with contextlib.suppress(OSError, Damaged):
             table = self._table()
-            values = table["value"][(table["split"] == split) & (table["metric"] == metric) & (table["round"] <= until)]
-            return float(values.iloc[-1]) if len(values) else math.nan
+            rounds, splits, metrics = (table[name].to_numpy() for name in ("round", "split", "metric"))
+            values = table["value"].to_numpy()[(splits == split) & (metrics == metric) & (rounds <= until)]
+            return float(values[-1]) if len(values) else math.nan
         return math.nan
 
     def append(self, rows: list[dict[str, Any]]) -> None:
@@ -144,7 +163,9 @@ class History:
             if about.get("run", self.run) != self.run:
                 raise Damaged(f"{self.table}: belongs to the run {about['run']}")
             try:
-                frame = table.to_pandas()[list(COLUMNS)].astype(COLUMNS)
+                frame = table.select(list(COLUMNS)).to_pandas()
+                if other := {name: kind for name, kind in COLUMNS.items() if frame[name].dtype != kind}:
+                    frame = frame.astype(other)
             except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
                 raise Damaged(f"{self.table}: holds no history ({error})") from None
             self._cached = signature, frame
@@ -174,7 +195,13 @@ def _fits(row: Any) -> bool:
 
 def empty_history() -> pd.DataFrame:
     """A history without rows."""
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
+    return _frame([])
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a table."""
+    columns = {name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
+    return pd.DataFrame(columns)
 
 
 def spans(rounds: list[int]) -> str:

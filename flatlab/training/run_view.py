@@ -18,7 +18,7 @@ from ..later import pd
 from ..models import Model, frame, names
 from .clients import Cohort
 from .experiment import Experiment
-from .history import best_round
+from .history import History, best_round
 from .notes import read_notes
 from .recording import Record
 from .replay import replayed
@@ -49,7 +49,7 @@ class RunView:
     @property
     def id(self) -> str:
         """Hash-bearing name; also the directory's."""
-        return self.experiment.id
+        return self.directory.name  # the experiment would write and hash itself each time
 
     @property
     def name(self) -> str:
@@ -97,6 +97,11 @@ class RunView:
     def history_since(self, round: Whole) -> pd.DataFrame:
         """The rows of `history` after a round: what whoever has the others need read."""
         return self.record.history(self.round, round)
+
+    @property
+    def rows(self) -> History:
+        """What `history` is read from."""
+        return self.record.store.history
 
     @property
     def timings(self) -> pd.DataFrame:

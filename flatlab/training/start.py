@@ -163,7 +163,7 @@ def _alike(store: Path, wanted: Experiment) -> Iterator[Held]:
                 if _shape_of(file, (stat.st_ino, stat.st_size, stat.st_mtime_ns)) == shape:
                     other = Experiment.recorded(file.read_text(encoding="utf-8-sig"))
                     if other.id == name != wanted.id:
-                        yield Held(file.parent, other)
+                        yield Held(name, file.parent, other)
 
 
 def _shape(values: dict[str, Any]) -> str:

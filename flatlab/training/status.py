@@ -73,7 +73,7 @@ class Standing:
         self._seen: dict[str, _Seen] = {}
         self._troubles: dict[str, str] = {}
         self._names: dict[str, str] = {}
-        self._histories: dict[Path, History] = {}
+        self._stores: dict[Path, Store] = {}
 
     def table(self) -> pd.DataFrame:
         """A row for each run.
@@ -115,9 +115,8 @@ class Standing:
         runs = []
         for run, seen in self._seen.items():
             if run in self._names and seen.begun:
-                directory = self._places.get(run, self.store / run)
-                history = self._histories.setdefault(directory, History(directory, run))
-                runs.append(Watched(self._experiments[run], directory, seen.round, history))
+                store = self._store(run)
+                runs.append(Watched(self._experiments[run], store.directory, seen.round, store.history))
         return runs
 
     @property
@@ -125,8 +124,14 @@ class Standing:
         """Directories of the store, by name, that look like runs and could not be read at the last look, and why."""
         return {**(self._scan.problems if self._all else {}), **self._troubles}
 
+    def _store(self, run: str) -> Store:
+        directory = self._places.get(run, self.store / run)
+        if directory not in self._stores:  # it holds what was read of its history
+            self._stores[directory] = Store(directory)
+        return self._stores[directory]
+
     def _look(self, run: str) -> _Seen:
-        store = Store(self._places.get(run, self.store / run))
+        store = self._store(run)
         self._troubles.pop(run, None)
         try:
             stored = store.checkpoints()
@@ -153,7 +158,7 @@ class Watched:
     @property
     def id(self) -> str:
         """Of the run."""
-        return self.experiment.id
+        return self.rows.run
 
     @property
     def name(self) -> str:
@@ -168,11 +173,7 @@ class Watched:
     @property
     def history(self) -> pd.DataFrame:
         """The rows of the rounds up to its newest state."""
-        return self.history_since(0)
-
-    def history_since(self, round: int) -> pd.DataFrame:
-        """Those after a round."""
-        return self.rows.since(round, self.round)
+        return self.rows.since(0, self.round)
 
 
 def _place(experiment: Experiment) -> tuple[str, int]:

@@ -19,6 +19,7 @@ from .run_files import read_experiment
 class Held(NamedTuple):
     """A run of a store."""
 
+    id: str
     directory: Path
     experiment: Experiment
 
@@ -53,9 +54,7 @@ class Scan:
             self.problems = {name: held for name, (_, held) in self._seen.items() if isinstance(held, str)}
             runs = [held for _, held in self._seen.values() if isinstance(held, Held)]
             # A link beside its run says the same twice; the directory itself comes last, and counts.
-            return {
-                held.experiment.id: held for held in sorted(runs, key=lambda held: held.directory.is_symlink())[::-1]
-            }
+            return {held.id: held for held in sorted(runs, key=lambda held: held.directory.is_symlink())[::-1]}
 
     def _directories(self) -> list[Path]:
         try:
@@ -88,7 +87,8 @@ def _read(directory: Path) -> Held | str | None:
     try:
         experiment = read_experiment(directory)
         _ = experiment.algorithm.name  # a class of the user's may fail only here
-        return Held(directory if directory.name == experiment.id else directory.resolve(), experiment)
+        id = experiment.id
+        return Held(id, directory if directory.name == id else directory.resolve(), experiment)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except Exception as error:  # whatever a file, or a class of the user's, comes up with

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from ..declare import Declared, Family, SettingError
 from .experiment import Experiment
 
-NOTED = (
+FIXED = (
     "kind",
     "name",
     "parent",
@@ -85,7 +85,7 @@ def read_values(text: str) -> list[Any]:
 def _paths(settings: Declared, begin: str = "") -> list[str]:
     paths = []
     for name, value in settings:
-        if name not in NOTED:
+        if name not in FIXED:
             paths.append(begin + name)
             paths += _paths(value, f"{begin}{name}.") if isinstance(value, Declared) else []
     return paths

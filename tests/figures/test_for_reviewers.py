@@ -10,7 +10,8 @@ from matplotlib.colors import to_rgb
 import flatlab as fl
 from flatlab import figures
 from flatlab.figures.chart import Axis, Chart, Plot, Series
-from flatlab.figures.style import _COLOURS, line_style
+from flatlab.figures.colors import ALGORITHMS
+from flatlab.figures.style import line_style
 
 METHODS = ("FedAvg", "FedBABU", "FedASAM + SWA")
 SWEEP = [
@@ -150,7 +151,7 @@ def test_colours_stand_out_from_paper_and_no_two_runs_share_one_and_its_dashes()
         parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
         return np.dot(parts, [0.2126, 0.7152, 0.0722])
 
-    assert all(1.05 / (light(colour) + 0.05) >= 3 for colour in _COLOURS.values())
+    assert all(1.05 / (light(colour) + 0.05) >= 3 for colour in ALGORITHMS.values())
     names = [name for name, _ in SWEEP]
     styles = [tuple(line_style(name, names[:place]).values()) for place, name in enumerate(names)]
     assert len(set(styles)) == 18

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from flatlab.figures.landscape import caption
 from flatlab.geometry import landscape
 from flatlab.geometry.grid import Grid
 
@@ -46,3 +47,21 @@ def test_each_finer_picture_is_shown_once_of_all_models():
         assert np.isfinite(coarse.surfaces["loss"]).all()
     again = landscape(models, data, points=25)
     assert again.frame.equals(whole.frame)
+
+
+def test_a_first_look_is_the_same_plane_on_some_of_the_samples_and_says_so():
+    torch.manual_seed(0)
+    images, labels = torch.randn(200, 4), torch.randint(0, 3, (200,))
+    models = {name: torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)) for name in "ab"}
+    shown = []
+    whole = landscape(models, (images, labels), points=25, watch=shown.append)
+    first, *later = shown
+    assert "67 samples" in caption(first.about) and "first look with 67 of 200 samples" in caption(first.about)
+    assert not any("first look" in caption(one.about) for one in [*later, whole]) and len(later) == 2
+    few = landscape(models, (images[::3], labels[::3]), points=25)
+    measured = first.surfaces["measured"].to_numpy(bool)
+    assert measured.sum() == 2 * 49 and np.isfinite(first.surfaces["loss"]).all()
+    assert first.surfaces["loss"][measured].to_numpy() == pytest.approx(
+        few.surfaces["loss"][measured].to_numpy(), rel=1e-6
+    )
+    assert landscape(models, (images, labels), points=25).frame.equals(whole.frame)

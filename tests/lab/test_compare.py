@@ -94,10 +94,10 @@ def test_the_clients_of_all_runs_move_together_as_far_as_they_go(runs, tmp_path)
     panel = Compare([runs[0], short])
     panel.view.value = "Clients"
     left, right = panel.panel.panels
-    left.round.value = 1
-    assert right.round.value == 1
-    left.round.value = 3
-    assert (left.round.value, right.round.value) == (3, 2)
+    left.round.value = "1"
+    assert right.round.value == "1"
+    left.round.value = "3"
+    assert (left.round.value, right.round.value) == ("3", "latest") and right.state()["round"] == 2
 
 
 def test_what_a_view_measures_comes_into_the_table(runs):

@@ -2,10 +2,12 @@
 
 import pytest
 from patience import until
-from small_runs import six_clients, trained
+from small_runs import click, six_clients, trained
 
 import flatlab as fl
 from flatlab.lab import WhatIf
+from flatlab.lab.controls import Controls
+from flatlab.training.what_if import settings_to_try
 
 
 def test_each_value_is_a_run_with_its_curve_and_then_a_point(tmp_path):
@@ -37,3 +39,53 @@ def test_each_value_is_a_run_with_its_curve_and_then_a_point(tmp_path):
         panel.start()
     assert panel.figure().png()[:4] == b"\x89PNG"
     panel.close()
+
+
+def test_the_button_beside_a_setting_tries_it_on_the_settings_of_the_form(make):
+    lab = make(rounds=2)
+    lab.setup.controls.change(participation=0.5)
+    lab.setup.controls.control("algorithm.lr").write(0.2)
+    beside = [
+        widget
+        for widget in lab.setup.controls.control("algorithm.lr")._row.children
+        if getattr(widget, "icon", "") == "flask"
+    ]
+    assert [button.tooltip for button in beside] == ["What if? Try 4 values of lr"]
+    click(beside[0])  # before there is a run: one is made, and not trained
+    lab.settle()
+    panel = lab.panel("What if")
+    assert lab.tabs.front == "What if" and lab.run.round == 0 and panel.setting.value == "algorithm.lr"
+    assert panel.values.value == "0.1, 0.2, 0.5, 1.0"
+    lab.setup.controls.change(participation=1.0)  # the form moves on, the run does not
+    lab.attempt("participation")
+    assert panel.values.value.endswith("1.0") and lab.run.experiment.participation == 0.5
+    panel.setting.value, panel.values.value = "algorithm.local", "sgd, sam"
+    panel.start()
+    panel.settle()
+    tried = [session.run.experiment for session in panel.sessions]
+    assert [one.participation for one in tried] == [1.0, 1.0] and [one.algorithm.lr for one in tried] == [0.2, 0.2]
+    assert tried[0].algorithm.local.kind == "sgd" and panel.sessions[0].run.directory.parent == lab.run.directory.parent
+    panel.stop()
+    lab.setup.controls.control("algorithm.lr").write(-1)
+    with pytest.raises(fl.SettingError, match="lr"):
+        lab.attempt("algorithm.lr")
+
+
+def test_what_can_be_tried_has_a_button_and_nothing_else(make):
+    lab, asked = make(), []
+    lab.attempt = asked.append
+    controls = lab.setup.controls
+    for widget in buttons_within(controls):
+        click(widget)
+    assert {"algorithm", "algorithm.lr", "data.partition", "data.partition.alpha", "algorithm.local", "seed"} <= {
+        *asked
+    }
+    offered = {*settings_to_try(lab.experiment)}
+    assert {path for path in asked if path not in offered and not path.startswith("algorithm.")} <= {"data.normalise"}
+    landscape = Controls(fl.geometry.LandscapeSettings)
+    assert not buttons_within(landscape)
+
+
+def buttons_within(widget):
+    inside = [one for child in getattr(widget, "children", ()) for one in buttons_within(child)]
+    return inside + ([widget] if getattr(widget, "icon", "") == "flask" else [])

@@ -398,4 +398,6 @@ def test_the_rows_since_a_round_are_those_behind_it_wherever_they_lie(copy, whol
     run = fl.Run.open(copy, data)
     expected = frame[frame["round"] > after].reset_index(drop=True)
     assert_frame_equal(run.history_since(after), expected)
+    columns = run.rows.columns(after, run.round)
+    assert all(np.array_equal(columns[name], expected[name].to_numpy()) for name in expected), "column by column, too"
     assert_frame_equal(run.rewind(5).history_since(after), expected[expected["round"] <= 5])

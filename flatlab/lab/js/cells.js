@@ -8,6 +8,7 @@ import { element } from "./page.js";
 
 const [LEFT, BELOW, ABOVE, RIGHT] = [48, 34, 6, 12]; // pixels around the marks
 const DOT = 4;
+const NAMED = 12; // more colours than so many are named where the pointer rests, not above
 
 export class Cells {
   /** As of `Plot`. @param {any} chart @param {any} about @param {() => Float64Array[]} columns @param {Element} row */
@@ -16,6 +17,7 @@ export class Cells {
     this.about = about;
     this.columns = columns;
     this.zoom = { x: null, y: null };
+    /** @type {[HTMLElement, string][]} */ this.swatches = [];
     this.lit = /** @type {number | null} */ (null);
     this.size = [300, chart.height];
     /** @type {[number, number]} */ this.across = [0, 1];
@@ -52,11 +54,13 @@ export class Cells {
   named(head) {
     const { items, y } = this.about;
     head.append(items.wide || y.names.length ? this.about.what || y.label : y.label);
-    for (const [k, name] of items.named.entries()) {
+    this.shownNames = () => (items.named.length > NAMED ? [] : items.named.map((/** @type {string} */ name, /** @type {number} */ k) => [name, items.colors[k]]));
+    for (const [name, color] of this.shownNames()) {
       const entry = element("span", "flatlab-cells-name", head, name);
       const swatch = element("span", "flatlab-cells-swatch", entry);
-      swatch.style.background = items.colors[k];
+      swatch.style.background = this.chart.ink.lit(color);
       entry.prepend(swatch);
+      this.swatches.push([swatch, color]);
     }
   }
 
@@ -77,6 +81,7 @@ export class Cells {
   }
 
   redraw() {
+    for (const [swatch, color] of this.swatches) swatch.style.background = this.chart.ink.lit(color);
     this.draw();
   }
 

@@ -66,7 +66,9 @@ export class Chart {
     this.whole = button(bar, "⤢", "Show everything again (or double-click)", () => this.zoom(null));
     this.whole.setAttribute("aria-label", "Show everything again");
     button(bar, "PNG", "Save as shown", () => picture(this).then(({ png }) => save(png, "png")));
-    button(bar, "SVG", "Save as shown, as lines and text", () => picture(this).then(({ svg }) => save(svg, "svg")));
+    const svg = button(bar, "SVG", "Save as shown, as lines and text", () => picture(this).then((files) => files.svg && save(files.svg, "svg")));
+    // Marks of clients have axes that are all shown, and are no lines.
+    for (const one of [...this.logs.map(([, made]) => made), this.whole, svg]) one.classList.add("flatlab-chart-curves");
     const fill = () => (document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen?.());
     button(bar, "full screen", "Fill the screen (key F); Esc ends it", fill);
     this.root.onkeydown = (event) => {

@@ -8,10 +8,11 @@ const LINE = 16; // pixels of a line of the legend
 const HEAD = 22; // above each plot
 
 /**
- * Both files.
+ * Both files; of marks of clients there is no SVG.
  * @param {any} chart
  */
 export async function picture(chart) {
+  if (chart.cells) return { svg: null, png: await painted(chart) };
   const { text, width, height } = drawn(chart);
   const svg = new Blob([text], { type: "image/svg+xml" });
   const image = new Image();
@@ -23,6 +24,38 @@ export async function picture(chart) {
   /** @type {any} */ (sheet.getContext("2d")).drawImage(image, 0, 0, sheet.width, sheet.height);
   const png = await new Promise((done) => sheet.toBlob(done, "image/png"));
   return { svg, png: /** @type {Blob} */ (png) };
+}
+
+/** Marks of clients as they are on their canvases, with what is written above them. @param {any} chart */
+async function painted(chart) {
+  const box = chart.row.getBoundingClientRect();
+  const sheet = document.createElement("canvas");
+  [sheet.width, sheet.height] = [2 * Math.ceil(box.width), 2 * Math.ceil(box.height + HEAD)];
+  const ink = /** @type {CanvasRenderingContext2D} */ (sheet.getContext("2d"));
+  ink.scale(2, 2);
+  ink.fillStyle = chart.ink.paper;
+  ink.fillRect(0, 0, sheet.width, sheet.height);
+  const write = (/** @type {string} */ text, /** @type {number} */ x, /** @type {number} */ y) => {
+    ink.fillStyle = chart.ink.text;
+    ink.fillText(text, x, y);
+  };
+  ink.font = "600 12px system-ui, sans-serif";
+  write(chart.title.textContent ?? "", 6, 14);
+  ink.font = "11px system-ui, sans-serif";
+  for (const { place, canvas, shownNames, about } of chart.plots) {
+    const [own, at] = [place.getBoundingClientRect(), canvas.getBoundingClientRect()];
+    const [left, top] = [own.left - box.left, own.top - box.top + HEAD];
+    write(about.what || about.y.label, left + 4, top + 11);
+    let x = left + 14 + ink.measureText(about.what || about.y.label).width;
+    for (const [name, color] of shownNames()) {
+      ink.fillStyle = chart.ink.lit(color);
+      ink.fillRect(x, top + 3, 9, 9);
+      write(name, x + 12, top + 11);
+      x += 22 + ink.measureText(name).width;
+    }
+    ink.drawImage(canvas, at.left - box.left, at.top - box.top + HEAD, at.width, at.height);
+  }
+  return /** @type {Promise<Blob>} */ (new Promise((done) => sheet.toBlob((blob) => done(/** @type {Blob} */ (blob)), "image/png")));
 }
 
 /** @param {any} chart */

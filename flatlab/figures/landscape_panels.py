@@ -1,0 +1,38 @@
+"""What a landscape shows in the browser: each panel's grid, axes and marks as JSON takes them, and the words below."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..files import json_cell
+from ..geometry.landscape_result import Landscape, overflown
+from .landscape import axis_name, caption
+
+
+def landscape_panel(result: Landscape, name: str) -> dict[str, Any]:
+    """A panel but for its values: name, nx, ny, x and y (their ends), axes (their names), marks."""
+    xs, ys, _ = result.surface(name)
+    marks = result.marks(name)[["series", "name", "x", "y", "loss", "accuracy", "residual"]]
+    return {
+        "name": name,
+        "nx": len(xs),
+        "ny": len(ys),
+        "x": [float(xs[0]), float(xs[-1])],
+        "y": [float(ys[0]), float(ys[-1])],
+        "axes": [axis_name(result.about, name, axis) for axis in (0, 1)],
+        "marks": [{key: json_cell(cell) for key, cell in mark.items()} for mark in marks.to_dict("records")],
+    }
+
+
+def landscape_caption(result: Landscape) -> str:
+    """What was measured, what is grey, and why marked models lie on the centre of a random plane, if they do."""
+    lost, every = int(overflown(result.surfaces).sum()), len(result.surfaces)
+    said = f"{caption(result.about)} Grey: not measured, or not finite ({lost} of {every})."
+    marks = result.frame[~result.frame["series"].isin(["surface", "models"])]
+    reach = 0.1 * max(abs(end) for axis in result.about["range"] for end in axis)
+    if result.about["directions"] != "random" or marks.empty or (marks[["x", "y"]].abs() > reach).any(axis=None):
+        return said
+    return said + (
+        " Random directions are nearly at right angles to the way from one model to another: marked models lie by the"
+        ' centre, and far off this plane (point at one). Directions "pca" or "plane" show them apart.'
+    )
