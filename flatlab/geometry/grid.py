@@ -47,6 +47,10 @@ class Grid:
         coarse = [2**power for power in range(10, 0, -1)]
         self._steps = [step for step in coarse if all(len(self._knots(axis, step)) >= FEWEST for axis in axes)] + [1]
 
+    def thinned(self, count: int) -> Grid:
+        """An empty grid of the same ends with about so many points on each axis, 0 among them."""
+        return Grid(*(_some(axis, count) for axis in (self.xs, self.ys)))
+
     @property
     def origin(self) -> Spot:
         """Row and column of (0, 0)."""
@@ -138,3 +142,8 @@ class Grid:
 def _between(values: NDArray[Any], knots: NDArray[Any], count: int) -> NDArray[Any]:
     """Rows of values at knots, linear in between, at `count` places."""
     return np.stack([np.interp(np.arange(count), knots, row) for row in values])
+
+
+def _some(axis: NDArray[Any], count: int) -> NDArray[Any]:
+    places = np.linspace(0, len(axis) - 1, min(count, len(axis))).round().astype(int)
+    return axis[np.unique([*places, np.flatnonzero(axis == 0)[0]])]

@@ -34,7 +34,7 @@ from flatlab.training.progress import Progress, gather
 from flatlab.training.threads import computing_with
 
 SAVE_SECONDS = 15.0
-FEW = 64  # samples, about, of the picture that is shown at once
+FEW, FEW_POINTS = 32, 5  # samples, and points on an axis, about, of the picture that is shown at once
 
 
 @with_settings(LandscapeSettings)
@@ -69,7 +69,7 @@ def landscape(
         progress: called with the points done and their number (more than needed, with `refine`); False stops. None: a
             bar in a terminal.
         watch: called with what there is when all panels have come to a finer grid; between its points a guess stands.
-            First with the coarsest grid of a few samples, which `about["sketch"]` tells.
+            First with few points on few of the samples, as `about["sketch"]` tells.
 
     Returns:
         What was measured. After Ctrl-C or a stop `about["complete"]` is False and missing values are NaN.
@@ -91,7 +91,7 @@ def landscape(
     meters = _meters(surfaces, kept.begun.about["memory format"] if kept.begun is not None else None)
     about = {**settings.key, **_about(objectives, meters, surfaces), "fingerprint": fingerprint}
     kept.restore(surfaces)
-    if watch is not None and kept.begun is None and about["samples"] >= 2 * FEW:
+    if watch is not None and kept.begun is None and about["samples"] >= 4 * FEW:
         watch(_first_look(surfaces, settings, about))
     return _filled(surfaces, meters, settings, about, kept, progress, watch)
 
@@ -173,15 +173,14 @@ def _measure_panel(panel: Panel, meter: Points, settings: LandscapeSettings) -> 
 
 
 def _first_look(surfaces: list[Panel], settings: LandscapeSettings, about: dict[str, Any]) -> Landscape:
-    """The coarsest grid of each panel on a few of its samples, in a fraction of a second."""
+    """Few points of each panel on few of its samples, in a fraction of a second; kept nowhere."""
     looks, every = [], len(surfaces[0].target.labels)
     some = slice(None, None, every // FEW)
     for panel in surfaces:
         few = replace(panel.target, images=panel.target.images[some], labels=panel.target.labels[some])
-        look = replace(panel, target=few, grid=Grid(panel.grid.xs, panel.grid.ys), marks=[], rows=[])
-        meter = Points(few, layout=about["memory format"])
-        next((None for _ in _measure_panel(look, meter, settings) if look.grid.level is not None), None)
-        looks.append(look)
+        looks.append(replace(panel, target=few, grid=panel.grid.thinned(FEW_POINTS), marks=[], rows=[]))
+        for _ in _measure_panel(looks[-1], Points(few, layout=about["memory format"]), settings):
+            pass
     seen = len(looks[0].target.labels)
     sketch = f"a first look with {seen} of {every} samples: all of them follow"
     return _result(looks, {**about, "samples": seen, "sketch": sketch, "complete": False})

@@ -42,11 +42,9 @@ class Compare(Panel):
         super().__init__()
         self._panels: dict[str, Panel] = {}
         self.runs = runs
-        self.view = ipywidgets.ToggleButtons(
-            options=list(VIEWS), description="view", tooltips=[f"{name} of all runs" for name in VIEWS]
-        )
+        self.view = ipywidgets.ToggleButtons(options=list(VIEWS), tooltips=[f"{name} of all runs" for name in VIEWS])
         self.view.style.button_width = self.view.layout.width = "auto"
-        self.table = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="100%", height="190px", overflow="auto"))
+        self.table = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="100%", max_height="190px", overflow="auto"))
         self.stage = ipywidgets.VBox(layout=ipywidgets.Layout(width="100%", min_height="520px"))
         self.copy_code = CopyCode(self.code, self.blame)
         self.view.observe(lambda _: self._choose(), "value")

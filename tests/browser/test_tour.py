@@ -190,7 +190,28 @@ def test_the_tour(tour):
     tour.write(3, EQUAL)
     says(2, r"\[\d+\]")
     says(3, r"\(2, \[True, True\], True\)")
+    try_other_values(tour)
+    shot("8-what-if")
+    page.evaluate("() => jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
+    shot("9-dark")
     assert not tour.errors and not tour.outside, (tour.errors, tour.outside)
+
+
+def try_other_values(tour):
+    """The button beside a setting opens "What if" with it; two values are two runs with a curve each, then a point each."""
+    expect, lab = sync_api.expect, tour.output(0)
+    lab.get_by_title("What if? Try 4 values of lr").first.click()
+    expect(lab.get_by_role("tab", name="What if")).to_have_attribute("aria-selected", "true")
+    expect(lab.get_by_label("What if", exact=True)).to_have_value("algorithm.lr")
+    values = lab.get_by_label("were", exact=True)
+    expect(values).to_have_value(re.compile(r"[\d.]+, [\d.]+, [\d.]+, [\d.]+"))
+    values.fill("0.05, 0.1")
+    values.press("Enter")
+    tour.hear()
+    lab.get_by_role("button", name="Try", exact=True).click()
+    expect(lab.get_by_role("button", name=re.compile("Measure gain"))).to_be_enabled()
+    if not MISSING:
+        expect(lab.locator(".flatlab-chart:visible .flatlab-chart-label", has_text="lr 0.")).to_have_count(2)
 
 
 def on_one_screen(tour, parts):

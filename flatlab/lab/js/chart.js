@@ -12,6 +12,7 @@ import { inksOf } from "./theme.js";
 
 const LINK = "flatlab-crosshair"; // tells all charts of the page where the pointer is: which axis, which x
 const LABEL = 16; // pixels of a plot's title
+const ROW = 40; // of a client's bar, at most
 const THEME = ["class", "style", "data-jp-theme-name", "data-jp-theme-light"];
 
 export class Chart {
@@ -146,7 +147,9 @@ export class Chart {
     const each = wide / shares.reduce((a, b) => a + b, 0) >= 120;
     this.row.style.gridTemplateColumns = each ? shares.map((share) => `minmax(0, ${share}fr)`).join(" ") : "minmax(0, 1fr)";
     this.row.style.minHeight = "";
-    const height = this.plots.length > 2 ? this.height : Math.max(this.height, this.room());
+    const rows = Math.max(...this.plots.map(({ about }) => about.y.names.length));
+    const room = this.plots.length < 3 ? this.room() : each ? Math.min(0.6 * this.room(), 60 + ROW * rows) : 0; // below is one client's
+    const height = Math.max(this.height, room);
     for (const plot of this.plots) plot.resize(Math.floor(plot.place.clientWidth), height - LABEL);
   }
 

@@ -1,14 +1,13 @@
 // @ts-check
 // The runs of a store as a table: what is in it comes from the kernel, how it is looked at is decided here.
 
-import { DASHES, borderOf, button, element } from "./page.js";
-import { decimated } from "./numbers.js";
-import { ago, cellOf, columnsOf, found, linesOf, sorted, titleOf, together } from "./rows.js";
+import { borderOf, button, element } from "./page.js";
+import { ago, cellOf, columnsOf, found, linesOf, sorted, titleOf } from "./rows.js";
 import { LIT, light } from "./link.js";
+import { editable, spark } from "./runs_cells.js";
 import { makeStore } from "./store.js";
 import { inksOf } from "./theme.js";
 
-const [WIDE, HIGH] = [92, 20]; // pixels of a small curve
 const TALLER = 210; // pixels more for the table where somebody wants to see more of it
 const HINT = "Search names, settings and notes; or conditions: rho>0.1 seed=0 accuracy>=90";
 
@@ -230,7 +229,7 @@ class RunTable {
       this.set("shown", there < ids.length ? [...others, ...ids.filter((/** @type {string} */ id) => id !== own)] : others);
     };
     this.name(row, line, open, ids.includes(own));
-    this.spark(element("td", "", row), ids.map((/** @type {string} */ id) => curves[id]).filter(Boolean), this.model.get("looks")[ids[0]]);
+    spark(element("td", "", row), ids.map((/** @type {string} */ id) => curves[id]).filter(Boolean), this.model.get("looks")[ids[0]], this.ink);
     for (const column of keys) this.cell(row, line, column);
     const acts = element("td", "flatlab-runs-acts", row);
     if (ids.length === 1 && ids[0] !== own)
@@ -256,7 +255,7 @@ class RunTable {
     const text = element("span", own ? "flatlab-runs-own" : "", cell, members[0].name);
     text.title = members.map((/** @type {any} */ { id }) => id).join("\n");
     if (members.length > 1) text.append(` × ${members.length}`);
-    else this.editable(cell, text, members[0], "label", members[0].label, members[0].name);
+    else editable(this, cell, text, members[0], "label", members[0].label, members[0].name);
   }
 
   /** @param {Element} row @param {any} line @param {string} key */
@@ -272,69 +271,10 @@ class RunTable {
       cell.textContent = rounds.length > 1 ? "…" : rounds[0];
     } else {
       const shown = element("span", "", cell, text);
-      if (key === "note" && members.length === 1) this.editable(cell, shown, members[0], "note", value ?? "", "a note");
+      if (key === "note" && members.length === 1) editable(this, cell, shown, members[0], "note", value ?? "", "a note");
       if (text === "–" && (key === "personalized" || key === "gain")) cell.title = "Not measured: Fine-tune in the tab Personalization";
       if (text === "–" && key === "λ₁") cell.title = "Not measured: Top k in the tab Hessian";
     }
-  }
-
-  /** A pencil that turns a text into a field. @param {Element} cell @param {HTMLElement} text @param {any} run @param {string} what @param {string} value @param {string} hint */
-  editable(cell, text, run, what, value, hint) {
-    const edit = () => {
-      const input = element("input", "", cell);
-      this.busy = true;
-      Object.assign(input, { type: "text", value, placeholder: hint });
-      input.setAttribute("aria-label", what === "label" ? `Label of ${run.name}` : `Note on ${run.name}`);
-      text.hidden = pencil.hidden = true;
-      input.focus();
-      input.select();
-      let over = false;
-      const end = (/** @type {boolean} */ keep) => {
-        if (over) return;
-        over = true;
-        this.busy = false;
-        if (keep && input.value !== value) this.ask("annotate", { run: run.id, [what]: input.value });
-        this.draw();
-        this.focus(pencil.dataset.key ?? "");
-      };
-      input.onblur = () => end(true);
-      input.onkeydown = (event) => {
-        event.stopPropagation(); // the notebook has keys of its own
-        if (event.key !== "Enter" && event.key !== "Escape") return;
-        event.preventDefault(); // else the same Enter presses the pencil, where the keyboard goes back to
-        end(event.key === "Enter");
-      };
-    };
-    const pencil = button(cell, "✎", what === "label" ? "Rename: a label, the id stays" : "Write a note", edit);
-    pencil.classList.add("flatlab-runs-pencil");
-    pencil.dataset.key = `${what} ${run.id}`;
-    text.ondblclick = edit;
-  }
-
-  /** @param {Element} cell @param {any[]} curves @param {any} look */
-  spark(cell, curves, look) {
-    if (!curves.length || !curves[0].x.length) return;
-    const { x, y, low, high } = together(curves);
-    if (!x.length) return;
-    const ends = [Math.min(...Array.from(low ?? y)), Math.max(...Array.from(high ?? y))];
-    const [from, to] = [x[0], x[x.length - 1]];
-    const place = (/** @type {ArrayLike<number>} */ values) => decimated(x.map((at, k) => [
-      2 + (WIDE - 4) * (to > from ? (at - from) / (to - from) : 1),
-      HIGH - 2 - (HIGH - 4) * (ends[1] > ends[0] ? (values[k] - ends[0]) / (ends[1] - ends[0]) : 0.5),
-    ]));
-    const path = (/** @type {[number, number][]} */ points) => `M${points.map(([a, b]) => `${a.toFixed(1)} ${b.toFixed(1)}`).join("L")}`;
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    for (const [name, value] of [["width", WIDE], ["height", HIGH], ["role", "img"]]) svg.setAttribute(String(name), String(value));
-    svg.setAttribute("aria-label", `accuracy from ${y[0].toFixed(1)} to ${y[y.length - 1].toFixed(1)} %`);
-    const color = look ? this.ink.lit(look.color) : this.ink.text;
-    const draw = (/** @type {string} */ d, /** @type {Record<string, string>} */ attributes) => {
-      const made = document.createElementNS("http://www.w3.org/2000/svg", "path");
-      for (const [name, value] of Object.entries({ d, ...attributes })) made.setAttribute(name, value);
-      svg.append(made);
-    };
-    if (low && high) draw(`${path([...place(high), ...place(low).reverse()])}Z`, { fill: String(color), opacity: "0.2" });
-    draw(path(place(y)), { fill: "none", stroke: String(color), "stroke-width": "1.5", "stroke-dasharray": DASHES[look?.dash]?.join(" ") ?? "" });
-    cell.append(svg);
   }
 
   /** Light the line of a run. @param {string} who ids, separated by blanks */

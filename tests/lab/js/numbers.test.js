@@ -88,8 +88,8 @@ test("an axis has room for its values, not below nothing, and sense without any"
 });
 
 test("numbers are read in four digits", () => {
-  assert.deepEqual([93.21456, 0.000123, 123456, 0, -2.5, null, NaN].map(numbers.digits),
-    ["93.21", "1.23e-4", "1.23e+5", "0", "-2.5", "–", "–"]);
+  assert.deepEqual([93.21456, 0.000123, 0.0001, 1.2e5, 123456, 0, -2.5, null, NaN].map(numbers.digits),
+    ["93.21", "1.23e-4", "1e-4", "1.2e+5", "1.23e+5", "0", "-2.5", "–", "–"]);
 });
 
 test("error bars stand where a value has one, and on a logarithmic axis above nothing", () => {
