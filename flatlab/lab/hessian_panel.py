@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import ipywidgets as widgets
@@ -106,7 +107,7 @@ class Spectrum(Measured):
         self.amounts = Controls(Amounts, across=True)
         self._proposed = 1  # the `every` that nobody has changed since
         self.buttons = {
-            what: self.button(name, "play", told, lambda what=what: self.measure(what), "primary")
+            what: self.button(name, "play", told, partial(self.measure, what), "primary")
             for what, (name, told) in BUTTONS.items()
         }
         self.chart = chart_view(260)
