@@ -20,7 +20,7 @@ import numpy as np
 
 from flatlab.arguments import Count, with_settings
 from flatlab.geometry.evaluate_points import Points
-from flatlab.geometry.grid import VALUES, Grid
+from flatlab.geometry.grid import VALUES
 from flatlab.geometry.inputs import named, targets
 from flatlab.geometry.landscape_result import Landscape
 from flatlab.geometry.landscape_store import Kept, fingerprint_of
