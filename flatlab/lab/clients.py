@@ -210,10 +210,11 @@ class Clients(Panel):
         """Put the round's clients among the choices."""
         self._listed = shown
         cohort = figures.cohort_table(self.run, shown[1])["client"].tolist() if self.run.round else []
-        kept = self.client.value if self.client.value in cohort else None
+        values = [None, *map(int, cohort)]
+        kept = values.index(self.client.value) if self.client.value in values else 0
         self._listing = True
         try:
-            self.client.options = [(NOBODY, None), *((f"client {one}", int(one)) for one in cohort)]
-            self.client.value = kept
+            self.client.options = [(NOBODY if one is None else f"client {one}", one) for one in values]
+            self.client.index = kept  # by its place: None as a value is a blank line
         finally:
             self._listing = False

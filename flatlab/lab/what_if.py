@@ -49,7 +49,9 @@ class WhatIf(Panel):
         self.run, self.sessions, self._known = runs[0], list[Session](), figures.Histories()
         self.form: Callable[[], Experiment] = lambda: self.run.experiment
         self.load: Callable[[DataSpec], FederatedDataset] = lambda spec: spec.load(self.run.root)
-        self.make: Callable[[Experiment, FederatedDataset], Run] = self._run_of
+        self.make: Callable[[Experiment, FederatedDataset], Run] = lambda experiment, data: Run(
+            experiment, data, store=self.run.directory.parent, root=self.run.root, device=str(self.run.device)
+        )
         self._tried: tuple[str, list[Any]] = ("", [])
         style = {"description_width": "initial"}
         self.setting = ipywidgets.Dropdown(description="What if", style=style, tooltip="The setting to be changed")
@@ -75,7 +77,6 @@ class WhatIf(Panel):
         values_to_try(self.form(), setting)
         self._offer()
         self.setting.value = setting
-        self._propose()
 
     def show(self, runs: Run | Iterable[Run]) -> None:
         """Ask of another run; what is being tried goes on."""
@@ -150,7 +151,3 @@ class WhatIf(Panel):
         spec = bare(experiment).data
         data = run.data if spec == bare(run.experiment).data else self.load(spec)
         return self.make(identified(experiment.replace(data=data.spec), data), data)
-
-    def _run_of(self, experiment: Experiment, data: FederatedDataset) -> Run:
-        run = self.run
-        return Run(experiment, data, store=run.directory.parent, root=run.root, device=str(run.device))
