@@ -24,7 +24,6 @@ from flatlab.geometry.grid import VALUES
 from flatlab.geometry.inputs import named, targets
 from flatlab.geometry.landscape_result import Landscape
 from flatlab.geometry.landscape_store import Kept, fingerprint_of
-from flatlab.geometry.objective import Target
 from flatlab.geometry.panels import Panel, marks, panels
 from flatlab.geometry.settings import LandscapeSettings
 from flatlab.later import pd
@@ -88,11 +87,11 @@ def landscape(
     if kept.begun is not None and kept.whole:
         return kept.begun
     surfaces = panels(objectives, shown, settings)
+    if watch is not None and kept.begun is None and len(surfaces[0].target.labels) >= 4 * FEW:
+        watch(_first_look(surfaces, settings))
     meters = _meters(surfaces, kept.begun.about["memory format"] if kept.begun is not None else None)
-    about = {**settings.key, **_about(objectives, meters, surfaces), "fingerprint": fingerprint}
+    about = {**settings.key, **_about(meters, surfaces), "models": list(objectives), "fingerprint": fingerprint}
     kept.restore(surfaces)
-    if watch is not None and kept.begun is None and about["samples"] >= 4 * FEW:
-        watch(_first_look(surfaces, settings, about))
     return _filled(surfaces, meters, settings, about, kept, progress, watch)
 
 
@@ -172,18 +171,19 @@ def _measure_panel(panel: Panel, meter: Points, settings: LandscapeSettings) -> 
             yield list(some)
 
 
-def _first_look(surfaces: list[Panel], settings: LandscapeSettings, about: dict[str, Any]) -> Landscape:
+def _first_look(surfaces: list[Panel], settings: LandscapeSettings) -> Landscape:
     """Few points of each panel on few of its samples, in a fraction of a second; kept nowhere."""
-    looks, every = [], len(surfaces[0].target.labels)
-    some = slice(None, None, every // FEW)
+    every = len(surfaces[0].target.labels)
+    some, looks = slice(None, None, every // FEW), []
     for panel in surfaces:
         few = replace(panel.target, images=panel.target.images[some], labels=panel.target.labels[some])
         looks.append(replace(panel, target=few, grid=panel.grid.thinned(FEW_POINTS), marks=[], rows=[]))
-        for _ in _measure_panel(looks[-1], Points(few, layout=about["memory format"]), settings):
+    meters = _meters(looks, None)
+    for look in looks:
+        for _ in _measure_panel(look, meters[look.name], settings):
             pass
-    seen = len(looks[0].target.labels)
-    sketch = f"a first look with {seen} of {every} samples: all of them follow"
-    return _result(looks, {**about, "samples": seen, "sketch": sketch, "complete": False})
+    about = {**settings.key, **_about(meters, looks), "complete": False}
+    return _result(looks, {**about, "sketch": f"a first look with {about['samples']} of {every} samples: all follow"})
 
 
 def _level(surfaces: list[Panel]) -> int | None:
@@ -209,7 +209,7 @@ def _result(surfaces: list[Panel], about: dict[str, Any]) -> Landscape:
     return Landscape(pd.concat(frames, ignore_index=True)[columns], {**about, "spline_error": errors})
 
 
-def _about(objectives: Mapping[str, Target], meters: Mapping[str, Points], surfaces: list[Panel]) -> dict[str, Any]:
+def _about(meters: Mapping[str, Points], surfaces: list[Panel]) -> dict[str, Any]:
     first = surfaces[0]
     axes = (first.grid.xs, first.grid.ys) if first.plane.y is not None else (first.grid.xs,)
     described = [{**meter.target.about, **meter.about} for meter in meters.values()]
@@ -218,7 +218,6 @@ def _about(objectives: Mapping[str, Target], meters: Mapping[str, Points], surfa
         "normalisation": " / ".join(dict.fromkeys(about["normalisation"] for about in described)),
         "scale": first.plane.scale,
         "range": [[float(axis[0]), float(axis[-1])] for axis in axes],
-        "models": list(objectives),
         "panels": list(meters),
         "explained": list(first.plane.explained),
         "eigenvalues": {panel.name: list(panel.plane.eigenvalues) for panel in surfaces if panel.plane.eigenvalues},

@@ -58,11 +58,8 @@ class Clients(Panel):
         self._listed: Any = None
         self._listing = False
         self.round = round_slider()
-        self.client = ipywidgets.Dropdown(
-            options=[(NOBODY, None)],
-            description="client",
-            tooltip="Fine-tune a copy of this round's model for this client and measure its sharpness there",
-        )
+        told = "Fine-tune a copy of this round's model for this client and measure its sharpness there"
+        self.client = ipywidgets.Dropdown(options=[(NOBODY, None)], description="client", tooltip=told)
         told = "Initial accuracy of the sampled clients in this round, if the run did not score it"
         self.score_button = self.button("Score cohort", "check", told, self.score)
         told = "Fine-tune for the chosen client in the round shown, and measure its sharpness"
