@@ -36,7 +36,8 @@ GROUPS = {
         "What algorithms are made of",
         "SGD SAM ASAM Average Adaptive SWA WiMA Constant Steps Cyclical Exponential Weighted Uniform aggregation.Median"
         " aggregation.Trimmed aggregation.Krum aggregation.Geometric aggregation.Clipped ServerData Task"
-        " Classification",
+        " Classification topology.Ring topology.Complete topology.Star topology.Random topology.Regular topology.Matcha"
+        " topology.metropolis topology.gap topology.matchings",
     ),
     "runs": (
         "Runs",
@@ -51,10 +52,20 @@ GROUPS = {
     "geometry": ("Geometry", "hessian landscape sharpness path flatness_vs_gain"),
     "own": (
         "For classes of your own",
-        "setting Algorithm Local Server Schedule Aggregation Averaging Carry Message LocalBatch",
+        "setting Algorithm Local Server Schedule Aggregation Averaging Topology Carry Message LocalBatch",
     ),
 }
-TYPES = {"Params", "Slots", "Part", "Share", "aggregation", "models", "lab", "papers"}  # aliases and modules
+TYPES = {
+    "Params",
+    "Slots",
+    "Part",
+    "Share",
+    "aggregation",
+    "topology",
+    "models",
+    "lab",
+    "papers",
+}  # aliases and modules
 SECTIONS = r"(Args|Attributes|Returns|Raises|Warns|Yields):$"
 
 

@@ -35,10 +35,12 @@ from .algorithms import (
     Share,
     Slots,
     Steps,
+    Topology,
     Uniform,
     Weighted,
     WiMA,
     aggregation,
+    topology,
 )
 from .data import (
     IID,
@@ -193,6 +195,7 @@ __all__ = [
     "Steps",
     "SweepFailed",
     "Task",
+    "Topology",
     "Tuning",
     "Uniform",
     "Weighted",
@@ -216,5 +219,6 @@ __all__ = [
     "setting",
     "sharpness",
     "sweep",
+    "topology",
     "train",
 ]

@@ -1,6 +1,6 @@
 """What a client's step and the server do: pure functions and their declared settings, one file a family."""
 
-from . import aggregation
+from . import aggregation, topology
 from .aggregation import Aggregation, Uniform, Weighted
 from .algorithm import Algorithm, Carry, LocalBatch, Message, Part, ServerData, Share
 from .averaging import SWA, Averaging, WiMA
@@ -8,6 +8,7 @@ from .local import ASAM, SAM, SGD, Gradient, Local, Params, Slots, stretched
 from .named import Centralized, FedASAM, FedAvg, FedAvgM, FedBABU, FedPer, FedProx, FedSAM, LocalOnly
 from .schedules import Constant, Cyclical, Exponential, Schedule, Steps
 from .server import Adaptive, Average, Server
+from .topology import Topology
 
 __all__ = [
     "ASAM",
@@ -44,9 +45,11 @@ __all__ = [
     "Share",
     "Slots",
     "Steps",
+    "Topology",
     "Uniform",
     "Weighted",
     "WiMA",
     "aggregation",
     "stretched",
+    "topology",
 ]

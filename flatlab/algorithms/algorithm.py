@@ -30,6 +30,7 @@ from .averaging import Averaging
 from .local import SGD, Local, Params, Slots, joint_norm
 from .schedules import Constant, Schedule
 from .server import Average, Server
+from .topology import Topology
 
 Part = Literal["all", "body", "head"]
 Share = Literal["all", "body", "head", "none"]
@@ -111,13 +112,18 @@ class Algorithm(Family):
     swa: Averaging | None = setting(None, "server-side averaging of the global model")
     server_data: ServerData | None = setting(None, "training data that the server holds itself")
     pooled: bool = setting(False, "one client holds everybody's data: centralized training")
+    topology: Topology | None = setting(None, "who averages with whom, in place of a server", new=True)
+    local_steps: int | None = setting(
+        None, "local steps in a round, in place of `epochs`; batches run on through a client's epochs", ge=1, new=True
+    )
 
     @property
     def name(self) -> str:
-        """How figures and tables call it: its kind, with a crossed local step and SWA named."""
+        """How figures and tables call it: its kind, with a crossed local step, a topology and SWA named."""
         plain = type(self).model_fields["local"].default
         crossed = "" if self.local.kind == plain.kind else f" {self.local.kind.upper()}"
-        return f"{self.kind}{crossed}{f' + {self.swa.kind}' if self.swa else ''}"
+        over = f" {self.topology.kind}" if self.topology else ""
+        return f"{self.kind}{crossed}{over}{f' + {self.swa.kind}' if self.swa else ''}"
 
     @property
     def gradients_per_step(self) -> int:
@@ -147,11 +153,36 @@ class Algorithm(Family):
         Raises:
             SettingError: naming the setting.
         """
-        if self.swa is None:
-            return
-        self.swa.check(rounds, self.lr)
+        if self.local_steps is not None and self.epochs != 1:
+            raise SettingError("epochs", self.epochs, "local_steps says how long a round is; leave epochs at 1")
+        if self.topology is not None:
+            self._check_serverless()
+        if self.swa is not None:
+            self.swa.check(rounds, self.lr)
+            if self.share == "none":
+                raise SettingError(
+                    "swa", allowed="the server has nothing to average with share = 'none'; set swa to None"
+                )
+
+    def _check_serverless(self) -> None:
+        """Refuse what needs a server, where there is a topology in its place."""
+        none = {
+            "swa": (None, "it averages models of a server's"),
+            "server": (Average(), "there is no server that could take a step"),
+            "server_data": (None, "there is no server that could hold data"),
+            "aggregation": (Weighted(), "neighbours average by the topology's own weights"),
+            "pooled": (False, "a single client has no neighbours"),
+        }
+        for name, (without, reason) in none.items():
+            if getattr(self, name) != without:
+                raise SettingError(name, getattr(self, name), f"with a topology {reason}; set it to {without!r}")
         if self.share == "none":
-            raise SettingError("swa", allowed="the server has nothing to average with share = 'none'; set swa to None")
+            raise SettingError("share", "none", "with a topology neighbours average what is shared; share a part")
+        for hook in ("broadcast", "receive", "serve"):
+            if getattr(type(self), hook) is not getattr(Algorithm, hook):
+                raise SettingError(
+                    "topology", self.topology, f"{self.kind} needs a server ({hook}), and a topology has none"
+                )
 
     def rate(self, round: int, rounds: int) -> float:
         """The clients' learning rate in `round` (from 0) of `rounds`."""

@@ -20,9 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..data import load
 from ..declare import SettingError
 from ..models import Model, ModelSpec, build, names
-from ..personalization.comparison import NUMBER_BYTES
 from ..training import Experiment
-from ..training.hooks import traffic
+from ..training.hooks import megabytes, traffic
 from .archive import Archive, gradients, machine, network_key
 
 # Train images, test images, shape, classes of the data sets that the papers use.
@@ -109,13 +108,23 @@ def cost(experiment: Experiment, speed: Speed, first: int = 0) -> Cost:
 def samples_a_round(experiment: Experiment) -> float:
     """What the clients of a round train on, each epoch anew, if all hold as many samples."""
     clients = 1 if experiment.algorithm.pooled else experiment.data.clients or 1
-    return experiment.algorithm.epochs * experiment.cohort_size(clients) * sizes(experiment)[0] / clients
+    algorithm, train = experiment.algorithm, sizes(experiment)[0]
+    epochs: float = algorithm.epochs
+    if algorithm.local_steps is not None:
+        epochs = algorithm.local_steps / math.ceil(
+            train / clients / (algorithm.batch_size * algorithm.batches_per_step)
+        )
+    return epochs * experiment.cohort_size(clients) * train / clients
 
 
 def megabytes_a_round(experiment: Experiment) -> float:
-    """What is sent between the server and the clients of a round, both ways, as float32; 10^6 bytes."""
+    """What is sent in a round, to and from a server or along the edges of a topology, on average; 10^6 bytes."""
     numbers = traffic(_network(*_network_of(experiment))[1], experiment.algorithm)
-    return NUMBER_BYTES * numbers * experiment.cohort_size(experiment.data.clients or 1) / 1e6
+    clients = experiment.cohort_size(experiment.data.clients or 1)
+    rounds = range(experiment.rounds if experiment.algorithm.topology else 1)
+    return math.fsum(megabytes(experiment.algorithm, numbers, clients, experiment.seed, r) for r in rounds) / len(
+        rounds
+    )
 
 
 def tuning_cost(experiment: Experiment, epochs: int, speed: Speed, clients: int | None = None) -> Cost:
@@ -160,7 +169,7 @@ def _numbers_kept(experiment: Experiment) -> int:
     algorithm, model = experiment.algorithm, _network(*_network_of(experiment))[1]
     params = dict(model.named_parameters())
     trained = {name: params[name].detach() for name in names(model, algorithm.train)}
-    shared = () if algorithm.share == "none" else names(model, algorithm.share)
+    shared = () if algorithm.share == "none" or algorithm.topology else names(model, algorithm.share)
     memory = {} if algorithm.pooled else algorithm.memory(trained)
     own = sum(value.numel() for name, value in trained.items() if name not in shared)
     return own + sum(value.numel() for slot in memory.values() for value in slot.values())

@@ -18,12 +18,11 @@ from ..later import pd
 from ..results import Result, worst_tenth
 from ..statistics import difference
 from ..training import Run, differing
+from ..training.batches import passes
 from ..training.finding import as_runs
-from ..training.hooks import traffic
 from .averages import Averages, over_seeds
 from .finetune import Personalization
 
-NUMBER_BYTES = 4  # of a float32
 Column = Literal[
     "holdout", "unseen", "initial", "personal", "personalized", "initial worst", "personalized worst",
     "rounds to level", "samples to level", "megabytes to level",
@@ -169,7 +168,7 @@ def _table(listed: list[Run], personalization: Personalization, level: float | N
         found = row_of(run, table)
         curves.append(scores(history := run.history))
         until = curves[-1][curves[-1]["round"] <= found["round"]]
-        own = bool(run.kept) or run.experiment.algorithm.personalizes
+        own = run.own_models
         rows.append(
             {
                 "method": run.name,
@@ -256,10 +255,10 @@ def _worst(personalization: Personalization, run: Run, round: int) -> dict[str, 
 def _to_level(run: Run, curve: pd.DataFrame, level: float) -> dict[str, float]:
     """Rounds, samples and megabytes until a run's holdout accuracy is at least `level`."""
     rounds, algorithm = reached(curve, level), run.experiment.algorithm
-    sizes = np.array([len(part) for part in run.federation.holders])
-    taken = [run.federation.sample(number) for number in range(0 if math.isnan(rounds) else int(rounds))]
-    samples = algorithm.epochs * sum(int(sizes[clients].sum()) for clients in taken)
-    sent = NUMBER_BYTES * traffic(run.federation.model, algorithm) * sum(map(len, taken)) / 1e6
+    sizes = [len(part) for part in run.federation.holders]
+    done = range(0 if math.isnan(rounds) else int(rounds))
+    samples = sum(passes(algorithm, sizes[client], round) for round in done for client in run.federation.sample(round))
+    sent = sum(run.federation.megabytes(round) for round in done)
     never = math.isnan(rounds)
     efforts = {"rounds": rounds, "samples": math.nan if never else samples, "megabytes": math.nan if never else sent}
     return {f"{what} to level": float(value) for what, value in efforts.items()}

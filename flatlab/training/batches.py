@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..algorithms import Algorithm
 from ..data import FederatedDataset
 from ..streams import stream
 
@@ -40,6 +41,7 @@ class Plan:
     draws: dict[str, np.ndarray]
     partner: np.ndarray | None
     share: np.ndarray | None  # [clients, epochs, steps]
+    runs_on: bool = False  # it holds so many steps of a client's endless sequence of epochs, in place of whole ones
 
     @property
     def epochs(self) -> int:
@@ -54,41 +56,73 @@ def plan(
     seed: int | Sequence[int],
     epochs: int,
     batch_size: int,
+    local_steps: int | None = None,
 ) -> Plan:
-    """Draw batch order and augmentation for clients that hold `indices`, each from its own named stream and seed."""
+    """Draw batch order and augmentation for clients that hold `indices`, each from its own named stream and seed.
+
+    With `local_steps` a plan has so many steps in place of epochs. `names` then have the round in second place, as in
+    ("train", round, client): rounds take their steps one after another from the client's endless sequence of epochs,
+    in which epoch e is that of round e if rounds were epochs.
+    """
     longest = max(len(index) for index in indices)
     batch_size = min(batch_size, longest)
-    steps = math.ceil(longest / batch_size)
-    shape = (len(indices), epochs, steps * batch_size)
-    order, weight = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
-    mixup = data.augmentation.mixup
-    partner = np.zeros(shape, np.int64) if mixup else None
-    share = np.ones((len(indices), epochs, steps), np.float32) if mixup else None
-    draws: dict[str, np.ndarray] = {}
+    shape = (len(indices), epochs, local_steps or math.ceil(longest / batch_size))
     seeds = [seed] * len(indices) if isinstance(seed, int) else seed
+    arrays: dict[str, np.ndarray] = {}
     for c, (index, name) in enumerate(zip(indices, names, strict=True)):
-        rng, held, count = stream(seeds[c], *name), index.cpu().numpy(), len(index)
-        for e in range(epochs):
-            order[c, e, :count] = held[rng.permutation(count)]
-            weight[c, e, :count] = 1
-            for key, value in data.augmentation.draw(rng, count).items():
-                draws.setdefault(key, np.zeros(shape, value.dtype))[c, e, :count] = value
-            if partner is not None and share is not None:
-                for s, start in enumerate(range(0, count, batch_size)):
-                    stop = min(start + batch_size, count)
-                    share[c, e, s] = rng.beta(mixup, mixup)
-                    partner[c, e, start:stop] = rng.permutation(stop - start)
+        held = index.cpu().numpy()
+        if local_steps is None:
+            rng = stream(seeds[c], *name)
+            drawn = [_epoch(data, held, rng, batch_size) for _ in range(epochs)]
+        else:
+            drawn = [_window(data, held, seeds[c], name, batch_size, local_steps)]
+        for e, values in enumerate(drawn):
+            for key, value in values.items():
+                if key not in arrays:
+                    arrays[key] = np.zeros((*shape, *value.shape[1:]), value.dtype)
+                arrays[key][c, e, : len(value)] = value
+    rest = {key: arrays.pop(key, None) for key in ("partner", "share")}
+    return Plan(arrays.pop("index"), arrays.pop("weight"), arrays, **rest, runs_on=local_steps is not None)
 
-    def stepwise(flat: np.ndarray) -> np.ndarray:
-        return flat.reshape(len(indices), epochs, steps, batch_size)
 
-    return Plan(
-        stepwise(order),
-        stepwise(weight),
-        {key: stepwise(value) for key, value in draws.items()},
-        None if partner is None else stepwise(partner),
-        share,
-    )
+def _epoch(data: FederatedDataset, held: np.ndarray, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+    """The batches of an epoch of one client, [steps, size] each, and Mixup's shares [steps]."""
+    count, mixup = len(held), data.augmentation.mixup
+    flat = {"index": held[rng.permutation(count)], "weight": np.ones(count, np.float32)}
+    flat |= data.augmentation.draw(rng, count)
+    shares = []
+    if mixup:
+        flat["partner"] = np.zeros(count, np.int64)
+        for start in range(0, count, size):
+            stop = min(start + size, count)
+            shares.append(rng.beta(mixup, mixup))
+            flat["partner"][start:stop] = rng.permutation(stop - start)
+    empty = -count % size
+    steps = {key: np.pad(value, (0, empty)).reshape(-1, size) for key, value in flat.items()}
+    return steps | ({"share": np.array(shares, np.float32)} if mixup else {})
+
+
+def _window(
+    data: FederatedDataset, held: np.ndarray, seed: int, name: tuple[str | int, ...], size: int, steps: int
+) -> dict[str, np.ndarray]:
+    """The steps of a round of one client, from as many of its epochs as they touch."""
+    purpose, round, *who = name
+    first, each = int(round) * steps, math.ceil(len(held) / size)
+    begun = first // each
+    ended = (first + steps - 1) // each
+    epochs = [_epoch(data, held, stream(seed, purpose, e, *who), size) for e in range(begun, ended + 1)]
+    here = slice(first - begun * each, first - begun * each + steps)
+    return {key: np.concatenate([epoch[key] for epoch in epochs])[here] for key in epochs[0]}
+
+
+def passes(algorithm: Algorithm, held: int, round: int) -> int:
+    """Sample passes in `round` (from 0) of a client that holds so many samples."""
+    if algorithm.local_steps is None:
+        return algorithm.epochs * held
+    size = algorithm.batch_size * algorithm.batches_per_step
+    ends = (divmod(number * algorithm.local_steps, math.ceil(held / size)) for number in (round, round + 1))
+    before, after = (epochs * held + min(steps * size, held) for epochs, steps in ends)
+    return after - before
 
 
 def batches(data: FederatedDataset, plan: Plan, epoch: int) -> Iterator[Batch]:

@@ -260,13 +260,13 @@ class Cohort:
         self, algorithm: Algorithm, indices: Sequence[Tensor], streams: Sequence[Name], seed: int | Sequence[int]
     ) -> Plan:
         """The batches of these clients; made ahead of time, it is only handed out."""
-        ready = self.planned.pop(_key(algorithm, streams, seed), None)
-        return ready or plan(self.data, indices, streams, seed, algorithm.epochs, _samples_a_step(algorithm))
+        key = _key(algorithm, streams, seed)
+        return self.planned.pop(key, None) or plan(self.data, indices, *key)
 
     def _steps(self, algorithm: Algorithm, indices: Sequence[Tensor]) -> Tensor:
         """[clients] how many steps each takes."""
         size = _samples_a_step(algorithm)
-        counts = [algorithm.epochs * math.ceil(len(index) / size) for index in indices]
+        counts = [algorithm.local_steps or algorithm.epochs * math.ceil(len(index) / size) for index in indices]
         if max(counts, default=0) > torch.iinfo(torch.int64).max:
             raise SettingError("epochs", algorithm.epochs, "more steps than can be counted")
         return torch.tensor(counts).to(self.data.images.device)
@@ -299,6 +299,6 @@ def _largest(algorithm: Algorithm, indices: Sequence[Tensor]) -> int:
 
 
 def _key(algorithm: Algorithm, streams: Sequence[Name], seed: int | Sequence[int]) -> Any:
-    """What a plan depends on, on the same data."""
+    """What a plan depends on, on the same data: arguments of `plan`."""
     seeds = seed if isinstance(seed, int) else tuple(seed)
-    return tuple(streams), seeds, algorithm.epochs, _samples_a_step(algorithm)
+    return tuple(streams), seeds, algorithm.epochs, _samples_a_step(algorithm), algorithm.local_steps

@@ -72,6 +72,12 @@ class Experiment(Declared):
     @model_validator(mode="after")
     def _fits(self) -> Experiment:
         self.algorithm.check(self.rounds)
+        if self.algorithm.topology is not None and self.participation < 1:
+            raise SettingError(
+                "participation",
+                self.participation,
+                "over a topology every client takes part in each round; set it to 1",
+            )
         if self.parent is not None and self.parent.round >= self.rounds:
             raise SettingError("rounds", self.rounds, f"must exceed the parent's round {self.parent.round}")
         return self

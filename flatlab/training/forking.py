@@ -40,7 +40,7 @@ def fork(run: Run, round: int, changes: dict[str, Any]) -> Run:
         root=run.root,
         _parents=_inherited(run, experiment, state),
     )
-    if set(run.kept) & child.federation.sent:
+    if set(run.kept) & child.federation.sent and child.experiment.algorithm.topology is None:
         tell(
             f"fork: {child.name} shares {run.kept_part}, which the clients of {run.name} kept for themselves;"
             " what it shares begins at its first weights, which nobody trained"

@@ -13,6 +13,8 @@ from ..algorithms import Aggregation, Algorithm, Carry, LocalBatch, Message, Par
 from ..declare import SettingError
 from ..models import Model, names
 
+NUMBER_BYTES = 4  # of a float32
+
 
 def checked_slots(hook: str, given: Any) -> Slots:
     """`given`, if it is {slot: {name: tensor}}.
@@ -96,6 +98,23 @@ def traffic(model: Model, algorithm: Algorithm) -> int:
     )
 
 
+def megabytes(algorithm: Algorithm, numbers: int, clients: int, seed: int, round: int) -> float:
+    """What is sent in `round` (from 0), 10^6 bytes: to and from a server, or along the edges of a topology, both ways.
+
+    Args:
+        algorithm: whose topology, if it has one.
+        numbers: see `traffic`; half of them go each way.
+        clients: of the round.
+        seed: of the experiment.
+        round: from 0.
+    """
+    ways = 2 * clients
+    if algorithm.topology is not None:
+        matrices = algorithm.topology.mixing(clients, seed, round)
+        ways = sum(int((matrix - matrix.diag().diag()).count_nonzero()) for matrix in matrices)
+    return NUMBER_BYTES * numbers * ways / 2 / 1e6
+
+
 def stepped(algorithm: Algorithm, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
     """A local step, if it gives a carry and a loss.
 
@@ -174,6 +193,7 @@ class WholeGradient:
     train: str
     epochs: int = 1
     batches_per_step: int = 1
+    local_steps: None = None
 
     def init(self, trained: Params, memory: Slots, received: Slots, steps: Tensor) -> Carry:
         """Sums start at 0."""

@@ -28,8 +28,9 @@ class Layout:
         device: of the states.
 
     Attributes:
-        sent: parameters that are trained and aggregated.
+        sent: parameters that are trained, and aggregated or (over a topology) averaged among neighbours.
         kept: parameters that each client trains and keeps for itself.
+        personal: parameters that a state holds for each client: those kept, and over a topology those sent.
         shapes: of one client's message, and of what the server sends.
     """
 
@@ -39,6 +40,7 @@ class Layout:
         trained = set(names(model, algorithm.train))
         shared = set() if algorithm.share == "none" else set(names(model, algorithm.share))
         self.sent, self.kept = trained & shared, trained - shared
+        self.personal = self.kept if algorithm.topology is None else trained
         if not trained:
             raise SettingError("algorithm.train", algorithm.train, "this model has no parameters there")
         if algorithm.pooled and self.kept:
@@ -95,10 +97,12 @@ class Layout:
                 for name, value in first.items()
             }
 
-        personal = each(state.personal, {name: state.params[name] for name in sorted(self.kept)})
+        personal = each(state.personal, {name: state.params[name] for name in sorted(self.personal)})
         memory = self.experiment.algorithm.memory(self.trained(state.params))
+        inherited = {name: personal[name] for name in self.personal - self.kept if name in state.personal}
         return dataclasses.replace(
             state,
+            params=state.params | means(inherited),
             personal=personal,
             memory={slot: each(state.memory.get(slot, {}), first) for slot, first in memory.items()},
         )
@@ -131,7 +135,7 @@ class Layout:
         if kinds(state.params) != kinds(self._params):
             return f"holds the parameters of another model than {self.experiment.model.name}"
         memory = self.experiment.algorithm.memory(self.trained(state.params))
-        wanted = {"": {name: state.params[name] for name in self.kept}, **memory}
+        wanted = {"": {name: state.params[name] for name in self.personal}, **memory}
         held = {"": state.personal, **state.memory}
 
         def sizes(slots: Slots, *clients: int) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -142,3 +146,8 @@ class Layout:
         if state.swa.keys() not in (set(), self._params.keys()) or (state.swa_count and not state.swa):
             return "holds another average than this algorithm makes"
         return ""
+
+
+def means(personal: Params) -> Params:
+    """The global model over a topology: the plain mean of the clients' own, [population, ...]."""
+    return {name: value.mean(0) for name, value in personal.items()}

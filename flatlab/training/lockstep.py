@@ -29,7 +29,7 @@ from .work import Trained
 # Settings that clients of one batch may have different values of, where all of them use it.
 NUMBERS = ("momentum", "weight_decay", "clip", "mu")
 LOCAL_NUMBERS = {SGD: (), SAM: ("rho",), ASAM: ("rho", "eta")}
-SERVER_SIDE = ("kind", "lr", "schedule", "share", "aggregation", "server", "swa", "server_data")
+SERVER_SIDE = ("kind", "lr", "schedule", "share", "aggregation", "server", "swa", "server_data", "topology")
 
 
 def shape(experiment: Experiment) -> str:
@@ -88,11 +88,12 @@ def _batches(runs: Sequence[Run]) -> list[list[Run]]:
     Among unequal ones a client's last samples are padded, which rounds in another way: so no run's numbers depend on
     its company.
     """
-    together: dict[int, list[Run]] = {}
+    together: dict[tuple[int, int], list[Run]] = {}
     for run in runs:
         counts = {len(index) for index in run.data.train}
         pooled = sum(len(index) for index in run.data.train) if run.experiment.algorithm.pooled else None
-        together.setdefault(pooled or (counts.pop() if len(counts) == 1 else 0), []).append(run)
+        begun = run.round if run.experiment.algorithm.local_steps else 0  # where in its epochs a round begins
+        together.setdefault((pooled or (counts.pop() if len(counts) == 1 else 0), begun), []).append(run)
     return list(together.values())
 
 

@@ -6,6 +6,7 @@ No files, no progress, no choice of device: `Run` adds those.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -16,18 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..algorithms import Algorithm, Average, FedAvg, Params, ServerData, Slots
+from ..algorithms import Algorithm, Average, FedAvg, Params, ServerData, Slots, Topology
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..models import Model, frame, names
 from ..streams import stream
 from .accumulate import Fold
+from .batches import passes
 from .clients import Cohort
 from .diverged import Diverged, diverging
 from .evaluate import score_clients, score_holdout, score_unseen
 from .experiment import Experiment
-from .hooks import WholeGradient, checked_slots, same_slots, served
-from .layout import Layout
+from .hooks import WholeGradient, checked_slots, megabytes, same_slots, served, traffic
+from .layout import Layout, means
 from .process_group import Ranks
 from .state import Round, State
 from .threads import computing_with
@@ -74,6 +76,8 @@ class Federation(Layout):
                 "augment.mixup", data.augmentation.mixup, f"{algorithm.kind} halves its batches; set it to 0"
             )
         algorithm.aggregation.check(experiment.cohort_size(self.population))
+        if algorithm.topology is not None:
+            algorithm.topology.mixing(self.population, experiment.seed, 0)
 
     def sample(self, round: int) -> list[int]:
         """The clients of `round` (from 0), ascending; without replacement."""
@@ -152,14 +156,23 @@ class Federation(Layout):
             return old.index_copy(0, where, new)
 
         personal, memory = mapped(put, state.personal, fold.personal), mapped(put, state.memory, fold.memory)
-        lr, samples = algorithm.rate(round, rounds), algorithm.epochs * sum(sizes)
-        report = Round(round + 1, lr, tuple(clients), samples, tuple(losses), tuple(drifts), tuple(weights or ()))
+        if algorithm.topology is not None:
+            mixed = self._mixed(algorithm.topology, round, {name: personal[name] for name in sorted(self.sent)})
+            personal, params = personal | mixed, params | means(mixed)
+        self._check_server(round + 1, torch.stack([value.sum() for value in params.values()]))
+        lr, samples = algorithm.rate(round, rounds), sum(passes(algorithm, size, round) for size in sizes)
+        report = Round(
+            *(round + 1, lr, tuple(clients), samples, tuple(losses), tuple(drifts), tuple(weights or ())),
+            megabytes=self.megabytes(round),
+        )
         return State(round + 1, params, slots, swa, count, personal, memory).plain(), report
 
     def _folded(self, state: State, clients: list[int], sizes: list[int], trained: Iterable[Trained] | None) -> Fold:
         """What the clients of a round came to, summed, also over the processes that share them."""
         order = names(self.model)  # the model's, whatever order a file has: processes add up by place
         sent, personal = ([name for name in order if name in group] for group in (self.sent, state.personal))
+        if self.experiment.algorithm.topology is not None:  # neighbours average models, nobody sums updates
+            sent = []
         fold = Fold(self.experiment.algorithm.aggregation, sizes, sent, personal, self.shapes.message, state.params)
         places = list(range(len(clients))) if self.ranks is None else self.ranks.share(sizes)
         chosen = [clients[place] for place in places]
@@ -176,15 +189,30 @@ class Federation(Layout):
         algorithm, params, weights = self.experiment.algorithm, dict(state.params), None
         slots = algorithm.receive(state.slots, fold.extra, clients, self.population)
         slots = checked_slots(f"{algorithm.kind}.receive", slots)
-        if self.sent:
+        if fold.total:
             combined, weights = fold.combined()
             moved, slots = served(algorithm, {name: params[name] for name in fold.total}, combined, slots)
             params |= moved
         if algorithm.server_data is not None:
             tuned = self._server_epoch(algorithm.server_data, state.round, params)
             params |= tuned if self.ranks is None else self.ranks.agree(tuned)
-        self._check_server(state.round + 1, torch.stack([value.sum() for value in params.values()]))
         return params, slots, weights
+
+    def _mixed(self, topology: Topology, round: int, own: Params) -> Params:
+        """The clients' models [clients, ...] after neighbours have averaged; what clients send is what they have."""
+        for matrix in topology.mixing(self.population, self.experiment.seed, round):
+            own = {name: torch.tensordot(matrix.to(value), value, 1) for name, value in own.items()}
+        return own
+
+    def megabytes(self, round: int) -> float:
+        """What is sent in `round` (from 0), 10^6 bytes."""
+        experiment = self.experiment
+        clients = experiment.cohort_size(self.population)
+        return megabytes(experiment.algorithm, self._numbers, clients, experiment.seed, round)
+
+    @functools.cached_property
+    def _numbers(self) -> int:
+        return traffic(self.model, self.experiment.algorithm)
 
     def round(
         self, state: State, trained: Iterable[Trained] | None = None, seconds: float = 0.0
@@ -231,7 +259,7 @@ class Federation(Layout):
         index = pool[torch.from_numpy(stream(seed, "server data").choice(len(pool), size, replace=False))]
         # Only what the server's own steps need: a client's memory and the server's words are not for it.
         settings = {name: getattr(algorithm, name) for name in Algorithm.model_fields if name != "kind"}
-        plain = FedAvg.from_dict(settings | {"epochs": 1, "mu": 0.0, "keep_momentum": False})
+        plain = FedAvg.from_dict(settings | {"epochs": 1, "mu": 0.0, "keep_momentum": False, "local_steps": None})
         lr, streams = algorithm.rate(round, self.experiment.rounds), [("train", round, "server")]
         orders: dict[str, Any] = {"indices": [index], "streams": streams, "seed": seed, "lr": lr, "part": held.train}
         trained = next(self.cohort.train(plain, params, **orders))
@@ -243,7 +271,8 @@ class Federation(Layout):
         if not numbers.isfinite().all():
             algorithm = self.experiment.algorithm  # a plain mean is as large as what the clients sent
             blamed = algorithm.suspect() if algorithm.server == Average() else f"server.lr = {algorithm.server.lr:g}"
-            message = f"round {round}, the server: the global model is no longer finite; lower algorithm.{blamed}"
+            who = "the server: the global model" if algorithm.topology is None else "the mean of the clients' models"
+            message = f"round {round}, {who} is no longer finite; lower algorithm.{blamed}"
             raise Diverged(message, round)
 
     def _diverged(

@@ -62,6 +62,12 @@ class RunView:
         return tuple(name for name in names(self.federation.model) if name in self.federation.kept)
 
     @property
+    def own_models(self) -> bool:
+        """Whether each client has a model of its own, beside a global one or in its place."""
+        algorithm = self.experiment.algorithm
+        return bool(self.kept) or algorithm.personalizes or algorithm.topology is not None
+
+    @property
     def kept_part(self) -> str:
         """What clients keep, in words."""
         model = self.federation.model
@@ -133,8 +139,9 @@ class RunView:
         Args:
             round: rounds done.
             which: "global", "swa" (the server's average), or "auto": the average where it exists.
-            client: with the parts that this client keeps for itself. Needed where clients keep any (`kept`): there is
-                no global model then, only a client's own.
+            client: its own model: with the parts that it keeps for itself, or over a topology all that it trains.
+                Needed where clients keep any (`kept`): there is no global model then, only a client's own. Over a
+                topology the global model is the mean of the clients'.
 
         Raises:
             SettingError: if there is no such round, average or client, or no global model.

@@ -79,6 +79,7 @@ class Round:
     loss: tuple[float, ...]  # per sampled client: mean training loss
     drift: tuple[float, ...]  # per sampled client: Euclidean distance moved by the trained part
     heard: tuple[float, ...] = ()  # per sampled client: its weight in the aggregate, where the rule decides it
+    megabytes: float = 0.0  # sent between clients and server, or along the edges of a topology, 10^6 bytes
     holdout: Score | None = None
     unseen: Score | None = None  # per group of images that no client trains on
     initial: Score | None = None  # per client of the federation, on its own test set
@@ -88,6 +89,7 @@ class Round:
     def rows(self) -> list[dict[str, object]]:
         """The round as rows of the history. Timings are not among them: they differ from run to run."""
         rows: list[tuple[str, str, float, int]] = [("train", "lr", self.lr, SERVER)]
+        rows += [("train", "megabytes", self.megabytes, SERVER)]
         for client, loss, drift in zip(self.clients, self.loss, self.drift, strict=True):
             rows += [("train", "loss", loss, client), ("train", "drift", drift, client)]
         rows += [("train", "weight", value, client) for client, value in zip(self.clients, self.heard, strict=False)]
