@@ -10,14 +10,13 @@ Your own: subclass `Topology`, give it a `kind`, define `graph`; `matrix` as wel
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..declare import Family, SettingError, setting
-from ..results import plot
 from ..streams import stream
 from .matcha import Activations, activations
 
@@ -78,10 +77,6 @@ class Topology(Family):
         0.80474
         """
         return 1 - gap(self.matrix(nodes, seed, 0))
-
-    def plot(self, nodes: int = 10, seed: int = 0, **options: Any) -> Any:
-        """A drawing of the graph with its second eigenvalue; `options` as for `fl.plot`."""
-        return plot(self, nodes=nodes, seed=seed, **options)
 
 
 class Ring(Topology):
