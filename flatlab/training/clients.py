@@ -260,8 +260,7 @@ class Cohort:
         self, algorithm: Algorithm, indices: Sequence[Tensor], streams: Sequence[Name], seed: int | Sequence[int]
     ) -> Plan:
         """The batches of these clients; made ahead of time, it is only handed out."""
-        key = _key(algorithm, streams, seed)
-        return self.planned.pop(key, None) or plan(self.data, indices, *key)
+        return self.planned.pop(key := _key(algorithm, streams, seed), None) or plan(self.data, indices, *key)
 
     def _steps(self, algorithm: Algorithm, indices: Sequence[Tensor]) -> Tensor:
         """[clients] how many steps each takes."""
