@@ -49,7 +49,7 @@ GROUPS = {
         "personalize Personalization Tuning fine_tuned corrected Corrected compare Comparison Averages"
         " headless Headless",
     ),
-    "geometry": ("Geometry", "hessian landscape sharpness path flatness_vs_gain"),
+    "geometry": ("Geometry", "hessian landscape sharpness path flatness_vs_gain disagreement"),
     "own": (
         "For classes of your own",
         "setting Algorithm Local Server Schedule Aggregation Averaging Topology Carry Message LocalBatch",

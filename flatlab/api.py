@@ -59,7 +59,7 @@ from .data import (
     load,
 )
 from .declare import SettingError, setting
-from .geometry import flatness_vs_gain, hessian, landscape, path, sharpness
+from .geometry import disagreement, flatness_vs_gain, hessian, landscape, path, sharpness
 from .models import Model, ModelSpec
 from .personalization import (
     Averages,
@@ -205,6 +205,7 @@ __all__ = [
     "compare",
     "corrected",
     "differing",
+    "disagreement",
     "fine_tuned",
     "flatness_vs_gain",
     "headless",

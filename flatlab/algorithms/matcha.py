@@ -43,6 +43,13 @@ class Activations(NamedTuple):
     step: float
     rho2: float
 
+    @property
+    def mean(self) -> Tensor:
+        """E[W] [n, n]."""
+        return torch.eye(self.laplacians.shape[1]).double() - self.step * torch.tensordot(
+            self.probabilities, self.laplacians, 1
+        )
+
     def matrix(self, active: Tensor) -> Tensor:
         """W [n, n] of a mix in which these matchings are `active` [M]."""
         return torch.eye(self.laplacians.shape[1]).double() - self.step * self.laplacians[active].sum(0)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from functools import singledispatch
 from typing import Any, Literal
 
+from ..algorithms import Topology
 from ..arguments import Positive, checked
 from ..data import FederatedDataset
 from ..geometry import (
     ClientHessians,
+    Disagreement,
     Eigenvalues,
     FlatnessVsGain,
     HessianAlong,
@@ -25,6 +27,7 @@ from .chart import Chart
 from .client_charts import chart_cohort, chart_gains, chart_partition, client_card
 from .clients import cohort_table, draw_client, draw_cohort
 from .gains import draw_gains
+from .gossip import draw_disagreement, draw_topology
 from .hessian import draw_along, draw_clients, draw_spectrum, draw_together, draw_top, draw_trace
 from .histories import Histories
 from .landscape import draw_landscape
@@ -129,6 +132,8 @@ _DRAWINGS: dict[type, Callable[..., Drawing]] = {
     Path: draw_path,
     Sharpness: draw_sharpness,
     FlatnessVsGain: draw_flatness,
+    Topology: draw_topology,
+    Disagreement: draw_disagreement,
 }
 for _kind, _draw in _DRAWINGS.items():
     _drawing.register(_kind, _draw)

@@ -84,12 +84,15 @@ class Histories:
         return self._fresh[1]
 
     def passed(self, run: Run | Watched, x: str) -> pd.Series:
-        """Samples or seconds so far, by round."""
+        """Samples, seconds or megabytes so far, by round."""
         read, table = self._passed.get(run.id, (-1, pd.DataFrame()))
         if read != run.round:
             if isinstance(run, Watched):
                 raise ValueError(f"x = {x!r}: of runs that are watched only rounds are known")
-            table = run.timings.set_index("round").sort_index().cumsum()
+            table = run.timings.set_index("round").sort_index()
+            # Not from the history: files from before have none.
+            table["megabytes"] = [run.federation.megabytes(round - 1) for round in table.index]
+            table = table.cumsum()
             self._passed[run.id] = run.round, table
         return table[x]
 

@@ -1,4 +1,4 @@
-"""Curves of runs against rounds, samples or seconds: as a chart for the screen, as a figure for paper."""
+"""Curves of runs against rounds, samples, seconds or megabytes: as a chart for the screen, as a figure for paper."""
 
 from __future__ import annotations
 
@@ -31,8 +31,13 @@ METRICS = {
     "drift": Metric("train", "drift", Axis("mean drift of the cohort (L2 distance moved)")),
     "unseen": Metric("unseen", "accuracy", Axis("mean accuracy on unseen domains", "%"), 100.0),
 }
-X = Literal["round", "samples", "seconds"]
-XS: dict[str, str] = {"round": "round", "samples": "samples trained on", "seconds": "seconds of training"}
+X = Literal["round", "samples", "seconds", "megabytes"]
+XS: dict[str, str] = {
+    "round": "round",
+    "samples": "samples trained on",
+    "seconds": "seconds of training",
+    "megabytes": "megabytes sent",
+}
 
 
 @checked
@@ -45,12 +50,13 @@ def draw_runs(
     final: bool = False,
     until: Whole | None = None,
 ) -> Drawing:
-    """Holdout accuracy and loss, or other metrics, against rounds, samples or seconds.
+    """Holdout accuracy and loss, or other metrics, against rounds, samples, seconds or megabytes sent.
 
     Args:
         runs: a run or several.
         metrics: some of `METRICS`, a panel each, two in a row.
-        x: "round"; "samples", the sample passes so far; or "seconds" of training so far. Of a fork only its own count.
+        x: "round"; "samples", the sample passes so far; "seconds" of training so far; or "megabytes" sent so far. Of a
+            fork only its own count.
         smooth: weight of the past in an exponential moving average, from 0 (none) to below 1; raw values stay, faintly.
         bands: draw runs that differ only in seeds, and have come equally far, as their mean with a band of one standard
             deviation.

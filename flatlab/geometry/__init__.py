@@ -1,5 +1,6 @@
 """Where a model lies: its Hessian, its loss landscape, its sharpness, and the paths to other models."""
 
+from .consensus import Disagreement, disagreement
 from .flatness import FlatnessVsGain, flatness_vs_gain
 from .hessian_api import Hessian, hessian
 from .hessian_results import ClientHessians, Eigenvalues, HessianAlong, Trace
@@ -15,6 +16,7 @@ from .spectrum import Spectrum
 
 __all__ = [
     "ClientHessians",
+    "Disagreement",
     "Eigenvalues",
     "FlatnessVsGain",
     "Hessian",
@@ -32,6 +34,7 @@ __all__ = [
     "Spectrum",
     "Target",
     "Trace",
+    "disagreement",
     "flatness_vs_gain",
     "hessian",
     "landscape",

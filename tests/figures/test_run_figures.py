@@ -347,3 +347,33 @@ def test_a_users_name_with_dollars_is_drawn_as_it_is(digits, tmp_path):
     drawing.axes[0].set_xscale("log")  # whose ticks are formulas of matplotlib's own
     assert drawing.png().startswith(b"\x89PNG")
     assert fl.landscape({"a$b^": run, "$": run}, dimensions=1, points=3, limit=20).plot().png()
+
+
+def test_curves_stand_against_megabytes_sent(few_digits, tmp_path):
+    """A server's round sends the model to each client and back; over a ring it goes to two neighbours."""
+    spec = fl.ModelSpec(name="lenet")
+    server, ring = (
+        fl.train(algorithm, few_digits, spec, 2, store=tmp_path, progress=False, participation=share)
+        for algorithm, share in ((fl.FedAvg(), 0.5), (fl.FedAvg(topology="ring"), 1.0))
+    )
+    assert float(ring.history.query("metric == 'megabytes'")["value"].sum()) > 0
+    chart = figures.chart_runs([server, ring], x="megabytes")
+    for series, run in zip(chart.plots[0].series, (server, ring), strict=True):
+        sent = run.history.query("metric == 'megabytes'")["value"].cumsum()
+        assert series.x.tolist() == pytest.approx(sent.tolist())
+    assert chart.plots[0].x.label == "megabytes sent"
+
+
+def test_a_topology_is_drawn_with_its_second_eigenvalue():
+    said = words(fl.plot(fl.topology.Ring(), nodes=8))
+    assert "ring, 8 clients, 8 edges" in said and "0.8047" in said
+    half = words(fl.plot(fl.topology.Matcha(base="complete", budget=0.5), nodes=6, seed=1))
+    assert "matcha of complete, budget 0.5, 6 clients, 15 edges" in half and "root mean square" in half
+    assert len(fl.plot(fl.topology.Random(p=0.2), nodes=40).axes[0].lines) > 40
+
+
+def test_disagreement_is_drawn_between_the_eigenvalues(few_digits, tmp_path):
+    run = fl.train(fl.FedAvg(topology="ring"), few_digits, "lenet", 1, store=tmp_path, progress=False)
+    found = fl.disagreement(run, limit=32)
+    said = words(found.plot())
+    assert "FedAvg ring" in said and "distance" in said and "clients' directions" in said
