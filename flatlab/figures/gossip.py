@@ -22,8 +22,8 @@ def draw_topology(topology: Topology, nodes: Count = 10, seed: Whole = 0) -> Dra
         seed: of the experiment, for random graphs.
     """
     random = isinstance(topology, Matcha)
-    matrix = topology.activations(nodes, seed).mean if random else topology.matrix(nodes, seed, 0)
-    weights = matrix.numpy().copy()
+    mean = topology.activations(nodes, seed).mean if isinstance(topology, Matcha) else topology.matrix(nodes, seed, 0)
+    weights = mean.numpy()
     fig = figure(PAGE, 3.0)
     graph, table = fig.subplots(1, 2)
     angles = np.pi / 2 - 2 * np.pi * np.arange(nodes) / nodes

@@ -24,8 +24,8 @@ from flatlab.declare import SettingError
 from flatlab.geometry.hvp import HessianProducts
 from flatlab.geometry.inputs import named, need_run, targets
 from flatlab.geometry.model_hessian import ModelHessian
-from flatlab.geometry.objective import Target
 from flatlab.geometry.settings import HessianSettings
+from flatlab.geometry.trace import hutchinson
 from flatlab.later import pd
 from flatlab.models import frame
 from flatlab.results import Result
@@ -33,6 +33,7 @@ from flatlab.training.progress import Progress, gather
 from flatlab.training.threads import computing_with
 
 TRACE = 0.05  # standard error of the trace, as a share of it
+PROBES = 50  # for it, at most
 
 Params = Mapping[str, Tensor]
 
@@ -42,7 +43,8 @@ class Disagreement(Result):
     """A row a run.
 
     `frame`: `name`, `run`, `round`, `clients` that were compared, `parameters` d that they train; `distance`,
-    `penalty`, `gap` and `alignment` (NaN where all models are one); `mean eigenvalue` and `lambda_1` at the mean.
+    `penalty`, `gap` and `alignment` (NaN where all models are one); `mean eigenvalue`, its standard `error` over random
+    probes, and `lambda_1`, all at the mean.
     """
 
 
@@ -83,14 +85,14 @@ def _row(name: str, run: Any, data: Any, settings: HessianSettings) -> dict[str,
     part = run.experiment.algorithm.train if settings.part == "all" else settings.part
     chosen = settings.replace(round=None, which="auto", part=part)
     target = targets({name: _mean(run.model(round, which="global"), models)}, data, chosen)[name]
-    hessian = ModelHessian(target, chosen)
-    about = {"name": name, "run": run.id, "round": round, "clients": len(models), "parameters": target.size}
-    return {
-        **about,
-        **spread(target, models),
-        "mean eigenvalue": hessian.trace(TRACE).frame["trace"].item() / target.size,
-        "lambda_1": hessian.top(1, warn=False).frame["eigenvalue"].item(),
-    }
+    product, size = HessianProducts(target, settings.memory), target.size
+    top = ModelHessian(target, chosen).top(1, warn=False)
+    first, vector = top.frame["eigenvalue"].item(), target.flat(top.vectors[0])
+    known: dict[str, Any] = {"basis": vector[None], "basis_trace": first, "seed": settings.seed}
+    trace = hutchinson(product, vector, **known, tolerance=TRACE, budget=min(PROBES, settings.budget))
+    row = {"name": name, "run": run.id, "round": round, "clients": len(models), "parameters": size}
+    row |= spread(product, models)
+    return row | {"mean eigenvalue": trace.value / size, "error": trace.standard_error / size, "lambda_1": first}
 
 
 def _models(run: Any, round: int) -> list[dict[str, Tensor]]:
@@ -116,14 +118,15 @@ def _mean(model: nn.Module, models: Sequence[Params]) -> nn.Module:
     return model
 
 
-def spread(target: Target, models: Sequence[Params]) -> dict[str, float]:
-    """`distance`, `penalty`, `gap` and `alignment` of models around the target's own.
+def spread(product: HessianProducts, models: Sequence[Params]) -> dict[str, float]:
+    """`distance`, `penalty`, `gap` and `alignment` of models around their mean.
 
     Args:
-        target: the loss, at the mean of the models.
-        models: their parameters by name; what the target does not vary is taken to be the mean's.
+        product: the Hessian of the loss at the mean.
+        models: their parameters by name; what the Hessian's target does not vary is taken to be the mean's.
     """
-    product, mean = HessianProducts(target), target.flat(target.weights)
+    target = product.target
+    mean = target.flat(target.weights)
     squares, bends, losses = [], [], []
     for params in models:
         point = {name: params[name].to(mean) for name in target.weights}
