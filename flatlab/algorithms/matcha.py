@@ -46,13 +46,15 @@ class Activations(NamedTuple):
     @property
     def mean(self) -> Tensor:
         """E[W] [n, n]."""
-        return torch.eye(self.laplacians.shape[1]).double() - self.step * torch.tensordot(
-            self.probabilities, self.laplacians, 1
-        )
+        return self._identity - self.step * torch.tensordot(self.probabilities, self.laplacians, 1)
 
     def matrix(self, active: Tensor) -> Tensor:
         """W [n, n] of a mix in which these matchings are `active` [M]."""
-        return torch.eye(self.laplacians.shape[1]).double() - self.step * self.laplacians[active].sum(0)
+        return self._identity - self.step * self.laplacians[active].sum(0)
+
+    @property
+    def _identity(self) -> Tensor:
+        return torch.eye(self.laplacians.shape[1], dtype=torch.float64, device="cpu")
 
 
 def activations(matchings: Sequence[Tensor], budget: float) -> Activations:
@@ -74,7 +76,7 @@ def activations(matchings: Sequence[Tensor], budget: float) -> Activations:
     p = torch.from_numpy(_probabilities(laplacians.numpy(), budget))
     mean, spread = (torch.tensordot(weights, laplacians, 1) for weights in (p, 2 * p * (1 - p)))
     square = mean @ mean + spread
-    others = torch.eye(len(mean)).double() - 1 / len(mean)
+    others = torch.eye(len(mean), dtype=torch.float64, device="cpu") - 1 / len(mean)
 
     def rho2(step: float) -> float:
         return float(torch.linalg.eigvalsh(others - 2 * step * mean + step**2 * square).abs().max())

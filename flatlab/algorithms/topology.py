@@ -105,7 +105,7 @@ class Complete(Topology):
 
     def graph(self, nodes: int, seed: int) -> Tensor:
         """All edges."""
-        return ~torch.eye(nodes, dtype=torch.bool)
+        return ~torch.eye(nodes, dtype=torch.bool, device="cpu")
 
 
 class Star(Topology):
@@ -281,7 +281,7 @@ def _activations(topology: Matcha, nodes: int, seed: int) -> Activations:
 
 
 def _of_edges(nodes: int, edges: list[tuple[int, int]]) -> Tensor:
-    graph = torch.zeros(nodes, nodes, dtype=torch.bool)
+    graph = torch.zeros(nodes, nodes, dtype=torch.bool, device="cpu")
     for a, b in edges:
         graph[a, b] = graph[b, a] = a != b
     return graph
