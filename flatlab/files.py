@@ -190,7 +190,7 @@ def read_table(content: bytes, where: object) -> tuple[pa.Table, dict[str, Any]]
     if mark and digest(before + mark + b"0" * 32 + after[32:]) != after[:32].decode("latin-1"):
         raise Damaged(f"{where}: checksum does not match; the file is torn or was altered")
     try:
-        table = pq.read_table(pa.BufferReader(content))
+        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)  # most are small
         about = json.loads((table.schema.metadata or {}).get(b"flatlab", b"{}"))
     except (pa.ArrowException, OSError, ValueError, MemoryError, RecursionError) as error:
         raise Damaged(f"{where}: not a whole parquet file ({_first_line(error)})") from None

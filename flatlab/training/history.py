@@ -163,7 +163,7 @@ class History:
             if about.get("run", self.run) != self.run:
                 raise Damaged(f"{self.table}: belongs to the run {about['run']}")
             try:
-                frame = table.select(list(COLUMNS)).to_pandas()
+                frame = table.select(list(COLUMNS)).to_pandas(use_threads=False)
                 if other := {name: kind for name, kind in COLUMNS.items() if frame[name].dtype != kind}:
                     frame = frame.astype(other)
             except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
