@@ -1,15 +1,20 @@
 """The presets against the constants of the papers' official codes, and the tables as data."""
 
+import functools
+
 import pytest
 
 import flatlab as fl
-from flatlab.papers import SCALES, fedasam, fedbabu, items, plan
+from flatlab.papers import SCALES, fedasam, fedbabu, plan
+from flatlab.papers import items as stated
 from flatlab.papers.archive import Archive
 from flatlab.papers.costs import Speed, cost
 from flatlab.papers.crossing import FOLLOW_UPS
 from flatlab.papers.fedbabu import unbalanced_sizes
 from flatlab.papers.questions import claims
 from flatlab.papers.tables import RECALLED, Figure, Table
+
+items = functools.cache(stated)  # a scale's tables are a thousand experiments, each checked as it is made
 
 
 def rates(experiment):
