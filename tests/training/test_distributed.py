@@ -24,6 +24,7 @@ ALGORITHMS = {
         server_data=fl.ServerData(share=0.1, train="all"),
     ),
     "kept parts, adam": fl.FedPer(lr=0.05, momentum=0.9, keep_momentum=True, server=fl.Adaptive()),
+    "gossip": fl.FedBABU(lr=0.05, topology=fl.topology.Matcha(base="complete"), local_steps=5, batch_size=16),
 }
 
 
@@ -33,7 +34,7 @@ def experiment(digits, algorithm, rounds=4):
         model=fl.ModelSpec(name="cnn4", width=0.25, norm="group", groups=2),  # batch statistics amplify rounding
         algorithm=algorithm,
         rounds=rounds,
-        participation=0.5,
+        participation=0.5 if algorithm.topology is None else 1.0,
         evaluation=fl.Evaluation(clients_every=2),
     )
 
