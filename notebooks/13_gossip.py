@@ -56,7 +56,8 @@ fl.plot([runs["server"], runs["ring"], runs["complete"]], x="megabytes")
 
 # %% [markdown]
 # **What to look for:** the mean of the models against the models that it is the mean of, on everybody's test images, and
-# each client's on its own.
+# each client's on its own. Over MATCHA's half of the graph a client weighs its own model by 1 - a times its active edges,
+# which may be 0: after such a mix it has nothing of its own training, and its own images may suffer most.
 
 # %%
 import pandas as pd

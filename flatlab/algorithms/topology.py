@@ -24,7 +24,11 @@ TRIES = 100  # draws of a random graph until it is connected
 
 
 class Topology(Family):
-    """A kind of graph, with Metropolis weights unless it has others: see `metropolis`."""
+    """A kind of graph, with Metropolis weights unless it has others: see `metropolis`.
+
+    >>> fl.FedAvg(topology=fl.topology.Ring(mixes=2)).topology.matrix(nodes=4, seed=0, round=0)[0]
+    tensor([0.3333, 0.3333, 0.0000, 0.3333], dtype=torch.float64)
+    """
 
     mixes: int = setting(1, "times that neighbours average in a round", ge=1, span=(1, 10))
 
@@ -186,7 +190,8 @@ class Matcha(Topology):
 
     A mix is W = I - a sum_m B_m L_m over the matchings m of `base` that are active, each with a probability of its own;
     `activations` has the formulas. The budget counts matchings, which take time one after another, not messages. A
-    budget of 1 is always all of `base`, with the best constant weight a on its edges.
+    budget of 1 is always all of `base`, with the best constant weight a on its edges. A client with d active edges weighs
+    its own model by 1 - a d, which may be 0 or less: it then has nothing of what it has just trained.
 
     Source: Wang et al., MATCHA, 1905.09435.
 

@@ -86,7 +86,7 @@ def mean(run, round=None):
 # Graphs and weights
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 @pytest.mark.parametrize("nodes", [5, 8, 17])
 def test_graphs_are_connected_and_weights_keep_the_mean(kind, nodes):
     graph = kind.graph(nodes, seed=3)
@@ -188,7 +188,7 @@ def test_a_mode_of_a_ring_decays_by_its_eigenvalue_and_the_mean_stays(data, tmp_
         torch.testing.assert_close(state.params[name], start.params[name], rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_neighbours_average_all_at_once_what_they_have_trained(data, tmp_path, kind):
     run = train(fl.FedAvg(topology=kind, local_steps=2), data, tmp_path, rounds=2)
     trained = run.clients(2)
