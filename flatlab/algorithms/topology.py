@@ -190,8 +190,8 @@ class Matcha(Topology):
 
     A mix is W = I - a sum_m B_m L_m over the matchings m of `base` that are active, each with a probability of its own;
     `activations` has the formulas. The budget counts matchings, which take time one after another, not messages. A
-    budget of 1 is always all of `base`, with the best constant weight a on its edges. A client with d active edges weighs
-    its own model by 1 - a d, which may be 0 or less: it then has nothing of what it has just trained.
+    budget of 1 is always all of `base`, with the best constant weight a on its edges. A client with d active edges
+    weighs its own model by 1 - a d, which may be 0 or less: it then has nothing of what it has just trained.
 
     Source: Wang et al., MATCHA, 1905.09435.
 
