@@ -17,7 +17,7 @@
 import flatlab as fl
 
 kept = fl.papers.Archive()
-fl.papers.show(kept, "fedbabu")  # of the largest scale that is kept; scale="quick", "short" or "paper" chooses
+fl.papers.show(kept, "fedbabu")  # each at the scale of which most is kept; scale="quick", "short" or "paper" chooses
 
 # %% [markdown]
 # ## Any cell again, or with one thing changed

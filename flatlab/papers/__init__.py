@@ -17,7 +17,7 @@ from .pictures import picture
 from .planning import Plan, plan
 from .questions import claims
 from .registry import items, select
-from .report import kept_scale, show
+from .report import show
 from .reproduce import Workshop
 from .tables import SCALES, Figure, Table
 
@@ -39,7 +39,6 @@ __all__ = [
     "interval",
     "items",
     "judge",
-    "kept_scale",
     "page",
     "picture",
     "plan",

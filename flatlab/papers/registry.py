@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from ..declare import SettingError, near
 from . import crossing, fedasam_tables, fedbabu_tables
@@ -18,7 +19,13 @@ BUILDERS: dict[str, Callable[[ScaleName], Item]] = {
 
 def items(scale: ScaleName) -> dict[str, Item]:
     """Every table and figure at one scale, by id."""
-    return {name: build(scale) for name, build in BUILDERS.items()}
+    return {name: built(name, scale) for name in BUILDERS}
+
+
+@cache
+def built(name: str, scale: ScaleName) -> Item:
+    """A table or figure, which never changes: its hundreds of experiments are checked once."""
+    return BUILDERS[name](scale)
 
 
 def select(names: Sequence[str], scale: ScaleName) -> dict[str, Item]:
@@ -42,5 +49,5 @@ def select(names: Sequence[str], scale: ScaleName) -> dict[str, Item]:
                 name,
                 f"no such table, figure or claim{near(name, known)}; `flatlab reproduce` without names lists them",
             )
-        chosen |= {id: BUILDERS[id](scale) for id in tables} | {id: asked[id] for id in questions}
+        chosen |= {id: built(id, scale) for id in tables} | {id: asked[id] for id in questions}
     return chosen

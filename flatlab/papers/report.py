@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from .archive import Archive
 from .beyond import section
 from .costs import hours
 from .filled import FilledTable, fill
+from .judging import judge, overall
 from .judging import page as claims_page
 from .questions import claims
-from .registry import items
+from .registry import BUILDERS, built
 from .tables import SCALES, Figure, Item, ScaleName
 
 HEAD = """# What was reproduced
@@ -79,14 +80,17 @@ def show(archive: Archive, group: str = "", scale: ScaleName | None = None) -> N
     Args:
         archive: what is kept.
         group: only tables, figures and claims whose id begins so ("fedbabu", "fedasam.figure1").
-        scale: None: the largest of which something is kept.
+        scale: None: for each of them the one of whose runs the largest share is kept.
     """
     from IPython.display import Markdown, display
 
-    scale = scale or kept_scale(archive, group)
-    display(Markdown(missing(archive, scale, group)))
-    display(Markdown(claims_page(_asked(archive, scale, group), archive)))
-    for item in kept_items(archive, scale, group).values():
+    for each in (scale,) if scale else reversed(SCALES):
+        if kept_items(archive, each, group):
+            display(Markdown(f"Scale `{each}`:\n\n{missing(archive, each, group)}"))
+    asked = [claim for each in ((scale,) if scale else reversed(SCALES)) for claim in _asked(archive, each, group)]
+    told = [claim for claim in asked if scale or overall(judge(claim, archive)) != "not measured"]
+    display(Markdown(claims_page(told, archive)))
+    for item in _most_kept(archive, group, (scale,) if scale else SCALES):
         drawn = (
             pictures.picture(item, archive)
             if isinstance(item, Figure)
@@ -100,23 +104,27 @@ def _text(filled: FilledTable, archive: Archive) -> str:
     return "\n".join([filled.markdown(), section(filled, archive)])
 
 
-def kept_scale(archive: Archive, group: str = "") -> ScaleName:
-    """The largest scale of which something is kept; "quick" if nothing is.
-
-    Args:
-        archive: what is kept.
-        group: only tables and figures whose id begins so.
-    """
-    return next((scale for scale in reversed(SCALES) if kept_items(archive, scale, group)), "quick")
+def _most_kept(archive: Archive, group: str, scales: Sequence[ScaleName]) -> list[Item]:
+    """Each table and figure at the scale of whose runs the largest share is kept; the larger scale of equals."""
+    most: dict[str, tuple[float, Item]] = {}
+    for scale in reversed(scales):
+        for name, item in kept_items(archive, scale, group).items():
+            runs = item.experiments().values()
+            share = sum(map(archive.has, runs)) / len(runs)
+            if share > most.get(name, (0.0, item))[0]:
+                most[name] = share, item
+    return [item for _, item in most.values()]
 
 
 def kept_items(archive: Archive, scale: ScaleName, group: str = "") -> dict[str, Item]:
     """Tables and figures of which a run is kept, by id."""
     return {
-        name: item
-        for name, item in items(scale).items()
-        if name.startswith(group) and any(map(archive.has, item.experiments().values()))
+        name: item for name, item in _of(group, scale).items() if any(map(archive.has, item.experiments().values()))
     }
+
+
+def _of(group: str, scale: ScaleName) -> dict[str, Item]:
+    return {name: built(name, scale) for name in BUILDERS if name.startswith(group)}
 
 
 def missing(archive: Archive, scale: ScaleName, group: str = "") -> str:
@@ -124,9 +132,7 @@ def missing(archive: Archive, scale: ScaleName, group: str = "") -> str:
     lines = ["| table or figure | runs kept | seeds | training |", "|---|---|---|---|"]
     absent: list[str] = []
     seconds: dict[str, float] = {}
-    for name, item in items(scale).items():
-        if not name.startswith(group):
-            continue
+    for name, item in _of(group, scale).items():
         runs = item.experiments()
         kept = [run for run in runs.values() if archive.has(run)]
         if not kept:

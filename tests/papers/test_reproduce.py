@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 
 import flatlab as fl
-from flatlab.papers import Archive, Table, Workshop, fill, plan
+from flatlab.papers import SCALES, Archive, Table, Workshop, fill, plan
 from flatlab.papers.archive import condensed
 from flatlab.papers.beyond import beyond, section
 from flatlab.papers.costs import Speed
 from flatlab.papers.judging import Claim, Part, Side, judge, overall, page
 from flatlab.papers.pictures import picture, save
 from flatlab.papers.quantities import gain, initial, personalization, personalized, score
+from flatlab.papers.report import _most_kept
 from flatlab.papers.tables import Figure, Published, cell
 from flatlab.training.experiment import Parent
 
@@ -316,3 +317,9 @@ def test_a_run_with_an_average_takes_the_plain_runs_rounds_and_has_a_straight_ru
     straight = fl.Run(averaged, store=tmp_path, device="cpu", checkpoint_every=1).to()
     kept = archive.history(averaged)
     pd.testing.assert_frame_equal(condensed(straight.history), kept, check_exact=True)
+
+
+def test_a_table_is_shown_at_the_scale_of_which_most_is_kept():
+    scales = {item.id: item.scale for item in _most_kept(Archive(), "fed", SCALES)}
+    assert scales["fedbabu.table5"] == "quick"  # of `short` four runs of 72
+    assert scales["fedasam.cifar10"] == "short"
