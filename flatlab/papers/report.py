@@ -80,7 +80,7 @@ def show(archive: Archive, group: str = "", scale: ScaleName | None = None) -> N
     Args:
         archive: what is kept.
         group: only tables, figures and claims whose id begins so ("fedbabu", "fedasam.figure1").
-        scale: None: for each of them the one of whose runs the largest share is kept.
+        scale: None: for each of them the one of which the largest share of runs and measurements is kept.
     """
     from IPython.display import Markdown, display
 
@@ -105,12 +105,15 @@ def _text(filled: FilledTable, archive: Archive) -> str:
 
 
 def _most_kept(archive: Archive, group: str, scales: Sequence[ScaleName]) -> list[Item]:
-    """Each table and figure at the scale of whose runs the largest share is kept; the larger scale of equals."""
+    """Each table and figure at the scale of which the largest share of runs and measurements is kept; the larger scale
+    of equals.
+    """
     most: dict[str, tuple[float, Item]] = {}
     for scale in reversed(scales):
         for name, item in kept_items(archive, scale, group).items():
-            runs = item.experiments().values()
-            share = sum(map(archive.has, runs)) / len(runs)
+            there = [archive.has(run) for run in item.experiments().values()]
+            there += [archive.has_measured(*needed) for needed in item.measurements()]
+            share = sum(there) / len(there)
             if share > most.get(name, (0.0, item))[0]:
                 most[name] = share, item
     return [item for _, item in most.values()]
