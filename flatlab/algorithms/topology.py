@@ -208,8 +208,10 @@ class Matcha(Topology):
         """The base's.
 
         Raises:
-            SettingError: if the base mixes more than once: that is for this to say.
+            SettingError: if there is nobody to talk to, or the base mixes more than once: that is for this to say.
         """
+        if nodes < 2:
+            raise SettingError("topology.kind", self.kind, f"needs two clients to talk; there is {nodes}")
         if self.base.mixes != 1:
             raise SettingError("topology.base.mixes", self.base.mixes, "leave it at 1, and set topology.mixes")
         return self.base.graph(nodes, seed)

@@ -430,6 +430,9 @@ def test_partial_participation_and_impossible_graphs_are_refused(data, tmp_path)
     ):
         with pytest.raises(fl.SettingError, match=said):
             train(fl.FedAvg(topology=kind), data, tmp_path)
+    with pytest.raises(fl.SettingError, match="needs two clients"):
+        topology.Matcha().matrix(1, 0, 0)
+    assert topology.Ring().matrix(1, 0, 0).tolist() == [[1]] and topology.Complete().contraction(1) == 0
     with pytest.raises(fl.SettingError, match=r"degree = 3.*even"):
         topology.Regular(degree=3).graph(9, 0)
     assert not any(tmp_path.iterdir())
