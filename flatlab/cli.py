@@ -23,7 +23,7 @@ from .command_line import complain, parsed
 from .data import DataSpec, Dirichlet, Partition
 from .declare import Family, SettingError
 from .describe import catalogue, sample
-from .files import printable, user_path
+from .files import printable, user_folder, user_path
 from .geometry import hessian, landscape
 from .later import pd
 from .models import registered
@@ -90,7 +90,7 @@ def _plain_warnings() -> Iterator[None]:
 
 def demo(options: argparse.Namespace) -> None:
     """Show on digits what the two papers claim: train them, print one table and what it says, write one figure."""
-    store, root = user_path(options.store, "store"), user_path(options.root, "root")
+    store, root = user_folder(options.store, "store"), user_folder(options.root, "root")
     demonstration.demo(store, root, options.device, _say_all, functools.partial(_say_all, to=sys.stderr))
 
 

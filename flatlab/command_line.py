@@ -14,6 +14,7 @@ from .declare import near, shown
 from .files import printable
 from .papers.command import parse_part
 from .papers.tables import SCALES
+from .values import read_number
 
 LONGEST = 1500  # signs of a message
 Command = Callable[[argparse.Namespace], None]
@@ -32,8 +33,8 @@ def _change(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{shown(text)}: write it as name=value, e.g. algorithm.lr=0.05")
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):  # a bare word
-        return name, value
+    except (tomllib.TOMLDecodeError, RecursionError):  # a bare word, or a number that TOML writes otherwise
+        return name, read_number(value.strip())
 
 
 class _Parser(argparse.ArgumentParser):

@@ -38,6 +38,7 @@ __all__ = [
     "setting",
     "shown",
     "tell",
+    "with_changes",
 ]
 
 LONGEST_TEXT = 4096  # signs of a setting: as long as a path may be
@@ -176,8 +177,13 @@ class Declared(BaseModel):
             raise SettingError(cls.__name__, allowed=f"not valid JSON: {error}") from None
 
     def replace(self, **changes: Any) -> Self:
-        """A validated copy with some settings changed."""
-        return self.from_dict({name: getattr(self, name) for name in type(self).model_fields} | changes)
+        """A validated copy with some settings changed; those inside others by dotted names.
+
+        >>> experiment = fl.Experiment(data=data.spec, algorithm=fl.FedBABU(lr=0.1))
+        >>> experiment.replace(seed=1, **{"algorithm.lr": 0.05}).algorithm
+        FedBABU(lr=0.05)
+        """
+        return self.from_dict(with_changes({name: getattr(self, name) for name in type(self).model_fields}, changes))
 
 
 Declared.__init__.__doc__ = ""  # else `?` shows pydantic's; the class itself says what it takes
@@ -240,6 +246,34 @@ def declared_classes(values: Any) -> Iterator[type[Declared]]:
     elif isinstance(values, list | tuple):
         for value in values:
             yield from declared_classes(value)
+
+
+def with_changes(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by name, plain or `Declared`, of which some are changed; not yet looked at.
+
+    Args:
+        values: all of them; they stay as they are.
+        changes: by dotted names, such as {"algorithm.lr": 0.05}; what is given by its kind alone, or missing, comes to
+            hold what is set inside it.
+
+    Raises:
+        SettingError: if a name leads through something that holds no settings.
+    """
+    changed = dict(values)
+    for name, value in changes.items():
+        *parents, last = name.split(".")
+        place = changed
+        for parent in parents:
+            inner = place.get(parent)
+            if isinstance(inner, Declared):
+                inner = {**({"kind": inner.kind} if isinstance(inner, Family) else {}), **inner.changed()}
+            elif isinstance(inner, str):
+                inner = {("name" if parent in ("model", "data") else "kind"): inner}
+            if not isinstance(inner, Mapping | None):
+                raise SettingError(name, value, f"{parent} = {shown(inner)} holds no settings")
+            place[parent] = place = dict(inner or {})
+        place[last] = value
+    return changed
 
 
 @functools.cache

@@ -49,6 +49,19 @@ def user_path(given: str | os.PathLike[str], name: str = "path") -> Path:
     return path
 
 
+def user_folder(given: str | os.PathLike[str], name: str) -> Path:
+    """A folder that a user gives, which need not be there yet.
+
+    Raises:
+        SettingError: as `user_path`, or if a file is in its place.
+    """
+    path = user_path(given, name)
+    file = next((place for place in (path, *path.parents) if os.path.isfile(place)), None)
+    if file is not None:
+        raise SettingError(name, str(given), f"{file} is a file; name a folder")
+    return path
+
+
 def printable(text: object) -> str:
     """Text for a terminal: what is no letter, sign or space (escape sequences, lone surrogates) is spelled out."""
     return "".join(

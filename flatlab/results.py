@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -90,20 +91,30 @@ class Result:
         """A small table for a person; the whole frame unless a kind of result knows better."""
         return self.frame
 
+    def numbers(self) -> pd.DataFrame:
+        """The summary in full numbers, none of them rounded or in words."""
+        return self.summary()
+
     def to_csv(self, path: str | Path | None = None) -> str | None:
-        """The summary as CSV: to a file, or as text without one. The whole frame: `result.frame.to_csv(...)`."""
-        return self._written("to_csv", path)
+        """The summary's numbers in full as CSV: to a file, or as text without one.
+
+        >>> fl.compare(run, fl.personalize(run, epochs=1)).to_csv().startswith("method,seed,round,")
+        True
+        """
+        return self._written(self.numbers().to_csv, path)
 
     def to_latex(self, path: str | Path | None = None) -> str | None:
-        r"""The summary as a LaTeX table (booktabs), names and signs escaped: to a file, or as text without one.
+        r"""The summary as a LaTeX table (booktabs), names and signs escaped, a dash for what is missing: to a file, or
+        as text without one.
 
         >>> print(fl.compare(run, fl.personalize(run, epochs=1)).to_latex())
         \begin{tabular}...
         """
-        return self._written("to_latex", path, escape=True)
+        return self._written(self.summary().to_latex, path, escape=True, na_rep="--")
 
-    def _written(self, how: str, path: str | Path | None, **options: Any) -> str | None:
-        text: str = getattr(self.summary(), how)(index=False, **options)
+    @staticmethod
+    def _written(write: Callable[..., str], path: str | Path | None, **options: Any) -> str | None:
+        text = write(index=False, **options)
         if path is None:
             return text
         write_atomically(user_path(path), text.encode())

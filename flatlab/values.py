@@ -6,9 +6,12 @@ such as `Count`, does for both.
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import math
 import numbers
 import operator
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -37,6 +40,15 @@ _SPOKEN |= {NoneType: "None", Callable: "a function"}
 
 class Misfit(Exception):
     """A value is not what an annotation asks for; the text is what to add to that."""
+
+
+def read_number(text: str) -> int | float | str:
+    """A number as people write it, also `.05`, `5.` and `007`; any other text as it is."""
+    if re.match(r"[+-]?\.?\d", text):
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(text)
+    return text
 
 
 def plain(hint: Any) -> bool:
@@ -76,6 +88,8 @@ def fit(value: Any, hint: Any) -> Any:
         return _list(value, origin, parts[0])
     if hint in (int, float, bool):
         return _number(value, hint)
+    if origin is Callable and callable(value):
+        return _function(value, parts[0])
     if hint is Any or isinstance(value, origin or hint):
         return value
     raise Misfit
@@ -109,6 +123,20 @@ def _number(value: Any, kind: type, digits: int = DIGITS) -> Any:
     raise Misfit
 
 
+def _function(value: Any, arguments: Any) -> Any:
+    """A function that can be called with so many arguments by position; of some nobody can tell."""
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return value
+    try:
+        if arguments is not ...:
+            signature.bind(*arguments)
+    except TypeError:
+        raise Misfit(f"; it takes {signature}") from None
+    return value
+
+
 def _list(value: Any, kind: Any, hint: Any) -> Any:
     """Numbers as a list or tuple; other things as they are, an iterator among them untouched."""
     items = value.tolist() if hasattr(value, "tolist") else value
@@ -133,6 +161,8 @@ def spoken(hint: Any, limits: str = "") -> str:
         return " or ".join(map(repr, parts))
     if origin in (Sequence, Iterable, tuple):
         return f"several, each {spoken(parts[0])}"
+    if origin is Callable and parts[0] is not ...:
+        return f"a function of {len(parts[0])} argument{'s' * (len(parts[0]) != 1)}"
     kind = origin or hint
     made_by = getattr(kind, "made_by", "")
     name = _SPOKEN.get(kind) or f"a {kind.__name__}" + (f", as {made_by} gives it" if made_by else "")

@@ -49,7 +49,6 @@ UNCHECKED = {
     "Run.step": "takes nothing",
     "to": "FederatedDataset.to: torch knows its devices",
     "prepared": "tensors only",
-    "listen": "any callable",
     "compute": "for panels",
     "fill": "for panels",
     "from_arrays": "arrays, each with its own checks",
@@ -319,6 +318,38 @@ def test_a_function_keeps_its_name_and_help():
     assert scaled.__doc__ == "Its help." and scaled(2, 3) == 6
     with pytest.raises(TypeError, match="unexpected"):
         scaled(2, by=3)
+
+
+CALLED = [
+    (fl.train, "listener", 2), (fl.Run.to, "listener", 2), (fl.sweep, "progress", 2), (fl.hessian, "watch", 1),
+    (Hessian, "watch", 1), (Hessian.along, "progress", 2), (Hessian.per_client, "progress", 2),
+    (fl.landscape, "progress", 2), (fl.landscape, "watch", 1), (fl.path, "progress", 2), (fl.sharpness, "progress", 2),
+    (fl.personalize, "progress", 2), (fl.flatness_vs_gain, "progress", 2), (fl.hessian, "loss", 2),
+    (fl.lab.Session.listen, "callback", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "name", "count"), CALLED)
+def test_a_function_that_cannot_be_called_so_is_refused_before_work_starts(function, name, count):
+    def judge(value):
+        check_arguments(function.__init__ if inspect.isclass(function) else function, {name: value})
+
+    wrong = [lambda: None, lambda *, by: None, lambda a, b, c: None, [lambda a, b: None, lambda a: None][count - 1]]
+    for value in wrong:
+        with pytest.raises(fl.SettingError, match=rf"{name} = .*must be .*a function of {count} argument.*; it takes "):
+            judge(value)
+    with pytest.raises(fl.SettingError, match=r"must be .*a function"):
+        judge("nonsense")
+    for fine in (lambda *args: None, lambda a, b=0, c=0: None, print, torch.nn.CrossEntropyLoss(reduction="none")):
+        judge(fine)
+
+
+def test_every_argument_that_is_called_is_among_those():
+    listed = {(getattr(function, "__qualname__", ""), name) for function, name, _ in CALLED}
+    for function in FUNCTIONS:
+        for name, hint in typing.get_type_hints(inspect.unwrap(function), include_extras=True).items():
+            if name != "return" and "collections.abc.Callable[[" in str(hint):
+                assert (function.__qualname__, name) in listed
 
 
 def test_a_warning_points_at_the_line_that_called(run):

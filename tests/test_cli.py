@@ -21,6 +21,7 @@ from planted import experiments, plant
 
 import flatlab as fl
 from flatlab.cli import main
+from flatlab.command_line import _change
 from flatlab.models import registry
 
 TOML = """
@@ -81,6 +82,11 @@ def test_show_measures_the_geometry_when_asked(toml, tmp_path, capsys):
     assert "eigenvalue" in out
     assert "trace" in out
     assert {"curves.png", "spectrum.pdf", "landscape.png"} <= {path.name for path in directory.iterdir()}
+
+
+def test_numbers_after_set_are_read_as_people_write_them():
+    for text, value in {".05": 0.05, "5.": 5.0, "+.5": 0.5, "1_0": 10, "007": 7, "sam": "sam", "true": True}.items():
+        assert _change(f"algorithm.lr={text}") == ("algorithm.lr", value)
 
 
 @pytest.mark.parametrize(

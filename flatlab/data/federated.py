@@ -302,9 +302,8 @@ def _tell_tests(data: FederatedDataset) -> None:
         tell(f"{(sizes == 0).sum()} of {len(sizes)} clients have no test images, so no accuracy")
     if (sizes == 1).any():
         tell(
-            f"{(sizes == 1).sum()} of {len(sizes)} clients have one test image: with batch statistics it is normalised"
-            " with itself alone, and the output hardly depends on it. Take fewer clients, a larger test_size, or a"
-            ' network with GroupNorm, ModelSpec(norm="group")'
+            f"{(sizes == 1).sum()} of {len(sizes)} clients have one test image, so an accuracy of 0 or 1; take fewer"
+            ' clients or a larger test_size, or a network without batch statistics, ModelSpec(norm="group")'
         )
 
 

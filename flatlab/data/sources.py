@@ -29,7 +29,7 @@ from flatlab.data.known import TORCHVISION, digits, torchvision
 from flatlab.data.partitions import Partition
 from flatlab.data.spec import DataSpec
 from flatlab.declare import SettingError, near, shown
-from flatlab.files import acquire, user_path, write_atomically
+from flatlab.files import acquire, user_folder, user_path, write_atomically
 from flatlab.models import frame
 
 # FedSAM's constants. Its CIFAR-10 std is the mean of the images' own stds; that of all pixels is (.247, .243, .262).
@@ -252,7 +252,7 @@ def load(name: str, root: str | Path = "data") -> Source:
     >>> source.images.shape, source.n_train, len(source.class_names)
     (torch.Size([1797, 1, 8, 8]), 1438, 10)
     """
-    root = user_path(root, "root")
+    root = user_folder(root, "root")
     path = root / f"{name}.npz"
     if name == "digits":
         return Source.from_arrays(name, *digits())

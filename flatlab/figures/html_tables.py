@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import html
 
+from matplotlib.colors import to_hex
+
 from ..later import pd
 from ..training.status import readable, silent, summary
+from .style import seed_styles
 
 STYLE = "color:var(--jp-ui-font-color1);font-size:var(--jp-ui-font-size1,13px);line-height:1.5"
 
@@ -25,22 +28,25 @@ def html_table(frame: pd.DataFrame, escape: bool = True) -> str:
 
 
 def html_runs(table: pd.DataFrame) -> str:
-    """The table of a `Standing` as HTML, a bar in each row and the total above; silent runs are marked."""
+    """The table of a `Standing` as HTML: a bar in each row, in the colour that the run's curve has among these, and the
+    total above; silent runs are marked.
+    """
     shown = readable(table)
     shown["name"] = shown["name"].map(html.escape)
     quiet = silent(table)
     shares = table["round"] / table["rounds"]
-    shown.insert(1, "", [_bar(share, still) for share, still in zip(shares, quiet, strict=True)])
+    colours = [to_hex(style["color"]) for _, style in seed_styles(table["name"])]
+    bars = [_bar(*bar) for bar in zip(shares, colours, quiet, strict=True)]
+    shown.insert(1, "", bars)
     shown["idle"] = [f"<b>⚠ {idle}</b>" if still else idle for idle, still in zip(shown["idle"], quiet, strict=True)]
-    whole = _bar(table["round"].sum() / table["rounds"].sum(), False)
+    whole = _bar(table["round"].sum() / table["rounds"].sum(), "var(--jp-brand-color1,#1976d2)")
     line = f'<div style="{STYLE};display:flex;align-items:center;gap:1em;padding:0 1em .5em">{whole}'
     rows = f'<div style="white-space:nowrap">{html_table(shown, escape=False)}</div>'
     return f"{line}<b>{html.escape(summary(table))}</b></div>{rows}"
 
 
-def _bar(share: float, still: bool) -> str:
-    colour = "warn" if still else "success" if share == 1 else "brand"
-    rest = {"warn": "#f57c00", "success": "#388e3c", "brand": "#1976d2"}[colour]  # where no theme says it
-    inside = f'<div style="width:{100 * share:.1f}%;height:100%;background:var(--jp-{colour}-color1,{rest})"></div>'
+def _bar(share: float, colour: str, still: bool = False) -> str:
+    pale = ";opacity:.4" if still else ""
+    inside = f'<div style="width:{100 * share:.1f}%;height:100%;background:{colour}{pale}"></div>'
     outside = "width:160px;height:.8em;background:var(--jp-layout-color3,#bdbdbd);border-radius:2px;overflow:hidden"
     return f'<div role="progressbar" aria-valuenow="{100 * share:.0f}" style="{outside}">{inside}</div>'

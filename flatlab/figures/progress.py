@@ -1,4 +1,4 @@
-"""How far runs have come: a bar for each, in the colour of its algorithm."""
+"""How far runs have come: a bar for each, in the colour that its curve has among these runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from matplotlib.ticker import PercentFormatter
 
 from ..later import pd
 from ..training.status import notes, silent, summary
-from .style import PAGE, Drawing, figure, line_style, paper_style
+from .style import PAGE, Drawing, figure, paper_style, seed_styles
 
 
 @paper_style()
@@ -21,8 +21,9 @@ def draw_progress(table: pd.DataFrame) -> Drawing:
     places = range(len(table))
     axes.barh(places, 1, color="0.93", height=0.7)
     shares = table["round"] / table["rounds"]
-    for place, (name, share, still) in enumerate(zip(table["name"], shares, silent(table), strict=True)):
-        axes.barh(place, share, color=line_style(name, [])["color"], alpha=0.4 if still else 1, height=0.7)
+    styles = seed_styles(table["name"])
+    for place, ((_, style), share, still) in enumerate(zip(styles, shares, silent(table), strict=True)):
+        axes.barh(place, share, color=style["color"], alpha=0.4 if still else 1, height=0.7)
     for place, (row, said) in enumerate(zip(table.itertuples(), notes(table), strict=True)):
         rounds = f"{row.round} of {row.rounds}"
         axes.text(1.02, place, f"{rounds}, {said}" if said else rounds, va="center", fontsize=7)

@@ -9,6 +9,7 @@ import re
 import textwrap
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -235,9 +236,24 @@ def seed_styles(labels: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def line_styles(names: Iterable[str]) -> list[dict[str, Any]]:
-    """Colour and dashes of each of the names that stand together."""
-    together = list(map(str, names))
-    return [line_style(name, together[:place]) for place, name in enumerate(together)]
+    """Colour and dashes of each of the names that stand together.
+
+    A name has its algorithm's colour; one alike before it gets a free one and dashes. When no colour is free, those
+    used least come again, with the next dashes.
+    """
+    used, bases, styles = dict.fromkeys(SPARE, 0), Counter[str](), []
+    for number, name in enumerate(map(str, names)):
+        base = _base(name)
+        alike = bases[base] if base else number
+        own = ALGORITHMS[base] if base and not alike else None
+        colour = own if own and not used[own] else min(used, key=used.__getitem__)
+        dash = max(min(alike, 1), used[colour] + (alike > 0))
+        usual = {"color": colour, "linestyle": ("-", "--", ":", "-.")[dash % 4]}
+        styles.append(usual if name else {"color": PALETTE[0], "linestyle": "-"})  # a result that stands alone
+        used[colour] += 1
+        if base:
+            bases[base] += 1
+    return styles
 
 
 def line_colors(names: Iterable[str], given: Mapping[str, str]) -> tuple[str, ...]:
@@ -247,24 +263,9 @@ def line_colors(names: Iterable[str], given: Mapping[str, str]) -> tuple[str, ..
     return tuple(given.get(name) or to_hex(style["color"]) for name, style in styles)
 
 
-def line_style(name: str, taken: list[str]) -> dict[str, Any]:
-    """Colour of the algorithm in a run's name; one alike in `taken`, the names so far, gets a free one and dashes.
-
-    When no colour is free, those used least come again, with the next dashes.
-    """
-    used = dict.fromkeys(SPARE, 0)
-    if not name:  # of a result that stands alone
-        return {"color": PALETTE[0], "linestyle": "-"}
-    style: dict[str, Any] = {}
-    for number, one in enumerate([*taken, name]):
-        base = _base(one)
-        alike = sum(_base(other) == base for other in taken[:number]) if base else number
-        own = ALGORITHMS[base] if base and not alike else None
-        colour = own if own and not used[own] else min(used, key=used.__getitem__)
-        dash = max(min(alike, 1), used[colour] + (alike > 0))
-        style = {"color": colour, "linestyle": ("-", "--", ":", "-.")[dash % 4]}
-        used[colour] += 1
-    return style
+def line_style(name: str, taken: Sequence[str]) -> dict[str, Any]:
+    """Those of a name after the names `taken` so far."""
+    return line_styles([*taken, name])[-1]
 
 
 def _base(name: str) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
 from typing import TYPE_CHECKING
+
+from ..training.terminal import kernel
 
 if TYPE_CHECKING:
     from .panel import Panel
@@ -28,9 +29,7 @@ def take_over(panel: Panel) -> None:
 
 def _here() -> tuple[str, str]:
     """The cell that is being executed, and its execution; empty where nobody names cells."""
-    ipython = sys.modules.get("IPython")
-    kernel = getattr(ipython.get_ipython(), "kernel", None) if ipython is not None else None
-    if kernel is None:
+    if (running := kernel()) is None:
         return "", ""
-    parent = kernel.get_parent()
+    parent = running.get_parent()
     return parent.get("metadata", {}).get("cellId") or "", parent.get("header", {}).get("msg_id") or ""

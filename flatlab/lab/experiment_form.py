@@ -16,7 +16,7 @@ from ..data import DataSpec, Dirichlet, FederatedDataset, Fixed, Source, load
 from ..data.federated import federate
 from ..data.known import TORCHVISION
 from ..declare import SettingError
-from ..files import user_path
+from ..files import user_folder
 from ..models import ModelSpec, registered
 from ..training import Experiment, Run
 from .cards import Subject, deal
@@ -64,7 +64,7 @@ class Setup(Panel):
     ) -> None:
         experiment = first_experiment(data, settings)  # what is refused leaves no widgets behind
         super().__init__()
-        self._root = user_path(root, "root")
+        self._root = user_folder(root, "root")
         self._source = data if isinstance(data, Source) else None
         self._made: dict[str, FederatedDataset] = {}
         self._refused: dict[str, SettingError] = {}

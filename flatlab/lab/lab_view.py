@@ -17,7 +17,7 @@ import traitlets
 
 from .. import figures
 from ..data import FederatedDataset, Fixed, Source
-from ..files import user_path
+from ..files import user_folder
 from ..training import Experiment, Run
 from ..training.network import describe
 from ..training.run_files import read_experiment
@@ -60,7 +60,7 @@ class Bench(Panel):
         )  # first: what it refuses leaves no widgets behind
         super().__init__()
         self._own = own
-        self._store, self._root, self._options = user_path(store, "store"), user_path(root, "root"), options
+        self._store, self._root, self._options = user_folder(store, "store"), user_folder(root, "root"), options
         self.session: Session | None = None
         self._round: int | None = None  # the round that is looked at; None: the run's latest
         self._view: Run | None = None

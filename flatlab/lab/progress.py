@@ -94,7 +94,9 @@ class Progress(Panel):
 
     def _draw(self) -> None:
         """Show the curves, as far as files can be read at this moment."""
-        runs = sorted(self.standing.watched(), key=lambda run: run.round >= run.rounds)[:MOST]
+        every = self.standing.watched()
+        chosen = sorted(range(len(every)), key=lambda place: every[place].round >= every[place].rounds)[:MOST]
+        runs = [every[place] for place in sorted(chosen)]  # in the table's order, by which colours are given
         if runs:
             try:
                 self.chart.show(figures.chart_runs(runs, ["accuracy"], known=self._known))

@@ -14,7 +14,7 @@ import traitlets
 
 from .. import figures
 from ..declare import SettingError
-from ..files import json_cell, printable, user_path
+from ..files import json_cell, printable, user_folder
 from ..geometry.kept_results import StoreTable
 from ..training import Run, annotate
 from ..training.trash import discard, remove, restore
@@ -105,7 +105,7 @@ class Shelf(ipywidgets.VBox):
     grouped = traitlets.Bool(True)
 
     def __init__(self, store: str | Path, failed: Callable[[BaseException], object]) -> None:
-        self._store, self._failed = user_path(store, "store"), failed
+        self._store, self._failed = user_folder(store, "store"), failed
         self._held = StoreTable(self._store)
         self._known = figures.Histories()
         self._trash: list[tuple[str, list[Path]]] = []  # what was deleted, in words, and where it lies

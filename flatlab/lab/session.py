@@ -77,6 +77,7 @@ class Session:
         if before is not None:
             before.stop()
 
+    @checked
     def listen(self, callback: Listener) -> None:
         """Have `callback(session)` called after each round and change of state, from any thread."""
         self._listeners.append(callback)

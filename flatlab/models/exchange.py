@@ -56,7 +56,7 @@ def weights(source: str | Path | nn.Module | Mapping[str, Any]) -> dict[str, Ten
 
     Raises:
         FileNotFoundError: if there is no such file.
-        SettingError: if it holds anything but tensors.
+        SettingError: if it holds anything but tensors of real numbers.
     """
     if isinstance(source, nn.Module):
         source = source.state_dict()
@@ -65,6 +65,8 @@ def weights(source: str | Path | nn.Module | Mapping[str, Any]) -> dict[str, Ten
         values = values[name] if isinstance(values, Mapping) and isinstance(values.get(name), Mapping) else values
     if not isinstance(values, Mapping) or not all(isinstance(value, Tensor) for value in values.values()):
         raise SettingError("init", allowed=f"{shown(source)} holds no state dict, tensors by their names")
+    if other := next((name for name, value in values.items() if value.is_complex()), None):
+        raise SettingError("init", allowed=f"its {other} is complex; weights are real numbers")
     return {str(name): value.detach().to("cpu", torch.float32).clone() for name, value in values.items()}
 
 

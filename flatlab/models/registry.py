@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
+from flatlab.arguments import checked, fitted
 from flatlab.declare import SettingError, near
 
 # From a `ModelSpec` and the shape (C, H, W) of an image: the body, images to features [batch, n], and n.
@@ -37,7 +38,8 @@ class Network(NamedTuple):
 _KNOWN: dict[str, Network] = {}
 
 
-def network(name: str, norm: str = "batch") -> Callable[[Builder], Builder]:
+@checked
+def network(name: str, norm: Literal["batch", "group", "none"] = "batch") -> Callable[[Builder], Builder]:
     """Register the decorated function under a name.
 
     Args:
@@ -45,13 +47,13 @@ def network(name: str, norm: str = "batch") -> Callable[[Builder], Builder]:
         norm: what `norm = "default"` means for it: "batch", "group" or "none".
 
     Raises:
-        SettingError: if the name is taken, or no name.
+        SettingError: if the name is taken, or no name, or the function does not take (spec, shape).
     """
-    if ":" in name or name == "custom" or (name in _KNOWN and not is_own(name)):
+    if not name.strip() or ":" in name or name == "custom" or (name in _KNOWN and not is_own(name)):
         raise SettingError("name", name, "taken, or not a short name")
 
     def keep(build: Builder) -> Builder:
-        _KNOWN[name] = Network(build, norm)
+        _KNOWN[name] = Network(fitted(f"network {name}", build, Builder), norm)
         return build
 
     return keep
@@ -83,6 +85,5 @@ def find(name: str) -> Network:
         build = getattr(importlib.import_module(module), attribute)
     except (ImportError, ValueError, AttributeError) as error:
         raise SettingError("ModelSpec.name", name, f"cannot be imported ({error})") from None
-    if not callable(build):
-        raise SettingError("ModelSpec.name", name, f"{type(build).__name__}, not a function of (spec, shape)")
+    build = fitted(f"ModelSpec.name = {name!r}", build, Builder)
     return next((known for known in _KNOWN.values() if known.build is build), Network(build))

@@ -27,6 +27,10 @@ class Averages(Result):
     from which nothing follows), `low` and `high` its ends, `seeds` how many; `left_out` counts what is no number.
     """
 
+    def numbers(self) -> pd.DataFrame:
+        """The whole frame, whose shares and spreads `summary` puts into words."""
+        return self.frame
+
     def summary(self) -> pd.DataFrame:
         """A row a group, in percent, as mean ± half width."""
         keys = [name for name in self.frame.columns if name not in ("of", *Interval._fields, "low", "high", "seeds")]

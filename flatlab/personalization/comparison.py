@@ -45,6 +45,10 @@ class Comparison(Result):
     was trained on and sent until then, by the run's own settings, its parent's rounds included.
     """
 
+    def numbers(self) -> pd.DataFrame:
+        """The whole frame, whose shares and spreads `summary` puts into words."""
+        return self.frame
+
     def summary(self) -> pd.DataFrame:
         """The table in percent, as mean ± spread over clients."""
         frame = self.frame
@@ -229,18 +233,20 @@ def _on_record(runs: list[Run]) -> Personalization:
     """What runs have on record of their clients' initial accuracy: epoch 0, of the last round in which it was scored.
 
     Raises:
-        SettingError: if a run has nothing of it.
+        SettingError: if no run has anything of it.
     """
-    parts = []
+    parts, lacking = [], []
     for run in runs:
         history = run.history
         scores = history[(history["split"] == "test") & (history["metric"] == "accuracy")]
-        if scores.empty:
-            raise SettingError(
-                "personalization", allowed=f"needed: {run.id} has no accuracy of clients on record; personalize it"
-            )
+        if scores.empty:  # it diverged, say: nothing of it is known
+            lacking.append(run.id)
+            scores = pd.DataFrame({"round": run.round, "client": range(run.data.clients), "value": float("nan")})
         last = scores[scores["round"] == scores["round"].max()].rename(columns={"value": "accuracy"})
         parts.append(last.assign(run=run.id, name=run.name, seed=run.experiment.seed, epoch=0))
+    if len(lacking) == len(runs):
+        said = f"needed: {lacking[0]} has no accuracy of clients on record; personalize it"
+        raise SettingError("personalization", allowed=said)
     columns = ["run", "name", "seed", "round", "client", "epoch", "accuracy"]
     return Personalization(pd.concat(parts, ignore_index=True)[columns], {"tuned": False})
 

@@ -15,9 +15,9 @@ from .. import zoo  # noqa: F401  its algorithms are then known by their names
 from ..algorithms import Algorithm
 from ..arguments import Seed
 from ..data import DataSpec
-from ..declare import Declared, SettingError, declared_classes, setting
+from ..declare import Declared, SettingError, declared_classes, setting, with_changes
 from ..digest import digest, own
-from ..files import read_json, user_path
+from ..files import Damaged, read_json, user_path
 from ..models import ModelSpec
 from ..tasks import Classification, Task
 from .evaluate import Evaluation
@@ -126,21 +126,20 @@ class Experiment(Declared):
         True
         """
         path = user_path(path)
-        values = read_json(path) if path.suffix == ".json" else _toml(path)
+        values = _json(path) if path.suffix == ".json" else _toml(path)
         if not isinstance(values, dict):
             raise SettingError(f"{path}", allowed="holds no experiment")
-        for name, value in (changes or {}).items():
-            *parents, last = name.split(".")
-            place = values
-            for parent in parents:
-                inner = place.setdefault(parent, {})
-                if isinstance(inner, str):  # a kind given by its name alone
-                    inner = place[parent] = {("name" if parent in ("model", "data") else "kind"): inner}
-                if not isinstance(inner, dict):
-                    raise SettingError(name, value, f"{parent} is not a table in {path}")
-                place = inner
-            place[last] = value
-        return cls.from_dict(values)
+        if changes and values.get("code"):  # it is that of the classes in the file
+            cls.from_dict(values)
+            values = {**values, "code": None}
+        return cls.from_dict(with_changes(values, changes or {}))
+
+
+def _json(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except Damaged as error:
+        raise SettingError(f"{path}", allowed=str(error).removeprefix(f"{path}: ")) from None
 
 
 def _toml(path: Path) -> dict[str, Any]:

@@ -84,15 +84,14 @@ def shapes(algorithm: Algorithm, trained: Params) -> Shapes:
 
 def traffic(model: Model, algorithm: Algorithm) -> int:
     """Numbers that pass between the server and one client in a round, both ways: the part that is trained and shared,
-    what the server sends besides it, and what the client sends besides its update.
+    what the server sends besides it (not `Algorithm.inside`), and what the client sends besides its update.
     """
     params = dict(model.named_parameters())
     trained = {name: params[name].detach() for name in names(model, algorithm.train)}
     shared = () if algorithm.share == "none" or algorithm.pooled else names(model, algorithm.share)
     look = shapes(algorithm, trained)
-    besides = [
-        value for slots in (look.received, look.message.extra) for slot in slots.values() for value in slot.values()
-    ]
+    received = {name: slot for name, slot in look.received.items() if name not in algorithm.inside}
+    besides = [value for slots in (received, look.message.extra) for slot in slots.values() for value in slot.values()]
     return 2 * sum(trained[name].numel() for name in shared if name in trained) + sum(
         value.numel() for value in besides
     )

@@ -6,7 +6,7 @@ import sys
 from typing import Any, Literal
 
 from ..algorithms import Algorithm
-from ..arguments import Seconds, checked, refuse_unknown
+from ..arguments import Seconds, Seed, checked, refuse_unknown
 from ..data import FederatedDataset
 from ..models import Model, ModelSpec, weights
 from ..tasks import Task
@@ -27,7 +27,7 @@ def train(
     rounds: int = 100,
     *,
     participation: float = 1.0,
-    seed: int = 0,
+    seed: Seed = 0,
     sampling: Literal["stream", "round_seed"] = "stream",
     evaluation: Evaluation | None = None,
     task: Task | str = "classification",

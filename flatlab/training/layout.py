@@ -64,7 +64,7 @@ class Layout:
         """A state that was given, as one to train from.
 
         Raises:
-            SettingError: if it is another network's, or leaves no round to do.
+            SettingError: if it is another network's, not finite, or leaves no round to do.
         """
         wanted, given = (
             {name: tuple(v.shape) for name, v in params.items()} for params in (self._params, start.params)
@@ -75,6 +75,8 @@ class Layout:
                 allowed=f"its {other} is {given.get(other, 'missing')}, that of {self.experiment.model.name} is"
                 f" {wanted.get(other, 'missing')}; give a state of the same network",
             )
+        if wild := next((name for name, value in start.params.items() if not value.isfinite().all()), None):
+            raise SettingError("start", allowed=f"its {wild} is not finite (NaN or infinite); give a state that is")
         if not 0 <= start.round < self.experiment.rounds:
             raise SettingError(
                 "start", allowed=f"after round {start.round}; rounds = {self.experiment.rounds} must exceed that"

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..declare import tell
 from ..files import printable
 from .status import Standing, notes
-from .terminal import Lines
+from .terminal import Lines, kernel
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -162,7 +162,7 @@ def gather(
 
 def _view() -> Callable[[Sequence[Row]], object] | None:
     """What shows some rows, those of all runs in the last one, where this runs; None where nobody looks."""
-    if _in_notebook():
+    if kernel() is not None:
         return _widgets()
     return _bars(sys.stderr) if sys.stderr.isatty() else None
 
@@ -203,9 +203,3 @@ def _widgets() -> Callable[[Sequence[Row]], object]:
             note.value = ", ".join(filter(None, [f"{row.label}: {row.done} of {row.total}", row.note]))
 
     return show
-
-
-def _in_notebook() -> bool:
-    shell = sys.modules.get("IPython")
-    active = shell.get_ipython() if shell is not None else None
-    return active is not None and hasattr(active, "kernel")

@@ -19,7 +19,7 @@ import torch
 from ..arguments import Count, Seconds, Whole, checked
 from ..data import FederatedDataset
 from ..declare import SettingError, tell
-from ..files import user_path
+from ..files import user_folder, user_path
 from ..models import Model, frame
 from .checkpoints import Store
 from .clients import Cohort, Engine
@@ -106,14 +106,14 @@ class Run(RunView):
     ) -> None:
         self.device = pick_device(device)
         if data is None:
-            data = experiment.data.load(root, user_path(store, "store") / experiment.id)
+            data = experiment.data.load(root, user_folder(store, "store") / experiment.id)
         self.experiment = identified(experiment, data, _recorded)
         if start is not None:
             self.experiment = beginning_with(start, self.experiment)
         self.data = data.to(self.device)
-        self.root = user_path(root, "root")
+        self.root = user_folder(root, "root")
         self.stopping = threading.Event()
-        self.directory = user_path(store, "store").absolute() / self.experiment.id
+        self.directory = user_folder(store, "store").absolute() / self.experiment.id
         versions, start = read_versions(Store(self.directory)), _parents or start
         self._tell_earlier = versions or {}  # once, when it goes on
         resumed = versions is not None or start is not None

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..arguments import checked
 from ..declare import SettingError
-from ..files import printable, user_path
+from ..files import printable, user_folder
 from ..later import pd
 from .checkpoints import Store
 from .experiment import Experiment
@@ -57,7 +57,7 @@ class Standing:
 
     @checked
     def __init__(self, store: str | Path, experiments: Sequence[Experiment] | None = None) -> None:
-        self.store = user_path(store, "store").absolute()
+        self.store = user_folder(store, "store").absolute()
         self._scan = scan(self.store)
         self._all = experiments is None
         self._places: dict[str, Path] = {}  # of runs whose directory is not called after them: a link leads there

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..files import printable, user_path
+from ..files import printable, user_folder
 from .experiment import Experiment
 from .run_files import read_experiment
 
@@ -71,7 +71,7 @@ def _scan(store: Path) -> Scan:
 
 def scan(store: str | Path) -> Scan:
     """The one `Scan` of a store in this process."""
-    return _scan(user_path(store, "store").absolute())
+    return _scan(user_folder(store, "store").absolute())
 
 
 def _signature(path: Path) -> Any:

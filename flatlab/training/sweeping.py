@@ -28,7 +28,7 @@ import torch
 from ..arguments import Count, checked, refuse_unknown
 from ..data import FederatedDataset
 from ..declare import SettingError
-from ..files import user_path
+from ..files import user_folder
 from .checkpoints import RunBusy, Store
 from .device import pick_device
 from .experiment import Experiment
@@ -106,7 +106,7 @@ def sweep(
     data = _data(experiments, root)
     wanted = [identified(experiment, held) for experiment, held in zip(experiments, data, strict=True)]
     todo = {experiment.id: experiment for experiment in wanted}
-    store, root = user_path(store, "store").resolve(), user_path(root, "root").resolve()
+    store, root = user_folder(store, "store").resolve(), user_folder(root, "root").resolve()
     device = options.get("device", "auto")
     graphics = _graphics(device)
     pool = Pool(executor, workers or graphics or os.cpu_count() or 1, graphics)

@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from ..files import printable
+
+
+def kernel() -> Any:
+    """IPython's kernel, in a notebook; None elsewhere."""
+    ipython = sys.modules.get("IPython")
+    return getattr(ipython.get_ipython(), "kernel", None) if ipython is not None else None
 
 
 class Lines:

@@ -14,6 +14,7 @@ from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from ..declare import Declared, Family, SettingError
+from ..values import read_number
 from .experiment import Experiment
 
 FIXED = (
@@ -30,12 +31,16 @@ STEPS = (1, 2, 5)  # times powers of ten: where values lie on a logarithmic scal
 
 
 def with_setting(experiment: Experiment, path: str, value: Any) -> Experiment:
-    """The experiment with another value of the setting of that dotted name; a kind stands for its defaults.
+    """The experiment with another value of the setting of that dotted name; another kind stands for its defaults.
 
     Raises:
         SettingError: if there is no such setting, or the value is refused.
     """
-    return _with(experiment, path.split("."), value, path)
+    owner, name = _owner(experiment, path.split("."), path)
+    inner = getattr(owner, name)
+    return experiment.replace(
+        **{path: inner if isinstance(value, str) and getattr(inner, "kind", "") == value else value}
+    )
 
 
 def values_to_try(experiment: Experiment, path: str, count: int = 4) -> list[Any]:
@@ -78,7 +83,7 @@ def read_values(text: str) -> list[Any]:
         try:
             values.append(json.loads(part))
         except ValueError:
-            values.append(part)
+            values.append(read_number(part))
     return values
 
 
@@ -89,22 +94,6 @@ def _paths(settings: Declared, begin: str = "") -> list[str]:
             paths.append(begin + name)
             paths += _paths(value, f"{begin}{name}.") if isinstance(value, Declared) else []
     return paths
-
-
-def _with(settings: Declared, path: list[str], value: Any, whole: str) -> Any:
-    owner, name = _owner(settings, path[:1], whole)
-    inner = getattr(owner, name)
-    if len(path) > 1:
-        if not isinstance(inner, Declared):
-            raise SettingError(whole, allowed=f"no such setting: {path[0]} has none inside")
-        return settings.replace(**{name: _with(inner, path[1:], value, whole)})
-    family = next((part for part in _parts(type(owner).model_fields[name].annotation) if _is_family(part)), None)
-    if family is not None and isinstance(value, str):
-        kinds = family.members()
-        if value not in kinds:
-            raise SettingError(whole, value, f"must be one of {', '.join(kinds)}")
-        value = inner if getattr(inner, "kind", None) == value else kinds[value]()
-    return settings.replace(**{name: value})
 
 
 def _owner(settings: Declared, path: list[str], whole: str) -> tuple[Declared, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,13 +17,14 @@ class FedGloSS(FedDyn):
     """Clients start at x~ = x + rho D / ||D||, with D = mean(x~ - y) of the round before; else FedDyn, from x on.
 
     y -= lr (g_SAM(y) - g_i + alpha (y - x~)); g_i -= alpha (y - x~); h -= alpha / N sum (y - x~); x -= D + h / alpha.
-    The paper's beta is 1 / alpha. The model that is scored is x. A real server sends x~ alone; here the shift counts as
-    another message. With rho = 0 it is FedDyn with a local step of SAM.
+    The paper's beta is 1 / alpha. The model that is scored is x; what is sent is x~ alone. With rho = 0 it is FedDyn
+    with a local step of SAM.
 
     >>> fl.train(fl.FedGloSS(rho=0.15, local=fl.SAM(rho=0.15)), data, "lenet", rounds=2).round
     2
     """
 
+    inside: ClassVar[frozenset[str]] = frozenset(["ascent"])
     kind: Literal["FedGloSS"] = "FedGloSS"  # type: ignore[assignment]  # a kind of its own, told apart by name
     alpha: float = setting(0.1, "strength of the bend: the paper's 1 / beta", gt=0, log=True, span=(1e-4, 1.0))
     rho: float = setting(0.15, "length of the server's ascent", ge=0, span=(0.0, 1.0))

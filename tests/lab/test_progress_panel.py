@@ -6,12 +6,15 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from patience import PATIENCE, until
 from planted import experiments, plant, stop_the_clock
 from small_runs import click
 
 import flatlab as fl
+from flatlab import figures
+from flatlab.figures.html_tables import html_runs
 from flatlab.lab import Progress, progress
 from flatlab.training import Standing
 
@@ -137,3 +140,19 @@ def test_the_figure_draws_the_same(made, tmp_path, monkeypatch):
     assert said[0] == "10 of 10, 50.0 %, done" and said[2] == "0 of 10" and "silent 10:05" in said[1]
     assert axes.get_title() == "14 of 30 rounds, 1 of 3 runs done, 1 silent"
     assert len(panel._repr_mimebundle_()[0]["image/png"]) > 1000
+
+
+def test_bars_have_the_colours_that_the_curves_of_these_runs_have(digits, tmp_path):
+    """A second alpha of a method has another colour than the first, seeds share one."""
+    store = tmp_path / "runs"
+    for lr, seed in ((0.1, 0), (0.1, 1), (0.05, 0)):
+        fl.train(fl.FedBABU(lr=lr), digits, fl.ModelSpec(name="lenet", width=0.125), 1, seed=seed, store=store,
+                 participation=0.05, progress=False)  # fmt: skip
+    standing = Standing(store)
+    table = standing.table()
+    bars = [patch.get_facecolor() for patch in figures.draw_progress(table).axes[0].patches[len(table) :]]
+    wide = [to_hex(colour) for colour in bars]
+    written = re.findall(r"background:(#[0-9a-f]{6})", html_runs(table))
+    curves = [series.color for series in figures.chart_runs(standing.watched(), ["accuracy"]).plots[0].series]
+    assert wide == written and set(wide) == set(curves)
+    assert sorted(map(wide.count, set(wide))) == [1, 2]

@@ -70,6 +70,11 @@ def test_a_registered_name_is_built_listed_and_normalised_as_it_says():
     assert build("narrow", (1, 8, 8), 5).head.weight.shape == (5, 16)
     with pytest.raises(fl.SettingError, match="'cnn4': taken"):
         network("cnn4")
+    with pytest.raises(fl.SettingError, match=r"network unfit = .*must be a function of 2 arguments; it takes"):
+        network("unfit")(lambda spec: None)
+    for wrong in (("x", "layer"), ("", "batch"), (5,)):
+        with pytest.raises(fl.SettingError):
+            network(*wrong)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +83,8 @@ def test_a_registered_name_is_built_listed_and_normalised_as_it_says():
         ("cnn5", "did you mean cnn4"),
         ("no_such_module:net", "cannot be imported"),
         ("flatlab:no_such_function", "cannot be imported"),
-        ("flatlab:__all__", "not a function"),
+        ("flatlab:__all__", "must be a function of 2 arguments"),
+        ("math:exp", "must be a function of 2 arguments; it takes "),
         (":", "cannot be imported"),
     ],
 )

@@ -1,10 +1,12 @@
 """A comparison averaged over seeds."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 import flatlab as fl
+from flatlab.results import Result
 
 NET = fl.ModelSpec(name="lenet", width=0.125)
 
@@ -41,6 +43,36 @@ def test_runs_are_compared_without_tuning_by_what_is_on_record(runs):
     assert table.frame["personalized"].isna().all()
     assert "personalized %" not in table.summary() and table.summary()["worst tenth %"].tolist() == ["none", "none"]
     assert set(fl.compare(runs[0], over="seed").summary().columns) >= {"method", "holdout %", "initial %", "seeds"}
+
+
+def test_files_have_full_numbers_and_a_dash_for_what_is_missing(runs, tmp_path):
+    """Not the rounded words that a person reads."""
+    table, average = fl.compare(runs[:2]), fl.compare(runs[:3], over="seed")
+    for result in (table, average):
+        result.to_csv(tmp_path / "table.csv")
+        read = pd.read_csv(tmp_path / "table.csv")
+        assert result.to_csv() == (tmp_path / "table.csv").read_text()
+        numbers = result.frame.select_dtypes("number")
+        pd.testing.assert_frame_equal(read[numbers.columns].astype(float), numbers.astype(float), rtol=1e-14)
+    assert "NaN" in table.frame[["personalized"]].to_string()
+    holey = Result(pd.DataFrame({"a": [1.0, np.nan]}))
+    assert "NaN" not in holey.to_latex() and "--" in holey.to_latex() and "NaN" not in table.to_latex()
+
+
+def test_a_run_that_diverged_at_once_is_a_row_without_numbers(runs, digits, tmp_path):
+    wild = fl.Experiment(data=digits.spec, algorithm=fl.FedAvg(lr=1e9), model=NET, rounds=1)
+    run = fl.Run(wild, digits, store=tmp_path)
+    with pytest.raises(fl.Diverged):
+        run.to()
+    table = fl.compare([*runs[:3], run])
+    assert table.frame[["holdout", "initial"]].isna().all(axis=1).tolist() == [False, False, False, True]
+    assert table.frame["left_out"].iloc[3] == digits.clients and table.summary()["holdout %"].iloc[3] == "none"
+    average = fl.compare([*runs[:3], run], over="seed").frame.query("of == 'holdout'")
+    assert average["seeds"].tolist() == [3, 0] and average["left_out"].tolist() == [0, 1]
+    alone = fl.compare(runs[:3], over="seed").frame.query("of == 'holdout'")
+    assert average["mean"].iloc[0] == alone["mean"].iloc[0]
+    with pytest.raises(fl.SettingError, match="no accuracy of clients on record"):
+        fl.compare(run)
 
 
 def test_settings_that_differ_are_columns(runs):

@@ -226,6 +226,36 @@ def test_a_digest_that_a_person_gives_is_kept_or_refused_never_replaced(experime
         fl.Run(experiment.replace(model=fl.ModelSpec(name="of_a_test", code="z")), data)
 
 
+def test_weights_to_begin_with_are_finite_real_numbers(experiment, data, tmp_path):
+    state = fl.Run(experiment, data, store=tmp_path).model().state_dict()
+    wild, imaginary = ({**state, "head.bias": state["head.bias"] * factor} for factor in (float("nan"), 1j))
+    with pytest.raises(SettingError, match=r"start: its head.bias is not finite"):
+        fl.train(fl.FedAvg(), data, SPEC, 1, init=wild, store=tmp_path, progress=False)
+    with pytest.raises(SettingError, match=r"init: its head.bias is complex"):
+        fl.train(fl.FedAvg(), data, SPEC, 1, init=imaginary, store=tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_takes_every_seed_that_an_experiment_has(experiment, data, tmp_path):
+    run = fl.train(fl.FedAvg(), data, SPEC, 6, seed=2**200, store=tmp_path, progress=False)
+    assert run.id == fl.Run(experiment.replace(seed=2**200), data, store=tmp_path).id
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_file_in_the_place_of_a_store_is_told_before_work_starts(place, experiment, data, tmp_path):
+    (tmp_path / "file").write_text("")
+    store = tmp_path / place
+    for use in (
+        lambda: fl.Run(experiment, data, store=store),
+        lambda: fl.sweep([experiment], store=store, workers=1, progress=False),
+        lambda: fl.runs(store),
+        lambda: fl.lab.Progress(store),
+        lambda: fl.load("digits", root=store),
+    ):
+        with pytest.raises(SettingError, match=r"(store|root) = .*is a file; name a folder"):
+            use()
+
+
 class Net(nn.Module):
     """Features of one's own."""
 

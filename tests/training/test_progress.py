@@ -134,7 +134,7 @@ def test_a_function_is_told_rounds_done_and_wanted(tmp_path):
 def test_in_a_notebook_only_traits_change(tmp_path):
     wanted = experiments(2)
     with (
-        mock.patch("flatlab.training.progress._in_notebook", return_value=True),
+        mock.patch("flatlab.training.progress.kernel", return_value=object()),
         mock.patch("IPython.display.display") as display,
     ):
         show = counter(Standing(tmp_path, wanted), True)

@@ -52,3 +52,36 @@ def test_what_there_is_not_is_refused(path, value):
 
 def test_values_are_read_as_they_are_written():
     assert read_values("0.1, 5, true,sam , null,") == [0.1, 5, True, "sam", None]
+
+
+def test_one_function_changes_settings_wherever_they_come_from(tmp_path):
+    """`replace`, what-if and the changes to a file are the same."""
+    file = tmp_path / "experiment.json"
+    file.write_text(EXPERIMENT.to_json())
+    for path, value in {"algorithm.lr": 0.5, "algorithm.local.rho": 0.3, "data.partition.alpha": 0.7, "rounds": 3,
+                        "algorithm.local": "sam", "data.augmentation.flip": True, "algorithm.swa.start": 0.5}.items():  # fmt: skip
+        changed = EXPERIMENT.replace(**{path: value})
+        assert fl.Experiment.from_file(file, {path: value}) == changed
+        if path != "algorithm.swa.start":  # there is none to begin with
+            assert with_setting(EXPERIMENT, path, value) == changed
+    assert EXPERIMENT.replace(**{"algorithm.lr": 0.5}).algorithm == fl.FedBABU(lr=0.5, local=fl.ASAM(rho=0.1))
+    assert EXPERIMENT.replace(**{"algorithm.swa.start": 0.5}).algorithm.swa == fl.SWA(start=0.5)
+    assert EXPERIMENT.replace(**{"algorithm.kind": "FedAvg"}).algorithm == fl.FedAvg(lr=0.05, local=fl.ASAM(rho=0.1))
+    both = EXPERIMENT.replace(rounds=5, **{"algorithm.lr": 0.5, "algorithm.epochs": 3})
+    assert (both.rounds, both.algorithm.lr, both.algorithm.epochs) == (5, 0.5, 3)
+    assert fl.ASAM().replace(rho=0.2) == fl.ASAM(rho=0.2) and EXPERIMENT.replace() == EXPERIMENT
+    for wrong, said in {"rounds.x": "rounds = 40 holds no settings", "algorithm.lx": "no such setting",
+                        "algorithm.lr": "FedBABU.lr = 'a'"}.items():  # fmt: skip
+        with pytest.raises(fl.SettingError, match=said):
+            EXPERIMENT.replace(**{wrong: "a"})
+
+
+@pytest.mark.parametrize("text", ["", "{", "\0", "{" * 100_000])
+def test_a_damaged_file_of_an_experiment_is_refused_in_a_sentence(text, tmp_path):
+    (tmp_path / "experiment.json").write_text(text)
+    with pytest.raises(fl.SettingError, match=r"experiment\.json: not valid JSON"):
+        fl.Experiment.from_file(tmp_path / "experiment.json")
+
+
+def test_numbers_are_read_as_people_write_them():
+    assert read_values(".05, 5., +.5, 007, -1e-3, v.5, 1x") == [0.05, 5.0, 0.5, 7, -0.001, "v.5", "1x"]

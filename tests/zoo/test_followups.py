@@ -9,6 +9,7 @@ from plain_loop import CLIENTS, LR, ROUNDS, World, close, minus, steps_of, zeros
 
 import flatlab as fl
 from flatlab.data import prepare
+from flatlab.training.hooks import traffic
 
 ENGINES = ("loop", "batch", "graph")
 SMALL = {"lr": LR, "batch_size": 100}
@@ -434,3 +435,10 @@ def test_it_crosses_with_fedbabus_body_with_kept_heads_and_with_swa(kind):
     for name, value in kept[-1].personal.items():
         assert name.startswith("head.") and not torch.equal(value, kept[0].personal[name])
     assert all(value.isfinite().all() for value in kept[-1].flat().values())
+
+
+def test_what_is_sent_inside_the_model_is_no_traffic():
+    """FedGloSS's server sends x~ alone; FedDyn's clients send what they corrected for, besides."""
+    model = fl.models.build("lenet", (1, 8, 8), 10)
+    numbers = [traffic(model, kind()) for kind in (fl.FedGloSS, fl.FedDyn)]
+    assert numbers[0] == numbers[1] == 3 * sum(weight.numel() for weight in model.parameters())
