@@ -8,6 +8,7 @@ import torch
 from scenes import FakeRun, flat, moved, network, own_loss, samples, smooth
 from torch import nn
 
+import flatlab as fl
 from flatlab.geometry import Landscape, landscape
 from flatlab.geometry.directions import random_plane
 from flatlab.geometry.evaluate_points import Points
@@ -93,6 +94,44 @@ def test_a_landscape_goes_on_in_the_memory_format_it_began_with(tmp_path, monkey
         monkeypatch.setattr(Target, "layout", given)
         found = landscape(model, DATA, points=5, store=file, progress=lambda done, _: done < 4)
         assert found.about["memory format"] == "contiguous_format"
+
+
+class Attending(nn.Module):
+    """A network of one's own: convolution, running statistics, attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.look, self.last = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 10)
+
+    def forward(self, x):
+        """[batch, 10]."""
+        tokens = torch.relu(self.norm(self.conv(x))).flatten(2).transpose(1, 2)[:, ::8]
+        return self.last(self.look(tokens, tokens, tokens)[0].mean(1))
+
+
+@pytest.mark.parametrize("name", ["lenet", "cnn4", "mobilenet", "resnet20", "own"])
+def test_values_have_the_same_bits_however_many_threads_and_points_at_a_time(name, tmp_path):
+    torch.manual_seed(0)
+    spec = fl.ModelSpec(name=name, width=0.25) if name != "own" else None
+    model = Attending().eval() if spec is None else fl.models.build(spec, (1, 16, 16), 10)
+    data = torch.randn(70, 1, 16, 16), torch.arange(70) % 10
+    before, losses = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            file = tmp_path / f"{threads}.parquet"
+            landscape(model, data, points=3, store=file, progress=lambda done, _, t=threads: done < 2 * t)
+            sittings = landscape(model, data, points=3, store=file)
+            points = Points(target := Target.of(model, *data))
+            vectors = [target.flat(target.weights) * factor for factor in (1.0, 1.01, 0.97)]
+            together, backwards = points.measure(vectors).losses, points.measure(vectors[::-1]).losses.flip(0)
+            apart = torch.cat([Points(target).measure([vector]).losses for vector in vectors])
+            assert torch.equal(together, backwards) and torch.equal(together, apart)
+            losses.append([*sittings.frame["loss"], *landscape(model, data, points=3).frame["loss"], *together.sum(1)])
+    finally:
+        torch.set_num_threads(before)
+    assert losses[0] == losses[1] and losses[0][:9] == losses[0][9:18]
 
 
 def test_an_interrupted_refinement_ends_the_same(tmp_path):
