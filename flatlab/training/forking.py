@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def fork(run: Run, round: int, changes: dict[str, Any]) -> Run:
     """See `Run.fork`."""
-    if fixed := {"data", "model", "parent", "initial", "code"} & changes.keys():
+    if fixed := {"data", "model", "parent", "initial", "code"} & {name.partition(".")[0] for name in changes}:
         raise SettingError(
             ", ".join(sorted(fixed)), allowed="a fork keeps its parent's; start a run of its own instead"
         )
@@ -34,7 +34,7 @@ def fork(run: Run, round: int, changes: dict[str, Any]) -> Run:
         device=run.device,
         engine=cohort.engine,
         chunk=cohort.chunk,
-        channels_last=cohort.channels_last,
+        channels_last=None if cohort.batched else cohort.channels_last,
         precision=cohort.precision,
         checkpoint_every=run.record.checkpoint_every,
         root=run.root,
