@@ -470,6 +470,8 @@ def test_a_fork_between_populations_gives_everyone_a_fresh_start(digits, tmp_pat
 def test_forks_cannot_change_data_or_model(whole):
     with pytest.raises(fl.SettingError, match="model: a fork keeps its parent's"):
         whole.fork(round=2, model="lenet")
+    with pytest.raises(fl.SettingError, match="data: a fork keeps its parent's"):
+        whole.fork(round=2, **{"data.seed": 1})
 
 
 def test_a_kill_while_recording_loses_nothing_on_the_same_object(whole, digits, tmp_path, monkeypatch):
