@@ -203,6 +203,7 @@ class Source:
         parts = (*train[:2], *test[:2])
         return cls.from_arrays(name, *parts, class_names, mean=mean, std=std, where=where, **grouped)
 
+    @checked
     def split(self, test: np.ndarray) -> Source:
         """The same images with other test images, bool [N]."""
         order = np.concatenate([np.flatnonzero(~test), np.flatnonzero(test)])

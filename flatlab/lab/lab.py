@@ -151,6 +151,7 @@ class Lab(Bench):
         directory = self.shelf.directory(chosen)
         self.compute(lambda _: Session(self._opened(directory)), self._adopt, f"taking up {chosen}")
 
+    @checked
     def attempt(self, setting: str) -> None:
         """As of `Bench`; the first run is made, if there is none."""
         if self.session is None:
