@@ -39,6 +39,11 @@ GROUPS = {
         " Classification topology.Ring topology.Complete topology.Star topology.Random topology.Regular topology.Matcha"
         " topology.metropolis topology.gap topology.matchings",
     ),
+    "attacks": (
+        "Attacks",
+        "World Adversary attacks.SignFlip attacks.Noise attacks.IPM attacks.ALIE attacks.MinMax attacks.Replacement"
+        " attacks.Lazy attacks.LabelFlip attacks.Patch triggered",
+    ),
     "runs": (
         "Runs",
         "train Run training.Round Experiment Evaluation sweep runs differing annotate plot RunBusy BadCheckpoint"
@@ -62,6 +67,7 @@ TYPES = {
     "Share",
     "aggregation",
     "topology",
+    "attacks",
     "models",
     "lab",
     "papers",

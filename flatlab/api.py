@@ -40,6 +40,7 @@ from .algorithms import (
     Weighted,
     WiMA,
     aggregation,
+    attacks,
     topology,
 )
 from .data import (
@@ -77,6 +78,7 @@ from .personalization import (
 from .results import plot
 from .tasks import Classification, Task
 from .training import (
+    Adversary,
     BadCheckpoint,
     Diverged,
     Evaluation,
@@ -84,11 +86,13 @@ from .training import (
     Run,
     RunBusy,
     SweepFailed,
+    World,
     annotate,
     differing,
     runs,
     sweep,
     train,
+    triggered,
 )
 from .zoo import (
     SCAFFOLD,
@@ -121,6 +125,7 @@ __all__ = [
     "SWA",
     "AdaBest",
     "Adaptive",
+    "Adversary",
     "Aggregation",
     "Algorithm",
     "Augmentation",
@@ -200,8 +205,10 @@ __all__ = [
     "Uniform",
     "Weighted",
     "WiMA",
+    "World",
     "aggregation",
     "annotate",
+    "attacks",
     "compare",
     "corrected",
     "differing",
@@ -222,4 +229,5 @@ __all__ = [
     "sweep",
     "topology",
     "train",
+    "triggered",
 ]

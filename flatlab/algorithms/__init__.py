@@ -1,6 +1,6 @@
 """What a client's step and the server do: pure functions and their declared settings, one file a family."""
 
-from . import aggregation, topology
+from . import aggregation, attacks, topology
 from .aggregation import Aggregation, Uniform, Weighted
 from .algorithm import Algorithm, Carry, LocalBatch, Message, Part, ServerData, Share
 from .averaging import SWA, Averaging, WiMA
@@ -50,6 +50,7 @@ __all__ = [
     "Weighted",
     "WiMA",
     "aggregation",
+    "attacks",
     "stretched",
     "topology",
 ]

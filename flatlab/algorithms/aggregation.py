@@ -144,7 +144,7 @@ class Krum(Aggregation):
 
     def combine(self, updates: Params, sizes: Tensor) -> tuple[Params, Tensor]:
         """A one-hot weight, or equal weights of the best."""
-        distances = _squared_distances(updates)
+        distances = squared_distances(updates)
         count = len(distances)
         nearest = distances.fill_diagonal_(math.inf).sort(dim=1).values[:, : count - _bad(self.share, count) - 2]
         best = nearest.sum(1).argsort(stable=True)[: self.chosen]
@@ -169,7 +169,7 @@ class Geometric(Aggregation):
 
     def combine(self, updates: Params, sizes: Tensor) -> tuple[Params, Tensor]:
         """Weights a_k proportional to n_k / distance_k."""
-        squares = _squared_distances(updates)
+        squares = squared_distances(updates)
         mass = sizes.to(squares) / sizes.sum()
         least = self.smoothing * squares.sqrt().mean().clamp(min=1e-300)
         weights = mass
@@ -213,7 +213,7 @@ def _between(values: Tensor, first: int, last: int) -> Tensor:
     return values.sort(dim=0).values[first:last].double().mean(0).to(values.dtype)
 
 
-def _squared_distances(updates: Params) -> Tensor:
+def squared_distances(updates: Params) -> Tensor:
     """[n, n] in float64, of centred updates: their inner products cancel less."""
     like = next(iter(updates.values()))
     inner = like.new_zeros(len(like), len(like), dtype=torch.float64)

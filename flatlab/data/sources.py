@@ -24,7 +24,8 @@ from flatlab.arguments import Count, Seed, checked
 from flatlab.data.archive import read_arrays
 from flatlab.data.arrays import checked_arrays, checked_constants, halves, statistics
 from flatlab.data.augment import Augmentation
-from flatlab.data.federated import FederatedDataset, federate
+from flatlab.data.dealing import federate
+from flatlab.data.federated import FederatedDataset
 from flatlab.data.known import TORCHVISION, digits, torchvision
 from flatlab.data.partitions import Partition
 from flatlab.data.spec import DataSpec

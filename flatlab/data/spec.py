@@ -11,7 +11,8 @@ from pydantic import ValidationInfo, field_validator
 
 from flatlab.arguments import Seed, checked
 from flatlab.data.augment import Augmentation
-from flatlab.data.federated import FEDBABU, FederatedDataset, federate
+from flatlab.data.dealing import FEDBABU, federate
+from flatlab.data.federated import FederatedDataset
 from flatlab.data.given import Fixed
 from flatlab.data.partitions import Partition
 from flatlab.declare import Declared, SettingError, setting

@@ -30,7 +30,8 @@ def cohort_table(run: Run, round: Count | None = None, scored: Personalization |
 
     Returns:
         client, samples and classes (of its train set), loss (mean training loss), drift (distance moved by its trained
-        part), initial (accuracy on its own test set after the round; NaN if clients were not scored then).
+        part), initial (accuracy on its own test set after the round; NaN if clients were not scored then); where an
+        aggregation decides whom it hears, weight; where clients lie, bad (1: it attacked in this round).
 
     Raises:
         SettingError: if the history does not have the round.
@@ -44,7 +45,8 @@ def cohort_table(run: Run, round: Count | None = None, scored: Personalization |
     initial = mine[(mine["split"] == "test") & (mine["metric"] == "accuracy")].set_index("client")["value"]
     counts = class_counts_of(run, table.index)
     table = table.assign(samples=counts.sum(1), classes=(counts > 0).sum(1), initial=initial.reindex(table.index))
-    table = table[["samples", "classes", "loss", "drift", "initial"]].reset_index().rename_axis(columns=None)
+    attack = [name for name in ("weight", "bad") if name in table]
+    table = table[["samples", "classes", "loss", "drift", "initial", *attack]].reset_index().rename_axis(columns=None)
     if scored is not None:
         first = scored.frame[scored.frame["epoch"] == 0].set_index("client")["accuracy"]
         table["initial"] = table["initial"].fillna(table["client"].map(first))
@@ -95,7 +97,9 @@ def draw_cohort(
 
 
 def _bars(fig: Drawing | SubFigure, run: Run, table: pd.DataFrame, client: int | None) -> None:
-    panels = fig.subplots(1, 4, sharey=True, gridspec_kw={"width_ratios": (2.2, 1, 1, 1)})
+    heard = "weight" in table
+    widths = (2.2, *[1] * (3 + heard))
+    panels = fig.subplots(1, len(widths), sharey=True, gridspec_kw={"width_ratios": widths})
     places = range(len(table))
     _classes(panels[0], run, table)
     colour = line_style(run.name, [])["color"]
@@ -107,6 +111,7 @@ def _bars(fig: Drawing | SubFigure, run: Run, table: pd.DataFrame, client: int |
             ("loss", "training loss", 1),
             ("drift", "drift (L2)", 1),
             ("initial", "initial accuracy (%)", 100),
+            *([("weight", "weight given to it", 1)] if heard else []),
         ),
         strict=True,
     ):
@@ -120,7 +125,9 @@ def _bars(fig: Drawing | SubFigure, run: Run, table: pd.DataFrame, client: int |
             )
     panels[3].set_xlim(0, 100)
     every = -(-len(table) // 20)
-    panels[0].set_yticks(list(places)[::every], table["client"][::every])
+    bad = table.get("bad", pd.Series(0, table.index))
+    names = [f"bad: {client}" if lies else str(client) for client, lies in zip(table["client"], bad, strict=True)]
+    panels[0].set_yticks(list(places)[::every], names[::every])
     panels[0].invert_yaxis()
     panels[0].set_ylabel("client")
 

@@ -13,7 +13,7 @@ import traitlets
 from .. import figures
 from ..algorithms import Algorithm, FedAvg
 from ..data import DataSpec, Dirichlet, FederatedDataset, Fixed, Source, load
-from ..data.federated import federate
+from ..data.dealing import federate
 from ..data.known import TORCHVISION
 from ..declare import SettingError
 from ..files import user_folder

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..data import DataSpec, FederatedDataset, Source, load
-from ..data.federated import federate
+from ..data.dealing import federate
 from ..training import Diverged, Experiment, Run
 from ..training.device import pick_device
 from ..training.lockstep import shape, train_together

@@ -24,7 +24,7 @@ from .averages import Averages, over_seeds
 from .finetune import Personalization
 
 Column = Literal[
-    "holdout", "unseen", "initial", "personal", "personalized", "initial worst", "personalized worst",
+    "holdout", "unseen", "attack success", "initial", "personal", "personalized", "initial worst", "personalized worst",
     "rounds to level", "samples to level", "megabytes to level",
 ]  # fmt: skip
 
@@ -35,7 +35,9 @@ class Comparison(Result):
     over clients, each on its own test set, with their population standard deviations; `left_out` counts the clients
     that have no accuracy. `initial worst` and `personalized worst` are means over the worst tenth of the clients.
 
-    Where runs leave groups of images unseen, `unseen` is the mean accuracy over these, of the round of the holdout's.
+    Where runs leave groups of images unseen, `unseen` is the mean accuracy over these, of the round of the holdout's;
+    `attack success` likewise, where data are poisoned, is the share of triggered holdout images called as attackers
+    want.
 
     Initial is before fine-tuning, personalized after it. Personal is the initial accuracy where each client has a model
     of its own (FedPer, FedRep, LG-FedAvg, Ditto, ...), NaN where all begin with the global one.
@@ -59,8 +61,8 @@ class Comparison(Result):
             "none" if pd.isna(value) else f"{100 * value:.2f}" + (f" (round {at:.0f})" if other else "")
             for value, at, other in zip(frame["holdout"], scored, late, strict=True)
         ]
-        if "unseen" in frame:
-            table["unseen %"] = ["none" if pd.isna(value) else f"{100 * value:.2f}" for value in frame["unseen"]]
+        for name in (beside for beside in ("unseen", "attack success") if beside in frame):
+            table[f"{name} %"] = ["none" if pd.isna(value) else f"{100 * value:.2f}" for value in frame[name]]
         for name in ("initial", "personal", "personalized"):
             if name not in frame or frame[name].isna().all():  # an older file; nobody has models of his own
                 continue
@@ -188,7 +190,9 @@ def _table(listed: list[Run], personalization: Personalization, level: float | N
             }
         )
         if run.data.unseen:
-            rows[-1]["unseen"] = _unseen(history, rows[-1]["scored"])
+            rows[-1]["unseen"] = _beside(history, "unseen", "accuracy", rows[-1]["scored"])
+        if run.federation.attackers.aimed:
+            rows[-1]["attack success"] = _beside(history, "attack", "success", rows[-1]["scored"])
     if level is None:
         level = min((float(curve["value"].max()) for curve in curves if len(curve)), default=float("nan"))
     for row, run, curve in zip(rows, listed, curves, strict=True):
@@ -198,9 +202,9 @@ def _table(listed: list[Run], personalization: Personalization, level: float | N
     return Comparison(frame, {**personalization.about, "level": level})
 
 
-def _unseen(history: pd.DataFrame, round: float) -> float:
-    """Mean accuracy over the unseen groups after a round."""
-    here = (history["split"] == "unseen") & (history["metric"] == "accuracy") & (history["round"] == round)
+def _beside(history: pd.DataFrame, split: str, metric: str, round: float) -> float:
+    """The mean of what was scored beside the holdout after a round."""
+    here = (history["split"] == split) & (history["metric"] == metric) & (history["round"] == round)
     return float(history["value"][here].mean())
 
 

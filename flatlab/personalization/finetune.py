@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from ..algorithms import SGD, FedAvg, Local, Params, Part
 from ..arguments import Count, NotNegative, Positive, Settings, Whole, checked, with_settings
@@ -22,7 +23,7 @@ from ..declare import SettingError, setting
 from ..later import pd
 from ..models import Model, frame
 from ..results import Result, spread
-from ..training import Diverged, Run, Score, State, Trained, diverging, labels, score_clients
+from ..training import Diverged, Run, State, Trained, diverging, labels, score_clients
 from ..training.finding import as_runs
 from ..training.progress import Progress, gather
 from ..training.single_samples import tell_lone
@@ -33,20 +34,27 @@ class Personalization(Result):
     """Accuracy of every client after each fine-tuning epoch; epoch 0 is the initial accuracy.
 
     `frame` has the columns run, name, seed, round, client, epoch, accuracy and loss (on the client's own test set), and
-    samples (in that set).
+    samples (in that set). Where a run's data are poisoned (`fl.Adversary(data=...)`) also success: the share of the
+    client's triggered test images that its model calls what the attackers want.
 
     >>> fl.personalize(run, epochs=1, clients=[0, 2]).frame[["client", "epoch"]].values.tolist()
     [[0, 0], [0, 1], [2, 0], [2, 1]]
     """
 
-    def curve(self) -> pd.DataFrame:
-        """Per run and epoch: mean accuracy over clients, its spread (population standard deviation), and how many.
+    def curve(self, of: Literal["accuracy", "success"] = "accuracy") -> pd.DataFrame:
+        """Per run and epoch: mean accuracy over clients, or success of an attack on their data, its spread (population
+        standard deviation), and how many.
 
         The same clients at every epoch: one whose accuracy is not finite at some epoch (it has no test images, or its
         outputs are no numbers) is counted under `left_out` instead.
+
+        Raises:
+            SettingError: if there is no attack on the data.
         """
         keys = ["run", "name", "seed", "round"]
-        accuracy = self.frame["accuracy"].where(np.isfinite(self.frame["accuracy"]))
+        if of not in self.frame:
+            raise SettingError("of", of, "no data of these runs are poisoned; see fl.Adversary(data=...)")
+        accuracy = self.frame[of].where(np.isfinite(self.frame[of]))
         whole = accuracy.notna().groupby([self.frame[key] for key in (*keys, "client")]).transform("all")
         groups = accuracy.where(whole).groupby([self.frame[key] for key in (*keys, "epoch")], sort=False)
         rows = [(*key, *spread(values)) for key, values in groups]
@@ -138,8 +146,8 @@ def personalize(
     lone = {run.id: _lone(run, settings, ids) for run, ids in zip(runs, wanted, strict=True)}
     total = (epochs + 1) * sum(len(ids) for ids in wanted)
     rows, complete = gather(_scores(runs, wanted, settings, round), total, "personalization", progress, len)
-    columns = ["run", "name", "seed", "round", "client", "epoch", "accuracy", "loss", "samples"]
     frame = pd.DataFrame(rows).sort_values(["order", "epoch"], kind="stable")
+    columns = [name for name in frame if name != "order"]
     curves = frame.groupby("order")["epoch"].transform("size")
     about = {"epochs": epochs, "tuning": settings.to_dict(), "best": round == "best", "complete": complete}
     about["lone"] = {run: ids for run, ids in lone.items() if ids}
@@ -240,29 +248,35 @@ def _scores(
         at = run_round(run, round)
         of_run = {"run": run.id, "name": label, "seed": run.experiment.seed, "round": at}
         for places, epoch, scores in _epochs(run, settings, at, wanted):
+            each = {name: score.tolist() for name, score in scores.items()}
             yield [
                 {
                     **of_run,
                     "client": wanted[place],
                     "epoch": epoch,
-                    "accuracy": accuracy,
-                    "loss": loss,
+                    **{name: values[row] for name, values in each.items()},
                     "samples": len(run.data.test[wanted[place]]),
                     "order": first + place,
                 }
-                for place, loss, accuracy in zip(places, scores.loss.tolist(), scores.accuracy.tolist(), strict=True)
+                for row, place in enumerate(places)
             ]
         first += len(wanted)
 
 
-def _epochs(run: Run, settings: Tuning, round: int, wanted: list[int]) -> Iterator[tuple[list[int], int, Score]]:
+def _epochs(
+    run: Run, settings: Tuning, round: int, wanted: list[int]
+) -> Iterator[tuple[list[int], int, dict[str, Tensor]]]:
     """Positions in `wanted`, the epochs that these clients have done, and their scores."""
     state, cohort = run.state(round), run.cohort
     bn_eval = run.experiment.evaluation.bn_eval
     own = run.own(state, wanted)
 
-    def scored(places: list[int], params: dict[str, Any]) -> Score:
-        return score_clients(cohort, state.served, [wanted[place] for place in places], bn_eval, params)
+    def scored(places: list[int], params: dict[str, Any]) -> dict[str, Tensor]:
+        which = [wanted[place] for place in places]
+        clean = score_clients(cohort, state.served, which, bn_eval, params)
+        aimed = run.federation.attackers.aimed
+        attack = {"success": score_clients(aimed, state.served, which, bn_eval, params).accuracy} if aimed else {}
+        return {"accuracy": clean.accuracy, "loss": clean.loss, **attack}
 
     everyone = list(range(len(wanted)))
     yield everyone, 0, scored(everyone, own)

@@ -18,8 +18,10 @@ from .state import Round, State
 from .status import Standing
 from .sweeping import SweepFailed, sweep
 from .work import Trained
+from .world import Adversary, World, triggered
 
 __all__ = [
+    "Adversary",
     "BadCheckpoint",
     "Cohort",
     "Diverged",
@@ -37,6 +39,7 @@ __all__ = [
     "State",
     "SweepFailed",
     "Trained",
+    "World",
     "annotate",
     "differing",
     "diverging",
@@ -52,4 +55,5 @@ __all__ = [
     "sweep",
     "train",
     "train_shared",
+    "triggered",
 ]

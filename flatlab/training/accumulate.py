@@ -24,6 +24,7 @@ class Fold:
         personal: names of the trained tensors that each client keeps.
         template: a message of one client, for shapes.
         params: tensors of the shapes of the trained part.
+        keep: keep the updates of a linear rule, too, for somebody who changes them.
     """
 
     def __init__(
@@ -34,9 +35,10 @@ class Fold:
         personal: Sequence[str],
         template: Message,
         params: Params,
+        keep: bool = False,
     ) -> None:
         like, count = next(iter(params.values())), len(sizes)
-        self.rule, self.sizes = rule, sizes
+        self.rule, self.sizes, self.summed = rule, sizes, rule.linear and not keep
         self.weights = like.new_tensor(rule.weights(list(sizes)) if rule.linear else sizes, dtype=torch.float32)
 
         def each(value: Tensor) -> Tensor:
@@ -44,7 +46,7 @@ class Fold:
 
         self.total = {
             name: torch.zeros_like(params[name], memory_format=torch.contiguous_format)
-            if rule.linear
+            if self.summed
             else each(params[name])
             for name in sent
         }
@@ -62,7 +64,7 @@ class Fold:
         update, memory, extra = chunk.message
         moves = {name: value.reshape(len(places), -1) for name, value in update.items()}
         for name, value in self.total.items():
-            if self.rule.linear:
+            if self.summed:
                 value.view(-1).addmv_(moves[name].T, self.weights[rows].to(value.dtype))
             else:
                 value[rows] = update[name]
@@ -86,7 +88,9 @@ class Fold:
     def combined(self) -> tuple[Params, list[float] | None]:
         """The aggregate of the updates, and the weight that a rule gave to each client where it is not known before."""
         if self.rule.linear:
-            mass = float(sum(self.rule.weights(list(self.sizes))))
-            return {name: value / mass for name, value in self.total.items()}, None
+            mass, total = float(sum(self.rule.weights(list(self.sizes)))), self.total
+            if not self.summed:
+                total = {name: torch.tensordot(self.weights.to(value), value, 1) for name, value in total.items()}
+            return {name: value / mass for name, value in total.items()}, None
         combined, weights = aggregated(self.rule, self.total, self.weights)
         return combined, None if weights is None else weights.tolist()

@@ -147,7 +147,9 @@ class _Script:
             return
         self.written.add(one.name)
         parent = one.experiment.parent
-        self._foreign(one.experiment.algorithm)
+        for part in (one.experiment.algorithm, one.experiment.task, one.experiment.world):
+            if part is not None:
+                self._foreign(part)
         if parent is None or one.name in self.lost:
             made = self._made(one)
         else:
@@ -176,7 +178,7 @@ class _Script:
             given["participation"] = experiment.participation
         given["seed"] = experiment.seed
         changed = experiment.changed()
-        given |= {name: changed[name] for name in ("sampling", "evaluation") if name in changed}
+        given |= {name: changed[name] for name in ("sampling", "evaluation", "task", "world") if name in changed}
         own = experiment.model.name == "custom"
         model = f"model_of_{one.name}" if own else self._model(experiment)
         if own:

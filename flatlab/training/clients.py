@@ -12,7 +12,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Any, Literal
 
@@ -74,6 +74,10 @@ class Cohort:
     recordings: Recordings = field(default_factory=Recordings, compare=False, repr=False)
     planned: dict[Any, Plan] = field(default_factory=dict, compare=False, repr=False)
     fitting: dict[int, int] = field(default_factory=dict, compare=False, repr=False)  # clients, by batch size
+
+    def on(self, data: FederatedDataset) -> Cohort:
+        """The same way of computing on other data."""
+        return replace(self, data=data, recordings=Recordings(), planned={}, fitting={})
 
     @contextlib.contextmanager
     def paced(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ from ..files import Damaged, read_json, user_path
 from ..models import ModelSpec
 from ..tasks import Classification, Task
 from .evaluate import Evaluation
+from .world import World
 
 
 class Parent(Declared):
@@ -44,6 +45,7 @@ class Experiment(Declared):
     model: ModelSpec = setting(ModelSpec(name="cnn4"), "network")
     algorithm: Algorithm = setting(..., "what clients and server do")
     task: Task = setting(Classification(), "what is predicted, and how it is scored", new=True)
+    world: World | None = setting(None, "what goes wrong around it: clients that lie", new=True)
     rounds: int = setting(100, "communication rounds", ge=1, unit="rounds", span=(1, 500))
     participation: float = setting(1.0, "fraction of the clients sampled in each round", gt=0, le=1)
     sampling: Literal["stream", "round_seed"] = setting(
@@ -78,6 +80,8 @@ class Experiment(Declared):
                 self.participation,
                 "over a topology every client takes part in each round; set it to 1",
             )
+        if self.world is not None:
+            self.world.check(self.algorithm)
         if self.parent is not None and self.parent.round >= self.rounds:
             raise SettingError("rounds", self.rounds, f"must exceed the parent's round {self.parent.round}")
         return self
@@ -157,6 +161,12 @@ def own_code(experiment: Experiment) -> str | None:
 
     A partition does not count: the fingerprint of the data tells what it came to. A network has a digest of its own.
     """
-    parts = [experiment.algorithm, experiment.evaluation, experiment.task, experiment.data.augmentation]
+    parts = [
+        experiment.algorithm,
+        experiment.evaluation,
+        experiment.task,
+        experiment.data.augmentation,
+        experiment.world,
+    ]
     classes = [cls for part in parts for cls in declared_classes(part) if own(cls)]
     return digest(*classes, strict=False) if classes else None

@@ -17,6 +17,7 @@ from .progress import reporter
 from .run import Listener, Run
 from .start import reuse_rounds
 from .state import Round, State
+from .world import World
 
 
 @checked
@@ -31,6 +32,7 @@ def train(
     sampling: Literal["stream", "round_seed"] = "stream",
     evaluation: Evaluation | None = None,
     task: Task | str = "classification",
+    world: World | None = None,
     init: Any = None,
     listener: Listener | None = None,
     progress: bool = True,
@@ -53,6 +55,7 @@ def train(
         sampling: how clients are drawn; see `Experiment`.
         evaluation: what is scored, and when.
         task: what is predicted, and how it is scored; see `flatlab.Task`.
+        world: what goes wrong around the algorithm: clients that lie, see `flatlab.World`.
         init: weights to begin with, all of the network's by their names: a `.safetensors`, `.pth` or `.pt` file, a
             state dict, a module, or the `State` of a run. Their digest is part of the id.
         listener: `listener(run, round)` is called after each round; see `Round` for what it can be asked.
@@ -72,6 +75,7 @@ def train(
     own, spec = describe(model)
     settings: dict[str, Any] = {"rounds": rounds, "participation": participation, "seed": seed, "sampling": sampling}
     settings |= {"algorithm": algorithm, "model": spec, "evaluation": evaluation or Evaluation(), "task": task}
+    settings["world"] = world
     if init is not None:
         options["start"] = init if isinstance(init, State) else State(0, weights(init))
     run = Run(Experiment(data=data.spec, **settings), data, own, **options)

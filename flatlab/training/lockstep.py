@@ -43,7 +43,8 @@ def shape(experiment: Experiment) -> str:
         fields = type(local).model_fields
         settings["local"] = {name: getattr(local, name) for name in fields if name not in varying}
     steps = (type(algorithm).__qualname__ if _own_step(type(algorithm)) else "", settings)
-    return f"{data.name} {data.augmentation} {data.normalise} {experiment.model} {experiment.code} {steps}"
+    alone = experiment.id if experiment.world is not None else ""  # bad clients of another run train on other images
+    return f"{alone} {data.name} {data.augmentation} {data.normalise} {experiment.model} {experiment.code} {steps}"
 
 
 def train_together(

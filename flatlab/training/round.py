@@ -23,6 +23,7 @@ from ..declare import SettingError
 from ..models import Model, frame, names
 from ..streams import stream
 from .accumulate import Fold
+from .attackers import Attackers
 from .batches import passes
 from .clients import Cohort
 from .diverged import Diverged, diverging
@@ -61,6 +62,7 @@ class Federation(Layout):
 
     Attributes:
         holders: the samples of each client.
+        attackers: the clients that lie, if any.
         ranks: the processes that share the clients of a round, while there are several; see `train_shared`.
     """
 
@@ -69,7 +71,7 @@ class Federation(Layout):
         held = tuple(part.cpu() for part in data.train)  # batches are drawn there; asking a busy GPU would wait for it
         self.holders = (torch.cat(held),) if algorithm.pooled else held
         super().__init__(experiment, model, len(self.holders), data.images.device)
-        self.data, self.cohort = data, cohort
+        self.data, self.cohort, self.attackers = data, cohort, Attackers(experiment, cohort)
         self.ranks: Ranks | None = None
         if algorithm.batches_per_step > 1 and data.augmentation.mixup:
             raise SettingError(
@@ -102,7 +104,7 @@ class Federation(Layout):
         received = mapped(lambda _, value: value.expand(len(clients), *value.shape), self.shapes.received, words)
         if algorithm.whole_gradient and clients:
             every = WholeGradient(algorithm.batch_size, algorithm.train)
-            sums = self.cohort.train(
+            sums = self.attackers.cohort(state.round).train(
                 cast(Algorithm, every), state.params, indices, streams, seed=experiment.seed, lr=0.0, own=own
             )
             whole = [chunk.message.update for chunk in sums]
@@ -120,7 +122,8 @@ class Federation(Layout):
     def local(self, state: State, clients: list[int]) -> Iterator[Trained]:
         """Local training of `clients` from `state`, chunk by chunk; nothing if there are none."""
         orders = self.orders(state, clients)
-        return self.cohort.train(self.experiment.algorithm, state.params, **vars(orders)) if clients else iter(())
+        cohort = self.attackers.cohort(state.round)
+        return cohort.train(self.experiment.algorithm, state.params, **vars(orders)) if clients else iter(())
 
     @frame()
     @computing_with(1)  # but for what the cohort does
@@ -142,6 +145,7 @@ class Federation(Layout):
         clients = self.sample(round)
         sizes = [len(self.holders[client]) for client in clients]
         fold = self._folded(state, clients, sizes, trained)
+        self.attackers.forge(round, clients, fold)
         losses, drifts = torch.stack([fold.loss, fold.drift]).tolist()
         for client, loss, drift in zip(clients, losses, drifts, strict=True):
             if not (math.isfinite(loss) and math.isfinite(drift)):
@@ -164,6 +168,7 @@ class Federation(Layout):
         report = Round(
             *(round + 1, lr, tuple(clients), samples, tuple(losses), tuple(drifts), tuple(weights or ())),
             megabytes=self.megabytes(round),
+            bad=self.attackers.marks(round, clients),
         )
         return State(round + 1, params, slots, swa, count, personal, memory).plain(), report
 
@@ -173,7 +178,8 @@ class Federation(Layout):
         sent, personal = ([name for name in order if name in group] for group in (self.sent, state.personal))
         if self.experiment.algorithm.topology is not None:  # neighbours average models, nobody sums updates
             sent = []
-        fold = Fold(self.experiment.algorithm.aggregation, sizes, sent, personal, self.shapes.message, state.params)
+        rule, keep = self.experiment.algorithm.aggregation, self.attackers.forges(state.round)
+        fold = Fold(rule, sizes, sent, personal, self.shapes.message, state.params, keep)
         places = list(range(len(clients))) if self.ranks is None else self.ranks.share(sizes)
         chosen = [clients[place] for place in places]
         for chunk in self.local(state, chosen) if trained is None else trained:
@@ -234,7 +240,8 @@ class Federation(Layout):
             holdout = score_holdout(self.cohort, state.served, evaluation.batch_size)
             self._check_server(state.round, holdout.loss)
             unseen = score_unseen(self.cohort, state.served, evaluation.batch_size) if self.data.unseen else None
-            report = dataclasses.replace(report, holdout=holdout, unseen=unseen)
+            success = self.attackers.success(state.served)
+            report = dataclasses.replace(report, holdout=holdout, unseen=unseen, success=success)
         if evaluation.clients_due(state.round, rounds):
             everyone = range(self.data.clients)
             own = self.own(state, list(everyone))
@@ -246,7 +253,9 @@ class Federation(Layout):
         """While the device is busy: draw the batches of the round after."""
         if round < self.experiment.rounds and self.ranks is None:
             clients = self.sample(round)
-            self.cohort.prefetch(self.experiment.algorithm, *self._batches(round, clients), self.experiment.seed)
+            self.attackers.cohort(round).prefetch(
+                self.experiment.algorithm, *self._batches(round, clients), self.experiment.seed
+            )
 
     def _batches(self, round: int, clients: list[int]) -> tuple[list[Tensor], list[tuple[str | int, ...]]]:
         """What these clients hold, and the streams that order it in a round."""
@@ -291,4 +300,5 @@ class Federation(Layout):
             f"round {round}, {who}: the training loss became {loss}, the step {drift}; lower"
             f" algorithm.{self.experiment.algorithm.suspect()}, or set algorithm.clip"
         )
-        return Diverged(message, round, client, diverging(self.cohort, algorithm, params, **orders))
+        cohort = self.cohort if client is None else self.attackers.cohort(round - 1)
+        return Diverged(message, round, client, diverging(cohort, algorithm, params, **orders))

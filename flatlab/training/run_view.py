@@ -191,6 +191,11 @@ class RunView:
         return self.federation.cohort
 
     @property
+    def bad(self) -> tuple[int, ...]:
+        """The clients that lie, see `Adversary`; nobody by default."""
+        return self.federation.attackers.bad
+
+    @property
     def best_round(self) -> int | None:
         """The evaluated round with the best mean initial accuracy (FedBABU's official choice of checkpoint)."""
         return best_round(self.history)

@@ -91,8 +91,8 @@ def shared_rounds(done: Experiment, wanted: Experiment) -> int:
     if averages[0] != averages[1]:
         shared = min(shared, *(average[0] for average in averages if average))
     for round in range(shared):  # from 0; as a number `round + 1`
-        same_rate = done.algorithm.rate(round, done.rounds) == wanted.algorithm.rate(round, wanted.rounds)
-        if not same_rate or not _due(wanted, round + 1) <= _due(done, round + 1):
+        same = _moving(done, round) == _moving(wanted, round)
+        if not same or not _due(wanted, round + 1) <= _due(done, round + 1):
             return round
     return shared
 
@@ -115,11 +115,18 @@ def _averaging(experiment: Experiment) -> tuple[int, dict[str, Any]] | None:
     return swa.first(experiment.rounds), {k: v for k, v in swa.to_dict().items() if k not in ("start", "low")}
 
 
+def _moving(experiment: Experiment, round: int) -> tuple[float, bool]:
+    """What of a round (from 0) depends on how many there are: the clients' rate, whether an adversary attacks."""
+    adversary = experiment.world.adversary if experiment.world is not None else None
+    attacked = adversary is not None and adversary.active(round, experiment.rounds)
+    return experiment.algorithm.rate(round, experiment.rounds), attacked
+
+
 def _due(experiment: Experiment, number: int) -> set[str]:
     """The splits of the history that are scored after a round."""
     evaluation, rounds = experiment.evaluation, experiment.rounds
     due = {"holdout": evaluation.holdout_due(number, rounds), "test": evaluation.clients_due(number, rounds)}
-    due["unseen"] = due["holdout"]
+    due |= dict.fromkeys(("unseen", "attack"), due["holdout"])
     return {split for split, wanted in due.items() if wanted}
 
 

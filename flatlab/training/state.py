@@ -80,8 +80,10 @@ class Round:
     drift: tuple[float, ...]  # per sampled client: Euclidean distance moved by the trained part
     heard: tuple[float, ...] = ()  # per sampled client: its weight in the aggregate, where the rule decides it
     megabytes: float = 0.0  # sent between clients and server, or along the edges of a topology, 10^6 bytes
+    bad: tuple[int, ...] = ()  # per sampled client: whether it attacked, where there is an adversary
     holdout: Score | None = None
     unseen: Score | None = None  # per group of images that no client trains on
+    success: Score | None = None  # of an attack on the data: on triggered holdout images
     initial: Score | None = None  # per client of the federation, on its own test set
     seconds: float = 0.0  # training
     evaluation_seconds: float = 0.0
@@ -93,6 +95,9 @@ class Round:
         for client, loss, drift in zip(self.clients, self.loss, self.drift, strict=True):
             rows += [("train", "loss", loss, client), ("train", "drift", drift, client)]
         rows += [("train", "weight", value, client) for client, value in zip(self.clients, self.heard, strict=False)]
+        rows += [("train", "bad", float(value), client) for client, value in zip(self.clients, self.bad, strict=False)]
+        if self.success is not None:
+            rows.append(("attack", "success", float(self.success.accuracy), SERVER))
         if self.holdout is not None:
             scores = {"loss": self.holdout.loss, **self.holdout.scores}
             rows += [("holdout", name, float(value), SERVER) for name, value in scores.items()]

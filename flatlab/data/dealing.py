@@ -1,0 +1,90 @@
+"""From a data set and its settings to what clients hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from flatlab.data.arrays import statistics
+from flatlab.data.domains import Domains
+from flatlab.data.federated import FederatedDataset
+from flatlab.data.given import Fixed, indices_digest
+from flatlab.data.indices import checked_parts
+from flatlab.data.partitions import Labels
+from flatlab.declare import SettingError, tell
+from flatlab.models import frame
+
+if TYPE_CHECKING:
+    from flatlab.data.sources import Source
+    from flatlab.data.spec import DataSpec
+
+# FedBABU's constants; those of CIFAR-10 are ImageNet's (its official code).
+FEDBABU = {
+    "cifar10": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar100": ((0.507, 0.487, 0.441), (0.267, 0.256, 0.276)),
+}
+
+
+@frame()
+def federate(source: Source, spec: DataSpec) -> FederatedDataset:
+    """Give the images of `source` to clients as `spec` says; notes the fingerprint in the spec.
+
+    Raises:
+        SettingError: if the partition cannot be made, or is not what the spec's fingerprint stands for.
+    """
+    partition = spec.partition
+    spec.augmentation.check(source.images.shape[1:])
+    if (drawn := partition.drawn_test(Labels.of(source), spec.seed)) is not None:
+        source = source.split(drawn)
+    labels, count = Labels.of(source), source.n_train
+    given, where = partition.assign(labels, spec.clients, spec.seed), f"{partition.kind}.assign"
+    if not (isinstance(given, tuple) and len(given) == 2):
+        raise SettingError(
+            f"{where} returned {type(given).__name__}", allowed="needs (train, test), each a list of arrays"
+        )
+    train = checked_parts(f"{where}: train", given[0], len(labels.train), spec.clients, disjoint=True)
+    test = checked_parts(f"{where}: test", given[1], len(labels.test), len(train))
+    holdout, unseen = partition.scored(labels)
+    if isinstance(partition, Fixed):
+        partition = partition.replace(digest=indices_digest(train, test))
+    mean, std = FEDBABU[spec.name] if spec.normalise == "fedbabu" else (source.mean, source.std)
+    if isinstance(partition, Domains):  # nothing of an unseen domain, not even its brightness
+        mean, std = statistics(source.images[np.concatenate(train)])
+    data = FederatedDataset(
+        images=source.images,
+        labels=source.labels,
+        train=tuple(torch.from_numpy(part) for part in train),
+        test=tuple(torch.from_numpy(part + count) for part in test),
+        holdout=torch.from_numpy(holdout),
+        class_names=source.class_names,
+        mean=mean,
+        std=std,
+        spec=spec,
+        origin=source.fingerprint,
+        names=partition.client_groups(labels),
+        unseen={name: torch.from_numpy(part) for name, part in unseen.items()},
+    )
+    if spec.fingerprint not in (None, data.fingerprint):
+        raise SettingError(
+            "DataSpec.fingerprint",
+            spec.fingerprint,
+            f"{spec.name} now gives {data.fingerprint}; its images or its partition are not those that this was"
+            " recorded with (leave it out to take them)",
+        )
+    _tell_tests(data)
+    return replace(data, spec=spec.replace(partition=partition, clients=data.clients, fingerprint=data.fingerprint))
+
+
+def _tell_tests(data: FederatedDataset) -> None:
+    """Warn of test sets that say little: none, or one image, on which batch statistics fail."""
+    sizes = np.array([len(part) for part in data.test])
+    if (sizes == 0).any():
+        tell(f"{(sizes == 0).sum()} of {len(sizes)} clients have no test images, so no accuracy")
+    if (sizes == 1).any():
+        tell(
+            f"{(sizes == 1).sum()} of {len(sizes)} clients have one test image, so an accuracy of 0 or 1; take fewer"
+            ' clients or a larger test_size, or a network without batch statistics, ModelSpec(norm="group")'
+        )
