@@ -11,7 +11,9 @@ import torch
 from hypothesis import HealthCheck, settings
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and tests send it
-torch.set_num_threads(1)  # the tests' networks are too small to share, and waiting threads fight over the cores
+# The tests' networks are too small to share, and waiting threads fight over the cores: here, and in what is started here
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples everywhere, and no limit on their time: a busy machine is slow, not wrong. Others are drawn with
 # `--hypothesis-profile=search`.
@@ -41,3 +43,9 @@ def digits():
 def few_digits():
     """A third of them, for tests in which nothing has to be learned."""
     return ten_clients.few_digits()
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory):
+    """A folder of data sets in which "few" is a third of the digits, read without scikit-learn: see `few_in_a_file`."""
+    return ten_clients.few_in_a_file(tmp_path_factory.mktemp("data"))

@@ -14,7 +14,7 @@ def until(condition, seconds=PATIENCE, process=None):
     while not condition():
         assert time.monotonic() < end, "it never came true"
         assert process is None or process.poll() is None, process.communicate()[1]
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
 def free_port():

@@ -13,5 +13,20 @@ def digits():
 
 def few_digits():
     """A third of what each client has."""
-    data = digits()
-    return dataclasses.replace(data, train=[part[::3] for part in data.train], test=[part[::3] for part in data.test])
+    return thinned(digits())
+
+
+def few_in_a_file(root):
+    """A third of the digits as `root/few.npz`, for processes that are to start in a moment: without scikit-learn."""
+    digits = fl.load("digits")
+    parts = digits.train_images[:, 0], digits.train_labels, digits.test_images[:, 0], digits.test_labels
+    root.mkdir(parents=True, exist_ok=True)
+    fl.Source.from_arrays("few", *(part[::3].numpy() for part in parts), digits.class_names).save(root / "few.npz")
+    return root
+
+
+def thinned(data, keep=3):
+    """Every third sample of each client: as many clients in as many rounds, of fewer steps each."""
+    return dataclasses.replace(
+        data, train=[part[::keep] for part in data.train], test=[part[::keep] for part in data.test]
+    )

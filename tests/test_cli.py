@@ -51,7 +51,7 @@ def toml(tmp_path):
 def quick(monkeypatch):
     """What `show` measures, it measures on few samples and points."""
     monkeypatch.setattr("flatlab.cli.hessian", functools.partial(fl.hessian, limit=60))
-    monkeypatch.setattr("flatlab.cli.landscape", functools.partial(fl.landscape, limit=60, points=21))
+    monkeypatch.setattr("flatlab.cli.landscape", functools.partial(fl.landscape, limit=60, points=11))
 
 
 def run(*arguments):
@@ -74,7 +74,7 @@ def test_run_then_show(toml, tmp_path, capsys):
 
 @pytest.mark.usefixtures("quick")
 def test_show_measures_the_geometry_when_asked(toml, tmp_path, capsys):
-    settings = ["--set", "model.width=0.25", "--set", "rounds=1", "--set", "data.clients=40"]
+    settings = ["--set", "model.width=0.125", "--set", "rounds=1", "--set", "data.clients=40"]
     assert run("run", toml, "--store", tmp_path / "runs", *settings) == 0
     (directory,) = (tmp_path / "runs").glob("fedbabu*")
     assert run("show", directory, "--hessian", "--landscape") == 0
@@ -282,7 +282,7 @@ WORDS = st.one_of(SETTINGS, st.sampled_from(JUNK), st.sampled_from(OPTIONS))
 COMMANDS = st.sampled_from(["run", "show", "watch", "schema", "lab", "reproduce", "demon", ""])
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(command=COMMANDS, words=st.lists(WORDS, max_size=4), sets=st.lists(SETTINGS, max_size=2), data=st.data())
 def test_whatever_is_typed_is_done_or_refused_in_one_line(toml, tmp_path, monkeypatch, command, words, sets, data):
     monkeypatch.chdir(tmp_path)

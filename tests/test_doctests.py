@@ -9,6 +9,7 @@ import pkgutil
 
 import pytest
 import torch
+from ten_clients import thinned
 
 import flatlab as fl
 
@@ -36,7 +37,7 @@ def shared(tmp_path_factory):
     """A folder, and what every example may use."""
     folder = tmp_path_factory.mktemp("examples")
     with contextlib.chdir(folder):
-        data = fl.load("digits").federate(fl.Dirichlet(alpha=10.0), clients=4, seed=0)
+        data = thinned(fl.load("digits").federate(fl.Dirichlet(alpha=10.0), clients=4, seed=0))
         run = fl.train(fl.FedAvg(), data, "lenet", rounds=2)
     return folder, {"fl": fl, "torch": torch, "data": data, "run": run}
 

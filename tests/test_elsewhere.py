@@ -84,12 +84,14 @@ def test_the_watch_sees_mixing_and_waiting(monkeypatch):
         assert not watch.waits and not watch.mixed
 
 
-STEPS = [(name, "plain", "batch") for name in ALGORITHMS]
-STEPS += [("FedAvg", kind, norm) for kind in AUGMENTATIONS for norm in ("batch", "group")]
+EQUAL, UNEQUAL = (20, 20), (20, 31)  # samples of the clients: the latter's batches are masked
+STEPS = [(name, "plain", "batch", UNEQUAL) for name in ALGORITHMS]
+STEPS += [("FedAvg", "plain", "group", UNEQUAL), ("FedAvg", "crop, flip, hole", "batch", UNEQUAL)]
+STEPS += [("FedAvg", "mixup", "group", UNEQUAL), ("FedAvg", "mixup", "batch", EQUAL)]
+STEPS += [("FedAvg", "plain", "group", EQUAL), ("FedASAM + SWA", "plain", "batch", EQUAL)]
 
 
-@pytest.mark.parametrize("held", [(20, 20), (20, 31)], ids=["equal", "unequal"])
-@pytest.mark.parametrize(("algorithm", "augment", "norm"), STEPS)
+@pytest.mark.parametrize(("algorithm", "augment", "norm", "held"), STEPS, ids=str)
 def test_no_step_waits_so_each_can_be_recorded(algorithm, augment, norm, held, monkeypatch):
     data, steps = federated(augment=AUGMENTATIONS[augment]), 0
     indices = [torch.arange(count) for count in held]
@@ -115,8 +117,7 @@ def test_no_step_waits_so_each_can_be_recorded(algorithm, augment, norm, held, m
     assert not found
 
 
-@pytest.mark.parametrize("chunk", [None, 3])
-@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+@pytest.mark.parametrize(("algorithm", "chunk"), [("FedAvg", None), *((name, 3) for name in ALGORITHMS)])
 def test_a_round_and_its_scores_stay_on_the_device(algorithm, chunk, monkeypatch):
     data = federated()
     with elsewhere(monkeypatch) as watch:
@@ -157,24 +158,26 @@ def test_scoring_waits_as_often_for_many_batches_as_for_few(monkeypatch):
     assert waits[0] == waits[1]
 
 
-@pytest.mark.parametrize("norm", ["batch", "group"])
+MEASUREMENTS = {
+    "top": lambda *on, **with_: fl.hessian(*on, budget=6, **with_).top(2),
+    "trace": lambda *on, **with_: fl.hessian(*on, budget=8, **with_).trace(),
+    "spectrum": lambda *on, **with_: fl.hessian(*on, **with_).spectrum(steps=4),
+    "power": lambda *on, **with_: fl.hessian(*on, method="power", **with_).top(2),
+    "landscape": lambda *on, **with_: fl.landscape(*on, points=5, **with_),
+    "sharpness": lambda *on, **with_: fl.sharpness(
+        *on, measures=[m for m in MEASURES if m not in EIGEN], draws=2, **with_
+    ),
+}
+
+
 @pytest.mark.parametrize(
-    "measure",
-    [
-        lambda *on, **with_: fl.hessian(*on, budget=6, **with_).top(2),
-        lambda *on, **with_: fl.hessian(*on, budget=20, **with_).trace(),
-        lambda *on, **with_: fl.hessian(*on, **with_).spectrum(steps=4),
-        lambda *on, **with_: fl.hessian(*on, method="power", **with_).top(2),
-        lambda *on, **with_: fl.landscape(*on, points=5, **with_),
-        lambda *on, **with_: fl.sharpness(*on, measures=[m for m in MEASURES if m not in EIGEN], draws=2, **with_),
-    ],
-    ids=["top", "trace", "spectrum", "power", "landscape", "sharpness"],
+    ("name", "norm"), [*((name, "batch") for name in MEASUREMENTS), ("top", "group"), ("landscape", "group")]
 )
 @pytest.mark.filterwarnings("ignore:.*not converged")  # there are no numbers to converge
-def test_geometry_stays_on_the_device(measure, norm, monkeypatch):
+def test_geometry_stays_on_the_device(name, norm, monkeypatch):
     data = federated()
     images, labels = (value.to(DEVICE) for value in data.samples(limit=64))
     model = network(data, norm).to(DEVICE)
     with elsewhere(monkeypatch) as watch:
-        measure(model, (images, labels), one_class=True)  # all numbers are 1 here, labels too
+        MEASUREMENTS[name](model, (images, labels), one_class=True)  # all numbers are 1 here, labels too
         assert not watch.mixed

@@ -54,7 +54,6 @@ def server(home: Path, cells: list[str]):
         JUPYTER_DATA_DIR=str(home / "data"),
         JUPYTER_RUNTIME_DIR=str(home / "runtime"),
         IPYTHONDIR=str(home / "ipython"),
-        OMP_NUM_THREADS="1",  # the networks are too small to share
     )
     port = free_port()
     command = [

@@ -22,7 +22,7 @@ def make(data, tmp_path):
     made = []
 
     def one(given=data, **settings):
-        small = {"model": fl.ModelSpec(name="cnn4", width=0.25), "rounds": 4, "algorithm": fl.FedAvg(lr=0.05)}
+        small = {"model": fl.ModelSpec(name="lenet", width=0.125), "rounds": 4, "algorithm": fl.FedAvg(lr=0.05)}
         made.append(Lab(given, store=tmp_path / "runs", root=tmp_path / "data", device="cpu", **small | settings))
         return made[-1]
 

@@ -2,7 +2,7 @@
 
 import flatlab as fl
 
-SPEC = fl.ModelSpec(name="cnn4", width=0.25)
+SPEC = fl.ModelSpec(name="lenet", width=0.125)
 
 
 def six_clients():

@@ -141,7 +141,7 @@ def test_the_copy_button_shows_the_code_and_hands_it_to_the_browser():
 
 
 def test_the_width_of_the_model_is_part_of_the_code(data, tmp_path):
-    assert f"fl.ModelSpec(width={SPEC.width})" in code_for(trained(fl.FedAvg(), data, tmp_path, rounds=1))
+    assert f"width={SPEC.width})" in code_for(trained(fl.FedAvg(), data, tmp_path, rounds=1))
 
 
 def test_images_of_ones_own_are_found_in_their_folder_and_a_forced_memory_format_is_kept(data, tmp_path):

@@ -519,7 +519,7 @@ def test_a_network_of_ones_own_can_be_chosen_again_after_another_run_was_taken_u
     lab = make(model=own)
     lab.take_up(other.id)
     lab.settle()
-    assert lab.experiment.model.name == "cnn4" and lab.setup.network.value == other.experiment.model
+    assert lab.experiment.model.name == "lenet" and lab.setup.network.value == other.experiment.model
     lab.setup.network.set_state({"index": 0})
     assert lab.experiment.model.name == "custom" and "settings changed" in lab.transport.status.value
     assert lab.ensure(1).experiment.model.name == "custom"

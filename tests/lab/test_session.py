@@ -26,7 +26,7 @@ def make(data, tmp_path):
 
     def one(rounds=3, **changes):
         settings = {"algorithm": fl.FedAvg(lr=0.05), "participation": 0.5} | changes
-        model = fl.ModelSpec(name="cnn4", width=0.25)
+        model = fl.ModelSpec(name="lenet", width=0.125)
         experiment = fl.Experiment(data=data.spec, model=model, rounds=rounds, **settings)
         made.append(Session(experiment, data, store=tmp_path, device="cpu"))
         return made[-1]

@@ -3,7 +3,7 @@
 import pytest
 
 from flatlab.papers import demonstration
-from flatlab.papers.quantities import eigenvalue, top_eigenvalues
+from flatlab.papers.quantities import eigenvalue, personalization, top_eigenvalues
 
 
 @pytest.fixture
@@ -18,6 +18,7 @@ def brief(monkeypatch):
         return made.replace(rounds=3, model=made.model.replace(width=0.125), algorithm=algorithm)
 
     monkeypatch.setattr(demonstration, "experiment", short)
+    monkeypatch.setattr(demonstration, "TUNING", personalization(epochs=2, lr=0.01))
     monkeypatch.setattr(demonstration, "TOP", eigenvalue(top_eigenvalues(40)))
     monkeypatch.setattr(demonstration, "ALONG", demonstration.ALONG | {"points": 5, "limit": 40})
     monkeypatch.setattr(demonstration, "SEEDS", dict.fromkeys(demonstration.SEEDS, (0, 1)))

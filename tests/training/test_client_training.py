@@ -57,7 +57,7 @@ def train(
     clients=(0, 3, 5, 11),
 ):
     data = (data or federation()).to(device)
-    model = doubled(build(fl.ModelSpec(name="cnn4", norm=norm, width=0.25), data.shape, data.classes, 0)).to(device)
+    model = doubled(build(fl.ModelSpec(name="cnn4", norm=norm, width=0.125), data.shape, data.classes, 0)).to(device)
     cohort = Cohort(model, data, engine, chunk, channels_last)
     params = {name: value.detach() for name, value in model.named_parameters()}
     found = list(
@@ -132,7 +132,7 @@ def test_local_training_equals_torch_sgd_on_the_same_batches(engine):
     _, found = train(algorithm, engine, data=data)
     got = joined(found)
     for row, client in enumerate((0, 3, 5, 11)):
-        model = doubled(build(fl.ModelSpec(name="cnn4", norm="batch", width=0.25), data.shape, data.classes, 0))
+        model = doubled(build(fl.ModelSpec(name="cnn4", norm="batch", width=0.125), data.shape, data.classes, 0))
         optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.01)
         drawn = plan(data, [data.train[client]], [("train", 0, client)], 0, 2, 16)
         for epoch in range(2):
@@ -190,7 +190,7 @@ def test_a_recorded_step_serves_other_clients_rates_weights_and_momentum(partiti
     """Nothing of the round before may be left in the tensors that a graph works on; 60 samples: a shorter last step."""
     data = fl.load("digits").federate(partition, clients=23, seed=1, augment=fl.Augmentation(crop=1, mixup=0.5))
     data = data.to(device)
-    model = doubled(build(fl.ModelSpec(name="cnn4", width=0.25), data.shape, data.classes, 0)).to(device)
+    model = doubled(build(fl.ModelSpec(name="cnn4", width=0.125), data.shape, data.classes, 0)).to(device)
     graph, loop = (Cohort(model, data, engine) for engine in ("graph", "loop"))
     algorithm = fl.FedASAM(batch_size=16, momentum=0.9, keep_momentum=True, epochs=2)
     random = torch.Generator().manual_seed(0)
@@ -225,7 +225,7 @@ def test_a_recorded_step_serves_other_clients_rates_weights_and_momentum(partiti
 @pytest.mark.parametrize("engine", ["batch", "graph"])
 def test_out_of_memory_halves_the_chunk_and_is_remembered(engine, monkeypatch, caplog):
     data = federation()
-    model = doubled(build(fl.ModelSpec(name="cnn4", width=0.25), data.shape, data.classes, 0))
+    model = doubled(build(fl.ModelSpec(name="cnn4", width=0.125), data.shape, data.classes, 0))
     params = {name: value.detach() for name, value in model.named_parameters()}
     tried = []
 
@@ -252,7 +252,7 @@ def test_out_of_memory_halves_the_chunk_and_is_remembered(engine, monkeypatch, c
 @pytest.mark.parametrize("every_epoch", [False, True])
 def test_clients_side_by_side_are_bit_equal_to_one_after_another(every_epoch):
     data = federation(fl.Augmentation(crop=1, mixup=0.5))
-    model = build(fl.ModelSpec(name="cnn4", width=0.25), data.shape, data.classes, 0)
+    model = build(fl.ModelSpec(name="cnn4", width=0.125), data.shape, data.classes, 0)
     params = {name: value.detach() for name, value in model.named_parameters()}
     asked = {
         "indices": list(data.train[:9]),
@@ -278,7 +278,7 @@ def test_clients_side_by_side_are_bit_equal_to_one_after_another(every_epoch):
 
 def test_what_a_client_raises_ends_all_that_are_trained_beside_it():
     data = federation()
-    model = build(fl.ModelSpec(name="cnn4", width=0.25), data.shape, data.classes, 0)
+    model = build(fl.ModelSpec(name="cnn4", width=0.125), data.shape, data.classes, 0)
     params = {name: value.detach() for name, value in model.named_parameters()}
     lost = [*data.train[:3], torch.tensor([10**9]), *data.train[4:9]]
     cohort = Cohort(model, data, "loop", threads=1, workers=2)
@@ -294,7 +294,7 @@ def test_what_a_client_raises_ends_all_that_are_trained_beside_it():
 def test_settings_that_differ_between_clients_are_each_clients_own(engine):
     """As in a sweep: each client under its own seed, rate and settings equals the client trained alone under them."""
     data = federation()
-    model = doubled(build(fl.ModelSpec(name="cnn4", width=0.25), data.shape, data.classes, 0))
+    model = doubled(build(fl.ModelSpec(name="cnn4", width=0.125), data.shape, data.classes, 0))
     params = {name: value.detach() for name, value in model.named_parameters()}
     values = {
         "local.rho": [0.1, 0.4, 0.7],

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from pandas.testing import assert_frame_equal
+from ten_clients import thinned
 
 import flatlab as fl
 from flatlab.training.history import History
@@ -26,7 +27,11 @@ ROUNDS = 6
 
 @pytest.fixture(scope="module")
 def data():
-    return fl.load("digits").federate(fl.IID(), clients=4)
+    return federation()
+
+
+def federation():
+    return thinned(fl.load("digits").federate(fl.IID(), clients=4))
 
 
 def spec(data, rounds=ROUNDS, **changes):
@@ -294,10 +299,10 @@ def test_a_tilde_and_a_relative_store_hold_wherever_one_stands_later(data, tmp_p
     assert not list((tmp_path / "other").iterdir())
 
 
-def test_a_record_is_opened_where_its_partition_file_is_not(data, tmp_path, monkeypatch):
+def test_a_record_is_opened_where_its_partition_file_is_not(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    data.save_partition("split.json")
+    fl.load("digits").federate(fl.IID(), clients=4).save_partition("split.json")
     fixed = fl.load("digits").federate(fl.Fixed(path="split.json"))
     run = fl.Run(spec(fixed), fixed, store=tmp_path / "runs").to(2)
     fl.load("digits").federate(fl.IID(), clients=4, seed=1).save_partition("split.json")  # another, of the same name
@@ -339,12 +344,12 @@ KILLER = textwrap.dedent(
     import os, pathlib, signal, sys, time, warnings
     import numpy as np, torch
     torch.set_num_threads(1)
-    sys.path.insert(0, {tests!r})
+    sys.path[:] = {tests!r}
     import flatlab as fl, flatlab.training.recording as record
-    from test_files_of_a_run import spec
+    from test_files_of_a_run import federation, spec
     record.LAZY_SECONDS, record.SYNC_SECONDS = 0.01, 0.05
     store, kills, random = sys.argv[1], int(sys.argv[2]), np.random.default_rng(0)
-    data = fl.load("digits").federate(fl.IID(), clients=4)
+    data = federation()
     warnings.simplefilter("error")
     def size():
         return sum(file.stat().st_size for file in pathlib.Path(store).glob("*/timings.jsonl"))
@@ -373,7 +378,7 @@ KILLER = textwrap.dedent(
 @pytest.mark.parametrize("kills", [8, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 def test_kills_lose_nothing(data, tmp_path, kills):
     """Killed at any moment, also inside a write; the next process goes on without a word, and nothing is other."""
-    program = KILLER.format(tests=os.path.dirname(__file__))
+    program = KILLER.format(tests=sys.path)
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "killed"), str(kills)],
         capture_output=True,

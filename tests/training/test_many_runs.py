@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from flatlab.training.main_guard import refuse_unguarded
 
 HEAD = """
 import flatlab as fl
-data = fl.load("digits").federate(fl.IID(), clients=4)
+data = fl.load("few").federate(fl.IID(), clients=4)
 small = fl.ModelSpec(name="lenet", width=0.125)
 first = fl.Experiment(data=data.spec, model=small, algorithm=fl.FedAvg(), rounds={rounds})
 """
@@ -45,13 +46,14 @@ class Doubled(fl.FedAvg):
 
 
 @pytest.fixture
-def program(tmp_path):
-    """Starts a Python program in a folder of its own, with processes of one thread; whatever is left of it is killed."""
+def program(tmp_path, few):
+    """Starts a Python program in a folder of its own; whatever is left of it is killed."""
     started = []
+    shutil.copytree(few, tmp_path / "data")
 
     def start(text):
         (tmp_path / "program.py").write_text(text)
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         process = subprocess.Popen(
             [sys.executable, "program.py"],
             cwd=tmp_path,
@@ -146,7 +148,7 @@ def test_a_script_without_main_guard_is_told_in_one_sentence(program, tmp_path):
 
 def test_a_guard_that_does_not_hold_is_told_by_the_first_new_process(program, tmp_path):
     text = HEAD + "if first:\n    " + SWEEP
-    said = program(text.format(rounds=2, runs=2, workers=2)).communicate(timeout=PATIENCE)[1]
+    said = program(text.format(rounds=2, runs=2, workers=1)).communicate(timeout=PATIENCE)[1]
     assert said.count("Traceback") == 1 and said.count("__main__") == 1
     assert "sweep: starts new processes, and each imports this script first" in said
     assert not list(tmp_path.glob("runs/*"))

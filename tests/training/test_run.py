@@ -25,7 +25,7 @@ from flatlab.training.checkpoints import _digest
 from flatlab.training.history import History
 
 ALGORITHM = fl.FedASAM(rho=0.5, momentum=0.9, swa=fl.SWA(start=0.5, cycle=2, low=0.01), server=fl.Average(momentum=0.5))
-MODEL = fl.ModelSpec(name="cnn4", width=0.25)
+MODEL = fl.ModelSpec(name="cnn4", width=0.125)
 EVALUATION = fl.Evaluation(every=2, clients_every=3)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ten_clients import thinned
 
 import flatlab as fl
 from flatlab.training.provenance import made_by
@@ -25,7 +26,7 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data():
-    return fl.load("digits").federate(fl.Dirichlet(alpha=0.5), clients=5, seed=0)
+    return thinned(fl.load("digits").federate(fl.Dirichlet(alpha=0.5), clients=5, seed=0))
 
 
 def experiment(data, algorithm=None, rounds=40, **settings):

@@ -20,7 +20,7 @@ from flatlab.training.checkpoints import Store
 from flatlab.training.history import History, lines
 from flatlab.training.status import notes, readable, silent, summary
 
-SMALL = fl.ModelSpec(name="cnn4", width=0.25)
+SMALL = fl.ModelSpec(name="lenet", width=0.125)
 
 
 def row(standing, run=None):
@@ -38,8 +38,8 @@ def small_run(digits, store, rounds=4):
 
 TRAIN = """
 import sys, flatlab as fl
-data = fl.load("digits").federate(fl.IID(), clients=6, seed=0)
-model = fl.ModelSpec(name="cnn4", width=0.25)
+data = fl.load("few", sys.argv[2]).federate(fl.IID(), clients=6, seed=0)
+model = fl.ModelSpec(name="lenet", width=0.125)
 experiment = fl.Experiment(data=data.spec, model=model, algorithm=fl.FedAvg(), rounds=30, participation=0.5)
 run = fl.Run(experiment, data, store=sys.argv[1])
 while not run.done:
@@ -48,21 +48,21 @@ while not run.done:
 """
 
 
-def test_a_run_in_another_process_is_followed_and_not_disturbed(tmp_path):
+def test_a_run_in_another_process_is_followed_and_not_disturbed(few, tmp_path):
     standing, heard = Standing(tmp_path), []
     pipes = dict.fromkeys(("stdin", "stderr"), subprocess.PIPE)
-    process = subprocess.Popen([sys.executable, "-c", TRAIN, str(tmp_path)], text=True, **pipes)
+    process = subprocess.Popen([sys.executable, "-c", TRAIN, str(tmp_path), str(few)], text=True, **pipes)
     while process.poll() is None:
         heard += standing.table()["round"].tolist()
         if heard[-1:] > heard[-2:-1]:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write("\n")
                 process.stdin.flush()
-        time.sleep(0.01)
+        time.sleep(0.05)
     error = process.communicate()[1]
     assert process.returncode == 0, error
     assert heard == sorted(heard) and len(set(heard)) > 5
-    end, run = row(standing), fl.Run.open(next(tmp_path.glob("fedavg*")))
+    end, run = row(standing), fl.Run.open(next(tmp_path.glob("fedavg*")), root=few)
     assert (end["round"], end["rounds"], end["left"]) == (30, 30, 0) and math.isnan(end["idle"])
     history = run.history.query("split == 'holdout' and metric == 'accuracy'")
     assert end["accuracy"] == history["value"].iloc[-1]

@@ -5,6 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
+from ten_clients import thinned
+
 import flatlab as fl
 
 LR, ROUNDS = 0.05, 4
@@ -29,7 +31,7 @@ KINDS = {
 
 def run_of(kind, store, rounds=ROUNDS):
     """A run of a kind, as far as it has come in a store."""
-    data = fl.load("digits").federate(fl.IID(sizes="lognormal"), clients=4)
+    data = thinned(fl.load("digits").federate(fl.IID(sizes="lognormal"), clients=4))
     experiment = fl.Experiment(
         data=data.spec,
         algorithm=KINDS[kind],

@@ -1,6 +1,7 @@
 """The rivals in whole runs: refusals, crosses, interruptions, forks."""
 
 import copy
+import os
 import signal
 import subprocess
 import sys
@@ -37,7 +38,9 @@ def killed(tmp_path_factory):
     """A store in which a run of each kind was begun by a process that was killed."""
     store = tmp_path_factory.mktemp("killed")
     program = Path(__file__).with_name("remembering.py")
-    ended = subprocess.run([sys.executable, program, store], capture_output=True, text=True, timeout=300)
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, program, store]
+    ended = subprocess.run(command, env=paths, capture_output=True, text=True, timeout=300)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     return store
 
