@@ -160,7 +160,7 @@ def test_scoring_waits_as_often_for_many_batches_as_for_few(monkeypatch):
 
 MEASUREMENTS = {
     "top": lambda *on, **with_: fl.hessian(*on, budget=6, **with_).top(2),
-    "trace": lambda *on, **with_: fl.hessian(*on, budget=8, **with_).trace(),
+    "trace": lambda *on, **with_: fl.hessian(*on, budget=20, **with_).trace(),
     "spectrum": lambda *on, **with_: fl.hessian(*on, **with_).spectrum(steps=4),
     "power": lambda *on, **with_: fl.hessian(*on, method="power", **with_).top(2),
     "landscape": lambda *on, **with_: fl.landscape(*on, points=5, **with_),
