@@ -6,7 +6,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from ten_clients import thinned
 from torch import nn
 
 import flatlab as fl
@@ -28,7 +27,7 @@ def network():
 @functools.cache
 def data():
     partition = fl.Dirichlet(alpha=0.5, sizes="lognormal", sigma=0.7)
-    return thinned(fl.load("digits").federate(partition, clients=CLIENTS, seed=2), keep=2)
+    return fl.load("digits").federate(partition, clients=CLIENTS, seed=2)
 
 
 class World:
