@@ -51,7 +51,7 @@ def toml(tmp_path):
 def quick(monkeypatch):
     """What `show` measures, it measures on few samples and points."""
     monkeypatch.setattr("flatlab.cli.hessian", functools.partial(fl.hessian, limit=60))
-    monkeypatch.setattr("flatlab.cli.landscape", functools.partial(fl.landscape, limit=60, points=11))
+    monkeypatch.setattr("flatlab.cli.landscape", functools.partial(fl.landscape, limit=60, points=21))
 
 
 def run(*arguments):
