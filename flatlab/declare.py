@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from .describe import describe
-from .errors import Problem, SettingError, near, shown, tell
+from .errors import Problem, SettingError, near, refusal, shown, tell
 from .values import Misfit, fit, plain, spoken
 
 __all__ = [
@@ -96,7 +96,7 @@ class Declared(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise _refusal(type(self), error) from None
+            raise refusal(type(self), error) from None
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -117,7 +117,7 @@ class Declared(BaseModel):
         try:
             BaseModel.__init__(made, **values)
         except ValidationError as error:
-            raise _refusal(cls, error, name) from None
+            raise refusal(cls, error, name) from None
         return made
 
     @classmethod
@@ -159,7 +159,7 @@ class Declared(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise _refusal(cls, error) from None
+            raise refusal(cls, error) from None
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -288,24 +288,3 @@ def _new_defaults(declared: type[Declared]) -> dict[str, Any]:
         for name, field in declared.model_fields.items()
         if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("new")
     }
-
-
-def _refusal(cls: type[BaseModel], error: ValidationError, called: str = "") -> SettingError:
-    called = called or cls.__name__
-    lines: list[str] = []
-    problems: list[Problem] = []
-    for detail in error.errors(include_url=False):
-        where = ".".join(str(part) for part in detail["loc"])
-        cause = detail.get("ctx", {}).get("error")
-        message = str(cause or detail["msg"])
-        if detail["type"] == "extra_forbidden":
-            message = f"no such setting{near(where, cls.model_fields)}; known: {', '.join(sorted(cls.model_fields))}"
-        untold = detail["type"] == "missing" or not where or isinstance(detail["input"], (dict, BaseModel))
-        problem = Problem(where, ... if untold else detail["input"], message)
-        inner = cause.problems if isinstance(cause, SettingError) else ()
-        if not untold and [one.path for one in inner] == [list(detail["loc"])]:  # the field's own check named it, too
-            problem, inner = problem._replace(allowed=inner[0].allowed), ()
-        problems += [one._replace(field=".".join(filter(None, [where, *one.path]))) for one in inner] or [problem]
-        told = where == "" and message.startswith((f"{called}.", f"{called}: "))  # by the class itself, as it was made
-        lines.append(message if told else f"{called}.{problem}" if where else f"{called}: {problem}")
-    return SettingError("\n".join(lines), problems=problems)

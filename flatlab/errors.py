@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel, ValidationError
+
 _PACKAGE = str(Path(__file__).parent / "_")[:-1]
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
@@ -69,6 +71,28 @@ class SettingError(ValueError):
             for problem in self.problems
         ]
         return type(self), (str(self), ..., "", problems)
+
+
+def refusal(cls: type[BaseModel], error: ValidationError, called: str = "") -> SettingError:
+    """What pydantic found wrong with settings of a class, which the message may call otherwise, in our words."""
+    called = called or cls.__name__
+    lines: list[str] = []
+    problems: list[Problem] = []
+    for detail in error.errors(include_url=False):
+        where = ".".join(str(part) for part in detail["loc"])
+        cause = detail.get("ctx", {}).get("error")
+        message = str(cause or detail["msg"])
+        if detail["type"] == "extra_forbidden":
+            message = f"no such setting{near(where, cls.model_fields)}; known: {', '.join(sorted(cls.model_fields))}"
+        untold = detail["type"] == "missing" or not where or isinstance(detail["input"], (dict, BaseModel))
+        problem = Problem(where, ... if untold else detail["input"], message)
+        inner = cause.problems if isinstance(cause, SettingError) else ()
+        if not untold and [one.path for one in inner] == [list(detail["loc"])]:  # the field's own check named it, too
+            problem, inner = problem._replace(allowed=inner[0].allowed), ()
+        problems += [one._replace(field=".".join(filter(None, [where, *one.path]))) for one in inner] or [problem]
+        told = where == "" and message.startswith((f"{called}.", f"{called}: "))  # by the class itself, as it was made
+        lines.append(message if told else f"{called}.{problem}" if where else f"{called}: {problem}")
+    return SettingError("\n".join(lines), problems=problems)
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import checked
-from ..files import Damaged, read_json, user_path
+from ..declare import LONGEST_TEXT, SettingError
+from ..files import Damaged, printable, read_json, user_path
 from .checkpoints import Store
 
 FILE = "notes.json"
@@ -21,14 +22,15 @@ def annotate(run: Any, *, label: str | None = None, note: str | None = None) -> 
 
     Args:
         run: a run, or its directory.
-        label: a short name in place of the method's.
-        note: any text.
+        label: a short name in place of the method's, on one line.
+        note: any text of letters, signs and spaces.
 
     Returns:
         What stands there now.
 
     Raises:
         FileNotFoundError: if no round of the run is on disk.
+        SettingError: if a text is too long, or has what no terminal should be sent, such as escape sequences.
 
     >>> again = fl.train(fl.FedAvg(), data, "lenet", rounds=1, seed=5)
     >>> fl.annotate(again, label="another seed")
@@ -39,8 +41,12 @@ def annotate(run: Any, *, label: str | None = None, note: str | None = None) -> 
     directory = user_path(getattr(run, "directory", run), "run")
     if not (directory / "experiment.json").exists():
         raise FileNotFoundError(f"{directory}: holds no run; train a round first")
-    before = read_notes(directory)
     given = {"label": label, "note": note}
+    for name, text in given.items():
+        if text and (len(text) > LONGEST_TEXT or printable(text) != text or (name == "label" and "\n" in text)):
+            said = f"needs at most {LONGEST_TEXT} letters, signs and spaces{' on one line' * (name == 'label')}"
+            raise SettingError(name, text, said)
+    before = read_notes(directory)
     after = before | {name: text for name, text in given.items() if text is not None}
     after = {name: text for name, text in after.items() if text}
     if after != before:
@@ -54,4 +60,4 @@ def read_notes(directory: Path) -> dict[str, str]:
         notes = read_json(directory / FILE)
     except (OSError, Damaged):
         return {}
-    return {str(name): str(text) for name, text in notes.items()} if isinstance(notes, dict) else {}
+    return {str(name): printable(text) for name, text in notes.items()} if isinstance(notes, dict) else {}

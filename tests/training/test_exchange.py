@@ -99,6 +99,20 @@ def test_labels_and_notes_are_no_part_of_the_id(digits, tmp_path):
         fl.annotate(tmp_path, label="x")
 
 
+@pytest.mark.parametrize("text", ["\x1b[31mred", "x" * 5000, "\ud800", "a\rb"])
+def test_what_no_terminal_should_be_sent_is_no_label_and_no_note(text, digits, tmp_path):
+    run = fl.train(fl.FedAvg(), digits, fl.ModelSpec(name="lenet", width=0.125), 1, participation=0.05, store=tmp_path,
+                   progress=False)  # fmt: skip
+    for name in ("label", "note"):
+        with pytest.raises(fl.SettingError, match=f"{name} = .*letters, signs and spaces"):
+            fl.annotate(run, **{name: text})
+    with pytest.raises(fl.SettingError, match="on one line"):
+        fl.annotate(run, label="two\nlines")
+    assert fl.annotate(run, label="数据 ü", note="two\nlines") == {"label": "数据 ü", "note": "two\nlines"}
+    (run.directory / "notes.json").write_text('{"label": "\\u001b[31mred"}')  # of an earlier version
+    assert run.name == "\\x1b[31mred"
+
+
 def test_runs_are_found_by_their_settings(digits, store, done):
     babu = fl.train(fl.FedBABU(local=fl.SAM(rho=0.1)), digits, NET, rounds=1, store=store, progress=False, seed=3)
 
