@@ -16,7 +16,6 @@ import ipywidgets
 import traitlets
 
 from .. import figures
-from ..arguments import checked
 from ..data import FederatedDataset, Fixed, Source
 from ..files import user_folder
 from ..training import Experiment, Run
@@ -126,7 +125,6 @@ class Bench(Panel):
         run = self._view or self.run
         return [] if run is None else [run, *(other for other in self._overlaid if other.id != run.id)]
 
-    @checked
     def attempt(self, setting: str) -> None:
         """Open "What if" with the setting of that dotted name chosen, on the settings on the left."""
         self.panel("What if").ask(setting)
