@@ -1,0 +1,170 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Clients that lie
+#
+# Some clients send what they like, or train on what they like. Which rule holds, what does it cost where nobody lies, and
+# does personalization wash a backdoor out? On a GPU or with patience, set `FULL = True`.
+
+# %%
+import matplotlib.pyplot as plt
+import pandas as pd
+
+import flatlab as fl
+from flatlab.figures import draw_cohort
+
+FULL = False
+ROUNDS = 60 if FULL else 6
+MODEL = fl.ModelSpec(name="cnn4", width=1.0 if FULL else 0.25)
+SAMPLES = None if FULL else 128
+
+digits = fl.load("digits")
+skewed = digits.federate(fl.Dirichlet(alpha=0.3), clients=10, seed=0)
+even = digits.federate("iid", clients=10, seed=0)
+
+# %% [markdown]
+# ## Forged messages
+#
+# Two of ten clients send three times their update backwards, or leave the mean of the honest ones by as many standard
+# deviations as their majority forgives (ALIE). **What to look for:** the column without an attack first: a robust rule discards
+# clients, and under skew it discards minorities. All numbers are one seed's.
+
+# %%
+rules = {"mean": "weighted", "median": "median", "geometric": "geometric"}
+attacks = {"none": None, "sign flip": fl.attacks.SignFlip(scale=3.0), "ALIE": fl.attacks.ALIE(z=1.0)}
+
+
+def lying(message=None, poison=None, **settings):
+    return fl.World(adversary=fl.Adversary(share=0.2, message=message, data=poison, **settings))
+
+
+def last(run, split="holdout", metric="accuracy"):
+    rows = run.history[(run.history["split"] == split) & (run.history["metric"] == metric)]
+    return rows["value"].iloc[-1]
+
+
+runs = {
+    (where, rule, attack): fl.train(
+        fl.FedAvg(lr=0.1, aggregation=rules[rule]),
+        data,
+        MODEL,
+        rounds=ROUNDS,
+        world=None if message is None else lying(message),
+    )
+    for where, data in (("even", even), ("skewed", skewed))
+    for rule in rules
+    for attack, message in attacks.items()
+}
+scores = pd.DataFrame(
+    [(*key, 100 * last(run)) for key, run in runs.items()], columns=["data", "rule", "attack", "holdout %"]
+)
+table = scores.pivot_table(index=["data", "rule"], columns="attack", values="holdout %", sort=False).round(1)
+table
+
+# %%
+for where in ("even", "skewed"):
+    cost = table.loc[(where, "mean"), "none"] - table.loc[where]["none"].drop("mean")
+    rows = table.loc[where][["sign flip", "ALIE"]]
+    print(
+        f"{where}: without an attack {cost.idxmax()} costs most, {cost.max():.1f} points; under the sign flip {rows['sign flip'].idxmax()}"
+        f" is best ({rows['sign flip'].max():.1f} %), the mean has {rows.loc['mean', 'sign flip']:.1f} %; under ALIE {rows['ALIE'].idxmin()}"
+        f" is worst ({rows['ALIE'].min():.1f} %)"
+    )
+
+# %% [markdown]
+# ## Who was heard
+#
+# Rules that weigh clients say so. **What to look for:** what a client got whose drift is large: the bad ones are marked.
+
+# %%
+draw_cohort(runs["even", "geometric", "sign flip"])
+
+# %% [markdown]
+# ## A backdoor
+#
+# The two mark half of their images with a bright square, call them 0, and enlarge their updates until the global model is
+# theirs; after half of the rounds they stop. **What to look for:** accuracy hardly tells; success does, and it may decay over
+# the clean rounds. Cutting updates to one length is the simplest defence.
+
+# %%
+patch, at = fl.attacks.Patch(target=0, margin=0), ROUNDS // 2 + 1
+world = lying(fl.attacks.Replacement(), patch, stop=0.5)
+doors = {
+    "mean": fl.FedAvg(lr=0.1),
+    "clipped": fl.FedAvg(lr=0.1, aggregation=fl.aggregation.Clipped(tau=0.5)),
+    "FedBABU": fl.FedBABU(lr=0.1),
+}
+opened = {name: fl.train(algorithm, even, MODEL, rounds=ROUNDS + 2, world=world) for name, algorithm in doors.items()}
+for name, run in opened.items():
+    fl.annotate(run, label=name)
+fl.plot(list(opened.values()), metrics=["accuracy", "attack success"])
+
+# %%
+for name, run in opened.items():
+    success = run.history.query("split == 'attack'")["value"]
+    print(
+        f"{name}: accuracy {100 * last(run):.1f} %; success {100 * success.iloc[at - 1]:.0f} % when the attack ends,"
+        f" {100 * success.iloc[-1]:.0f} % {len(success) - at} clean rounds later"
+    )
+
+# %% [markdown]
+# ## Does fine-tuning wash it out, and of which part?
+#
+# From the model at the end of the attack the honest clients tune the head, the body, or all of it, on clean images.
+# **What to look for:** how far each line falls; FedBABU's head never moved in training, so its backdoor lies in the body.
+
+# %%
+good = [client for client in range(even.clients) if client not in opened["mean"].bad]
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.6), sharey=True)
+left = {}
+for axis, name in zip(axes, ("mean", "FedBABU"), strict=True):
+    for part in ("head", "body", "all"):
+        tuned = fl.personalize(opened[name], round=at, epochs=5, lr=0.05, part=part, clients=good)
+        success = tuned.curve("success").set_index("epoch")["mean"]
+        left[name, part] = success.iloc[0], success.iloc[-1]
+        axis.plot(100 * success, label=part)
+    axis.set(title=name, xlabel="epochs of fine-tuning", ylim=(0, 102))
+axes[0].set_ylabel("attack success (%)")
+axes[1].legend(frameon=False)
+# %%
+for name in ("mean", "FedBABU"):
+    falls = {part: 100 * (left[name, part][0] - left[name, part][1]) for part in ("head", "body", "all")}
+    order = sorted(falls, key=falls.get, reverse=True)
+    print(
+        f"{name}: success falls most by tuning the {order[0]}:",
+        ", ".join(f"{part} {falls[part]:.0f} points" for part in order),
+    )
+
+# %% [markdown]
+# ## Is the poisoned minimum another one?
+#
+# The same plane around the model, once on clean and once on triggered samples with the label that the attackers want (all
+# of one class, which is meant here). **What to look for:** the loss in the centres, and where each surface rises.
+
+# %%
+triggered = fl.triggered(even, patch)
+model = {"round at which the attack ends": opened["mean"].model(at)}
+views = [fl.landscape(model, data=part, points=9, limit=SAMPLES, one_class=True) for part in (even, triggered)]
+views[0].plot(log=True)
+
+# %%
+views[1].plot(log=True)
+
+# %%
+tops = {
+    name: fl.hessian(opened["mean"].model(at), part.samples("holdout", limit=128), one_class=True)
+    .top(1)
+    .frame["eigenvalue"]
+    .item()
+    for name, part in (("clean", even), ("triggered", triggered))
+}
+sharper = max(tops, key=tops.get)
+print(
+    f"top eigenvalue: {tops['clean']:.3g} on clean, {tops['triggered']:.3g} on triggered samples: sharper on the {sharper} ones"
+)
