@@ -98,7 +98,7 @@ class Result:
     def to_csv(self, path: str | Path | None = None) -> str | None:
         """The summary's numbers in full as CSV: to a file, or as text without one.
 
-        >>> fl.compare(run, fl.personalize(run, epochs=1)).to_csv().startswith("method,seed,round,")
+        >>> fl.compare(run, fl.personalize(run, epochs=1)).to_csv().startswith("method,seed,holdout,")
         True
         """
         return self._written(self.numbers().to_csv, path)
