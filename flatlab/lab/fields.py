@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from ..declare import Family, SettingError
+from ..declare import Declared, Family, SettingError
 
 if TYPE_CHECKING:
     from .controls import Controls
@@ -179,6 +179,7 @@ class Maybe(Field):
 
     def __init__(self, name: str, tooltip: str, make: Callable[[], Field], start: Any) -> None:
         self._make, self._start = make, start
+        self.several = isinstance(start, Family) or not isinstance(start, Declared)
         self._inside: Field | None = None
         self._callbacks: list[Callable[[], None]] = []
         self.on = ipywidgets.Checkbox(indent=True, **described(name, tooltip))
@@ -239,9 +240,8 @@ def fold(widgets: Sequence[ipywidgets.Widget]) -> list[ipywidgets.Widget]:
     if not widgets:
         return []
     more = ipywidgets.ToggleButton(description="More settings", icon="caret-right", tooltip="Show or hide them")
-    inside = ipywidgets.VBox(widgets, layout=ipywidgets.Layout(width="100%", display="none"))
+    inside = ipywidgets.VBox(widgets, layout={"width": "100%", "display": "none"}).add_class("flatlab-folded")
     more.add_class("flatlab-more")
-    inside.add_class("flatlab-folded")
 
     def turn(change: dict[str, Any]) -> None:
         more.icon, inside.layout.display = ("caret-down", "") if change["new"] else ("caret-right", "none")
@@ -257,8 +257,8 @@ def menu_of(members: Mapping[str, type[Family]]) -> list[tuple[str, str]]:
 
 def try_button(name: str, act: Callable[[], object]) -> ipywidgets.Button:
     """What asks what other values of a setting would do."""
-    button = ipywidgets.Button(icon="flask", tooltip=f"What if? Try 4 values of {name.replace('_', ' ')}")
-    button.add_class("flatlab-try")
+    tooltip = f"What if? Try 4 values of {name.replace('_', ' ')}"
+    button = ipywidgets.Button(icon="flask", tooltip=tooltip).add_class("flatlab-try")
     button.on_click(lambda _: act())
     return button
 

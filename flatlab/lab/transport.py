@@ -66,14 +66,10 @@ class Transport(ipywidgets.VBox):
             layout=ipywidgets.Layout(width="auto", flex="1 1 200px", min_width="0", max_width="100%"),
         )
         self.slider.style.description_width = "44px"
-        self.bar = ipywidgets.IntProgress(
-            max=1, tooltip="Rounds done", layout=ipywidgets.Layout(width="90px", flex="0 0 90px")
-        )
-        self.status = ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 120px", min_width="0"))
-        self.status.add_class("flatlab-status")
+        self.bar = ipywidgets.IntProgress(max=1, tooltip="Rounds done", layout={"width": "90px", "flex": "0 0 90px"})
+        self.status = ipywidgets.HTML(layout={"flex": "1 1 120px", "min_width": "0"}).add_class("flatlab-status")
         row = ipywidgets.Layout(width="100%", flex_flow="row wrap", align_items="center")
-        self.line = ipywidgets.HBox([self.bar, self.status], layout=row)
-        self.line.add_class("flatlab-line")
+        self.line = ipywidgets.HBox([self.bar, self.status], layout=row).add_class("flatlab-line")
         super().__init__(
             [ipywidgets.HBox([*self.buttons.values(), self.fold, self.slider], layout=row), self.line],
             layout=ipywidgets.Layout(width="100%"),

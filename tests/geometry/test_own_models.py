@@ -149,7 +149,7 @@ def test_a_clients_samples_alone_keep_the_global_model(runs):
     assert fl.hessian(run, "train", client=2, part="head", one_class=True, limit=None).top().frame["eigenvalue"][
         0
     ] == pytest.approx(top(run.model(), samples), rel=2e-3)
-    with pytest.raises(ValueError, match="holdout belongs to no client"):
+    with pytest.raises(ValueError, match="holdout samples belong to no client"):
         fl.hessian(run, client=2)
 
 
