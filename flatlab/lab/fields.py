@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from ..declare import Declared, Family, SettingError
+from ..declare import Family, SettingError
 
 if TYPE_CHECKING:
     from .controls import Controls
@@ -179,7 +179,7 @@ class Maybe(Field):
 
     def __init__(self, name: str, tooltip: str, make: Callable[[], Field], start: Any) -> None:
         self._make, self._start = make, start
-        self.several = isinstance(start, Family) or not isinstance(start, Declared)
+        self.several = not isinstance(start, type) or issubclass(start, Family)  # else: settings without kinds
         self._inside: Field | None = None
         self._callbacks: list[Callable[[], None]] = []
         self.on = ipywidgets.Checkbox(indent=True, **described(name, tooltip))
