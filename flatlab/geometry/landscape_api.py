@@ -33,7 +33,7 @@ from flatlab.training.progress import Progress, gather
 from flatlab.training.threads import computing_with
 
 SAVE_SECONDS = 15.0
-FEW, FEW_POINTS = 24, 5  # samples, and points on an axis, about, of the picture that is shown at once
+FEW, FEW_POINTS = 16, 5  # samples, and points on an axis, about, of the picture that is shown at once
 
 
 @with_settings(LandscapeSettings)
