@@ -131,13 +131,13 @@ for axis, name in zip(axes, ("mean", "FedBABU"), strict=True):
         axis.plot(100 * success, label=part)
     axis.set(title=name, xlabel="epochs of fine-tuning", ylim=(0, 102))
 axes[0].set_ylabel("attack success (%)")
-axes[1].legend(frameon=False)
+_ = axes[1].legend(frameon=False)
 # %%
 for name in ("mean", "FedBABU"):
     falls = {part: 100 * (left[name, part][0] - left[name, part][1]) for part in ("head", "body", "all")}
     order = sorted(falls, key=falls.get, reverse=True)
     print(
-        f"{name}: success falls most by tuning the {order[0]}:",
+        f"{name}: success falls most by tuning {'all of it' if order[0] == 'all' else f'the {order[0]}'}:",
         ", ".join(f"{part} {falls[part]:.0f} points" for part in order),
     )
 
