@@ -111,7 +111,7 @@ def _bars(fig: Drawing | SubFigure, run: Run, table: pd.DataFrame, client: int |
             ("loss", "training loss", 1),
             ("drift", "drift (L2)", 1),
             ("initial", "initial accuracy (%)", 100),
-            *([("weight", "weight given to it", 1)] if heard else []),
+            *([("weight", "weight", 1)] if heard else []),
         ),
         strict=True,
     ):

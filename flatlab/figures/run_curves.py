@@ -29,7 +29,7 @@ METRICS = {
     "initial": Metric("test", "accuracy", Axis("mean initial accuracy on own test sets", "%"), 100.0),
     "training loss": Metric("train", "loss", Axis("mean training loss of the cohort")),
     "drift": Metric("train", "drift", Axis("mean drift of the cohort (L2 distance moved)")),
-    "attack success": Metric("attack", "success", Axis("triggered images called as attackers want", "%"), 100.0),
+    "attack success": Metric("attack", "success", Axis("attack success on triggered images", "%"), 100.0),
     "unseen": Metric("unseen", "accuracy", Axis("mean accuracy on unseen domains", "%"), 100.0),
 }
 X = Literal["round", "samples", "seconds", "megabytes"]
