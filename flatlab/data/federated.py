@@ -114,6 +114,11 @@ class FederatedDataset:
         return len(self.train)
 
     @cached_property
+    def holdings(self) -> frozenset[int]:
+        """How many train images clients hold: a single number if all hold equally many."""
+        return frozenset(map(len, self.train))
+
+    @cached_property
     def fingerprint(self) -> str:
         """Stands for images, labels and who holds them; the same on every device."""
         held = indices_digest(_arrays(self.train), _arrays(self.test))

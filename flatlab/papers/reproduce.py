@@ -75,8 +75,9 @@ class Workshop:
         ready = {id: run for id, run in self._experiments.items() if self.archive.has(run)}
         ready = {id: run for id, run in ready.items() if id not in {step.experiment.id for step in plan.trainings}}
         todo = list(plan.trainings)
+        shapes = {step.experiment.id: shape(step.experiment) for step in todo} if self._fills else {}
         while todo:
-            steps = self._together(todo)
+            steps = self._together(todo, shapes)
             now = {step.experiment.id: step.experiment for step in steps}
             todo = [step for step in todo if step.experiment.id not in now]
             self._train(steps, f"[{len(plan.trainings) - len(todo)}/{len(plan.trainings)}]")
@@ -114,7 +115,7 @@ class Workshop:
         every = checkpoint_every(experiment)
         return {"store": self.store, "root": self.root, "device": self.device, "checkpoint_every": every}
 
-    def _together(self, todo: list[Training]) -> list[Training]:
+    def _together(self, todo: list[Training], shapes: dict[str, str]) -> list[Training]:
         """The first run, and on CUDA others of its shape that need none of those to come: they fill the device."""
         if not self._fills:
             return todo[:1]
@@ -125,8 +126,8 @@ class Workshop:
             needs = {"" if step.begins is None else step.begins[0], "" if parent is None else parent.run}
             return not needs & coming
 
-        alike = shape(todo[0].experiment)
-        return [step for step in todo if free(step) and shape(step.experiment) == alike][:TOGETHER]
+        alike = shapes[todo[0].experiment.id]
+        return [step for step in todo if shapes[step.experiment.id] == alike and free(step)][:TOGETHER]
 
     def _train(self, steps: list[Training], place: str) -> None:
         runs = {}
@@ -137,22 +138,22 @@ class Workshop:
             if parent is not None and self.archive.failure(parent):
                 self.archive.keep_failure(experiment, f"its parent failed: {self.archive.failure(parent)}")
                 continue
-            runs[experiment.id] = self.run(experiment)
-        for step in steps:
-            if step.experiment.id in runs:
-                said = reuse_rounds(runs[step.experiment.id])
-                if said:
-                    self._report(f"    {said}")
+            run = runs[experiment.id] = self.run(experiment)
+            said = reuse_rounds(run)
+            if said:
+                self._report(f"    {said}")
         errors = self._trained(list(runs.values()))
         for step in steps:
-            run = runs.get(step.experiment.id)
-            error = None if run is None else errors.get(run.id)
+            if step.experiment.id not in runs:
+                continue
+            run = runs[step.experiment.id]
+            error = errors.get(run.id)
             if error is not None:
                 if not isinstance(error, Diverged):
                     raise error
                 self.archive.keep_failure(step.experiment, str(error))
                 self._report(f"    diverged: {error}")
-            elif run is not None and not step.for_weights:
+            elif not step.for_weights:
                 self.archive.keep(step.experiment, run)
 
     def _trained(self, runs: list[Run]) -> dict[str, BaseException]:

@@ -179,7 +179,7 @@ class Recordings:
     ) -> Epochs:
         """As `eager`; a step of the same shape and algorithm under the same `modes` is recorded once."""
         drawn = work.drawn
-        capacity = -(-max(len(index) for index in data.train) // drawn.index.shape[3])
+        capacity = -(-max(data.holdings) // drawn.index.shape[3])
         shape = tuple((name, value[:, :, 0].shape[2:]) for name, (value, _) in _arrays(drawn, data).items())
         kept = [(slot, *values) for part in (carry.memory, carry.received) for slot, values in part.items()]
         names = (*carry.params, *kept)
@@ -224,7 +224,7 @@ def _equal(drawn: Plan, data: FederatedDataset) -> bool:
     """Whether all clients have equally many samples; also those that happen not to be among these, whose company would
     change how numbers round. What no client holds is a pool of all.
     """
-    weight, held = drawn.weight[:, 0], {len(index) for index in data.train}
+    weight, held = drawn.weight[:, 0], data.holdings
     if drawn.runs_on:  # a smaller batch may stand in the midst
         return len(held) == 1 and bool((weight == weight[0]).all() and weight[0, :-1].all())
     counts = set(weight.sum((1, 2)).tolist())

@@ -91,10 +91,10 @@ def _batches(runs: Sequence[Run]) -> list[list[Run]]:
     """
     together: dict[tuple[int, int], list[Run]] = {}
     for run in runs:
-        counts = {len(index) for index in run.data.train}
-        pooled = sum(len(index) for index in run.data.train) if run.experiment.algorithm.pooled else None
-        begun = run.round if run.experiment.algorithm.local_steps else 0  # where in its epochs a round begins
-        together.setdefault((pooled or (counts.pop() if len(counts) == 1 else 0), begun), []).append(run)
+        algorithm, holders = run.experiment.algorithm, run.federation.holders
+        counts = {len(holders[0])} if algorithm.pooled else run.data.holdings
+        begun = run.round if algorithm.local_steps else 0  # where in its epochs a round begins
+        together.setdefault((next(iter(counts)) if len(counts) == 1 else 0, begun), []).append(run)
     return list(together.values())
 
 
