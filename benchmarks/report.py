@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from flatlab.training.provenance import package_version
+from flatlab.version import package_version
 
 
 def machine(device: str | torch.device = "cpu") -> dict[str, Any]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from . import geometry, lab, papers, training  # noqa: F401
     from .api import *  # noqa: F403
 
+    __version__: str
+
 
 def __getattr__(name: str) -> Any:
     """A public name, or a module of the package, imported when it is first asked for.
@@ -29,6 +31,8 @@ def __getattr__(name: str) -> Any:
     Raises:
         AttributeError: if there is no such name.
     """
+    if name == "__version__":
+        return importlib.import_module("flatlab.version").version()
     if name.startswith("__") and name != "__all__":
         raise AttributeError(f"module 'flatlab' has no attribute {name!r}")
     if importlib.util.find_spec(f"flatlab.{name}") is not None:

@@ -15,6 +15,7 @@ from .files import printable
 from .papers.command import parse_part
 from .papers.tables import SCALES
 from .values import read_number
+from .version import version
 
 LONGEST = 1500  # signs of a message
 Command = Callable[[argparse.Namespace], None]
@@ -65,6 +66,7 @@ def parsed(arguments: Sequence[str], functions: Sequence[Command]) -> argparse.N
 def _parser(functions: dict[str, Command]) -> tuple[_Parser, dict[str, _Parser]]:
     """The parser, and those of the commands."""
     parser = _Parser(prog="flatlab", description="Flat minima and personalization in federated learning.")
+    parser.add_argument("--version", action="version", version=f"flatlab {version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, *, trains: bool = False, own: bool = True) -> argparse.ArgumentParser:

@@ -111,6 +111,12 @@ def test_a_wrong_value_ends_with_2_and_names_it(toml, tmp_path, capsys, changes,
     assert "Traceback" not in message and not list(tmp_path.glob("runs/fed*"))
 
 
+def test_it_says_its_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out == f"flatlab {fl.__version__}\n"
+
+
 def test_a_mistyped_command_or_option_is_told_the_near_one(capsys):
     for words, meant in ((["shwo", "x"], "did you mean show?"), (["watch", "--stroe", "x"], "did you mean --store?")):
         with pytest.raises(SystemExit, match="2"):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import datetime
 import functools
-import importlib.metadata
 import platform
 import subprocess
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..version import package_version, version
 from .clients import Cohort
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas")
@@ -24,7 +23,7 @@ def made_by() -> dict[str, Any]:
     """Versions of flatlab (with commit and dirty flag in a checkout), of what it computes with, and the processor."""
     home = Path(__file__).resolve().parents[1]
     return {
-        "flatlab": package_version("flatlab") or _written_version(home),
+        "flatlab": version(),
         **checkout(home),
         **{name: package_version(name) for name in PACKAGES},
         "torch": torch.__version__,  # with the build, as 2.14.1+cu126
@@ -62,14 +61,6 @@ def checkout(package: Path) -> dict[str, Any]:
         return {}
 
 
-def package_version(name: str) -> str | None:
-    """The version of an installed package; None if there is no record of one."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def processor() -> str:
     """The processor's name, as far as the system tells it."""
     try:
@@ -78,15 +69,6 @@ def processor() -> str:
         lines = []
     named = [value.strip() for key, _, value in (line.partition(":") for line in lines) if key.strip() == "model name"]
     return named[0] if named else platform.processor() or platform.machine()
-
-
-def _written_version(package: Path) -> str | None:
-    """The version that a source tree says it is."""
-    try:
-        settings = tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))
-        return str(settings["tool"]["setuptools_scm"]["fallback_version"])
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def _git(folder: Path, *command: str) -> str:

@@ -32,7 +32,8 @@ def test_versions_say_code_packages_and_processor(tmp_path):
     said = json.loads((run.directory / "versions.json").read_text())
     assert (said["torch"], said["numpy"], said["pandas"]) == (torch.__version__, np.__version__, pd.__version__)
     assert said["torchvision"] == importlib.metadata.version("torchvision")
-    assert said["processor"] and said["device"] and said["flatlab"]
+    assert said["processor"] and said["device"]
+    assert said["flatlab"] == fl.__version__ == fl.version.version()
     if GIT and (HOME.parent / ".git").exists():
         assert said["commit"] == git(HOME, "rev-parse", "HEAD").strip()
         assert said["dirty"] in (True, False)
