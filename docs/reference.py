@@ -46,8 +46,8 @@ GROUPS = {
     ),
     "runs": (
         "Runs",
-        "train Run training.Round Experiment Evaluation sweep runs differing annotate plot RunBusy BadCheckpoint"
-        " Diverged SweepFailed SettingError",
+        "train Run training.Round Experiment Evaluation sweep runs differing annotate plot save_page RunBusy"
+        " BadCheckpoint Diverged SweepFailed SettingError",
     ),
     "personalization": (
         "Personalization",

@@ -17,8 +17,11 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import geometry, lab, papers, training  # noqa: F401
+    from . import geometry, lab, pages, papers, training  # noqa: F401
     from .api import *  # noqa: F403
+    from .pages import save_page  # noqa: F401
+
+_LATER = {"save_page": "flatlab.pages"}  # what draws, and so is not imported with what computes
 
     __version__: str
 
@@ -39,8 +42,10 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"flatlab.{name}")
     public = importlib.import_module("flatlab.api")
     if name == "__all__":
-        return [*public.__all__, "lab", "papers"]
-    if name not in public.__all__:
+        return [*public.__all__, *_LATER, "lab", "papers"]
+    if name in _LATER:
+        public = importlib.import_module(_LATER[name])
+    elif name not in public.__all__:
         raise AttributeError(f"module 'flatlab' has no attribute {name!r}")
     value = globals()[name] = getattr(public, name)
     return value

@@ -38,7 +38,7 @@ from .partition import draw_partition
 from .paths import draw_flatness, draw_path, draw_sharpness
 from .progress import draw_progress
 from .run_curves import METRICS, XS, chart_runs, draw_runs, run_looks, small_curves
-from .series import draw_bundles, draw_demo, draw_series
+from .series import chart_series, draw_bundles, draw_demo, draw_series
 from .style import COLUMN, PAGE, Drawing, paper_style, save
 from .tuning_curves import draw_averages, draw_headless, draw_personalization, draw_table
 from .what_if import chart_against, chart_multiples
@@ -58,6 +58,7 @@ __all__ = [
     "chart_partition",
     "chart_personalization",
     "chart_runs",
+    "chart_series",
     "client_card",
     "cohort_table",
     "draw",

@@ -16,6 +16,11 @@ WHOLE = ("round", "tuning epoch", "fine-tuning epoch")  # axes without fractions
 
 
 def draw_series(frame: pd.DataFrame, x: str, y: str, title: str = "", caption: str = "") -> Drawing:
+    """What `chart_series` tells, on paper."""
+    return paper(chart_series(frame, x, y, title, caption))
+
+
+def chart_series(frame: pd.DataFrame, x: str, y: str, title: str = "", caption: str = "") -> Chart:
     """The mean of each series against x, with a band where an interval is known.
 
     Args:
@@ -30,7 +35,7 @@ def draw_series(frame: pd.DataFrame, x: str, y: str, title: str = "", caption: s
     for (name, part), style in zip(parts.items(), line_styles(parts), strict=True):
         at, mean, low, high = part.sort_values("x")[["x", "mean", "low", "high"]].to_numpy(np.float64).T
         series.append(Series(str(name), to_hex(style["color"]), at, mean, low, high, dash=style["linestyle"]))
-    return paper(Chart((Plot(tuple(series), _axis(x), _axis(y)),), title, caption))
+    return Chart((Plot(tuple(series), _axis(x), _axis(y)),), title, caption)
 
 
 def _axis(label: str) -> Axis:

@@ -10,7 +10,6 @@ import io
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -20,15 +19,8 @@ import traitlets
 
 from ..figures import Chart, paper
 from ..figures.chart import Array
+from ..pages.scripts import BUNDLE, MISSING
 from .panel import Picture
-
-BUNDLE = Path(__file__).with_name("bundle")
-MISSING = (
-    ""  # if there is nothing to be said
-    if all((BUNDLE / file).exists() for file in ("index.js", "runs.js", "chart.css"))
-    else "Curves are still pictures here: what draws them was not built, or is an earlier version's, as npm's registry"
-    " could not be reached. Install flatlab again with a connection to have them drawn in the browser."
-)
 
 
 class ChartView(anywidget.AnyWidget):

@@ -9,10 +9,11 @@ from typing import Any
 import ipywidgets
 
 from .. import figures
+from ..pages.scripts import MISSING
 from ..training import Run
 from ..training.as_code import call, code_for, run_names
 from ..training.finding import as_runs
-from .chart import MISSING, ChartView, StillChart, chart_view
+from .chart import ChartView, StillChart, chart_view
 from .clipboard import CopyCode
 from .fields import wrapping
 from .panel import Panel

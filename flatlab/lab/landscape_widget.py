@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -19,9 +18,8 @@ from .. import figures
 from ..declare import SettingError
 from ..figures.landscape_panels import landscape_caption, landscape_panel
 from ..geometry.landscape_result import Landscape
+from ..pages.scripts import LANDSCAPE_CSS, landscape_module
 
-HERE = Path(__file__).parent
-SCRIPTS = ("scales.js", "plane.js", "surface.js", "marks.js", "panels.js", "pointer.js", "landscape.js")
 SERIES = ("models", "trajectory", "clients", "markers")
 
 
@@ -42,8 +40,8 @@ class LandscapeView(anywidget.AnyWidget):
         cursor: the coordinates whose values are shown on all panels; empty: those of the centre.
     """
 
-    _esm = "\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS)
-    _css = HERE / "landscape.css"
+    _esm = landscape_module()
+    _css = LANDSCAPE_CSS
 
     panels = traitlets.List(traitlets.Dict()).tag(sync=True)  # name, nx, ny, x and y (ends), axes (names), marks
     grids = traitlets.Bytes().tag(sync=True)  # float32, panel by panel: loss [ny, nx], then accuracy [ny, nx]

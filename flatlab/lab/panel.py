@@ -10,11 +10,13 @@ import base64
 import html
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import ipywidgets
 
-from .. import figures
+from .. import figures, pages
+from ..arguments import checked
 from ..errors import plain_words
 from .fields import free
 from .jobs import Job, enqueue, on_compute_thread
@@ -92,6 +94,11 @@ class Panel(ipywidgets.VBox):
     def figure(self) -> figures.Drawing:
         """What the panel shows now, as a figure of `flatlab.figures`."""
         raise NotImplementedError
+
+    @checked
+    def save_page(self, path: str | Path, title: str | None = None) -> Path:
+        """Write what is shown as one HTML page that needs no kernel and no network; see `fl.save_page`."""
+        return pages.of_panel(self, title).save(path)
 
     def compute(self, work: Callable[[Job], Any], then: Callable[[Any], None], what: str) -> Job:
         """Do `work` on the compute thread, then give its result to `then`, there; a newer call replaces an older one.

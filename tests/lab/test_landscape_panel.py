@@ -16,7 +16,8 @@ from flatlab.geometry import Landscape as Measured
 from flatlab.geometry.landscape_request import Corner
 from flatlab.lab.chart import StillChart
 from flatlab.lab.landscape_panel import Landscape
-from flatlab.lab.landscape_widget import HERE, SCRIPTS, LandscapeView
+from flatlab.lab.landscape_widget import LandscapeView
+from flatlab.pages.scripts import landscape_module
 
 
 @pytest.fixture(scope="module")
@@ -380,7 +381,7 @@ def script(tmp_path_factory):
     if not NODE:
         pytest.skip("no node")
     file = tmp_path_factory.mktemp("script") / "landscape.mjs"
-    file.write_text("\n".join((HERE / name).read_text() for name in SCRIPTS))
+    file.write_text(landscape_module())
     return file
 
 

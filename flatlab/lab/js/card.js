@@ -17,6 +17,7 @@ export class Card {
   /** @param {number} client @param {HTMLElement} place where it was clicked */
   open(client, place) {
     this.close();
+    if (this.model.still) return; // nobody to ask
     this.client = client;
     this.back = /** @type {HTMLElement | null} */ (document.activeElement);
     this.box = element("div", "flatlab-card", document.body);

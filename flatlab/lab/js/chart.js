@@ -77,7 +77,7 @@ export class Chart {
       event.stopPropagation(); // the notebook would search
       fill();
     };
-    button(bar, "PDF", "Save in the papers' style", () => this.model.send({ kind: "export", format: "pdf" }));
+    if (!this.model.still) button(bar, "PDF", "Save in the papers' style", () => this.model.send({ kind: "export", format: "pdf" }));
   }
 
   /** What needs other plots if it changes; names and notes of a curve do, its numbers do not. */

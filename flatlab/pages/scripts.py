@@ -1,0 +1,44 @@
+"""What draws in the browser, as text: the bundle made when flatlab is built, and the landscapes' own scripts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+LAB = Path(__file__).parents[1] / "lab"
+BUNDLE = LAB / "bundle"
+BUNDLED = ("index.js", "runs.js", "saved.js", "chart.css")
+MISSING = (
+    ""  # if there is nothing to be said
+    if all((BUNDLE / file).exists() for file in BUNDLED)
+    else "Curves are still pictures here: what draws them was not built, or is an earlier version's, as npm's registry"
+    " could not be reached. Install flatlab again with a connection to have them drawn in the browser."
+)
+LANDSCAPE_CSS = LAB / "landscape.css"
+_LANDSCAPES = ("scales.js", "plane.js", "surface.js", "marks.js", "panels.js", "pointer.js", "landscape.js")
+_EXPORT = "export default { render };"
+
+
+def landscape_module() -> str:
+    """The landscapes' view as an ES module, as anywidget loads it."""
+    return "\n".join((LAB / name).read_text("utf-8") for name in _LANDSCAPES)
+
+
+def page_scripts() -> tuple[str, str]:
+    """What a page runs, in this order: the landscapes' view, left as `flatlabLandscape`, and the page's own script."""
+    module = landscape_module().replace(_EXPORT, "globalThis.flatlabLandscape = render;")
+    landscapes = f"(() => {{\n{re.sub(r'^export ', '', module, flags=re.M)}\n}})();"
+    own = f"(() => {{\n{(BUNDLE / 'saved.js').read_text('utf-8')}\n}})();"
+    return inside(landscapes), inside(own)
+
+
+def page_styles() -> str:
+    """The styles of all that a page shows."""
+    page = Path(__file__).with_name("page.css")
+    files = [page, LANDSCAPE_CSS] + ([] if MISSING else [BUNDLE / "chart.css"])
+    return "\n".join(file.read_text("utf-8") for file in files)
+
+
+def inside(script: str) -> str:
+    """A script that ends nowhere before its end, when it stands inside a page."""
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
