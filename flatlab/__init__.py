@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from .api import *  # noqa: F403
     from .pages import save_page  # noqa: F401
 
-_LATER = {"save_page": "flatlab.pages"}  # what draws, and so is not imported with what computes
-
     __version__: str
+
+_LATER = {"save_page": "flatlab.pages"}  # what draws, and so is not imported with what computes
 
 
 def __getattr__(name: str) -> Any:
