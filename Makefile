@@ -16,8 +16,7 @@ help:  ## list the targets
 	$(PYTHON) -c 'import sys; sys.exit("flatlab needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	# so that running a notebook is no change for git (.gitattributes); outside of a checkout there is nothing to tell
-	-git config filter.flatlab-notebook.clean '$(BIN)/python notebooks/unchanged.py %f' 2>/dev/null
+	$(BIN)/python notebooks/unchanged.py --install # running a notebook is no change for git
 	touch $@
 
 setup: .venv/.ready  ## make .venv with everything in it (about 5 GB, most of it torch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -42,6 +42,11 @@ def plot(thing: Any, **options: Any) -> Any:
     True
     """
     return importlib.import_module("flatlab.figures").draw(thing, **options)
+
+
+def curve_colors(names: Iterable[str]) -> list[str]:
+    """The colour "#rrggbb" of each run's curve in a picture of all of them, by the runs' names."""
+    return [style["color"] for _, style in importlib.import_module("flatlab.figures.style").seed_styles(names)]
 
 
 class Spread(NamedTuple):

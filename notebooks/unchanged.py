@@ -1,19 +1,35 @@
 """What git stores of a notebook that was run by hand: what it had, as long as the cells are the same.
 
-A clean filter (.gitattributes), which `make setup` makes known to git: it reads a notebook from standard input and writes
-what git is to compare. Running a notebook changes its outputs and numbers, which is no change of the notebook. One that
-`make notebooks` has built anew says so by the digest of its outputs, and is taken as it is.
+A clean filter (.gitattributes): it reads a notebook from standard input and writes what git is to compare. Running a
+notebook changes its outputs and numbers, which is no change of the notebook. One that `make notebooks` has built anew
+says so by the digest of its outputs, and is taken as it is.
+
+`git status` calls no filter where a file's size has changed, and lists it. So each time that Jupyter has saved a notebook
+that has not changed, git is told that it has looked at it. `make setup` installs both: `python notebooks/unchanged.py --install`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 Notebook = dict[str, Any]
+HERE = Path(__file__).resolve()
+# Worktrees share git's settings, and have no environment of their own: without the script or Python a file is taken as it is.
+SCRIPT, PYTHON = "notebooks/unchanged.py", shlex.quote(sys.executable)
+FILTER = f"if test -x {PYTHON} -a -f {SCRIPT}; then {PYTHON} {SCRIPT} %f; else cat; fi"
+NAME = "flatlab-notebook"
+HOOK = f"""# Written by flatlab's `make setup`.
+import sys
+
+sys.path.append({str(HERE.parent)!r})
+c.ContentsManager.post_save_hook = "unchanged.saved"
+"""
 
 
 def digest(notebook: Notebook) -> str:
@@ -37,12 +53,35 @@ def cleaned(text: str, stored: str) -> str:
         return text
 
 
+def git(folder: Path | None, *words: str) -> str | None:
+    """What git answers; None where it refuses."""
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True)
+    return done.stdout.decode() if done.returncode == 0 else None
+
+
+def saved(model: dict[str, Any], os_path: str, contents_manager: object) -> None:
+    """Jupyter has saved a file: if it is a notebook of ours that has not changed, `git status` is not to list it."""
+    path = Path(os_path)
+    ours = (git(path.parent, "check-attr", "filter", "--", path.name) or "").endswith(f": {NAME}\n")
+    before = git(path.parent, "show", f":./{path.name}") if ours else None
+    if before is not None and cleaned(path.read_text("utf-8"), before) == before:
+        git(path.parent, "-c", f"filter.{NAME}.clean={FILTER}", "update-index", "--", path.name)
+
+
+def install() -> None:
+    """Make the filter known to git, and the hook to this environment's Jupyter; what others have set there stays."""
+    git(HERE.parent, "config", f"filter.{NAME}.clean", FILTER)
+    settings = Path(sys.prefix) / "etc" / "jupyter" / "jupyter_server_config.py"
+    if not settings.exists() or settings.read_text("utf-8").startswith(HOOK.splitlines()[0]):
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text(HOOK, "utf-8")
+
+
 def main() -> None:
     """The filter."""
-    text = sys.stdin.buffer.read().decode()
-    stored = subprocess.run(["git", "show", f":{sys.argv[1]}"], capture_output=True)
-    sys.stdout.buffer.write((cleaned(text, stored.stdout.decode()) if stored.returncode == 0 else text).encode())
+    text, before = sys.stdin.buffer.read().decode(), git(None, "show", f":./{sys.argv[1]}")
+    sys.stdout.buffer.write((text if before is None else cleaned(text, before)).encode())
 
 
 if __name__ == "__main__":
-    main()
+    install() if sys.argv[1:] == ["--install"] else main()

@@ -46,25 +46,62 @@ def test_an_edited_cell_and_a_new_build_are_taken(stored):
     assert unchanged.cleaned("no notebook", json.dumps(stored)) == "no notebook"
 
 
-def test_git_has_nothing_to_commit_after_a_run(stored, tmp_path):
+@pytest.fixture
+def checkout(stored, tmp_path, monkeypatch):
+    """A repository with the filter and one notebook; gives what asks git there."""
+
     def git(*words):
         return subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
 
     git("init", "--quiet")
-    for name, value in (
-        ("filter.flatlab-notebook.clean", f'"{sys.executable}" "{SCRIPT}" %f'),
-        ("user.name", "a"),
-        ("user.email", "a@b.invalid"),
-    ):
+    for name, value in (("user.name", "a"), ("user.email", "a@b.invalid")):
         git("config", name, value)
-    (tmp_path / ".gitattributes").write_text("*.ipynb filter=flatlab-notebook\n")
-    notebook = tmp_path / "a.ipynb"
-    notebook.write_text(json.dumps(stored))
-    git("add", ".")
+    monkeypatch.setattr(unchanged, "HERE", tmp_path / "notebooks" / SCRIPT.name)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "environment"))
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / SCRIPT.name).write_text(SCRIPT.read_text("utf-8"), "utf-8")
+    unchanged.install()
+    (tmp_path / ".gitattributes").write_text("a.ipynb filter=flatlab-notebook\n")
+    for name in ("a.ipynb", "b.ipynb"):
+        (tmp_path / name).write_text(json.dumps(stored))
+    git("add", ".gitattributes", "a.ipynb", "b.ipynb")
     git("commit", "--quiet", "--message", "a")
+    (tmp_path / ".git" / "info" / "exclude").write_text("notebooks\nenvironment\n")
+    return git
+
+
+def test_git_has_nothing_to_commit_after_a_run(checkout, stored, tmp_path):
+    notebook = tmp_path / "a.ipynb"
     notebook.write_text(json.dumps(run_by_hand(stored)))
-    assert git("diff") == ""
-    git("add", "--update")  # as `git commit --all` does
-    assert git("status", "--porcelain") == ""
+    assert checkout("diff") == ""
+    checkout("add", "--update")  # as `git commit --all` does
+    assert checkout("status", "--porcelain") == ""
     notebook.write_text(json.dumps({**stored, "cells": stored["cells"][:-1]}))
-    assert git("status", "--porcelain") == " M a.ipynb\n"
+    assert checkout("status", "--porcelain") == " M a.ipynb\n"
+
+
+def test_git_lists_no_notebook_that_jupyter_saved_after_a_run(checkout, stored, tmp_path):
+    def save(name, notebook):
+        (tmp_path / name).write_text(json.dumps(notebook))
+        unchanged.saved({"type": "notebook"}, str(tmp_path / name), None)
+        return checkout("status", "--porcelain")
+
+    assert save("a.ipynb", run_by_hand(stored)) == ""
+    assert save("a.ipynb", {**stored, "cells": stored["cells"][:-1]}) == " M a.ipynb\n"  # not staged
+    assert save("a.ipynb", run_by_hand(stored)) == ""
+    assert save("b.ipynb", run_by_hand(stored)) == " M b.ipynb\n"  # nobody said that this one is ours
+
+
+def test_a_checkout_without_environment_or_script_is_no_error_for_git(checkout, stored, tmp_path):
+    (tmp_path / "notebooks" / SCRIPT.name).unlink()
+    (tmp_path / "a.ipynb").write_text(json.dumps(run_by_hand(stored)))
+    said = subprocess.run(["git", "diff", "--stat"], cwd=tmp_path, capture_output=True, text=True)
+    assert "a.ipynb" in said.stdout and not said.stderr
+
+
+def test_settings_of_jupyter_that_others_wrote_stay(checkout, tmp_path):
+    settings = tmp_path / "environment" / "etc" / "jupyter" / "jupyter_server_config.py"
+    assert "unchanged.saved" in settings.read_text("utf-8")
+    settings.write_text("# mine\n")
+    unchanged.install()
+    assert settings.read_text("utf-8") == "# mine\n"

@@ -147,7 +147,7 @@ def _classes(axis: Axes, run: Run, table: pd.DataFrame) -> None:
 
 
 def _one_client(
-    fig: SubFigure, run: Run, client: int, tuned: Personalization | None, sharp: Sequence[Sharpness]
+    fig: SubFigure, run: Run, client: int, tuned: Personalization | None, sharp: Sequence[Sharpness], hint: str = ""
 ) -> None:
     curves = None if tuned is None else tuned.frame[tuned.frame["client"] == client]
     rows = pd.concat([found.frame for found in sharp]) if sharp else pd.DataFrame({"measure": []})
@@ -155,13 +155,13 @@ def _one_client(
     panels = fig.subplots(1, 1 + max(1, len(measures)), gridspec_kw={"width_ratios": (2, *[1] * max(1, len(measures)))})
     colour = line_style(run.name, [])["color"]
     if curves is None or curves["epoch"].nunique() < 2:
-        _missing(panels[0], "not fine-tuned yet")
+        _missing(panels[0], hint or "not fine-tuned yet")
     else:
         panels[0].plot(curves["epoch"], 100 * curves["accuracy"], marker="o", ms=3, color=colour)
     whole(panels[0].xaxis)
     panels[0].set(xlabel="fine-tuning epoch", ylabel=f"accuracy of client {client} (%)", ylim=(-2, 102))
     if not measures:
-        _missing(panels[1], "sharpness not measured yet")
+        _missing(panels[1], hint or "sharpness not measured yet")
         panels[1].set_axis_off()
         return
     panels[1].set_ylabel("sharpness on own samples")
@@ -179,11 +179,13 @@ def _one_client(
 
 
 @paper_style()
-def draw_client(run: Run, client: int, tuned: Personalization | None, sharp: Sequence[Sharpness] = ()) -> Drawing:
-    """What is known of one client, as `draw_cohort` has it below the bars."""
+def draw_client(
+    run: Run, client: int, tuned: Personalization | None, sharp: Sequence[Sharpness] = (), hint: str = ""
+) -> Drawing:
+    """What is known of one client, as `draw_cohort` has it below the bars; `hint` stands where nothing is known."""
     fig = figure(PAGE, 2.1)
     ((below,),) = fig.subfigures(1, 1, squeeze=False)
-    _one_client(below, run, client, tuned, sharp)
+    _one_client(below, run, client, tuned, sharp, hint)
     return fig
 
 

@@ -87,6 +87,10 @@ class Clients(Panel):
             offer_rounds(self.round, [self.run], first=1)
             self._redraw()
 
+    def hint(self) -> None:
+        """In the picture of the client chosen."""
+        self._redraw()
+
     def score(self) -> Job:
         """Score the initial accuracy of the clients sampled in the round shown, in the background."""
         run, round = self.run, self._at
@@ -124,10 +128,6 @@ class Clients(Panel):
                 self._redraw()
 
         return self.compute(work, then, f"client {client} in round {round}")
-
-    def state(self) -> dict[str, Any]:
-        """Round and client."""
-        return {"round": self._at, "client": self.client.value}
 
     def figure(self) -> figures.Drawing:
         """The cohort, and below it the client looked at; before the first round, who holds what."""
@@ -178,8 +178,8 @@ class Clients(Panel):
         with self._lock:
             if self._listing:
                 return
+        if self.measure() is None:  # else it is drawn as work begins
             self._redraw()
-        self.measure()
 
     def _redraw(self) -> None:
         with self._lock:
@@ -187,7 +187,7 @@ class Clients(Panel):
             self.score_button.disabled = self.measure_button.disabled = not self.run.round
             if shown != self._listed:
                 self._list(shown)
-            known = (shown in self._scored, (*shown, self.client.value) in self._tuned)
+            known = (shown in self._scored, (*shown, self.client.value) in self._tuned, self.hinted(""))
             if (*shown, self.client.value, known) != self._drawn:
                 self._draw(*shown)
                 self._drawn = (*shown, self.client.value, known)
@@ -201,7 +201,8 @@ class Clients(Panel):
         self.picture.layout.display = "" if chosen else "none"
         if chosen:
             sharp = [self._sharp[id, round, one] for one in self._sharp_clients()]
-            self.picture.sketch(figures.draw_client(self.run, client, self._tuned.get((id, round, client)), sharp))
+            tuned = self._tuned.get((id, round, client))
+            self.picture.sketch(figures.draw_client(self.run, client, tuned, sharp, self.hinted("")))
 
     def _list(self, shown: tuple[str, int]) -> None:
         """Put the round's clients among the choices."""

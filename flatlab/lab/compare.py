@@ -80,10 +80,6 @@ class Compare(Panel):
         hessians = list(spectrum.results.values()) if isinstance(spectrum, Spectrum) else []
         return differences(self.runs, personalized, hessians)
 
-    def state(self) -> dict[str, Any]:
-        """The view, and the state of its panel."""
-        return {"view": self.view.value, "shown": self.panel.state()}
-
     def figure(self) -> figures.Drawing:
         """What the view shows."""
         return self.panel.figure()
@@ -164,10 +160,6 @@ class Beside(Panel):
         """Look at the runs again."""
         for panel in self.panels:
             panel.refresh()
-
-    def state(self) -> dict[str, Any]:
-        """Round and client of each."""
-        return {"clients": [panel.state() for panel in self.panels]}
 
     def figure(self) -> figures.Drawing:
         """All of them, one below the other."""

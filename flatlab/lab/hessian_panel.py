@@ -126,8 +126,13 @@ class Spectrum(Measured):
         """Show that nothing is measured."""
         self.results: dict[str, Result] = {}
         self._request = None
-        self.chart.show(figures.Chart((), "nothing measured yet"))
         self.table.value = ""
+        self.hint()
+
+    def hint(self) -> None:
+        """Of an empty picture."""
+        if not self.results:
+            self.chart.show(figures.Chart((), self.hinted("nothing measured yet")))
 
     def refresh(self) -> None:
         """Offer the rounds and clients that there are by now, and propose about ten rounds to look at."""
@@ -187,11 +192,6 @@ class Spectrum(Measured):
         if what == "spectrum":  # power iteration has none
             more["method"] = "lanczos" if settings.method == "lanczos" else "pyhessian"
         return Request(what, self.data.value, settings.replace(**chosen), more)
-
-    def state(self) -> dict[str, Any]:
-        """What is shown, or would be: the quantity and the settings of its measurement."""
-        request = self._request or self.request("spectrum")
-        return {"quantity": request.what, "data": request.data, **request.settings.changed(), **request.more}
 
     def code(self) -> str:
         """The Python that makes what is shown: `run1`, `run2`, ... are the runs.

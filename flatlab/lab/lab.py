@@ -68,14 +68,8 @@ class Lab(Bench):
         super().__init__(data, store, root, options, settings)
         self._rewinding: Job | None = None
         self._waiting: tuple[Experiment, list[Callable[[Session], None]]] | None = None
-        for name, act in (
-            ("run", self.start),
-            ("step", self.step),
-            ("pause", self.pause),
-            ("stop", self.stop),
-            ("rewind", self.rewind),
-            ("fork", self.fork),
-        ):
+        acts = {"run": self.start, "step": self.step, "pause": self.pause, "stop": self.stop}
+        for name, act in (acts | {"rewind": self.rewind, "fork": self.fork}).items():
             self.transport.buttons[name].on_click(lambda _, act=act: self.guarded(act))
         self.shelf.take_up = lambda run: self.guarded(lambda: self.take_up(run))
         take_over(self)

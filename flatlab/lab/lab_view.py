@@ -248,7 +248,7 @@ class Bench(Panel):
         self._draw()
 
     def _mark(self) -> None:
-        self.shelf.mark(self.runs)
+        self.transport.color = self.shelf.mark(self.runs)
 
     def _join(self, name: str, panel: Panel) -> None:
         """A view was made: what it has in common with the rest of the bench."""

@@ -147,11 +147,11 @@ class Scene {
     [...row.children].forEach((place, k) => {
       const panel = this.panels[k];
       const canvas = place.querySelector("canvas");
-      place.querySelector(".flatlab-title").textContent = panel ? panel.name : "Nothing measured yet";
+      place.querySelector(".flatlab-title").textContent = panel ? panel.name : this.model.get("hint");
       if (panel) Object.assign(panel, { canvas, text: place.querySelector(".flatlab-values") });
       else {
         // Nobody may take an earlier run's picture for this one's.
-        canvas.setAttribute("aria-label", "nothing measured yet");
+        canvas.setAttribute("aria-label", this.model.get("hint"));
         canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
         place.querySelector(".flatlab-values").replaceChildren();
       }
@@ -210,7 +210,7 @@ function render({ model, el }) {
   const scene = new Scene(model, el);
   const redraw = () => scene.redraw();
   const changes = [
-    ["change:grids change:panels change:caption", () => scene.rebuild()],
+    ["change:grids change:panels change:caption change:hint", () => scene.rebuild()],
     ["change:mode change:log change:shared change:value change:shown", redraw],
     ["change:camera", () => scene.turning || ((scene.camera = model.get("camera")), redraw())],
     ["change:cursor", () => ((scene.cursor = model.get("cursor")), redraw())],

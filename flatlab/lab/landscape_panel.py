@@ -102,6 +102,10 @@ class Landscape(Measured):
         self._request = None
         self._display(None)
 
+    def hint(self) -> None:
+        """Of an empty picture."""
+        self.view.hint = self.hinted("nothing measured yet")
+
     def refresh(self) -> None:
         """Offer the rounds and models that there are by now; nothing is measured."""
         super().refresh()
@@ -163,13 +167,6 @@ class Landscape(Measured):
             self._present(request, result)
 
         return self.ask(work, then, "the landscape")
-
-    def state(self) -> dict[str, Any]:
-        """What is shown and how: the settings of the measurement, and the view's."""
-        view = {name: getattr(self.view, name) for name in ("value", "mode", "log", "shared", "shown", "camera")}
-        request = self._request or self.request()
-        about = {"models": request.names(), "fine_tuned": request.tuned, "tuning": request.tuning.changed()}
-        return {**request.options(), **about, **view}
 
     def code(self) -> str:
         """The Python that makes what is shown: `run1`, `run2`, ... are the runs, `markers` the models given.

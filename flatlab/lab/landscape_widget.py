@@ -46,6 +46,7 @@ class LandscapeView(anywidget.AnyWidget):
     panels = traitlets.List(traitlets.Dict()).tag(sync=True)  # name, nx, ny, x and y (ends), axes (names), marks
     grids = traitlets.Bytes().tag(sync=True)  # float32, panel by panel: loss [ny, nx], then accuracy [ny, nx]
     caption = traitlets.Unicode().tag(sync=True)
+    hint = traitlets.Unicode("nothing measured yet").tag(sync=True)  # where there are no panels
     mode = traitlets.Enum(["2d", "3d"], "2d").tag(sync=True)
     log = traitlets.Bool(False).tag(sync=True)
     shared = traitlets.Bool(True).tag(sync=True)

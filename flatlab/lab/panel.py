@@ -86,6 +86,14 @@ class Panel(ipywidgets.VBox):
         made.on_click(lambda _: self.guarded(act))
         return made
 
+    def hint(self) -> None:
+        """Say in an empty picture what is to be done, or is under way; most panels have none."""
+
+    def hinted(self, otherwise: str) -> str:
+        """What it says: what is computed for it, or `otherwise`."""
+        under_way = self.job is not None and self.job.state in ("waiting", "running")
+        return f"{self.job.name} …" if self.job is not None and under_way and self.job.name else otherwise
+
     def lend_note(self) -> ipywidgets.HTML:
         """The line of words, for a place outside: there, somebody else says what is computed."""
         self._foot.layout.display = "none"
@@ -121,6 +129,7 @@ class Panel(ipywidgets.VBox):
         self.job = Job(all_of_it, lambda job: self._follow(job), what)
         self.job.give_up = self.cancel
         self._show_work([self.job])
+        self.hint()
         return enqueue(self.job)
 
     def cancel(self) -> None:
@@ -176,6 +185,8 @@ class Panel(ipywidgets.VBox):
             self.failed(job.error)
         elif job.state == "cancelled" and job.name:
             self.say(f"{job.name}: cancelled")
+        if job.state not in ("waiting", "running"):
+            self.hint()
 
     def _show_work(self, queue: Sequence[Job]) -> None:
         self.work.show(queue)

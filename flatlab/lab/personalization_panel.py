@@ -77,6 +77,10 @@ class Personalization(Measured):
         """What is shown belongs to the settings shown, or is not there."""
         self._drawn = None
 
+    def hint(self) -> None:
+        """What an empty picture says depends on what is computed."""
+        self._redraw()
+
     def refresh(self) -> None:
         """Look at the runs again: there may be a later round, of which nothing is measured yet."""
         with self._lock:
@@ -136,10 +140,6 @@ class Personalization(Measured):
 
         return self.compute(work, then, f"the flatness of {run.name}")
 
-    def state(self) -> dict[str, Any]:
-        """The settings of fine-tuning, and the view."""
-        return {**self.tuning.value.to_dict(), "round": self._at(), "view": self.view.value}
-
     def figure(self) -> figures.Drawing:
         """The view chosen, or which settings wait for the button."""
         shown = self._shown()
@@ -175,14 +175,14 @@ class Personalization(Measured):
 
     def _missing(self) -> str:
         button = "Measure flatness" if self.view.value == "flatness" else "Fine-tune"
-        return f"not measured with these settings: press “{button}”"
+        return self.hinted(f"not measured with these settings: press “{button}”")
 
     def _redraw(self) -> None:
         with self._lock:
             if self.of.value is None or not self.tuning.valid:
                 return
             found, shown, view = self.result, self._shown(), self.view.value
-            now = (self._key(), view, self.of.value, found is None, shown is None)
+            now = (self._key(), view, self.of.value, found is None, self._missing() if shown is None else "")
             if now == self._drawn:
                 return
             self._drawn = now

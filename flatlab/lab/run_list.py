@@ -134,10 +134,11 @@ class Shelf(ipywidgets.VBox):
             self.table.rows = rows
             self.shown = [id for id in self.shown if id in found.index]
 
-    def mark(self, runs: list[Run]) -> None:
-        """Say what the views show: the bench's run first."""
+    def mark(self, runs: list[Run]) -> str | None:
+        """Say what the views show: the bench's run first, whose colour is returned."""
         self.table.own = runs[0].id if runs else ""
-        self.table.looks = figures.run_looks(runs, self.grouped, self._known)
+        self.table.looks = looks = figures.run_looks(runs, self.grouped, self._known)
+        return looks[runs[0].id]["color"] if runs else None
 
     def directory(self, run: str) -> Path:
         """Where a run lies."""

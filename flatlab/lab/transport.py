@@ -52,6 +52,7 @@ class Transport(ipywidgets.VBox):
             "rewind": button("Rewind", "undo", "Take the run back to the round of the slider; nothing on disk is lost"),
             "fork": button("Fork here", "code-fork", "Begin a new run at the slider's round with the settings above"),
         }
+        self.color: str | None = None  # of the run's curve, and of its bar
         self.fold = ipywidgets.ToggleButton(
             description="Settings", icon="cog", tooltip="Show or hide the settings", layout={"width": "auto"}
         )
@@ -112,7 +113,8 @@ class Transport(ipywidgets.VBox):
         run = session.run
         self.bar.max, self.bar.value = run.rounds, run.round
         doubt = no_better_than_guessing(run) if state == "done" else ""
-        self.bar.bar_style = "danger" if doubt else {"failed": "danger", "done": "success"}.get(state, "")
+        self.bar.bar_style = "danger" if doubt or state == "failed" else "success" if state == "done" else ""
+        self.bar.style.bar_color = None if self.bar.bar_style == "danger" else self.color
         self.status.value = (
             f'<b class="flatlab-state">{_HINTS[state]}</b>'  # what may be cut off where it is narrow comes last
             + (f' · <b style="color:var(--jp-error-color1,#c00)">⚠ {html.escape(doubt)}</b>' if doubt else "")

@@ -122,11 +122,13 @@ class WhatIf(Panel):
         asked = (*self._tried, [session.run for session in self.sessions], self._known)
         over = all(session.state in ("done", "stopped", "failed") for session in self.sessions)
         self.buttons["Stop"].disabled, self.buttons["Measure gain and λ₁"].disabled = over, not (self.sessions and over)
-        hint = figures.Chart((), "Choose a setting and values, and press Try.")
-        self.multiples.show(figures.chart_multiples(*asked) if self.sessions else hint)
+        empty = figures.Chart((), self.hinted("Choose a setting and values, and press Try."))
+        self.multiples.show(figures.chart_multiples(*asked) if self.sessions else empty)
         self.against.show(figures.chart_against(*asked) if self.sessions and over else figures.Chart(()))
         if over and self.sessions:
             self.measured()
+
+    hint = refresh
 
     def figure(self) -> figures.Drawing:
         """The curves."""

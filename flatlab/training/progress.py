@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ..declare import tell
 from ..files import printable
+from ..results import curve_colors
 from .status import Standing, notes
 from .terminal import Lines, kernel
 
@@ -193,10 +194,14 @@ def _widgets() -> Callable[[Sequence[Row]], object]:
 
     runs, whole = ipywidgets.VBox(layout={"max_height": "340px", "overflow": "auto"}), line()
     display(ipywidgets.VBox([runs, whole]))
+    colors: list[str] = []
 
     def show(rows: Sequence[Row]) -> None:
-        if not runs.children:
+        if not colors:
             runs.children = [line() for _ in rows[:-1]]
+            colors.extend(curve_colors([row.label for row in rows[:-1] or rows]))
+            for place, color in zip(runs.children or [whole], colors, strict=True):
+                place.children[0].style.bar_color = color
         for place, row in zip([*runs.children, whole], rows, strict=True):
             bar, note = place.children
             bar.max, bar.value, bar.bar_style = row.total, row.done, "success" if row.done == row.total else ""

@@ -295,6 +295,8 @@ def test_two_panels_on_one_run(make):
 def test_an_exception_in_a_client_is_shown_with_its_traceback_and_raised(make):
     lab = make()
     lab.ensure(1)
+    bar, color = lab.transport.bar, lab.shelf.table.looks[lab.run.id]["color"]
+    assert bar.style.bar_color == color  # that of its curve
     local = lab.run.federation.local
 
     def fails(*_):
@@ -305,7 +307,7 @@ def test_an_exception_in_a_client_is_shown_with_its_traceback_and_raised(make):
     with pytest.raises(ZeroDivisionError, match="client 4"):
         lab.ensure()
     assert "client 4 fell over" in lab.note.value and "traceback" in lab.note.value
-    assert lab.transport.bar.bar_style == "danger" and "run" in enabled(lab)
+    assert bar.bar_style == "danger" and bar.style.bar_color is None and "run" in enabled(lab)
     lab.run.federation.local = local
     click(lab, "run")
     assert lab.ensure().round == 4 and "fell over" not in lab.note.value

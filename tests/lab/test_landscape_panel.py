@@ -270,8 +270,8 @@ def test_fine_tuned_clients_are_marked_and_the_code_gives_the_same_numbers(small
     expected = [f"run {k}, client {who}, fine-tuned" for k in (1, 2) for who in sampled[k - 1]]
     assert list(marks.index) == expected
     assert set(marks["series"]) == {"markers"}
-    assert small.state()["fine_tuned"] == tuple(map(tuple, sampled))
-    assert small.state()["tuning"] == {"epochs": 1, "lr": 0.05}
+    assert small.request().tuned == tuple(map(tuple, sampled))
+    assert small.request().tuning.changed() == {"epochs": 1, "lr": 0.05}
     forget(runs)
     space = {"fl": fl, "run1": runs[0], "run2": runs[1]}
     exec(small.code(), space)
@@ -302,7 +302,7 @@ def test_a_plane_may_go_through_fine_tuned_clients_of_every_run(small, runs):
         control.value = offered[name]
     small.measure()
     shown = small.settle()
-    assert list(shown.marks()["name"]) == chosen == small.state()["models"]
+    assert list(shown.marks()["name"]) == chosen == small.request().names()
     forget(runs)
     space = {"fl": fl, "run1": runs[0], "run2": runs[1]}
     exec(small.code(), space)

@@ -1,7 +1,7 @@
 """The personalization panel: nothing is computed unasked, results are kept by their settings, views show the same."""
 
 import pytest
-from patience import PATIENCE
+from patience import PATIENCE, until
 from small_runs import click, six_clients, trained
 
 import flatlab as fl
@@ -28,6 +28,15 @@ def test_moving_controls_computes_nothing(panel):
     panel.round.value, panel.view.value = "2", "scatter"
     assert panel.tuning.value == fl.Tuning(epochs=1, lr=0.01, part="head", momentum=0.5)
     assert panel.job is None and panel.result is None and panel.table.value == ""
+
+
+def test_the_empty_picture_says_that_it_is_being_measured_and_what_to_press_when_that_was_cancelled(panel, held):
+    assert "press “Fine-tune”" in panel.chart.chart.title
+    click(panel.tune_button)
+    assert panel.chart.chart.title == "fine-tuning …"
+    panel.cancel()
+    held.set()
+    until(lambda: "press “Fine-tune”" in panel.chart.chart.title)
 
 
 def test_the_button_fine_tunes_with_the_settings_shown(panel, runs):

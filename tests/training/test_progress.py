@@ -8,6 +8,7 @@ from unittest import mock
 import pytest
 from planted import experiments, plant
 
+from flatlab.figures.colors import ALGORITHMS
 from flatlab.training import Standing
 from flatlab.training.progress import counter
 from flatlab.training.terminal import Lines
@@ -149,6 +150,7 @@ def test_in_a_notebook_only_traits_change(tmp_path):
     assert display.call_count == 1 and [*rows.children] == before
     bars, notes = zip(*[row.children for row in [*rows.children, whole]], strict=True)
     assert [(bar.value, bar.max, bar.bar_style) for bar in bars] == [(10, 10, "success"), (5, 10, ""), (15, 20, "")]
+    assert [bar.style.bar_color for bar in bars] == [ALGORITHMS["FedAvg"], ALGORITHMS["FedAvg"], None]  # of one curve
     assert [note.value for note in notes] == [
         "FedAvg, seed 0: 10 of 10, 50.0 %, done",
         "FedAvg, seed 1: 5 of 10, 50.0 %, 00:10 left",

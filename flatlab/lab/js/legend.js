@@ -20,15 +20,16 @@ export class Legend {
     this.table.replaceChildren();
     const head = element("tr", "", element("thead", "", this.table));
     this.when = element("th", "", head);
-    for (const { about } of plots) element("th", "", head, about.y.label);
+    const columns = columnsOf(plots);
+    for (const { label } of columns) element("th", "", head, label);
     const body = element("tbody", "", this.table);
     const names = [...new Set(plots.flatMap((/** @type {any} */ { about }) => about.series.map((/** @type {any} */ one) => one.name)))];
     this.names = /** @type {string[]} */ (names);
-    this.lines = this.names.map((name) => this.line(name, body, plots));
+    this.lines = this.names.map((name) => this.line(name, body, plots, columns));
   }
 
-  /** @param {string} name @param {Element} body @param {any[]} plots */
-  line(name, body, plots) {
+  /** @param {string} name @param {Element} body @param {any[]} plots @param {{label: string, plots: any[]}[]} columns */
+  line(name, body, plots, columns) {
     const row = element("tr", "", body);
     const label = element("td", "", row);
     const toggle = element("button", "flatlab-chart-name", label);
@@ -42,7 +43,7 @@ export class Legend {
     toggle.onclick = (event) => this.clicked(name, event.detail === 2);
     row.onmouseenter = () => this.chart.pointAt(name);
     row.onmouseleave = () => this.chart.pointAt("");
-    return { name, series: series[0], row, toggle, swatch, cells: plots.map((plot) => [plot, element("td", "", row)]) };
+    return { name, series: series[0], row, toggle, swatch, cells: columns.map((column) => [column.plots.find((plot) => has(plot, name)) ?? column.plots[0], element("td", "", row)]) };
   }
 
   /** @param {string} name @param {boolean} twice */
@@ -71,4 +72,22 @@ export class Legend {
       for (const [plot, cell] of cells) cell.textContent = digits(plot.valueOf(name, x));
     }
   }
+}
+
+/** Whether a plot shows something of that name. @param {any} plot @param {string} name */
+function has({ about }, name) {
+  return about.series.some((/** @type {any} */ one) => one.name === name);
+}
+
+/**
+ * A column for each plot; one for all where each name stands in a plot of its own: the rest would be empty.
+ * @param {any[]} plots
+ * @returns {{label: string, plots: any[]}[]}
+ */
+export function columnsOf(plots) {
+  const named = plots.map(({ about }) => about.series.map((/** @type {any} */ { name }) => name));
+  const apart = plots.length > 1 && named.every((names) => names.length === 1) && new Set(named.flat()).size === plots.length;
+  if (!apart) return plots.map((plot) => ({ label: plot.about.y.label, plots: [plot] }));
+  const rest = new Set(plots.map(({ about }, k) => about.y.label.replace(named[k][0], "").replace(/^[:\s]+/, "")));
+  return [{ label: rest.size === 1 ? [...rest][0] : "", plots }];
 }

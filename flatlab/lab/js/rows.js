@@ -154,6 +154,34 @@ export function cellOf({ members }, key) {
 }
 
 /**
+ * What is seen of it: as `cellOf`, with dates as people say them, and rounds with how many there are to be.
+ * @param {Line} line
+ * @param {string} key
+ * @param {number} now in seconds
+ * @returns {{value: any, text: string}}
+ */
+export function shownIn(line, key, now) {
+  const cell = cellOf(line, key);
+  if (key === "date") return { ...cell, text: ago(cell.value, now) };
+  if (key !== "rounds") return cell;
+  const rounds = new Set(line.members.map((one) => (one.round < one.rounds ? `${one.round} of ${one.rounds}` : `${one.rounds}`)));
+  return { ...cell, text: rounds.size > 1 ? "…" : [...rounds][0] };
+}
+
+/**
+ * The longest text of a column, which says how wide it must be.
+ * @param {Line[]} lines
+ * @param {string} key
+ * @param {number} now in seconds
+ */
+export function longest(lines, key, now) {
+  return lines.reduce((most, line) => {
+    const text = key === "name" ? line.members[0].name : shownIn(line, key, now).text;
+    return text.length > most.length ? text : most;
+  }, "");
+}
+
+/**
  * Lines in the order of a column; those without a value come last either way.
  * @param {Line[]} lines
  * @param {string} key

@@ -1,10 +1,10 @@
 // @ts-check
 // The runs of a store as a table: what is in it comes from the kernel, how it is looked at is decided here.
 
-import { borderOf, button, element } from "./page.js";
-import { ago, cellOf, columnsOf, found, linesOf, sorted, titleOf } from "./rows.js";
-import { LIT, light } from "./link.js";
-import { editable, spark } from "./runs_cells.js";
+import { button, element } from "./page.js";
+import { columnsOf, found, linesOf, longest, sorted, titleOf } from "./rows.js";
+import { LIT } from "./link.js";
+import { Rows } from "./runs_row.js";
 import { makeStore } from "./store.js";
 import { inksOf } from "./theme.js";
 
@@ -18,6 +18,7 @@ class RunTable {
     this.store = store;
     /** @type {(() => void)[]} */ this.toggles = [];
     this.ink = inksOf(el);
+    this.rows = new Rows(this);
     this.root = element("div", "flatlab-runs", el);
     this.root.setAttribute("data-lm-suppress-shortcuts", "true"); // space ticks a box, and does not turn the notebook's page
     this.busy = false; // somebody writes, or holds a button down: nothing may move
@@ -39,6 +40,10 @@ class RunTable {
     this.said = element("span", "flatlab-runs-said", bar);
     this.said.setAttribute("role", "status");
     this.frame = element("div", "flatlab-runs-frame", this.root);
+    this.frame.onscroll = () => {
+      if (!this.busy) this.rows.scrolled(this.frame.scrollTop);
+      this.bring(this.lit);
+    };
     this.table = element("table", "", this.frame);
     this.table.setAttribute("aria-label", "Runs of the store");
     this.undo = this.listen();
@@ -143,16 +148,17 @@ class RunTable {
     const active = /** @type {any} */ (this.table.contains(document.activeElement) ? document.activeElement : null);
     const [focus, caret] = [active?.dataset.key, active?.selectionStart];
     const at = [this.frame.scrollLeft, this.frame.scrollTop];
-    this.table.replaceChildren();
     this.table.hidden = !rows.length;
-    this.head(keys, sort, filtering ? filters : null);
-    const body = element("tbody", "", this.table);
-    for (const line of lines) {
+    const head = this.head(keys, sort, filtering ? filters : null, lines);
+    const looks = lines.flatMap((line) => {
       const open = line.members.length > 1 && (this.view.open ?? []).includes(line.key);
-      this.line(body, line, keys, shown, curves, open);
-      if (open) for (const row of line.members) this.line(body, { key: row.id, members: [row] }, keys, shown, curves, false, true);
-    }
+      const inside = open ? line.members.map((row) => ({ line: { key: row.id, members: [row] }, open: false, inside: true })) : [];
+      return [{ line, open, inside: false }, ...inside];
+    });
+    const body = this.rows.show(looks.map((look) => ({ ...look, keys, shown, curves })), at[1]);
     if (!lines.length && rows.length) element("td", "", element("tr", "", body), "No run fits.").colSpan = keys.length + 4;
+    this.table.setAttribute("aria-rowcount", String(looks.length + 1));
+    this.table.replaceChildren(head, body);
     [this.frame.scrollLeft, this.frame.scrollTop] = at;
     if (focus) this.focus(focus, caret);
     this.bring(this.lit);
@@ -174,9 +180,9 @@ class RunTable {
     button(this.said, "Undo", "Put it back; possible until the lab is closed", () => this.ask("undo"));
   }
 
-  /** @param {string[]} keys @param {any[]} sort @param {Record<string, string> | null} filters */
-  head(keys, [by, direction], filters) {
-    const head = element("thead", "", this.table);
+  /** @param {string[]} keys @param {any[]} sort @param {Record<string, string> | null} filters @param {any[]} lines */
+  head(keys, [by, direction], filters, lines) {
+    const head = document.createElement("thead");
     const row = element("tr", "", head);
     const columns = [["", ""], ["name", "name"], ["", "accuracy over rounds"], ...keys.map((key) => [key, titleOf(key, keys)]), ["", ""]];
     for (const [key, title] of columns) {
@@ -192,7 +198,11 @@ class RunTable {
       made.dataset.key = `sort ${key}`;
       if (key === by) cell.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
     }
-    if (!filters) return;
+    // As wide as what is longest in them, whichever lines are seen.
+    const sizes = element("tr", "flatlab-runs-sizes", head);
+    sizes.setAttribute("aria-hidden", "true");
+    for (const [key] of columns) element("td", key === "name" ? "flatlab-runs-name" : "", sizes, key && longest(lines, key, Date.now() / 1000));
+    if (!filters) return head;
     const below = element("tr", "", head);
     for (const [key, title] of columns) {
       const cell = element("th", key === "name" ? "flatlab-runs-name" : "", below);
@@ -203,78 +213,7 @@ class RunTable {
       input.dataset.key = `filter ${key}`;
       input.oninput = () => this.look({ filters: { ...filters, ...this.view.filters, [key]: input.value } });
     }
-  }
-
-  /**
-   * @param {Element} body @param {any} line @param {string[]} keys @param {Set<string>} shown @param {any} curves
-   * @param {boolean} open @param {boolean} [inside] of a group
-   */
-  line(body, line, keys, shown, curves, open, inside = false) {
-    const { members, key } = line;
-    const ids = members.map((/** @type {any} */ { id }) => id);
-    const own = this.model.get("own");
-    const row = element("tr", inside ? "flatlab-runs-inside" : "", body);
-    row.dataset.runs = key;
-    row.onmouseenter = () => light("run", key);
-    row.onmouseleave = () => light("run", "");
-    const check = element("input", "", element("td", "", row));
-    const there = ids.filter((/** @type {string} */ id) => shown.has(id)).length;
-    Object.assign(check, { type: "checkbox", checked: there > 0, disabled: ids.length === 1 && ids[0] === own });
-    check.indeterminate = there > 0 && there < ids.length;
-    check.title = check.disabled ? "The run of this bench" : "Show in the views";
-    check.setAttribute("aria-label", `Show ${members[0].name} in the views`);
-    check.dataset.key = `check ${key}`;
-    check.onchange = () => {
-      const others = this.model.get("shown").filter((/** @type {string} */ id) => !ids.includes(id));
-      this.set("shown", there < ids.length ? [...others, ...ids.filter((/** @type {string} */ id) => id !== own)] : others);
-    };
-    this.name(row, line, open, ids.includes(own));
-    spark(element("td", "", row), ids.map((/** @type {string} */ id) => curves[id]).filter(Boolean), this.model.get("looks")[ids[0]], this.ink);
-    for (const column of keys) this.cell(row, line, column);
-    const acts = element("td", "flatlab-runs-acts", row);
-    if (ids.length === 1 && ids[0] !== own)
-      button(acts, "Take up", "Go on with this run", () => this.ask("open", { run: ids[0] })).dataset.key = `open ${key}`;
-    const gone = ids.filter((/** @type {string} */ id) => id !== own);
-    if (gone.length)
-      button(acts, "Delete", gone.length > 1 ? `Delete these ${gone.length} runs; Undo brings them back` : "Delete; Undo brings it back",
-        () => this.ask("delete", { runs: gone })).dataset.key = `delete ${key}`;
-  }
-
-  /** @param {Element} row @param {any} line @param {boolean} open @param {boolean} own */
-  name(row, { members, key }, open, own) {
-    const cell = element("td", "flatlab-runs-name", row);
-    const look = this.model.get("looks")[members[0].id];
-    const swatch = element("span", "flatlab-chart-swatch", cell);
-    swatch.style.borderTop = look ? `3px ${borderOf(look.dash)} ${this.ink.lit(look.color)}` : `1px solid ${this.ink.grid}`;
-    if (members.length > 1) {
-      const listed = (this.view.open ?? []).filter((/** @type {string} */ one) => one !== key);
-      const fold = button(cell, open ? "▾" : "▸", "Show each seed", () => this.look({ open: open ? listed : [...listed, key] }));
-      fold.setAttribute("aria-expanded", String(open));
-      fold.dataset.key = `fold ${key}`;
-    }
-    const text = element("span", own ? "flatlab-runs-own" : "", cell, members[0].name);
-    text.title = members.map((/** @type {any} */ { id }) => id).join("\n");
-    if (members.length > 1) text.append(` × ${members.length}`);
-    else editable(this, cell, text, members[0], "label", members[0].label, members[0].name);
-  }
-
-  /** @param {Element} row @param {any} line @param {string} key */
-  cell(row, line, key) {
-    const { members } = line;
-    const { value, text } = cellOf(line, key);
-    const cell = element("td", key === "note" ? "flatlab-runs-note" : typeof value === "number" ? "flatlab-runs-number" : "", row);
-    if (key === "date") {
-      cell.textContent = ago(value, Date.now() / 1000);
-      cell.title = new Date(1000 * value).toLocaleString();
-    } else if (key === "rounds") {
-      const rounds = [...new Set(members.map((/** @type {any} */ one) => (one.round < one.rounds ? `${one.round} of ${one.rounds}` : `${one.rounds}`)))];
-      cell.textContent = rounds.length > 1 ? "…" : rounds[0];
-    } else {
-      const shown = element("span", "", cell, text);
-      if (key === "note" && members.length === 1) editable(this, cell, shown, members[0], "note", value ?? "", "a note");
-      if (text === "–" && (key === "personalized" || key === "gain")) cell.title = "Not measured: Fine-tune in the tab Personalization";
-      if (text === "–" && key === "λ₁") cell.title = "Not measured: Top k in the tab Hessian";
-    }
+    return head;
   }
 
   /** Light the line of a run. @param {string} who ids, separated by blanks */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ago, cellOf, columnsOf, fits, found, linesOf, sorted, textOf, titleOf, together } from "../../../flatlab/lab/js/rows.js";
+import { ago, cellOf, columnsOf, fits, found, linesOf, longest, shownIn, sorted, textOf, titleOf, together } from "../../../flatlab/lab/js/rows.js";
 
 const rows = [
   { id: "a1", name: "FedAvg", group: 0, seed: 0, rounds: 4, round: 4, accuracy: 0.5, date: 30, note: "", "algorithm.lr": 0.1, algorithm: "FedAvg", "λ₁": null },
@@ -79,4 +79,14 @@ test("what a person reads", () => {
   assert.deepEqual([textOf("accuracy", 0.93214), textOf("λ₁", 12.3456), textOf("note", ""), textOf("seed", null), textOf("x", true)],
     ["93.2", "12.35", "", "–", "true"]);
   assert.deepEqual([0, 61, 7300, 200000].map((past) => ago(1e6 - past, 1e6)), ["just now", "1 min ago", "2 h ago", "2 d ago"]);
+});
+
+test("what is seen of a line, and the longest text of a column", () => {
+  const [a1, a2, b1] = linesOf(rows, false);
+  assert.equal(shownIn(b1, "rounds", 60).text, "2 of 4");
+  assert.equal(shownIn(a1, "date", 90).text, "1 min ago");
+  assert.equal(shownIn({ key: "", members: [...a1.members, ...b1.members] }, "rounds", 0).text, "…");
+  assert.equal(longest([a1, a2, b1], "rounds", 60), "2 of 4");
+  assert.equal(longest([a1, b1], "name", 60), "babu wide");
+  assert.equal(longest([], "name", 60), "");
 });
