@@ -41,7 +41,8 @@ GROUPS = {
     ),
     "attacks": (
         "Attacks",
-        "World Adversary attacks.SignFlip attacks.Noise attacks.IPM attacks.ALIE attacks.MinMax attacks.Replacement"
+        "evade Evasions Evading FGSM PGD World Adversary attacks.SignFlip attacks.Noise attacks.IPM attacks.ALIE"
+        " attacks.MinMax attacks.Replacement"
         " attacks.Lazy attacks.LabelFlip attacks.Patch triggered",
     ),
     "runs": (
@@ -57,7 +58,7 @@ GROUPS = {
     "geometry": ("Geometry", "hessian landscape sharpness path flatness_vs_gain disagreement"),
     "own": (
         "For classes of your own",
-        "setting Algorithm Local Server Schedule Aggregation Averaging Topology Carry Message LocalBatch",
+        "setting Algorithm Local Evasion Server Schedule Aggregation Averaging Topology Carry Message LocalBatch",
     ),
 }
 TYPES = {

@@ -3,6 +3,8 @@
 from . import models
 from .algorithms import (
     ASAM,
+    FGSM,
+    PGD,
     SAM,
     SGD,
     SWA,
@@ -15,6 +17,7 @@ from .algorithms import (
     Centralized,
     Constant,
     Cyclical,
+    Evasion,
     Exponential,
     FedASAM,
     FedAvg,
@@ -76,6 +79,7 @@ from .personalization import (
     personalize,
 )
 from .results import plot
+from .robustness import Evading, Evasions, evade
 from .tasks import Classification, Task
 from .training import (
     Adversary,
@@ -118,7 +122,9 @@ from .zoo import (
 
 __all__ = [
     "ASAM",
+    "FGSM",
     "IID",
+    "PGD",
     "SAM",
     "SCAFFOLD",
     "SGD",
@@ -147,7 +153,10 @@ __all__ = [
     "Ditto",
     "Diverged",
     "Domains",
+    "Evading",
     "Evaluation",
+    "Evasion",
+    "Evasions",
     "Experiment",
     "Exponential",
     "FedASAM",
@@ -213,6 +222,7 @@ __all__ = [
     "corrected",
     "differing",
     "disagreement",
+    "evade",
     "fine_tuned",
     "flatness_vs_gain",
     "headless",

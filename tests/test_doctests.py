@@ -56,6 +56,7 @@ def test_examples_give_what_they_say(name, shared, monkeypatch):
 BASES = {
     "Aggregation",
     "Algorithm",
+    "Evasion",
     "Local",
     "Partition",
     "Schedule",
@@ -67,6 +68,7 @@ RETURNED = {
     "Averages",
     "Comparison",
     "Corrected",
+    "Evasions",
     "Headless",
     "Personalization",
     "Source",

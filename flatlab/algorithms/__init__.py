@@ -4,6 +4,7 @@ from . import aggregation, attacks, topology
 from .aggregation import Aggregation, Uniform, Weighted
 from .algorithm import Algorithm, Carry, LocalBatch, Message, Part, ServerData, Share
 from .averaging import SWA, Averaging, WiMA
+from .evasion import FGSM, PGD, Evasion
 from .local import ASAM, SAM, SGD, Gradient, Local, Params, Slots, stretched
 from .named import Centralized, FedASAM, FedAvg, FedAvgM, FedBABU, FedPer, FedProx, FedSAM, LocalOnly
 from .schedules import Constant, Cyclical, Exponential, Schedule, Steps
@@ -12,6 +13,8 @@ from .topology import Topology
 
 __all__ = [
     "ASAM",
+    "FGSM",
+    "PGD",
     "SAM",
     "SGD",
     "SWA",
@@ -24,6 +27,7 @@ __all__ = [
     "Centralized",
     "Constant",
     "Cyclical",
+    "Evasion",
     "Exponential",
     "FedASAM",
     "FedAvg",

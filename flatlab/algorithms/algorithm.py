@@ -27,6 +27,7 @@ from torch import Tensor
 from ..declare import Declared, Family, SettingError, setting
 from .aggregation import Aggregation, Weighted
 from .averaging import Averaging
+from .evasion import PGD, Evasion
 from .local import SGD, Local, Params, Slots, joint_norm
 from .schedules import Constant, Schedule
 from .server import Average, Server
@@ -117,19 +118,23 @@ class Algorithm(Family):
     local_steps: int | None = setting(
         None, "local steps in a round, in place of `epochs`; batches run on through a client's epochs", ge=1, new=True
     )
+    adversarial: Evasion | None = setting(
+        None, "attack on each local batch before it is trained on: adversarial training", new=True
+    )
 
     @property
     def name(self) -> str:
         """How figures and tables call it: its kind, with a crossed local step, a topology and SWA named."""
         plain = type(self).model_fields["local"].default
         crossed = "" if self.local.kind == plain.kind else f" {self.local.kind.upper()}"
+        against = f" {self.adversarial.kind.upper()}" if self.adversarial else ""
         over = f" {self.topology.kind}" if self.topology else ""
-        return f"{self.kind}{crossed}{over}{f' + {self.swa.kind}' if self.swa else ''}"
+        return f"{self.kind}{crossed}{against}{over}{f' + {self.swa.kind}' if self.swa else ''}"
 
     @property
     def gradients_per_step(self) -> int:
         """What a local step costs, in gradients of a batch."""
-        return self.local.gradients_per_step
+        return self.local.gradients_per_step + (self.adversarial.gradients if self.adversarial else 0)
 
     @property
     def cost(self) -> str:
@@ -156,6 +161,9 @@ class Algorithm(Family):
         """
         if self.local_steps is not None and self.epochs != 1:
             raise SettingError("epochs", self.epochs, "local_steps says how long a round is; leave epochs at 1")
+        if isinstance(self.adversarial, PGD) and self.adversarial.restarts > 1:
+            told = "training attacks once, from the images themselves; leave it at 1"
+            raise SettingError("adversarial.restarts", self.adversarial.restarts, told)
         if self.topology is not None:
             self._check_serverless()
         if self.swa is not None:

@@ -22,10 +22,12 @@ from ..geometry import (
     Trace,
 )
 from ..personalization import Averages, Comparison, Headless, Personalization
+from ..robustness import Evasions
 from ..training import Run
 from .chart import Chart
 from .client_charts import chart_cohort, chart_gains, chart_partition, client_card
 from .clients import cohort_table, draw_client, draw_cohort
+from .evasion import draw_evasions
 from .gains import draw_gains
 from .gossip import draw_disagreement, draw_topology
 from .hessian import draw_along, draw_clients, draw_spectrum, draw_together, draw_top, draw_trace
@@ -135,6 +137,7 @@ _DRAWINGS: dict[type, Callable[..., Drawing]] = {
     FlatnessVsGain: draw_flatness,
     Topology: draw_topology,
     Disagreement: draw_disagreement,
+    Evasions: draw_evasions,
 }
 for _kind, _draw in _DRAWINGS.items():
     _drawing.register(_kind, _draw)

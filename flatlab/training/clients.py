@@ -219,7 +219,7 @@ class Cohort:
     def _epochs(self, algorithm: Algorithm, work: Work) -> Epochs:
         """After each epoch of these clients as one batch."""
         carry = torch.func.vmap(algorithm.init)(work.trained, work.memory, work.received, work.steps)
-        step = stacked_step(self.model, algorithm, self.task)
+        step = stacked_step(self.model, algorithm, self.task, self.data.scale)
         if self.way == "graph":
             yield from self.recordings.epochs(algorithm, step, self.data, carry, work, (self.precision, self.task))
         else:

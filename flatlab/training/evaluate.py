@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..algorithms import Params
+from ..data import FederatedDataset
 from ..declare import Declared, setting
 from ..models import Model
 from ..streams import stream
@@ -103,9 +104,18 @@ def _sums(task: Task, outputs: Tensor, labels: Tensor, weight: Tensor | None = N
 
 def score_holdout(cohort: Cohort, params: Params, batch_size: int) -> Score:
     """Score on the whole global test set."""
-    holdout = cohort.data.holdout
-    order = torch.from_numpy(stream(0, "holdout order").permutation(len(holdout))).to(holdout.device)
-    return score(cohort, params, holdout[order], batch_size)
+    return score(cohort, params, torch.cat(holdout_lots(cohort.data, batch_size)), batch_size)
+
+
+def holdout_lots(data: FederatedDataset, batch_size: int) -> tuple[Tensor, ...]:
+    """The batches in which the holdout is scored."""
+    order = torch.from_numpy(stream(0, "holdout order").permutation(len(data.holdout))).to(data.holdout.device)
+    return data.holdout[order].split(batch_size)
+
+
+def client_lots(data: FederatedDataset, client: int, bn_eval: str) -> tuple[Tensor, ...]:
+    """The batches in which a client's test set is scored."""
+    return data.test[client].split(CUT) if bn_eval == "batch128" else (data.test[client],)
 
 
 def score_unseen(cohort: Cohort, params: Params, batch_size: int) -> Score:
@@ -132,7 +142,7 @@ def score_clients(
     Returns losses and scores [clients]; nan for a client without test samples.
     """
     own, tests = own or {}, [cohort.data.test[client] for client in clients]
-    lots = [test.split(CUT) if bn_eval == "batch128" else (test,) for test in tests]
+    lots = [client_lots(cohort.data, client, bn_eval) for client in clients]
     flat = [lot for parts in lots for lot in parts]
     owner = torch.tensor([row for row, parts in enumerate(lots) for _ in parts])
     if cohort.batched and mappable(cohort.model):

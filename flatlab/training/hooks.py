@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from ..algorithms import Aggregation, Algorithm, Carry, LocalBatch, Message, Params, Slots
+from ..algorithms import Aggregation, Algorithm, Carry, Evasion, LocalBatch, Message, Params, Slots
 from ..declare import SettingError
 from ..models import Model, names
 
@@ -190,6 +190,7 @@ class WholeGradient:
 
     batch_size: int
     train: str
+    adversarial: Evasion | None = None
     epochs: int = 1
     batches_per_step: int = 1
     local_steps: None = None

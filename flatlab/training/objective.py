@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..algorithms import Params
+from ..algorithms import Evasion, Params
 from ..models import recurrent, sample_weight
 from ..tasks import Task
 from .batches import Batch
@@ -79,6 +79,27 @@ class OneBatch:
     samples: Batch
     task: Task
     differentiate: Callable[[Callable[[Params], Tensor], Params], tuple[Params, Tensor]]
+
+    def attacked(self, evasion: Evasion | None, params: Params, scale: tuple[Tensor, Tensor]) -> OneBatch:
+        """The batch with its images perturbed to harm `params`, once for all gradients of a step; as it is without.
+
+        Args:
+            evasion: how.
+            params: the trained part.
+            scale: mean and std of the images' normalisation.
+        """
+        if evasion is None:
+            return self
+        whole, batch = {**self.frozen, **params}, self.samples
+
+        def loss(at: Params) -> Tensor:
+            return batch_loss(self.model, whole, batch._replace(images=at["images"]), self.task)
+
+        def slope(images: Tensor) -> Tensor:
+            return self.differentiate(loss, {"images": images})[0]["images"]
+
+        images = evasion.perturbed(slope, batch.images, scale)
+        return dataclasses.replace(self, samples=batch._replace(images=images))
 
     @property
     def size(self) -> Tensor:

@@ -103,7 +103,7 @@ class Federation(Layout):
         memory = mapped(lambda _, value: value[clients], self.shapes.message.memory, state.memory)
         received = mapped(lambda _, value: value.expand(len(clients), *value.shape), self.shapes.received, words)
         if algorithm.whole_gradient and clients:
-            every = WholeGradient(algorithm.batch_size, algorithm.train)
+            every = WholeGradient(algorithm.batch_size, algorithm.train, algorithm.adversarial)
             sums = self.attackers.cohort(state.round).train(
                 cast(Algorithm, every), state.params, indices, streams, seed=experiment.seed, lr=0.0, own=own
             )

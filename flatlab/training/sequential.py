@@ -61,6 +61,7 @@ def loop(
             batch = batch._replace(images=laid_out(batch.images, layout))
             taken = OneBatch(model, frozen, batch, task, _gradient)
             with torch.no_grad():
+                taken = taken.attacked(algorithm.adversarial, carry.params, data.scale)
                 moved, value = stepped(algorithm, carry, taken, lr)
             if watch is not None:
                 held = work.drawn.index[0, epoch, number][work.drawn.weight[0, epoch, number] > 0].tolist()

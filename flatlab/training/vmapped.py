@@ -30,16 +30,18 @@ log = logging.getLogger("flatlab")
 Step = Callable[[Carry, Params, Params, Batch], tuple[Carry, Tensor]]
 
 
-def stacked_step(model: Model, algorithm: Algorithm, task: Task) -> Step:
+def stacked_step(model: Model, algorithm: Algorithm, task: Task, scale: tuple[Tensor, Tensor]) -> Step:
     """`step(carry, frozen, settings, batch) -> (carry, losses)`; every tensor has a leading client axis.
 
-    `settings` holds each client's learning rate, `lr`, and settings of the algorithm that differ between clients.
+    `settings` holds each client's learning rate, `lr`, and settings of the algorithm that differ between clients;
+    `scale` are mean and std of the images' normalisation.
     """
 
     def client_step(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
         others = {name: value for name, value in settings.items() if name != "lr"}
         varied = algorithm.varied(others) if others else algorithm
-        moved, value = stepped(varied, carry, OneBatch(model, frozen, batch, task, _gradient), settings["lr"])
+        taken = OneBatch(model, frozen, batch, task, _gradient).attacked(varied.adversarial, carry.params, scale)
+        moved, value = stepped(varied, carry, taken, settings["lr"])
         moved = counted(carry, moved)
         if batch.weight is None:
             return moved, value
