@@ -20,11 +20,11 @@ GROUPS = {
     "data": (
         "Data and partitions",
         "load Source FederatedDataset DataSpec Augmentation IID Dirichlet DirichletClasses Shards Classes Groups"
-        " Domains Fixed Partition data.Drawn data.Sized data.save_partition",
+        " Domains Fixed distil Partition data.Drawn data.Sized data.save_partition",
     ),
     "models": (
         "Models",
-        "ModelSpec Model models.split models.stateless models.network models.plain models.weights",
+        "ModelSpec Model models.split models.stateless models.with_context models.network models.plain models.weights",
     ),
     "algorithms": (
         "Algorithms",
@@ -41,8 +41,8 @@ GROUPS = {
     ),
     "attacks": (
         "Attacks",
-        "evade Evasions Evading FGSM PGD World Adversary attacks.SignFlip attacks.Noise attacks.IPM attacks.ALIE"
-        " attacks.MinMax attacks.Replacement"
+        "evade Evasions Evading FGSM PGD World Adversary Channel attacks.SignFlip attacks.Noise attacks.IPM"
+        " attacks.ALIE attacks.MinMax attacks.Replacement"
         " attacks.Lazy attacks.LabelFlip attacks.Patch triggered",
     ),
     "runs": (

@@ -33,14 +33,19 @@ from .schedules import Constant, Schedule
 from .server import Average, Server
 from .topology import Topology
 
-Part = Literal["all", "body", "head"]
-Share = Literal["all", "body", "head", "none"]
+# See `flatlab.models.names`; of all a-b those that have no shorter name.
+Part = Literal[
+    "all", "body", "head", "norms", "context",
+    "all-norms", "all-context", "body-norms", "head-norms", "head-context",
+]  # fmt: skip
+Share = Literal[Part, "none"]
 
 
 class ServerData(Declared):
     """The server owns a share of the training data and trains on it for an epoch after each aggregation.
 
-    Source: FedBABU, Table 2. The server's samples stay with their clients too, as in the official code.
+    Source: FedBABU, Table 2. The server's samples stay with their clients too, as in the official code. Public
+    samples: Zhao et al. (1806.00582), `ServerData(share=0.05, train="none", clients=True)`.
 
     >>> helped = fl.FedBABU(server_data=fl.ServerData(share=0.1, train="all"))
     >>> fl.train(helped, data, "lenet", rounds=1).round
@@ -48,7 +53,12 @@ class ServerData(Declared):
     """
 
     share: float = setting(0.1, "fraction of all training samples that the server holds", gt=0, le=1)
-    train: Part = setting("all", "the part that the server trains")
+    train: Share = setting("all", "the part that the server trains; none: it only gives samples to clients")
+    clients: bool = setting(
+        False,
+        "whether its samples are public: clients train on them, too, and count by all they have",
+        new=True,
+    )
 
 
 class Carry(NamedTuple):
@@ -161,6 +171,8 @@ class Algorithm(Family):
         """
         if self.local_steps is not None and self.epochs != 1:
             raise SettingError("epochs", self.epochs, "local_steps says how long a round is; leave epochs at 1")
+        if (held := self.server_data) is not None and held.train == "none" and not held.clients:
+            raise SettingError("server_data.train", "none", "then nobody trains on it; set server_data.clients = True")
         if isinstance(self.adversarial, PGD) and self.adversarial.restarts > 1:
             told = "training attacks once, from the images themselves; leave it at 1"
             raise SettingError("adversarial.restarts", self.adversarial.restarts, told)

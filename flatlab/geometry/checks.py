@@ -11,11 +11,11 @@ from torch.nn.parameter import is_lazy
 from flatlab.declare import SettingError, near
 from flatlab.geometry.network_calls import call, cross_entropy
 from flatlab.geometry.second_derivatives import NoDerivative
+from flatlab.models.net import PARTS, within
 
 if TYPE_CHECKING:
     from flatlab.geometry.objective import Target
 
-PARTS = ("all", "body", "head")
 FEW = 8  # samples of the probing forward passes
 
 
@@ -35,9 +35,9 @@ def check_parameters(model: nn.Module, part: str) -> None:
     for name, weight in weights.items():
         if weight.is_complex():
             raise SettingError("model", allowed=f"parameter {name} is complex; real parameters are needed")
-    if part != "all" and not any(name.startswith(f"{part}.") for name in weights):
+    if not within(model, part):
         modules = [name for name, module in model.named_modules() if name and any(True for _ in module.parameters())]
-        offered = [repr(name) for name in PARTS if name == "all" or name in modules]
+        offered = [repr(name) for name in PARTS if within(model, name)]
         said = f"this model offers {', '.join(offered)}, or a module by its name: {', '.join(modules[:20])}"
         raise SettingError("part", part, said + near(part, modules))
 

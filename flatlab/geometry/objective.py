@@ -31,6 +31,7 @@ from flatlab.geometry.second_derivatives import NoDerivative, TwiceDifferentiabl
 from flatlab.geometry.settings import ObjectiveSettings
 from flatlab.models import BatchStatNorm, copied, frame, stale_gradient
 from flatlab.models.made_in import made_in
+from flatlab.models.net import within
 from flatlab.training.pace import memory_format
 from flatlab.training.threads import computing_with
 
@@ -63,11 +64,11 @@ class Target:
     weights: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
-        part = self.settings.part
+        chosen = set(within(self.model, self.settings.part))
         weights = {
             name: weight.detach()
             for name, weight in self.model.named_parameters()
-            if weight.is_floating_point() and (part == "all" or name.startswith(f"{part}."))
+            if weight.is_floating_point() and name in chosen
         }
         object.__setattr__(self, "weights", weights)
 

@@ -29,7 +29,9 @@ Kind = Literal["random", "eigen", "own-eigen", "pca", "plane"]
 class ObjectiveSettings(Settings):
     """Which function of the weights is measured."""
 
-    part: str = setting("all", 'which parameters vary: "all", "body", "head", or those of a module, as "body.block1"')
+    part: str = setting(
+        "all", 'which vary: "all", "body", "head", "norms", "all-norms", ..., or those of a module, as "body.block1"'
+    )
     batch: Count = setting(
         64,
         "size of the batches, only where a sample's output depends on its batch (as in FedASAM's code; larger ones make"

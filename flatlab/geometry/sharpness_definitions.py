@@ -131,11 +131,13 @@ def has_linear_head(target: Target) -> bool:
         return False
     few = target.images[:2]
     try:
-        logits = model.head(model.body(few))
+        features = model.body(few)
+        logits = model.head(features)
     except (RuntimeError, TypeError):
         return False
     whole = target.outputs({}, few)
-    return logits.shape == whole.shape and torch.allclose(logits, whole, rtol=1e-3, atol=1e-5)
+    flat = features.shape[1:] == (model.head.in_features,)  # a user's context enters the head, too
+    return flat and logits.shape == whole.shape and torch.allclose(logits, whole, rtol=1e-3, atol=1e-5)
 
 
 def _needs_cross_entropy(target: Target, measure: str) -> None:

@@ -9,6 +9,7 @@ from flatlab.models.norm import BatchStatNorm, sample_weight
 from flatlab.models.registry import network, registered
 from flatlab.models.spec import ModelSpec
 from flatlab.models.splitting import split, stateless
+from flatlab.models.user_context import with_context
 
 __all__ = [
     "BatchStatNorm",
@@ -34,4 +35,5 @@ __all__ = [
     "stateless",
     "usual_switches",
     "weights",
+    "with_context",
 ]

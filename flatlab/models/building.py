@@ -15,6 +15,7 @@ from flatlab.models.net import Model
 from flatlab.models.registry import find, is_own
 from flatlab.models.spec import ModelSpec
 from flatlab.models.splitting import refuse_impure
+from flatlab.models.user_context import with_context
 from flatlab.streams import torch_stream
 
 
@@ -55,7 +56,8 @@ def build(spec: ModelSpec | str, shape: Sequence[Count], classes: Count, seed: S
         raise SettingError(
             "ModelSpec.width", spec.width, f"a network of such layers cannot be made ({reason})"
         ) from None
-    return Model(body, head)
+    model = Model(body, head)
+    return with_context(model, spec.context, seed) if spec.context else model
 
 
 def _checked(name: str, made: Any, shape: tuple[int, int, int]) -> tuple[nn.Module, int]:

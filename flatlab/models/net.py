@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from flatlab.models.context import usual_switches
 from flatlab.models.exchange import write
 from flatlab.models.made_in import made_in
 from flatlab.streams import torch_stream
+
+PARTS = ("all", "body", "head", "norms", "context")
 
 
 class Model(nn.Module):
@@ -53,14 +56,48 @@ class Model(nn.Module):
 
 
 def names(model: Model, part: str = "all") -> tuple[str, ...]:
-    """The names of the parameters in a part, "all", "body" or "head", in the model's order.
+    """The names of the parameters in a part, in the model's order.
+
+    Args:
+        model: the network.
+        part: "all", "body", "head", "norms" (weights and biases of normalisations, told by the modules' types),
+            "context" (see `with_context`), or "a-b": those in a that are not in b.
 
     Raises:
-        SettingError: if there is no such part.
+        SettingError: if there is no such part, or the network has nothing there.
     """
-    if part not in ("all", "body", "head"):
-        raise SettingError("part", part, "needs 'all', 'body' or 'head'")
-    return tuple(name for name, _ in model.named_parameters() if part == "all" or name.startswith(f"{part}."))
+    if not set(part.split("-", 1)) <= set(PARTS):
+        told = f"needs one of {', '.join(PARTS)}, or a-b: a without b"
+        raise SettingError("part", part, told)
+    if not (held := within(model, part)):
+        raise SettingError("part", part, "this network has no parameters there")
+    return held
+
+
+def within(module: nn.Module, part: str) -> tuple[str, ...]:
+    """As `names`, of any module, of which a part may also be what is under a name; nothing where there is nothing."""
+    held = tuple(name for name, _ in module.named_parameters())
+    if part == "all":
+        return held
+    if under := tuple(name for name in held if name.startswith(f"{part}.")):
+        return under
+    if part == "norms":
+        norms = (place for place in module.named_modules() if any(map(_is_norm, type(place[1]).__mro__)))
+        chosen = {
+            f"{name}.{own}".lstrip(".") for name, norm in norms for own, _ in norm.named_parameters(recurse=False)
+        }
+    elif part == "context":
+        chosen = {name for name in held if name.rpartition(".")[2] == "context" and name.startswith("head.")}
+    elif "-" in part:
+        whole, less = part.split("-", 1)
+        chosen = set(within(module, whole)) - set(within(module, less))
+    else:
+        chosen = set()
+    return tuple(name for name in held if name in chosen)
+
+
+def _is_norm(kind: type) -> bool:
+    return re.search(r"Norm(\dd)?$", kind.__name__) is not None
 
 
 def copied(module: nn.Module) -> nn.Module:

@@ -29,6 +29,10 @@ class ModelSpec(Declared):
     head_init: Literal["default", "orthogonal", "he", "xavier"] = setting(
         "default", "the head's first weights; default: PyTorch's, uniform with a bias; the others: zero bias"
     )
+    context: int = setting(
+        0, "numbers of each client's own that the head reads beside the features; see share = all-context",
+        ge=0, le=10_000, span=(0, 32), new=True,
+    )  # fmt: skip
     code: str | None = setting(None, "digest of what your own modules compute; noted with the fingerprint", new=True)
     fingerprint: str | None = setting(None, "tells your own networks apart; noted when a run is made")
 
@@ -53,7 +57,7 @@ class ModelSpec(Declared):
             return self
         if self.fingerprint is None:
             raise SettingError("fingerprint", None, "name = 'custom' needs a text that tells the network apart")
-        for field in ("norm", "groups", "width", "head_init"):
+        for field in ("norm", "groups", "width", "head_init", "context"):
             given, only = getattr(self, field), type(self).model_fields[field].default
             if given != only:
                 raise SettingError(field, given, f"a custom network is used as it is, leave it at {only!r}")

@@ -21,7 +21,7 @@ from ..algorithms import SGD, FedAvg, Local, Params, Part
 from ..arguments import Count, NotNegative, Positive, Settings, Whole, checked, with_settings
 from ..declare import SettingError, setting
 from ..later import pd
-from ..models import Model, frame
+from ..models import Model, frame, names
 from ..results import Result, spread
 from ..training import Diverged, Run, State, Trained, diverging, labels, score_clients
 from ..training.finding import as_runs
@@ -142,6 +142,8 @@ def personalize(
     """
     runs = as_runs(runs)
     epochs = settings.epochs
+    for run in runs if epochs else ():
+        names(run.cohort.model, settings.part)  # refused before any work
     wanted = [client_ids(run, clients) for run in runs]
     lone = {run.id: _lone(run, settings, ids) for run, ids in zip(runs, wanted, strict=True)}
     total = (epochs + 1) * sum(len(ids) for ids in wanted)

@@ -3,6 +3,7 @@
 from .checkpoints import BadCheckpoint, RunBusy
 from .clients import Cohort
 from .device import pick_device
+from .distill import distil
 from .distributed import train_shared
 from .diverged import Diverged, diverging
 from .evaluate import Evaluation, Score, score, score_clients, score_holdout, score_unseen
@@ -18,11 +19,12 @@ from .state import Round, State
 from .status import Standing
 from .sweeping import SweepFailed, sweep
 from .work import Trained
-from .world import Adversary, World, triggered
+from .world import Adversary, Channel, World, triggered
 
 __all__ = [
     "Adversary",
     "BadCheckpoint",
+    "Channel",
     "Cohort",
     "Diverged",
     "Evaluation",
@@ -42,6 +44,7 @@ __all__ = [
     "World",
     "annotate",
     "differing",
+    "distil",
     "diverging",
     "flattened",
     "identified",

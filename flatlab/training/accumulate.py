@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..algorithms import Message, Params
 from ..algorithms.aggregation import Aggregation
+from ..declare import SettingError
 from .hooks import aggregated
 from .trees import leaves, mapped
 from .work import Trained
@@ -25,6 +26,7 @@ class Fold:
         template: a message of one client, for shapes.
         params: tensors of the shapes of the trained part.
         keep: keep the updates of a linear rule, too, for somebody who changes them.
+        factors: [ages, clients] how much of each client's weight comes so many rounds later; all of it now by default.
     """
 
     def __init__(
@@ -36,10 +38,13 @@ class Fold:
         template: Message,
         params: Params,
         keep: bool = False,
+        factors: Sequence[Sequence[float]] | None = None,
     ) -> None:
         like, count = next(iter(params.values())), len(sizes)
         self.rule, self.sizes, self.summed = rule, sizes, rule.linear and not keep
         self.weights = like.new_tensor(rule.weights(list(sizes)) if rule.linear else sizes, dtype=torch.float32)
+        self.shares = factors or [[1.0] * count]
+        self.lossy, self.factors = factors is not None, like.new_tensor(self.shares, dtype=torch.float32)
 
         def each(value: Tensor) -> Tensor:
             return value.new_zeros(count, *value.shape)
@@ -50,6 +55,8 @@ class Fold:
             else each(params[name])
             for name in sent
         }
+        ages = len(self.shares) - 1 if self.summed else 0
+        self.late = {name: params[name].new_zeros(ages, *params[name].shape) for name in sent} if ages else {}
         self.loss, self.drift = (like.new_zeros(count, dtype=torch.float32) for _ in range(2))
         self.personal = {name: each(params[name]) for name in personal}
         self.memory = mapped(each, template.memory)
@@ -65,7 +72,8 @@ class Fold:
         moves = {name: value.reshape(len(places), -1) for name, value in update.items()}
         for name, value in self.total.items():
             if self.summed:
-                value.view(-1).addmv_(moves[name].T, self.weights[rows].to(value.dtype))
+                for place, factors in zip((value, *self.late.get(name, ())), self.factors, strict=True):
+                    place.view(-1).addmv_(moves[name].T, (self.weights * factors)[rows].to(value.dtype))
             else:
                 value[rows] = update[name]
         self.loss[rows] = chunk.loss.to(self.loss)
@@ -79,18 +87,64 @@ class Fold:
             return place
 
         mapped(keep, self.memory, memory)
+        if self.lossy:
+            arrived = self.factors[0, rows]
+            extra = mapped(lambda value: value * arrived.to(value).view(-1, *[1] * (value.dim() - 1)), extra)
         self.extra = mapped(lambda total, value: total + value.sum(0), self.extra, extra)
 
     def tensors(self) -> list[Tensor]:
         """All sums, to be added to those of other processes in place."""
-        return [*leaves((self.total, self.personal, self.memory, self.extra)), self.loss, self.drift]
+        return [*leaves((self.total, self.late, self.personal, self.memory, self.extra)), self.loss, self.drift]
 
-    def combined(self) -> tuple[Params, list[float] | None]:
-        """The aggregate of the updates, and the weight that a rule gave to each client where it is not known before."""
-        if self.rule.linear:
-            mass, total = float(sum(self.rule.weights(list(self.sizes)))), self.total
-            if not self.summed:
-                total = {name: torch.tensordot(self.weights.to(value), value, 1) for name, value in total.items()}
-            return {name: value / mass for name, value in total.items()}, None
-        combined, weights = aggregated(self.rule, self.total, self.weights)
-        return combined, None if weights is None else weights.tolist()
+    @property
+    def heard(self) -> int:
+        """How many messages arrive in the round itself."""
+        return sum(factor > 0 for factor in self.shares[0])
+
+    def combined(self, pending: Params) -> tuple[Params | None, list[float] | None, Params]:
+        """The aggregate of the updates, None if too few arrive; the weight that a rule gave to each client where it is
+        not known before; and what is still on its way.
+
+        Args:
+            pending: by name the sums [rounds, ...] that come in this round and the next, and their weights, "mass".
+        """
+        if not self.rule.linear:
+            return *self._ruled(), pending
+        total, mass = self._sum(0)
+        if pending:
+            later = [self._sum(age) for age in range(1, len(self.shares))]
+            total = {name: value + pending[name][0] for name, value in total.items()}
+            mass += float(pending["mass"][0])
+            moved = {name: torch.cat([value[1:], torch.zeros_like(value[:1])]) for name, value in pending.items()}
+            pending = {name: moved[name] + torch.stack([sums[name] for sums, _ in later]) for name in total}
+            pending["mass"] = moved["mass"] + moved["mass"].new_tensor([weight for _, weight in later])
+        return {name: value / mass for name, value in total.items()} if mass else None, None, pending
+
+    def _sum(self, age: int) -> tuple[Params, float]:
+        """Of a linear rule: the weighted sum of the updates that come so many rounds later, and of their weights."""
+        pairs = zip(self.rule.weights(list(self.sizes)), self.shares[age], strict=True)
+        mass = float(sum(weight * share for weight, share in pairs))
+        if self.summed:
+            return {name: self.late[name][age - 1] if age else value for name, value in self.total.items()}, mass
+        weights = self.weights * self.factors[age]
+        return {name: torch.tensordot(weights.to(value), value, 1) for name, value in self.total.items()}, mass
+
+    def _ruled(self) -> tuple[Params | None, list[float] | None]:
+        """What a rule that sees all messages makes of those that arrive."""
+        rows = [row for row, factor in enumerate(self.shares[0]) if factor]
+        if len(rows) == len(self.sizes):
+            combined, weights = aggregated(self.rule, self.total, self.weights)
+            return combined, None if weights is None else weights.tolist()
+        try:
+            self.rule.check(len(rows))
+        except SettingError:
+            rows = []
+        if not rows:
+            return None, None
+        combined, weights = aggregated(
+            self.rule, {k: value[rows] for k, value in self.total.items()}, self.weights[rows]
+        )
+        if weights is None:
+            return combined, None
+        given = dict(zip(rows, weights.tolist(), strict=True))
+        return combined, [given.get(row, 0.0) for row in range(len(self.sizes))]

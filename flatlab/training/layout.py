@@ -12,6 +12,7 @@ from torch import Tensor
 from ..algorithms import Params, Slots
 from ..declare import SettingError
 from ..models import Model, names
+from ..models.net import within
 from .experiment import Experiment
 from .hooks import shapes
 from .state import State
@@ -37,12 +38,15 @@ class Layout:
     def __init__(self, experiment: Experiment, model: Model, population: int, device: torch.device) -> None:
         self.experiment, self.model, self.population, self.device = experiment, model, population, device
         algorithm = experiment.algorithm
-        trained = set(names(model, algorithm.train))
-        shared = set() if algorithm.share == "none" else set(names(model, algorithm.share))
+        parts = {"train": algorithm.train, "share": algorithm.share}
+        if algorithm.server_data is not None:
+            parts["server_data.train"] = algorithm.server_data.train
+        for setting, part in parts.items():
+            if part != "none" and not within(model, part):
+                raise SettingError(f"algorithm.{setting}", part, "this model has no parameters there")
+        trained, shared = set(within(model, algorithm.train)), set(within(model, algorithm.share))
         self.sent, self.kept = trained & shared, trained - shared
         self.personal = self.kept if algorithm.topology is None else trained
-        if not trained:
-            raise SettingError("algorithm.train", algorithm.train, "this model has no parameters there")
         if algorithm.pooled and self.kept:
             raise SettingError(
                 "algorithm.share",
@@ -107,7 +111,19 @@ class Layout:
             params=state.params | means(inherited),
             personal=personal,
             memory={slot: each(state.memory.get(slot, {}), first) for slot, first in memory.items()},
+            pending=self._pending(state),
         )
+
+    def _pending(self, state: State) -> Params:
+        """The late messages of a state, or none of them yet, as a channel with delay has them."""
+        world = self.experiment.world
+        delay = world.channel.delay if world is not None and world.channel is not None else 0
+        if not delay:
+            return {}
+        none = {name: state.params[name].new_zeros(delay, *state.params[name].shape) for name in sorted(self.sent)}
+        none["mass"] = torch.zeros(delay, device=self.device)
+        fits = {name: value.shape for name, value in state.pending.items()} == {k: v.shape for k, v in none.items()}
+        return state.pending if fits else none
 
     def own(self, state: State, clients: list[int], which: Params | None = None) -> Params:
         """The parameters [clients, ...] in which these clients' own models differ from the global one.
@@ -143,6 +159,8 @@ class Layout:
         def sizes(slots: Slots, *clients: int) -> dict[str, dict[str, tuple[int, ...]]]:
             return {slot: {name: (*clients, *v.shape) for name, v in values.items()} for slot, values in slots.items()}
 
+        if kinds(self._pending(state)) != kinds(state.pending):
+            return "holds other late messages than this channel has"
         if sizes(held) != sizes(wanted, self.population):
             return "holds something else of clients than this algorithm has them keep"
         if state.swa.keys() not in (set(), self._params.keys()) or (state.swa_count and not state.swa):

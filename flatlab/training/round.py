@@ -68,10 +68,14 @@ class Federation(Layout):
 
     def __init__(self, experiment: Experiment, data: FederatedDataset, model: Model, cohort: Cohort) -> None:
         algorithm = experiment.algorithm
-        held = tuple(part.cpu() for part in data.train)  # batches are drawn there; asking a busy GPU would wait for it
-        self.holders = (torch.cat(held),) if algorithm.pooled else held
+        own = tuple(part.cpu() for part in data.train)  # batches are drawn there; asking a busy GPU would wait for it
+        self.at_server = self._at_server(algorithm.server_data, torch.cat(own), experiment.seed)
+        public = algorithm.server_data is not None and algorithm.server_data.clients
+        held = tuple(torch.cat([part, self.at_server]).unique() for part in own) if public else own
+        self.holders = (torch.cat(own),) if algorithm.pooled else held
         super().__init__(experiment, model, len(self.holders), data.images.device)
         self.data, self.cohort, self.attackers = data, cohort, Attackers(experiment, cohort)
+        self.channel = None if experiment.world is None else experiment.world.channel
         self.ranks: Ranks | None = None
         if algorithm.batches_per_step > 1 and data.augmentation.mixup:
             raise SettingError(
@@ -151,7 +155,7 @@ class Federation(Layout):
             if not (math.isfinite(loss) and math.isfinite(drift)):
                 orders = vars(self.orders(state, [client]))
                 raise self._diverged(round + 1, client, loss, drift, algorithm, state.params, **orders)
-        params, slots, weights = self._served(state, len(clients), fold)
+        params, slots, weights, pending = self._served(state, fold)
         if algorithm.swa is not None:
             swa, count = algorithm.swa.after(round, rounds, params, swa, count)
         where = torch.tensor(clients, device=fold.loss.device)
@@ -169,8 +173,9 @@ class Federation(Layout):
             *(round + 1, lr, tuple(clients), samples, tuple(losses), tuple(drifts), tuple(weights or ())),
             megabytes=self.megabytes(round),
             bad=self.attackers.marks(round, clients),
+            ages=tuple(self._ages(round, clients)),
         )
-        return State(round + 1, params, slots, swa, count, personal, memory).plain(), report
+        return State(round + 1, params, slots, swa, count, personal, memory, pending).plain(), report
 
     def _folded(self, state: State, clients: list[int], sizes: list[int], trained: Iterable[Trained] | None) -> Fold:
         """What the clients of a round came to, summed, also over the processes that share them."""
@@ -179,7 +184,8 @@ class Federation(Layout):
         if self.experiment.algorithm.topology is not None:  # neighbours average models, nobody sums updates
             sent = []
         rule, keep = self.experiment.algorithm.aggregation, self.attackers.forges(state.round)
-        fold = Fold(rule, sizes, sent, personal, self.shapes.message, state.params, keep)
+        factors = self.channel.factors(self._ages(state.round, clients)) if self.channel and sent else None
+        fold = Fold(rule, sizes, sent, personal, self.shapes.message, state.params, keep, factors)
         places = list(range(len(clients))) if self.ranks is None else self.ranks.share(sizes)
         chosen = [clients[place] for place in places]
         for chunk in self.local(state, chosen) if trained is None else trained:
@@ -190,23 +196,34 @@ class Federation(Layout):
             self.ranks.add_up(fold.tensors())
         return fold
 
-    def _served(self, state: State, clients: int, fold: Fold) -> tuple[Params, Slots, list[float] | None]:
-        """The server's part: the next global model, its slots, and the weights that a rule gave to the clients."""
-        algorithm, params, weights = self.experiment.algorithm, dict(state.params), None
-        slots = algorithm.receive(state.slots, fold.extra, clients, self.population)
-        slots = checked_slots(f"{algorithm.kind}.receive", slots)
-        if fold.total:
-            combined, weights = fold.combined()
+    def _ages(self, round: int, clients: list[int]) -> list[int | None]:
+        """How late each client's message to the server is, None if it is lost; nothing where all always arrive."""
+        if self.channel is None or self.experiment.algorithm.topology is not None:
+            return []
+        return self.channel.ages(self.experiment.seed, round, clients)
+
+    def _served(self, state: State, fold: Fold) -> tuple[Params, Slots, list[float] | None, Params]:
+        """The server's part: the next global model, its slots, the weights that a rule gave to the clients, and what is
+        still on its way.
+        """
+        algorithm, params, slots = self.experiment.algorithm, dict(state.params), state.slots
+        combined, weights, pending = fold.combined(state.pending) if fold.total else (None, None, state.pending)
+        if fold.heard:
+            slots = algorithm.receive(slots, fold.extra, fold.heard, self.population)
+            slots = checked_slots(f"{algorithm.kind}.receive", slots)
+        if combined is not None:
             moved, slots = served(algorithm, {name: params[name] for name in fold.total}, combined, slots)
             params |= moved
-        if algorithm.server_data is not None:
+        if algorithm.server_data is not None and algorithm.server_data.train != "none":
             tuned = self._server_epoch(algorithm.server_data, state.round, params)
             params |= tuned if self.ranks is None else self.ranks.agree(tuned)
-        return params, slots, weights
+        return params, slots, weights, pending
 
     def _mixed(self, topology: Topology, round: int, own: Params) -> Params:
         """The clients' models [clients, ...] after neighbours have averaged; what clients send is what they have."""
-        for matrix in topology.mixing(self.population, self.experiment.seed, round):
+        seed, first = self.experiment.seed, round * topology.mixes
+        for mix, matrix in enumerate(topology.mixing(self.population, seed, round), first):
+            matrix = matrix if self.channel is None else self.channel.heard(matrix, seed, mix)
             own = {name: torch.tensordot(matrix.to(value), value, 1) for name, value in own.items()}
         return own
 
@@ -261,11 +278,17 @@ class Federation(Layout):
         """What these clients hold, and the streams that order it in a round."""
         return [self.holders[client] for client in clients], [("train", round, client) for client in clients]
 
+    @staticmethod
+    def _at_server(held: ServerData | None, pool: Tensor, seed: int) -> Tensor:
+        """The training samples that the server holds."""
+        if held is None:
+            return pool[:0]
+        size = max(1, int(held.share * len(pool)))
+        return pool[torch.from_numpy(stream(seed, "server data").choice(len(pool), size, replace=False))]
+
     def _server_epoch(self, held: ServerData, round: int, params: Params) -> Params:
         """The part that the server trains, after an epoch on its share of the training data."""
-        algorithm, seed, pool = self.experiment.algorithm, self.experiment.seed, torch.cat(self.holders)
-        size = max(1, int(held.share * len(pool)))
-        index = pool[torch.from_numpy(stream(seed, "server data").choice(len(pool), size, replace=False))]
+        algorithm, seed, index = self.experiment.algorithm, self.experiment.seed, self.at_server
         # Only what the server's own steps need: a client's memory and the server's words are not for it.
         settings = {name: getattr(algorithm, name) for name in Algorithm.model_fields if name != "kind"}
         plain = FedAvg.from_dict(settings | {"epochs": 1, "mu": 0.0, "keep_momentum": False, "local_steps": None})

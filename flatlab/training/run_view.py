@@ -16,6 +16,7 @@ from ..data import FederatedDataset
 from ..declare import SettingError
 from ..later import pd
 from ..models import Model, frame, names
+from ..models.net import PARTS, within
 from .clients import Cohort
 from .experiment import Experiment
 from .history import History, best_round
@@ -71,7 +72,7 @@ class RunView:
     def kept_part(self) -> str:
         """What clients keep, in words."""
         model = self.federation.model
-        parts = {part: set(names(model, part)) for part in ("all", "body", "head")}
+        parts = {part: set(within(model, part)) for part in PARTS}
         return next((part for part, held in parts.items() if held == set(self.kept)), f"{len(self.kept)} parameters")
 
     @property

@@ -25,6 +25,7 @@ class State:
     swa_count: int = 0
     personal: Params = field(default_factory=dict)  # parts that each client keeps, [population, ...]
     memory: Slots = field(default_factory=dict)  # what else the algorithm lets clients remember, [population, ...]
+    pending: Params = field(default_factory=dict)  # sums of late messages by rounds until they come, [delay, ...]
 
     @property
     def digest(self) -> str:
@@ -33,7 +34,7 @@ class State:
 
     def flat(self) -> dict[str, Tensor]:
         """One dictionary of tensors, for a file."""
-        groups = {"params": self.params, "swa": self.swa, "personal": self.personal}
+        groups = {"params": self.params, "swa": self.swa, "personal": self.personal, "pending": self.pending}
         groups |= {f"slots/{slot}": values for slot, values in self.slots.items()}
         groups |= {f"memory/{slot}": values for slot, values in self.memory.items()}
         return {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
@@ -81,6 +82,7 @@ class Round:
     heard: tuple[float, ...] = ()  # per sampled client: its weight in the aggregate, where the rule decides it
     megabytes: float = 0.0  # sent between clients and server, or along the edges of a topology, 10^6 bytes
     bad: tuple[int, ...] = ()  # per sampled client: whether it attacked, where there is an adversary
+    ages: tuple[int | None, ...] = ()  # per sampled client: rounds that its message is late, None if it is lost
     holdout: Score | None = None
     unseen: Score | None = None  # per group of images that no client trains on
     success: Score | None = None  # of an attack on the data: on triggered holdout images
@@ -96,6 +98,9 @@ class Round:
             rows += [("train", "loss", loss, client), ("train", "drift", drift, client)]
         rows += [("train", "weight", value, client) for client, value in zip(self.clients, self.heard, strict=False)]
         rows += [("train", "bad", float(value), client) for client, value in zip(self.clients, self.bad, strict=False)]
+        for client, age in zip(self.clients, self.ages, strict=False):
+            rows.append(("train", "lost", float(age is None), client))
+            rows += [("train", "late", float(age), client)] if age is not None else []
         if self.success is not None:
             rows.append(("attack", "success", float(self.success.accuracy), SERVER))
         if self.holdout is not None:

@@ -1,11 +1,13 @@
-"""What is wrong outside the algorithm: clients that lie."""
+"""What is wrong outside the algorithm: clients that lie, and messages that are lost or late."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from ..algorithms import Algorithm
 from ..algorithms.attacks import Forgery, Poison
@@ -52,6 +54,74 @@ class Adversary(Declared):
         return tuple(sorted(stream(seed, "adversaries").choice(clients, count, replace=False).tolist()))
 
 
+class Channel(Declared):
+    """Messages that are lost, or come late.
+
+    To a server: what does not arrive is left out of a round's mean, whose weights are those of what does; if nothing
+    arrives, the model stays. A message that is a rounds late counts (1 + a)^-fade of its weight in the round in which
+    it comes. What the server sends is never lost. A rule that needs more messages than arrive leaves the model, too.
+
+    Over a topology: a message along an edge is lost with the same probability in each mix, and a client keeps for
+    itself the weight of what it did not hear. With `both_ways` an edge fails in both directions at once, so the weights
+    W stay symmetric, E[W] = I - (1 - loss)(I - W), and so does the clients' mean; else that is a random walk.
+
+    >>> lossy = fl.World(channel=fl.Channel(loss=0.3, delay=1))
+    >>> fl.train(fl.FedAvg(), data, "lenet", rounds=2, world=lossy).history["metric"].unique().tolist()[:6]
+    ['lr', 'megabytes', 'loss', 'drift', 'lost', 'late']
+    """
+
+    loss: float = setting(0.0, "probability that a message is lost", ge=0, le=1)
+    both_ways: bool = setting(True, "over a topology: an edge fails in both directions at once")
+    delay: int = setting(
+        0,
+        "how many rounds a message to the server may be late; drawn evenly, from `least` on",
+        ge=0,
+        le=10_000,
+        span=(0, 10),
+    )
+    least: int = setting(0, "how many rounds it is late at least", ge=0, span=(0, 10))
+    fade: float = setting(0.0, "exponent by which a late message counts less", ge=0, span=(0.0, 2.0))
+
+    def ages(self, seed: int, round: int, clients: Sequence[int]) -> list[int | None]:
+        """By how many rounds each client's message is late, None if it is lost."""
+        draws = (stream(seed, "channel", round, client) for client in clients)
+        return [None if rng.random() < self.loss else int(rng.integers(self.least, self.delay + 1)) for rng in draws]
+
+    def factors(self, ages: Sequence[int | None]) -> list[list[float]]:
+        """By age, 0 to `delay`: how much of each client's weight comes then."""
+        return [[(1.0 + age) ** -self.fade if age == own else 0.0 for own in ages] for age in range(self.delay + 1)]
+
+    def heard(self, matrix: Tensor, seed: int, mix: int) -> Tensor:
+        """The weights [clients, clients] of a topology without what is lost; `mix` counts through all rounds."""
+        draws = torch.from_numpy(stream(seed, "channel", "mix", mix).random(tuple(matrix.shape)))
+        if self.both_ways:
+            draws = draws.triu(1) + draws.triu(1).T
+        fails = (draws < self.loss) & ~torch.eye(len(matrix), dtype=torch.bool)
+        return matrix.masked_fill(fails, 0) + matrix.masked_fill(~fails, 0).sum(1).diag()
+
+    def check(self, algorithm: Algorithm) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            SettingError: naming the setting.
+        """
+        if self.least > self.delay:
+            raise SettingError("world.channel.least", self.least, f"must be at most delay = {self.delay}")
+        if algorithm.pooled or algorithm.share == "none":
+            raise SettingError(
+                "world.channel", allowed=f"{algorithm.kind} sends no messages that could be lost or late"
+            )
+        reasons = {
+            "over a topology neighbours average what they have in a round": algorithm.topology is not None,
+            f"{algorithm.aggregation.kind} needs all messages of a round at once": not algorithm.aggregation.linear,
+            f"{algorithm.kind}'s server also adds up other things of a round (receive)":
+                type(algorithm).receive is not Algorithm.receive,
+        }  # fmt: skip
+        for reason, holds in reasons.items():
+            if holds and self.delay:
+                raise SettingError("world.channel.delay", self.delay, f"{reason}; set it to 0")
+
+
 class World(Declared):
     """What goes wrong around the algorithm; by default nothing.
 
@@ -60,6 +130,7 @@ class World(Declared):
     """
 
     adversary: Adversary | None = setting(None, "clients that lie")
+    channel: Channel | None = setting(None, "messages that are lost or late", new=True)
 
     def check(self, algorithm: Algorithm) -> None:
         """Refuse what cannot be.
@@ -67,6 +138,8 @@ class World(Declared):
         Raises:
             SettingError: naming the setting.
         """
+        if self.channel is not None:
+            self.channel.check(algorithm)
         adversary = self.adversary
         if adversary is None:
             return
@@ -78,6 +151,10 @@ class World(Declared):
             raise SettingError("world.adversary.stop", adversary.stop, f"must exceed start = {adversary.start}")
         if algorithm.pooled:
             raise SettingError("world.adversary", allowed="there are no clients to be bad with pooled = True")
+        public = algorithm.server_data is not None and algorithm.server_data.clients
+        if adversary.data is not None and public:
+            told = "honest clients would train on them, too, where they are public; set server_data.clients to False"
+            raise SettingError("world.adversary.data", adversary.data, told)
         if adversary.message is not None and algorithm.share == "none":
             raise SettingError("world.adversary.message", adversary.message, "nothing is sent with share = 'none'")
         if adversary.message is not None and algorithm.topology is not None:

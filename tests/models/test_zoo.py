@@ -305,7 +305,7 @@ def test_names_are_parts_in_order():
     assert names(model, "head") == ("head.weight", "head.bias")
     assert names(model) == names(model, "body") + names(model, "head") == tuple(dict(model.named_parameters()))
     assert names(model, "body")[0] == "body.block1.conv.weight"
-    with pytest.raises(SettingError, match=r"part = 'neck': needs 'all', 'body' or 'head'"):
+    with pytest.raises(SettingError, match=r"part = 'neck': needs one of all, body, head"):
         names(model, "neck")
 
 
