@@ -133,7 +133,7 @@ class _Client:
 def _random(data: FederatedDataset, spec: ModelSpec, seed: int, step: int) -> Outputs:
     """Features of a network with new weights."""
     made = build(spec, data.shape, data.classes, key(seed, "distil", "network", step))
-    return made.to(data.images.device).requires_grad_(False).body  # type: ignore[return-value]
+    return made.to(data.images.device).requires_grad_(False).body
 
 
 def _near(at: Model, data: FederatedDataset, rho: float, seed: int, step: int) -> Outputs:
