@@ -55,7 +55,7 @@ GROUPS = {
         "personalize Personalization Tuning fine_tuned corrected Corrected compare Comparison Averages"
         " headless Headless",
     ),
-    "geometry": ("Geometry", "hessian landscape sharpness path flatness_vs_gain disagreement"),
+    "geometry": ("Geometry", "hessian landscape sharpness path flatness_vs_gain disagreement pulls geometry.Pulls"),
     "own": (
         "For classes of your own",
         "setting Algorithm Local Evasion Server Schedule Aggregation Averaging Topology Carry Message LocalBatch",

@@ -63,7 +63,7 @@ from .data import (
     load,
 )
 from .declare import SettingError, setting
-from .geometry import disagreement, flatness_vs_gain, hessian, landscape, path, sharpness
+from .geometry import disagreement, flatness_vs_gain, hessian, landscape, path, pulls, sharpness
 from .models import Model, ModelSpec
 from .personalization import (
     Averages,
@@ -237,6 +237,7 @@ __all__ = [
     "path",
     "personalize",
     "plot",
+    "pulls",
     "runs",
     "setting",
     "sharpness",

@@ -325,7 +325,7 @@ CALLED = [
     (Hessian, "watch", 1), (Hessian.along, "progress", 2), (Hessian.per_client, "progress", 2),
     (fl.landscape, "progress", 2), (fl.landscape, "watch", 1), (fl.path, "progress", 2), (fl.sharpness, "progress", 2),
     (fl.personalize, "progress", 2), (fl.flatness_vs_gain, "progress", 2), (fl.hessian, "loss", 2),
-    (fl.disagreement, "progress", 2), (fl.evade, "progress", 2), (fl.distil, "progress", 2),
+    (fl.disagreement, "progress", 2), (fl.evade, "progress", 2), (fl.distil, "progress", 2), (fl.pulls, "progress", 2),
     (fl.lab.Session.listen, "callback", 1),
 ]  # fmt: skip
 

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 import flatlab as fl
 from flatlab.arguments import Settings, check_arguments
-from flatlab.geometry import HessianSettings, Landscape, LandscapeSettings, PathSettings, SharpnessSettings
+from flatlab.geometry import (
+    HessianSettings,
+    Landscape,
+    LandscapeSettings,
+    PathSettings,
+    PullSettings,
+    SharpnessSettings,
+)
 from flatlab.lab.controls import Controls
 
 FUNCTIONS = {
@@ -22,6 +29,7 @@ FUNCTIONS = {
     fl.sharpness: SharpnessSettings,
     fl.flatness_vs_gain: SharpnessSettings,
     fl.path: PathSettings,
+    fl.pulls: PullSettings,
 }
 SETTINGS = dict.fromkeys(FUNCTIONS.values())
 SELECTED = {"part": "head", "batch": 8, "loss": None, "dtype": "float64", "one_class": True, "statistics": "batch"}
@@ -37,6 +45,7 @@ VALUES = {
     SharpnessSettings: SELECTED
     | {"rho": 1.0, "adaptive_rho": 2.0, "steps": 3, "sigma": 0.1, "adaptive_sigma": 0.3, "draws": 2}
     | {"tolerance": 0.2, "subsets": 5},
+    PullSettings: {name: value for name, value in SELECTED.items() if name != "which"} | {"rounds": 7},
     PathSettings: SELECTED | {"points": 9, "curve": True, "steps": 3, "lr": 0.5},
 }
 CASES = [

@@ -17,6 +17,7 @@ from ..geometry import (
     HessianAlong,
     Landscape,
     Path,
+    Pulls,
     Sharpness,
     Spectrum,
     Trace,
@@ -39,6 +40,7 @@ from .paper import paper
 from .partition import draw_partition
 from .paths import draw_flatness, draw_path, draw_sharpness
 from .progress import draw_progress
+from .pulls import draw_pulls, pulls_caption
 from .run_curves import METRICS, XS, chart_runs, draw_runs, run_looks, small_curves
 from .series import chart_series, draw_bundles, draw_demo, draw_series
 from .style import COLUMN, PAGE, Drawing, paper_style, save
@@ -75,6 +77,7 @@ __all__ = [
     "frame",
     "paper",
     "paper_style",
+    "pulls_caption",
     "run_looks",
     "save",
     "small_curves",
@@ -138,6 +141,7 @@ _DRAWINGS: dict[type, Callable[..., Drawing]] = {
     Topology: draw_topology,
     Disagreement: draw_disagreement,
     Evasions: draw_evasions,
+    Pulls: draw_pulls,
 }
 for _kind, _draw in _DRAWINGS.items():
     _drawing.register(_kind, _draw)

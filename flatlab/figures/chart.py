@@ -34,6 +34,8 @@ class Series:
         role: "curve"; "raw": what a smoothed curve was made of, drawn faintly and not named; or "values": each point is
             seen, with an error bar from `low` to `high`.
         note: said of it behind its name in this plot alone.
+        forked: x where it left its parent's curve; None: it is no fork's.
+        rounds: of the points [n], where x is something else; None: x is them, or there are none.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Series:
     run: str = ""
     role: Role = "curve"
     note: str = ""
+    forked: float | None = None
+    rounds: Array | None = None
 
     @classmethod
     def of(cls, name: str, color: str, x: Array, members: Array, **more: Any) -> Series:
@@ -68,16 +72,23 @@ class Series:
         return replace(self, **_mean_and_band(smooth))
 
     def columns(self) -> list[Array]:
-        """Its numbers, in an order that `about` tells: x, then members, or y and the band's edges."""
-        if self.members is not None:
-            return [self.x, *self.members]
-        return [self.x, self.y, *(edge for edge in (self.low, self.high) if edge is not None)]
+        """Its numbers, in an order that `about` tells: x, then members, or y and the band's edges; then rounds."""
+        shown = [self.y, *(edge for edge in (self.low, self.high) if edge is not None)]
+        rounds = [] if self.rounds is None else [self.rounds]
+        return [self.x, *(shown if self.members is None else self.members), *rounds]
+
+    def at(self, round: int) -> tuple[float, float] | None:
+        """Its point after a round, or the last one before it; None if there is none."""
+        count = int(np.searchsorted(self.x if self.rounds is None else self.rounds, round, side="right"))
+        return (float(self.x[count - 1]), float(self.y[count - 1])) if count else None
 
     def about(self) -> dict[str, Any]:
         """Everything else, as JSON takes it."""
         members = 0 if self.members is None else len(self.members)
-        told = {"name": self.name, "color": self.color, "dash": self.dash, "run": self.run, "note": self.note}
+        told: dict[str, Any] = {"name": self.name, "color": self.color, "dash": self.dash, "run": self.run, "note": self.note}
         told |= {"role": self.role} if self.role == "values" else {}
+        told |= {} if self.forked is None else {"forked": self.forked}
+        told |= {} if self.rounds is None else {"rounds": True}
         return told | {"columns": len(self.columns()), "members": members}
 
 
@@ -131,6 +142,7 @@ class Items:
         wide, high: of the boxes [n]; None: dots.
         named: what the colours mean; none if they go from little to much.
         population: tells clients of one data set from those of another.
+        round: of which round each is [n]: those of one are seen at a time, a row a client; None: all are.
     """
 
     client: Numbers
@@ -143,16 +155,25 @@ class Items:
     high: Numbers | None = None
     named: tuple[str, ...] = ()
     population: str = ""
+    round: Numbers | None = None
 
     def columns(self) -> list[Array]:
-        """Its numbers: client, x, y, value, color, and of boxes width and height."""
-        sizes = [] if self.wide is None or self.high is None else [self.wide, self.high]
-        return [np.asarray(one, np.float64) for one in (self.client, self.x, self.y, self.value, self.color, *sizes)]
+        """Its numbers: client, x, y, value, color, of boxes width and height, and round."""
+        more = [one for one in (self.wide, self.high, self.round) if one is not None]
+        return [np.asarray(one, np.float64) for one in (self.client, self.x, self.y, self.value, self.color, *more)]
+
+    def at(self, round: int | None) -> Items:
+        """Those of a round alone."""
+        if self.round is None:
+            return self
+        here = self.round == round
+        kept = {name: value[here] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return replace(self, **kept | {"round": None})
 
     def about(self) -> dict[str, Any]:
         """Everything else, as JSON takes it."""
         told = {"colors": self.colors, "named": self.named, "population": self.population}
-        return told | {"columns": len(self.columns())}
+        return told | {"columns": len(self.columns())} | ({} if self.round is None else {"rounds": True})
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,17 +225,32 @@ class Chart:
 
     Args:
         plots: from left to right, top to bottom.
-        title: above them.
+        title: above them; "{round}" stands for the round that is looked at.
         bands: what the bands are; empty if there are none.
+        at: the round that is looked at: marked on curves, whose items are shown; None: the latest, not marked.
+        run: ids of the runs whose time line moves it, if its series do not say.
     """
 
     plots: tuple[Plot, ...]
     title: str = ""
     bands: str = ""
+    at: int | None = None
+    run: str = ""
 
     def about(self) -> dict[str, Any]:
-        """Everything but the numbers of the series."""
-        return {"title": self.title, "bands": self.bands, "plots": [plot.about() for plot in self.plots]}
+        """Everything but the numbers of the series, and the round that is looked at."""
+        told = {"title": self.title, "bands": self.bands, "plots": [plot.about() for plot in self.plots]}
+        return told | ({"run": self.run} if self.run else {})
+
+    @property
+    def now(self) -> Chart:
+        """What is seen of it at this round: other rounds' items are left out, and rows have their clients' names."""
+        return replace(self, plots=tuple(_now(plot, self.at) for plot in self.plots), title=self.titled)
+
+    @property
+    def titled(self) -> str:
+        """Its title, with the round."""
+        return self.title.replace("{round}", str(self.at))
 
     def columns(self) -> list[Array]:
         """The numbers, plot by plot."""
@@ -237,6 +273,16 @@ class Chart:
 def _smoothed(plot: Plot, weight: float) -> Plot:
     both = ((replace(one, low=None, high=None, role="raw"), one.smoothed(weight)) for one in plot.series)
     return replace(plot, series=tuple(series for pair in both for series in pair))
+
+
+def _now(plot: Plot, at: int | None) -> Plot:
+    if plot.items is None or plot.items.round is None:
+        return plot
+    items = plot.items.at(at)
+    rows = dict(zip(items.y.tolist(), items.client.tolist(), strict=True))
+    names = tuple(str(int(rows[row])) for row in sorted(rows))
+    across = plot.x if names else replace(plot.x, label="not scored", unit="")
+    return replace(plot, items=items, x=across, y=replace(plot.y, names=names))
 
 
 def _mean_and_band(members: Array) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from ..later import pd
 from ..personalization import Corrected, Personalization
 from ..training import Run
 from .chart import Axis, Chart, Items, Numbers, Plot
-from .clients import class_counts_of, cohort_table
+from .clients import class_counts_of, cohorts
 from .colors import NAMED, class_colors
 from .gains import gain_edges, gains_by_run
 from .style import class_labels, line_colors, line_style
 
 SHADES = tuple(to_hex(color) for color in sns.color_palette("rocket_r", 33))
+MOST = 4000  # clients whose bars travel to the browser, round by round
 SHOWN, SIDE = 12, 48  # images on a card, and pixels of each
 
 
@@ -54,25 +55,31 @@ def chart_partition(data: FederatedDataset) -> Chart:
 
 
 def chart_cohort(run: Run, round: int | None = None, scored: Personalization | None = None) -> Chart:
-    """A round's sampled clients, a bar each, as `draw_cohort` has them.
+    """The sampled clients of each round, a bar each, as `draw_cohort` has them; one round is seen at a time.
 
     Args:
-        run: whose round.
-        round: from 1; None is the latest.
+        run: whose rounds; of very many, those around the one that is looked at.
+        round: which is looked at, from 1; None is the latest.
         scored: what `personalize(run, epochs=0)` found at this round: initial accuracy where the history has none.
+
+    Raises:
+        SettingError: if the history does not have the round.
     """
-    table = cohort_table(run, round, scored)
-    counts = class_counts_of(run, table["client"])
-    clients, who = table["client"].to_numpy(), population(run.data)
-    down = Axis("client", limits=(len(table) - 0.5, -0.5), names=tuple(map(str, clients)))
-    row, label = np.nonzero(counts)
-    begin = np.cumsum(counts, axis=1) - counts
-    mix = Items(clients[row], (begin + counts / 2)[row, label], row, counts[row, label], label,
-                class_colors(counts.shape[1]), counts[row, label], np.full(len(row), 0.8),
-                tuple(class_labels(run.data.class_names)), who)  # fmt: skip
+    at, who, own = (
+        run.round if round is None else round,
+        population(run.data),
+        (to_hex(line_style(run.name, [])["color"]),),
+    )
+    table = _around(cohorts(run, scored, at), at)
+    counts, clients = class_counts_of(run, table["client"]), table["client"].to_numpy()
+    rows, rounds = table.groupby("round").cumcount().to_numpy(), table["round"].to_numpy()
+    place, label = np.nonzero(counts)
+    begin, held = (np.cumsum(counts, axis=1) - counts)[place, label], counts[place, label]
+    mix = Items(clients[place], begin + held / 2, rows[place], held, label, class_colors(counts.shape[1]), held,
+                np.full(len(held), 0.8), tuple(class_labels(run.data.class_names)), who, rounds[place])  # fmt: skip
     across = Axis("train images by class", limits=(0.0, float(counts.sum(1).max())))
+    down = Axis("client", limits=(float(rows.max()) + 0.5, -0.5))
     plots = [Plot((), across, down, items=mix, what="images", share=2.2)]
-    own = (to_hex(line_style(run.name, [])["color"]),)
     for name, axis, factor in (
         ("loss", Axis("training loss"), 1.0),
         ("drift", Axis("drift"), 1.0),
@@ -80,13 +87,21 @@ def chart_cohort(run: Run, round: int | None = None, scored: Personalization | N
     ):
         values = factor * table[name].to_numpy(np.float64)
         there = np.flatnonzero(np.isfinite(values))
-        bars = Items(clients[there], values[there] / 2, there, values[there], 0 * there, own, values[there],
-                     np.full(len(there), 0.8), population=who)  # fmt: skip
+        bars = Items(clients[there], values[there] / 2, rows[there], values[there], 0 * there, own, values[there],
+                     np.full(len(there), 0.8), population=who, round=rounds[there])  # fmt: skip
         limits = axis.limits or (0.0, float(values[there].max(initial=0)) * 1.05 or 1.0)
         said = axis.label if len(there) else "not scored"
         plots.append(Plot((), Axis(said, axis.unit, limits), down, items=bars, what=axis.label))
-    at = run.round if round is None else round
-    return Chart(tuple(plots), f"{run.name}, round {at}: {len(table)} of {run.data.clients} clients")
+    title = f"{run.name}, round {{round}}: {(rounds == at).sum()} of {run.data.clients} clients"
+    return Chart(tuple(plots), title, at=at, run=run.id)
+
+
+def _around(table: pd.DataFrame, at: int) -> pd.DataFrame:
+    """The rounds nearest to one, as many as have no more than `MOST` clients in all."""
+    sizes = table["round"].value_counts().sort_index()
+    nearest = sizes.iloc[np.argsort(np.abs(sizes.index.to_numpy() - at), kind="stable")]
+    kept = nearest.index[(nearest.cumsum() <= MOST) | (nearest.index == at)]
+    return table[table["round"].isin(kept)].reset_index(drop=True)
 
 
 def chart_gains(

@@ -36,27 +36,37 @@ def cohort_table(run: Run, round: Count | None = None, scored: Personalization |
     Raises:
         SettingError: if the history does not have the round.
     """
-    history, round = run.history, run.round if round is None else round
-    mine = history[history["round"] == round]
-    trained = mine[(mine["split"] == "train") & (mine["client"] >= 0)]
-    if trained.empty:
+    round = run.round if round is None else round
+    table = cohorts(run, scored, round)
+    counts = class_counts_of(run, table["client"])
+    table = table.assign(samples=counts.sum(1), classes=(counts > 0).sum(1))
+    table = table[table["round"] == round]
+    attack = [name for name in ("weight", "bad") if name in table and table[name].notna().any()]
+    return table[["client", "samples", "classes", "loss", "drift", "initial", *attack]].reset_index(drop=True)
+
+
+def cohorts(run: Run, scored: Personalization | None, round: int) -> pd.DataFrame:
+    """As `cohort_table`, of all rounds, with a column `round`; `scored` is of the round named, which must be there."""
+    history = run.history
+    trained = history[(history["split"] == "train") & (history["client"] >= 0)]
+    if round not in set(trained["round"]):
         raise SettingError("round", round, f"{run.name} has rounds 1 to {run.round} on record")
-    table = trained.pivot_table(index="client", columns="metric", values="value")
-    initial = mine[(mine["split"] == "test") & (mine["metric"] == "accuracy")].set_index("client")["value"]
-    counts = class_counts_of(run, table.index)
-    table = table.assign(samples=counts.sum(1), classes=(counts > 0).sum(1), initial=initial.reindex(table.index))
-    attack = [name for name in ("weight", "bad") if name in table]
-    table = table[["samples", "classes", "loss", "drift", "initial", *attack]].reset_index().rename_axis(columns=None)
+    keys = ["round", "client"]
+    table = trained.pivot(index=keys, columns="metric", values="value").rename_axis(columns=None)
+    tested = history[(history["split"] == "test") & (history["metric"] == "accuracy")]
+    table = table.assign(initial=tested.set_index(keys)["value"].reindex(table.index)).reset_index()
     if scored is not None:
         first = scored.frame[scored.frame["epoch"] == 0].set_index("client")["accuracy"]
-        table["initial"] = table["initial"].fillna(table["client"].map(first))
+        table["initial"] = table["initial"].fillna(table["client"].map(first).where(table["round"] == round))
     return table
 
 
 def class_counts_of(run: Run, clients: pd.Series | pd.Index) -> np.ndarray:
     """Train images of each class, int [clients, classes]; pooled training has one client, which holds all."""
     counts = run.data.class_counts("train")
-    return counts.sum(0, keepdims=True) if run.experiment.algorithm.pooled else counts[clients.to_numpy()]
+    return (
+        counts.sum(0)[None].repeat(len(clients), 0) if run.experiment.algorithm.pooled else counts[clients.to_numpy()]
+    )
 
 
 @paper_style()

@@ -40,6 +40,11 @@ class Curve(NamedTuple):
         count = int(np.searchsorted(self.rounds, round, side="right"))
         return self._replace(rounds=self.rounds[:count], means=self.means[:count])
 
+    def since(self, round: int) -> Curve:
+        """What follows the last point at a round or before it, and that point."""
+        first = max(int(np.searchsorted(self.rounds, round, side="right")) - 1, 0)
+        return self._replace(rounds=self.rounds[first:], means=self.means[first:])
+
 
 NOTHING = Curve(np.zeros(0, np.int64), np.zeros(0))
 

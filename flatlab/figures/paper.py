@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from .chart import Chart, Items, Plot, names_of
+from .chart import Chart, Items, Plot, Series, names_of
 from .colors import NAMED
 from .style import COLUMN, PAGE, Drawing, figure, paper_style, plain, whole
 
@@ -24,12 +24,13 @@ def paper(chart: Chart, last: bool = False) -> Drawing:
         chart: what to draw.
         last: put the curves' last values above each plot.
     """
+    chart = chart.now
     across, down = min(2, len(chart.plots)), -(-len(chart.plots) // 2)
     values = -(-len(names_of(chart.plots)) // VALUES_IN_A_ROW) if last else 0
     fig = figure(PAGE if across > 1 else COLUMN + 1, down * (2.4 + 0.14 * values))
     for place, plot in enumerate(chart.plots, 1):
         axes = fig.add_subplot(down, across, place)
-        draw_plot(axes, plot)
+        draw_plot(axes, plot, chart.at)
         if plot.items is None and not plot.y.log:
             _from_tick_to_tick(axes, plot)
     fig.name_above()
@@ -42,8 +43,8 @@ def paper(chart: Chart, last: bool = False) -> Drawing:
     return fig
 
 
-def draw_plot(axes: Axes, plot: Plot) -> None:
-    """Draw one plot into empty axes."""
+def draw_plot(axes: Axes, plot: Plot, at: int | None = None) -> None:
+    """Draw one plot into empty axes, with a round marked on its curves."""
     for one in plot.series:
         if one.role == "raw":
             axes.plot(one.x, one.y, alpha=0.25, lw=0.8, color=one.color)
@@ -60,8 +61,14 @@ def draw_plot(axes: Axes, plot: Plot) -> None:
         if one.low is not None and one.high is not None:
             edges = (one.low, one.high) if plot.y.within is None else np.clip((one.low, one.high), *plot.y.within)
             axes.fill_between(one.x, *edges, alpha=0.15, color=one.color, lw=0)
+        for x, mark in _marked(one, at):
+            axes.plot(
+                x, np.interp(x, one.x, one.y), marker=mark, color=one.color, ms=5, mfc="white" if mark == "o" else None
+            )
     if plot.items is not None:
         _items(axes, plot, plot.items)
+    if at is not None and plot.series and plot.x.label == "round":
+        axes.axvline(at, color="0.4", lw=0.7)
     for mark in plot.marks:
         axes.axvline(mark.x, color=mark.color, lw=0.6, ls=":")
         axes.annotate(mark.text, (mark.x, 0), xycoords=("data", "axes fraction"), xytext=(2, 2),
@@ -74,6 +81,13 @@ def draw_plot(axes: Axes, plot: Plot) -> None:
             scale("log")
     if plot.x.whole:
         whole(axes.xaxis)
+
+
+def _marked(series: Series, at: int | None) -> list[tuple[float, str]]:
+    """Where a curve left its parent's, and where it is at the round that is looked at; with the shape of the mark."""
+    marks = [] if series.forked is None or not len(series.x) else [(series.forked, "o")]
+    place = None if at is None else series.at(at)
+    return marks + ([] if place is None else [(place[0], "D")])
 
 
 def _last_values(axes: Axes, plot: Plot) -> None:

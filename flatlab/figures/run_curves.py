@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
@@ -19,6 +20,7 @@ from ..training import Run
 from ..training.finding import as_runs
 from ..training.status import Watched
 from .chart import Array, Axis, Chart, Mark, Plot, Series
+from .colors import tint
 from .histories import Curve, Histories, Metric
 from .paper import paper
 from .style import Drawing, line_styles
@@ -32,6 +34,7 @@ METRICS = {
     "attack success": Metric("attack", "success", Axis("attack success on triggered images", "%"), 100.0),
     "unseen": Metric("unseen", "accuracy", Axis("mean accuracy on unseen domains", "%"), 100.0),
 }
+DASHES = ("-", "--", ":", "-.")  # of several forks of one run
 X = Literal["round", "samples", "seconds", "megabytes"]
 XS: dict[str, str] = {
     "round": "round",
@@ -50,6 +53,7 @@ def draw_runs(
     bands: bool = True,
     final: bool = False,
     until: Whole | None = None,
+    at: Whole | None = None,
 ) -> Drawing:
     """Holdout accuracy and loss, or other metrics, against rounds, samples, seconds or megabytes sent.
 
@@ -63,11 +67,14 @@ def draw_runs(
             deviation.
         final: put the curves' last values above each plot.
         until: show rounds up to this one; the axis keeps its range.
+        at: a round to be marked on the curves.
+
+    A fork begins where it left its parent, if that is shown too, with a ring there and in a tint of its colour.
 
     Raises:
         SettingError: naming the option that is impossible.
     """
-    chart = chart_runs(as_runs(runs), metrics, x, bands, until)
+    chart = chart_runs(as_runs(runs), metrics, x, bands, until, at)
     return paper(chart.smoothed(smooth), last=final)
 
 
@@ -77,6 +84,7 @@ def chart_runs(
     x: X = "round",
     bands: bool = True,
     until: int | None = None,
+    at: int | None = None,
     known: Histories | None = None,
 ) -> Chart:
     """What `draw_runs` draws, before it is smoothed.
@@ -87,6 +95,7 @@ def chart_runs(
         x: one of `XS`.
         bands: runs that differ only in seeds as their mean with a band.
         until: rounds up to this one.
+        at: the round that is looked at.
         known: what earlier calls have read, so that a round that is new costs its own rows only.
 
     Raises:
@@ -103,6 +112,7 @@ def chart_runs(
     forked = " (a fork's: its own)" if passed and any(run.experiment.parent for run in several) else ""
     across = Axis(XS[x] + forked, limits=(0.0, float(end)), whole=x == "round")
     looks = _looks(groups, known.names([group[0] for group in groups]), costs=not passed)
+    forks = [_parents_round(group[0], several) for group in groups]
     personal: list[str] = []
 
     def plot(metric: Metric) -> Plot:
@@ -111,12 +121,14 @@ def chart_runs(
         own = [any(curve.own for curve in curves) for curves in read]
         if all(own):
             axis = replace(axis, label=f"mean {metric.metric} of the clients' own models")
-        for group, look, curves, personally in zip(groups, looks, read, own, strict=True):
+        for group, look, forked, curves, personally in zip(groups, looks, forks, read, own, strict=True):
             if personally and not all(own):  # what clients score on their own sets is no holdout score
                 personal.append(look["name"])
                 continue
-            xs, members = _common(curves, [passed[run.id] for run in group if passed])
-            series.append(Series.of(x=xs, members=members, note=_note(curves, metric, known.alone(group[0])), **look))
+            begun = [curve if forked is None else curve.since(forked) for curve in curves]
+            rounds, xs, members = _common(begun, [passed[run.id] for run in group if passed])
+            more = {"note": _note(curves, metric, known.alone(group[0])), "rounds": rounds if passed else None}
+            series.append(Series.of(x=xs, members=members, forked=_left(group[0], xs, rounds), **more, **look))
         return Plot(tuple(series), across, axis, () if passed else marks)
 
     marks = _averaging(groups, looks)
@@ -125,7 +137,7 @@ def chart_runs(
     if personal:
         names = ", ".join(dict.fromkeys(personal))
         said.append(f"{names}: no global model, so no holdout score; metrics=['initial'] has the clients' own")
-    return Chart(plots, bands="; ".join(said))
+    return Chart(plots, bands="; ".join(said), at=at)
 
 
 def run_looks(runs: Sequence[Run], bands: bool, known: Histories) -> dict[str, dict[str, str]]:
@@ -150,8 +162,7 @@ def _grouped(runs: Sequence[Run | Watched], bands: bool, known: Histories) -> li
 def _looks(groups: Sequence[Sequence[Run | Watched]], names: list[str], costs: bool) -> list[dict[str, Any]]:
     """Name, with what a step `costs` if asked, colour, dashes and run of each curve, the same in all plots."""
     looks: list[dict[str, Any]] = []
-    styles = line_styles(first.name for first, *_ in groups)
-    for (first, *others), name, style in zip(groups, names, styles, strict=True):
+    for (first, *others), name, style in zip(groups, names, _styles(groups), strict=True):
         name += f", n = {len(others) + 1}" if others else ""
         if costs and (cost := first.experiment.algorithm.cost):  # else a round of it looks as dear as another's
             name += f" ({cost})"
@@ -160,21 +171,63 @@ def _looks(groups: Sequence[Sequence[Run | Watched]], names: list[str], costs: b
     return looks
 
 
+def _styles(groups: Sequence[Sequence[Run | Watched]]) -> list[dict[str, Any]]:
+    """Colour and dashes of each curve: a fork whose parent is among the runs has a tint of its colour."""
+    several = [run for group in groups for run in group]
+    left = [group for group in groups if _parents_round(group[0], several) is not None]
+    plain = [group for group in groups if group not in left]
+    styles: dict[str, dict[str, Any]] = {}
+    for group, style in zip(plain, line_styles(group[0].name for group in plain), strict=True):
+        styles |= dict.fromkeys((run.id for run in group), style)
+    children = Counter[str]()
+    while left:  # a fork of a fork has its tint after it
+        group = next(one for one in left if _parent(one[0]) in styles)
+        parent = _parent(group[0])
+        left.remove(group)
+        children[parent] += 1
+        color, dash = (
+            tint(to_hex(styles[parent]["color"]), children[parent]),
+            ("-", "--", ":", "-.")[(children[parent] - 1) % 4],
+        )
+        style = {"color": color, "linestyle": dash}
+        styles |= dict.fromkeys((run.id for run in group), style)
+    return [styles[group[0].id] for group in groups]
+
+
+def _parent(run: Run | Watched) -> str:
+    """The id of the run that it was forked from; empty if it was not."""
+    return "" if run.experiment.parent is None else run.experiment.parent.run
+
+
+def _parents_round(run: Run | Watched, several: Sequence[Run | Watched]) -> int | None:
+    """The round at which a run forked from one of several; None if it did not."""
+    parent = run.experiment.parent
+    return parent.round if parent is not None and any(other.id == parent.run for other in several) else None
+
+
+def _left(run: Run | Watched, xs: Array, rounds: Array) -> float | None:
+    """Where on the x axis a fork left its parent; None if it is none, or has no point yet."""
+    parent = run.experiment.parent
+    return None if parent is None or not len(xs) else float(np.interp(parent.round, rounds, xs))
+
+
 def _note(curves: list[Curve], metric: Metric, alone: int) -> str:
     own, left_out = any(curve.own for curve in curves), max(curve.left_out for curve in curves)
     note = f" ({left_out} clients left out: no finite value)" if left_out else ""
     return note + (f" ({alone} on one image)" if alone and (own or metric.split == "test") else "")
 
 
-def _common(curves: list[Curve], passed: list[pd.Series]) -> tuple[Array, Array]:
-    """Where all runs have a value, and these values [runs, n]; `passed` is what the x axis shows by round."""
+def _common(curves: list[Curve], passed: list[pd.Series]) -> tuple[Array, Array, Array]:
+    """Rounds in which all runs have a value, where these lie on the x axis, which shows `passed` by round, and the
+    values [runs, n].
+    """
     rounds = reduce(np.intersect1d, [curve.rounds for curve in curves])
     members = np.stack([curve.means[np.isin(curve.rounds, rounds)] for curve in curves])
     if not passed:
-        return rounds.astype(np.float64), members
+        return rounds.astype(np.float64), rounds.astype(np.float64), members
     xs = np.stack([one.reindex(rounds).to_numpy(np.float64) for one in passed])
     known = ~np.isnan(xs).any(axis=0)  # a fork does not know how long its parent took
-    return xs[:, known].mean(axis=0), members[:, known]
+    return rounds[known].astype(np.float64), xs[:, known].mean(axis=0), members[:, known]
 
 
 def _expected(run: Run | Watched, passed: pd.Series | None) -> float:

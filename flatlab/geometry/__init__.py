@@ -1,5 +1,6 @@
 """Where a model lies: its Hessian, its loss landscape, its sharpness, and the paths to other models."""
 
+from .client_pulls import Pulls, pulls
 from .consensus import Disagreement, disagreement
 from .flatness import FlatnessVsGain, flatness_vs_gain
 from .hessian_api import Hessian, hessian
@@ -10,7 +11,7 @@ from .landscape_result import Landscape
 from .mode_connectivity import Path, path
 from .objective import Target
 from .plane import Plane
-from .settings import HessianSettings, LandscapeSettings, PathSettings, Selection, SharpnessSettings
+from .settings import HessianSettings, LandscapeSettings, PathSettings, PullSettings, Selection, SharpnessSettings
 from .sharpness_measures import Sharpness, sharpness
 from .spectrum import Spectrum
 
@@ -28,6 +29,8 @@ __all__ = [
     "Path",
     "PathSettings",
     "Plane",
+    "PullSettings",
+    "Pulls",
     "Selection",
     "Sharpness",
     "SharpnessSettings",
@@ -39,5 +42,6 @@ __all__ = [
     "hessian",
     "landscape",
     "path",
+    "pulls",
     "sharpness",
 ]

@@ -204,3 +204,16 @@ class SharpnessSettings(Selection):
         "measure the sampling error too, without one of so many groups of the samples in turn: about so many times the"
         " work",
     )
+
+
+class PullSettings(ObjectiveSettings):
+    """Which rounds `pulls` looks at, and on which samples their models are measured."""
+
+    rounds: Lines = setting(3, "how many: the last ones up to `round`")
+    round: Whole | None = setting(None, "the last of them; the latest by default")
+    client: Whole | None = setting(None, 'whose "train" or "test" samples; None takes those of all')
+    source: FederatedDataset | None = setting(
+        None, "the FederatedDataset that names and indices of samples refer to; the first run's own by default"
+    )
+    limit: Count | None = setting(1000, "at most so many samples of a data set, drawn with the seed; None takes all")
+    seed: Whole = setting(0, "of samples and their order")

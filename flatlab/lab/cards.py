@@ -9,10 +9,10 @@ import flatlab as fl
 from .. import figures
 from ..data import FederatedDataset
 from ..geometry.kept_results import recalled, remember
+from ..jobs import Job
 from ..personalization import Personalization
 from ..training import Run
 from .chart import ChartView, StillChart
-from .jobs import Job
 from .panel import Panel
 
 Subject = tuple[FederatedDataset, Run | None, int | None]  # whose clients, in which run and round

@@ -32,6 +32,7 @@ class ChartView(anywidget.AnyWidget):
         log: the logarithmic axes: "", "x", "y" or "xy".
         smooth: weight of the past in an exponential moving average, which the browser takes.
         height: of all plots, in pixels.
+        at: the round that is looked at, see `Chart`; a time line moves it in the browser, and then here.
         clicked: called with "card" or "measure" and a client, whose card is asked for; see `cards`.
     """
 
@@ -48,6 +49,7 @@ class ChartView(anywidget.AnyWidget):
     log = traitlets.Enum(["", "x", "y", "xy", "yx"], "").tag(sync=True)
     smooth = traitlets.Float(0.0, min=0.0, max=0.99).tag(sync=True)
     height = traitlets.Int(240).tag(sync=True)
+    at = traitlets.Int(None, allow_none=True).tag(sync=True)
 
     def __init__(self, chart: Chart | None = None, **settings: Any) -> None:
         self._lock = threading.RLock()
@@ -58,7 +60,7 @@ class ChartView(anywidget.AnyWidget):
     def show(self, chart: Chart) -> int:
         """Draw a chart; what only grew travels alone. Returns the bytes of numbers sent."""
         with self._lock:
-            old, self.chart = self.chart, chart
+            old, self.chart, self.at = self.chart, chart, chart.at
             if chart.log != old.log:  # else as a person has set it
                 self.log = chart.log
             columns, before = chart.columns(), old.columns()

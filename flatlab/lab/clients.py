@@ -13,6 +13,7 @@ import flatlab as fl
 from .. import figures
 from ..geometry import Sharpness
 from ..geometry.kept_results import remember
+from ..jobs import Job
 from ..personalization import Personalization
 from ..training import Run
 from ..training.as_code import call, code_for, literal
@@ -21,7 +22,6 @@ from .cards import deal
 from .chart import chart_view
 from .clipboard import CopyCode
 from .fields import wrapping
-from .jobs import Job
 from .panel import Panel, Picture
 from .rounds import chosen_round, offer_rounds, round_slider
 
@@ -37,7 +37,7 @@ class Clients(Panel):
         run: a run (the first, if several are given).
 
     Attributes:
-        round: which is shown, as in other panels; "latest" follows the run.
+        round: which is shown, as in other panels; "latest" follows the run, or the round that a bench looks at.
         client: which client is looked at more closely; choosing one measures it, unless that was done before.
         measure_button: measures it again in another round.
         score_button: scores the cohort's initial accuracy where the run did not.
@@ -51,6 +51,7 @@ class Clients(Panel):
         super().__init__()
         self._lock = threading.RLock()
         self.run = runs[0]
+        self._sought: int | None = None
         self._tuned: dict[tuple[str, int, int], Personalization] = {}
         self._sharp: dict[tuple[str, int, int], Sharpness] = {}
         self._scored: dict[tuple[str, int], Personalization] = {}
@@ -90,6 +91,11 @@ class Clients(Panel):
     def hint(self) -> None:
         """In the picture of the client chosen."""
         self._redraw()
+
+    def seek(self, round: int | None) -> None:
+        """Show another round, unless one is chosen here."""
+        self._sought = round
+        self.refresh()
 
     def score(self) -> Job:
         """Score the initial accuracy of the clients sampled in the round shown, in the background."""
@@ -131,7 +137,7 @@ class Clients(Panel):
 
     def figure(self) -> figures.Drawing:
         """The cohort, and below it the client looked at; before the first round, who holds what."""
-        if self.run.round == 0:
+        if not self._at:
             return figures.draw(self.run.data)
         round, client = self._at, self.client.value
         return figures.draw_cohort(
@@ -145,7 +151,7 @@ class Clients(Panel):
 
     def code(self, name: str = "run1") -> str:
         """The lines that draw the same of the run called `name`."""
-        if self.run.round == 0:
+        if not self._at:
             return f"{name}.data.plot()"
         round, client = self._at, self.client.value
         lines, given = ["from flatlab.figures import draw_cohort", ""], [name, f"round={round}"]
@@ -166,7 +172,8 @@ class Clients(Panel):
 
     @property
     def _at(self) -> int:
-        return chosen_round(self.round, self.run)
+        latest = self.round.value == "latest" and self._sought is not None
+        return min(self._sought or 0, self.run.round) if latest else chosen_round(self.round, self.run)
 
     def _sharp_clients(self) -> list[int]:
         """Those whose sharpness in the round shown is known, if the one looked at is among them."""
@@ -184,7 +191,7 @@ class Clients(Panel):
     def _redraw(self) -> None:
         with self._lock:
             shown = (self.run.id, self._at)
-            self.score_button.disabled = self.measure_button.disabled = not self.run.round
+            self.score_button.disabled = self.measure_button.disabled = not self._at
             if shown != self._listed:
                 self._list(shown)
             known = (shown in self._scored, (*shown, self.client.value) in self._tuned, self.hinted(""))
@@ -207,7 +214,7 @@ class Clients(Panel):
     def _list(self, shown: tuple[str, int]) -> None:
         """Put the round's clients among the choices."""
         self._listed = shown
-        cohort = figures.cohort_table(self.run, shown[1])["client"].tolist() if self.run.round else []
+        cohort = figures.cohort_table(self.run, shown[1])["client"].tolist() if shown[1] else []
         values = [None, *map(int, cohort)]
         kept = values.index(self.client.value) if self.client.value in values else 0
         self._listing = True

@@ -73,6 +73,10 @@ class Compare(Panel):
         self.panel.refresh()
         self._fill_table()
 
+    def seek(self, round: int | None) -> None:
+        """Mark another round."""
+        self.panel.seek(round)
+
     def differences(self) -> pd.DataFrame:
         """A row for each result and for each setting in which the runs differ; a column for each run."""
         tuned, spectrum = self._panels.get("Personalization"), self._panels.get("Hessian")
@@ -160,6 +164,11 @@ class Beside(Panel):
         """Look at the runs again."""
         for panel in self.panels:
             panel.refresh()
+
+    def seek(self, round: int | None) -> None:
+        """Show another round of each."""
+        for panel in self.panels:
+            panel.seek(round)
 
     def figure(self) -> figures.Drawing:
         """All of them, one below the other."""

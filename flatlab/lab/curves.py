@@ -30,6 +30,7 @@ class Curves(Panel):
 
     Attributes:
         x, metrics, smooth, bands, until: what is drawn, and how; `until` at its right end follows the run.
+        at: the round that is marked on the curves, if one is.
         chart: what draws it, in the browser, where curves can be hidden, zoomed and read off.
     """
 
@@ -41,7 +42,7 @@ class Curves(Panel):
         super().__init__()
         self._lock = threading.RLock()
         self._known = figures.Histories()
-        self.runs = runs
+        self.runs, self.at = runs, None
         self.x = ipywidgets.ToggleButtons(
             options=list(figures.XS), description="against", tooltips=list(figures.XS.values())
         )
@@ -95,6 +96,12 @@ class Curves(Panel):
         with self._lock:
             self._redraw()
 
+    def seek(self, round: int | None) -> None:
+        """Mark another round."""
+        if round != self.at:
+            self.at = round
+            self.refresh()
+
     def close(self) -> None:
         """Free all widgets of the panel."""
         if self.comm is not None and isinstance(self.chart, ChartView):
@@ -110,6 +117,7 @@ class Curves(Panel):
             "bands": self.bands.value,
             "final": True,
             "until": None if self.until.value == self.until.max else self.until.value,
+            "at": self.at,
         }
 
     def figure(self) -> figures.Drawing:

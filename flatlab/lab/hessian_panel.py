@@ -22,6 +22,7 @@ from ..figures.html_tables import html_table
 from ..geometry import HessianSettings
 from ..geometry.inputs import named
 from ..geometry.kept_results import remember
+from ..jobs import Job
 from ..later import pd
 from ..results import Result
 from ..training import Run
@@ -29,7 +30,6 @@ from ..training.as_code import call
 from .chart import chart_view
 from .controls import Controls
 from .fields import wrapping
-from .jobs import Job
 from .measured import Measured
 from .rounds import whose
 

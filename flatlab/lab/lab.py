@@ -18,11 +18,11 @@ from typing import Any
 from ..arguments import Count, Whole, check_arguments, checked
 from ..data import FederatedDataset, Source
 from ..declare import SettingError, near
+from ..jobs import Cancelled, Job, enqueue, on_compute_thread
 from ..training import Experiment, Run, identified, pick_device
 from ..training.as_code import FORKED
 from .cells import take_over
 from .experiment_form import same
-from .jobs import Cancelled, Job, enqueue, on_compute_thread
 from .lab_view import Bench
 from .session import Session
 

@@ -18,18 +18,18 @@ import traitlets
 from .. import figures
 from ..data import FederatedDataset, Fixed, Source
 from ..files import user_folder
+from ..jobs import Job, enqueue, named, on_compute_thread, submit, watch
 from ..training import Experiment, Run
 from ..training.network import describe
 from ..training.run_files import read_experiment
 from .curves import Curves
 from .experiment_form import Setup, bare, same
-from .jobs import Job, enqueue, named, on_compute_thread, submit, watch
 from .line import measuring
 from .panel import Panel
 from .run_list import Shelf
 from .session import Session
 from .transport import BUSY, Transport
-from .views import VIEWS, Views
+from .views import VIEWS, WHOLE, Views
 from .what_if import WhatIf
 
 LIVE = 0.1  # seconds between two looks of a view that is drawn in the browser, at least
@@ -117,13 +117,19 @@ class Bench(Panel):
         """
         if not self.runs:
             raise RuntimeError(f"panel({name!r}): there is no run yet; step() or start() makes one")
-        return self.tabs.panel(name, self.runs)
+        return self.tabs.panel(name, self._shown(name))
 
     @property
     def runs(self) -> list[Run]:
         """What the views show: the run, as of the slider's round, and those selected in the list."""
         run = self._view or self.run
         return [] if run is None else [run, *(other for other in self._overlaid if other.id != run.id)]
+
+    def _shown(self, view: str) -> list[Run]:
+        """What a view shows: the run as of the slider's round; or whole, and the round is marked."""
+        if view not in WHOLE or self._view is None or self.run is None:
+            return self.runs
+        return [max(self._view, self.run, key=lambda run: run.round), *self.runs[1:]]
 
     def attempt(self, setting: str) -> None:
         """Open "What if" with the setting of that dotted name chosen, on the settings on the left."""
@@ -273,7 +279,8 @@ class Bench(Panel):
             if not self.runs:
                 return
             resting = self.session is not None and self.session.state not in BUSY
-            self.tabs.draw(self.runs, grown=self._view is None, resting=resting)
+            front, at = self.tabs.front, None if self._view is None else self._view.round
+            self.tabs.draw(self._shown(front), at, grown=at is None or front in WHOLE, resting=resting)
         except Exception as error:  # a view that cannot be drawn must not end the training
             trouble = error
             self.blame(error)

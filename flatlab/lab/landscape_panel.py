@@ -21,13 +21,13 @@ from ..geometry import LandscapeSettings
 from ..geometry.inputs import refuse_misfits
 from ..geometry.landscape_request import Corner, Request
 from ..geometry.settings import Kind
+from ..jobs import Job
 from ..personalization import Tuning
 from ..training import Run
 from ..training.as_code import call
 from .chart import chart_view
 from .controls import Controls
 from .fields import wrapping
-from .jobs import Job
 from .landscape_widget import LandscapeView
 from .measured import Measured
 from .rounds import fitted, whose

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ipywidgets
 
-from .jobs import Job, named
+from ..jobs import Job, named
 
 SECONDS = 0.2  # between two looks: a measurement may report thousands of times a second
 STYLE = f"<style>{Path(__file__).with_name('lab.css').read_text('utf-8')}</style>"  # of all panels: each has a line

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import figures
+from ..jobs import Job
 from ..training import Run
 from ..training.as_code import code_for
 from ..training.finding import as_runs
 from .clipboard import CopyCode
-from .jobs import Job
 from .panel import Panel
 from .rounds import chosen_round, client_picker, data_picker, offer_clients, offer_data, offer_rounds, round_slider
 

@@ -18,8 +18,8 @@ import ipywidgets
 from .. import figures, pages
 from ..arguments import checked
 from ..errors import plain_words
+from ..jobs import Job, enqueue, on_compute_thread
 from .fields import free
-from .jobs import Job, enqueue, on_compute_thread
 from .line import Work
 
 
@@ -142,6 +142,9 @@ class Panel(ipywidgets.VBox):
         if self.comm is not None:
             self.cancel()
             free(self)
+
+    def seek(self, round: int | None) -> None:
+        """Another round is looked at (None: the latest); panels that show all rounds mark it."""
 
     def rest(self) -> None:
         """The run that is looked at rests; most panels do nothing by themselves."""

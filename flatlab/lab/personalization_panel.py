@@ -15,6 +15,7 @@ from .. import personalization as measures
 from ..figures.html_tables import html_table
 from ..geometry import FlatnessVsGain
 from ..geometry.kept_results import remember
+from ..jobs import Job
 from ..personalization import Tuning
 from ..training import Run, labels
 from ..training.as_code import call, run_names
@@ -22,7 +23,6 @@ from .cards import deal
 from .chart import chart_view
 from .controls import Controls
 from .fields import wrapping
-from .jobs import Job
 from .measured import Measured
 
 VIEWS = {"curves": "curves", "histogram": "histogram", "scatter": "scatter", "flatness": "flatness vs gain"}

@@ -16,12 +16,12 @@ from .. import figures
 from ..declare import SettingError
 from ..files import json_cell, printable, user_folder
 from ..geometry.kept_results import StoreTable
+from ..jobs import Job, submit
 from ..pages.scripts import BUNDLE, MISSING
 from ..training import Run, annotate
 from ..training.trash import discard, remove, restore
 from .chart import ChartView
 from .fields import free
-from .jobs import Job, submit
 from .session import at_work
 
 

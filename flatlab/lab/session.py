@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 from ..arguments import Count, Whole, checked
 from ..declare import SettingError
+from ..jobs import Job, call, on_compute_thread, submit
 from ..training import Experiment, Run, RunDone
 from ..training.progress import Meter
-from .jobs import Job, call, on_compute_thread, submit
 
 State = Literal["idle", "running", "pausing", "paused", "stopping", "stopped", "failed", "done"]
 Listener = Callable[["Session"], None]

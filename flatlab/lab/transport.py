@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import html
+from pathlib import Path
 
+import anywidget
 import ipywidgets
+import traitlets
 
 from ..training import Run
 from ..training.status import no_better_than_guessing
@@ -23,13 +26,30 @@ _HINTS = {
 }
 
 
+class TimeLine(anywidget.AnyWidget):
+    """A slider over the rounds of a run, that plays: what shows all rounds follows in the browser, the kernel at rest.
+
+    Attributes:
+        value, min, max, disabled: the round that is looked at, the first and the last; at the last it follows the run.
+        run: whose id.
+        speed, loop: rounds a second; whether it begins again at the end.
+        formats: of files that it can save.
+    """
+
+    _esm = Path(__file__).with_name("timeline.js")
+    value, min, max = (traitlets.Int(at).tag(sync=True) for at in (0, 0, 1))
+    disabled, loop = (traitlets.Bool(on).tag(sync=True) for on in (True, False))
+    run, speed = traitlets.Unicode().tag(sync=True), traitlets.Float(5.0).tag(sync=True)
+    formats = traitlets.List(traitlets.Unicode()).tag(sync=True)
+
+
 class Transport(ipywidgets.VBox):
     """Buttons, progress and round slider of a session.
 
     Attributes:
         buttons: by name: run, step, pause, stop, rewind, fork.
         fold: shows or hides the settings.
-        slider: the round that is looked at.
+        slider: the time line: the round that is looked at.
         bar: how many rounds are done.
         status: state, speed and time left, in words.
         line: what holds these two.
@@ -56,17 +76,7 @@ class Transport(ipywidgets.VBox):
         self.fold = ipywidgets.ToggleButton(
             description="Settings", icon="cog", tooltip="Show or hide the settings", layout={"width": "auto"}
         )
-        self.slider = ipywidgets.IntSlider(
-            description="round",
-            min=0,
-            max=1,
-            value=0,
-            disabled=True,
-            continuous_update=False,
-            tooltip="Look at the run as it was after this round; at the right end, follow it",
-            layout=ipywidgets.Layout(width="auto", flex="1 1 200px", min_width="0", max_width="100%"),
-        )
-        self.slider.style.description_width = "44px"
+        self.slider = TimeLine(layout={"flex": "1 1 330px", "min_width": "0", "max_width": "100%"})
         self.bar = ipywidgets.IntProgress(max=1, tooltip="Rounds done", layout={"width": "90px", "flex": "0 0 90px"})
         self.status = ipywidgets.HTML(layout={"flex": "1 1 120px", "min_width": "0"}).add_class("flatlab-status")
         row = ipywidgets.Layout(width="100%", flex_flow="row wrap", align_items="center")
@@ -82,6 +92,7 @@ class Transport(ipywidgets.VBox):
         slider, first = self.slider, run.experiment.parent.round if run.experiment.parent is not None else 0
         last = max([run.round, *run.checkpoints[-1:]])
         with slider.hold_sync():
+            slider.run = run.id
             slider.min = min(first, slider.min)
             slider.max = max(last, slider.min + 1)
             slider.min, slider.value, slider.disabled = first, run.round if round is None else round, last <= first

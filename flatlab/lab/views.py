@@ -30,6 +30,9 @@ VIEWS: dict[str, Callable[[list[Run]], Any]] = {
 }
 
 
+WHOLE = ("Curves", "Clients", "Compare")  # show all rounds, and mark the one that is looked at
+
+
 class Views(ipywidgets.Tab):
     """The panels of a run.
 
@@ -91,11 +94,12 @@ class Views(ipywidgets.Tab):
         """Have every view take the runs anew when it is next drawn."""
         self._outdated = set(self.panels)
 
-    def draw(self, runs: list[Run], grown: bool, resting: bool) -> None:
+    def draw(self, runs: list[Run], at: int | None, grown: bool, resting: bool) -> None:
         """Bring the view in front up to date.
 
         Args:
             runs: what to show.
+            at: the round that is looked at; None: the latest.
             grown: whether the runs may have come further since.
             resting: whether none is in training.
         """
@@ -107,5 +111,6 @@ class Views(ipywidgets.Tab):
             panel.show(runs[0] if name == "Clients" else runs)
         elif known and grown:
             panel.refresh()
+        panel.seek(at)
         if resting:
             panel.rest()

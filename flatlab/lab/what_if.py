@@ -14,6 +14,7 @@ from .. import figures
 from ..data import DataSpec, FederatedDataset
 from ..declare import SettingError
 from ..geometry.kept_results import remember
+from ..jobs import Job
 from ..training import Experiment, Run
 from ..training.finding import as_runs
 from ..training.network import identified
@@ -21,7 +22,6 @@ from ..training.what_if import read_values, settings_to_try, values_to_try, with
 from .chart import chart_view
 from .experiment_form import bare
 from .fields import wrapping
-from .jobs import Job
 from .panel import Panel
 from .session import Session
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from .recording import Record
 from .replay import replayed
 from .round import Federation
 from .state import State
+from .work import Trained
 
 Which = Literal["auto", "global", "swa"]  # model of a run
 
@@ -176,14 +177,48 @@ class RunView:
         if round > self._recorded:
             raise SettingError("round", round, f"must be between 1 and {self._recorded}, the rounds on record")
         state = self.state(round - 1)
-        models = {}
-        sampled = self.federation.sample(round - 1)
-        for chunk in self.federation.local(state, sampled):
+        return {client: self._with(params) for client, params in self._trained(state, self._chunks(state)).items()}
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The earliest and the latest round whose state can be had, stored or trained again."""
+        begin = 0 if self.experiment.from_scratch else min(self.checkpoints, default=self.round)
+        return begin, self._recorded
+
+    def retraining(self, first: int, last: int) -> tuple[int, float]:
+        """How many rounds `retrained` trains, and about how many seconds that takes, by those on record (NaN: none)."""
+        stored = max((round for round in {*self.checkpoints, self.round} if round < first), default=0)
+        return last - stored, (last - stored) * float(self.timings["seconds"].mean())
+
+    def retrained(self, first: int, last: int) -> Iterator[tuple[State, dict[int, Params], State]]:
+        """The rounds from `first` (from 1) to `last` once more.
+
+        Of each the state before it, all parameters of its clients after their local training, and the state after it.
+
+        Raises:
+            SettingError: if the run does not go so far, or begins later.
+        """
+        state, stored = self.state(first - 1), {*self.checkpoints, self.round}
+        for round in range(first, last + 1):
+            chunks = self._chunks(state)
+            trained = self._trained(state, chunks)
+            after = self.state(round) if round in stored else self.federation.advance(state, chunks)[0]
+            yield state, trained, after
+            state = after
+
+    def _chunks(self, state: State) -> list[Trained]:
+        """Local training of the clients sampled in the round after a state."""
+        return list(self.federation.local(state, self.federation.sample(state.round)))
+
+    def _trained(self, state: State, chunks: list[Trained]) -> dict[int, Params]:
+        """All parameters of these clients."""
+        sampled, models = self.federation.sample(state.round), dict[int, Params]()
+        for chunk in chunks:
             for row, place in enumerate(chunk.clients):
                 client = sampled[place]
                 own = {name: value[client] for name, value in state.personal.items()}
                 trained = {name: value[row] for name, value in chunk.params.items()}
-                models[client] = self._with({**state.params, **own, **trained})
+                models[client] = {**state.params, **own, **trained}
         return models
 
     @property

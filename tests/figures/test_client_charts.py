@@ -45,7 +45,7 @@ def test_every_cell_of_the_partition_is_a_count_of_the_data(data):
 
 @pytest.mark.parametrize("round", [1, 3])
 def test_the_bars_are_the_rows_of_the_cohort(run, round):
-    mix, loss, drift, initial = chart_cohort(run, round).plots
+    mix, loss, drift, initial = chart_cohort(run, round).now.plots
     table = cohort_table(run, round)
     for client, rows in table.groupby("client"):
         assert sum(mark[3] for mark in items(mix) if mark[0] == client) == rows["samples"].item()

@@ -1,5 +1,6 @@
 """Figures of runs, cohorts and gains: the numbers drawn are those of the histories and results."""
 
+import colorsys
 import io
 import itertools
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 import flatlab as fl
 from flatlab import figures
+from flatlab.figures.colors import ALGORITHMS, PALETTE, contrast_to_white, tint
 from flatlab.figures.style import plain
 
 SPEC = fl.ModelSpec(name="cnn4", width=0.25)
@@ -144,6 +146,58 @@ def test_a_client_without_a_finite_value_is_left_out_of_all_rounds_however_they_
         kept = drift[(drift["round"] <= at) & ((drift["client"] != client) | (at < 3))]
         assert np.allclose(plot.series[0].y, kept.groupby("round")["value"].mean())
         assert ("1 clients left out" in plot.series[0].note) == (at > 2)
+
+
+def test_forks_begin_where_they_left_their_parent_with_a_ring_and_in_a_tint_of_its_colour(runs):
+    parent = runs[0]
+    first = parent.fork(round=2, algorithm=fl.FedASAM(lr=0.05)).to()
+    second = first.fork(round=3, algorithm=fl.FedAvg(lr=0.02)).to()
+    accuracy, _ = figures.chart_runs([second, parent, first]).plots
+    names = {one.run: one for one in accuracy.series}
+    whole = values(first, "holdout", "accuracy")
+    assert names[first.id].x.tolist() == [2, 3, 4] and np.allclose(names[first.id].y, 100 * whole.loc[2:])
+    assert names[second.id].x.tolist() == [3, 4] and names[parent.id].x.tolist() == [1, 2, 3, 4]
+    assert [names[run.id].forked for run in (parent, first, second)] == [None, 2, 3]
+    assert names[first.id].color == tint(names[parent.id].color) and names[second.id].color == tint(
+        names[first.id].color
+    )
+    assert names[first.id].about()["forked"] == 2 and "forked" not in names[parent.id].about()
+    (alone,) = figures.chart_runs([first], ["accuracy"]).plots[0].series  # its parent's rounds are seen nowhere else
+    assert alone.x.tolist() == [1, 2, 3, 4] and alone.forked == 2 and alone.color == ALGORITHMS["FedASAM"]
+    looks = figures.run_looks([parent, first], False, figures.Histories())
+    assert looks[first.id]["color"] == names[first.id].color
+    rings = [
+        line
+        for line in fl.plot([parent, first]).axes[0].lines
+        if line.get_marker() == "o" and len(line.get_xdata()) == 1
+    ]
+    assert [line.get_xdata()[0] for line in rings] == [2]
+
+
+def test_tints_differ_from_their_colour_and_each_other_and_are_seen_on_white():
+    for color in PALETTE:
+        several = [tint(color, number) for number in range(1, 5)]
+        assert len({color, *several}) == 5
+        parts = [[int(one[at : at + 2], 16) for at in (1, 3, 5)] for one in several]
+        assert all(contrast_to_white(part) >= 3 for part in parts)
+        hues = [
+            colorsys.rgb_to_hsv(*(part / 255 for part in one))[0]
+            for one in (*parts, [int(color[at : at + 2], 16) for at in (1, 3, 5)])
+        ]
+        assert max(min(abs(hue - hues[-1]), 1 - abs(hue - hues[-1])) for hue in hues) < 0.02
+
+
+@pytest.mark.parametrize("x", ["round", "samples"])
+def test_a_round_is_marked_on_every_curve_whatever_lies_across(runs, x):
+    chart = figures.chart_runs(runs, ["accuracy", "loss"], x, at=3)
+    passed = sum(run.timings["samples"][:3].sum() for run in runs) / 3
+    for plot in chart.plots:
+        for one in plot.series:
+            assert one.at(3) == (3 if x == "round" else pytest.approx(passed), one.y[2]) and one.at(0) is None
+            assert one.at(9) == (one.x[-1], one.y[-1])
+    marks = [line for line in fl.plot(runs, x=x, at=3).axes[0].lines if line.get_marker() == "D"]
+    assert len(marks) == len(chart.plots[0].series)
+    assert "at" not in chart.about() and chart.about() == figures.chart_runs(runs, ["accuracy", "loss"], x).about()
 
 
 @pytest.mark.parametrize(

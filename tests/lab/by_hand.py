@@ -4,7 +4,7 @@ import threading
 
 from patience import PATIENCE
 
-from flatlab.lab.jobs import submit
+from flatlab.jobs import submit
 
 
 def click(lab, name):

@@ -7,8 +7,8 @@ from patience import PATIENCE
 from small_runs import six_clients
 
 import flatlab as fl
+from flatlab.jobs import submit
 from flatlab.lab import Lab
-from flatlab.lab.jobs import submit
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from small_runs import click, six_clients, trained
 
 import flatlab as fl
 from flatlab.figures import cohort_table
+from flatlab.jobs import submit
 from flatlab.lab.chart import StillChart
 from flatlab.lab.clients import Clients
-from flatlab.lab.jobs import submit
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,12 @@ def test_each_round_shows_its_own_cohort(run):
     panel = Clients(run)
     assert panel.round.value == "latest" and list(panel.round.options) == ["1", "2", "3", "latest"]
     for round in (1, 2):
-        before = panel.chart.chart
+        before = panel.chart.chart.now
         panel.round.set_state({"index": round - 1})
         assert clients_of(panel) == cohort_table(run, round)["client"].tolist()
-        assert panel.chart.chart.about() != before.about()
+        assert panel.chart.chart.now.about() != before.about() and panel.chart.at == round
     images = dict.fromkeys(clients_of(panel), 0)
-    for client, *_, held in zip(*panel.chart.chart.plots[0].items.columns()[:4], strict=True):
+    for client, *_, held in zip(*panel.chart.chart.now.plots[0].items.columns()[:4], strict=True):
         images[client] += held
     assert images == {client: len(run.data.train[client]) for client in images}
 
@@ -79,11 +79,11 @@ def test_moving_the_round_measures_nothing_until_asked(run):
 def test_the_button_scores_a_round_that_the_run_did_not(run):
     panel = Clients(run)
     panel.round.value = "1"
-    before = panel.chart.chart
+    before = panel.chart.chart.now
     assert cohort_table(run, 1)["initial"].isna().all()
     click(panel.score_button)
     found = panel.settle()
-    scores = dict(zip(*panel.chart.chart.plots[-1].items.columns()[:4:3], strict=True))
+    scores = dict(zip(*panel.chart.chart.now.plots[-1].items.columns()[:4:3], strict=True))
     first = found.frame.set_index("client")["accuracy"]
     assert scores == {client: pytest.approx(100 * first[client]) for client in first.index}
     assert not len(before.plots[-1].items.client) and "scored = fl.personalize(run1, epochs=0, round=1" in panel.code()

@@ -9,8 +9,8 @@ import threading
 import pytest
 from patience import PATIENCE
 
-from flatlab.lab import jobs
-from flatlab.lab.jobs import Cancelled, Job, call, submit
+from flatlab import jobs
+from flatlab.jobs import Cancelled, Job, call, submit
 
 
 def test_jobs_take_turns_on_one_thread_that_is_not_the_callers():
@@ -117,7 +117,7 @@ ENDINGS = {  # what the thread is at, what the program does last, its exit statu
 }
 PROGRAM = """
 import os, sys, threading, time, torch
-from flatlab.lab import jobs
+from flatlab import jobs
 
 begun = threading.Event()
 

@@ -177,14 +177,35 @@ def test_the_slider_takes_the_view_back_and_not_the_run(make):
     lab.transport.slider.set_state({"value": 1})
     lab.settle()
     assert lab.runs[0].round == 1 and lab.run.round == 3
-    assert lab.panel("Curves").runs[0].round == 1
+    curves, whole = lab.panel("Curves"), lab.run.history.query("split == 'holdout' and metric == 'accuracy'")
+    assert (curves.runs[0].round, curves.at) == (3, 1)  # nothing vanishes: the round is a mark on the whole curve
+    assert curves.chart.chart.at == 1 and curves.chart.chart.plots[0].series[0].x.tolist() == whole["round"].tolist()
     click(lab, "run")  # the view stays where it is while the run goes on
     lab.ensure()
     lab.settle()
     assert lab.runs[0].round == 1 and lab.transport.slider.value == 1 and lab.transport.slider.max == 4
+    assert (curves.runs[0].round, curves.at) == (4, 1) and lab.transport.slider.run == lab.run.id
     lab.transport.slider.set_state({"value": 4})
     lab.settle()
-    assert lab.runs[0] is lab.run
+    assert lab.runs[0] is lab.run and curves.at is None
+
+
+def test_clients_and_curves_agree_on_the_round_of_the_time_line(make):
+    lab = make(participation=0.5)
+    lab.ensure()
+    lab.settle()
+    lab.tabs.selected_index = list(lab.tabs.titles).index("Clients")
+    lab.settle()
+    for round in (1, 3, 2):
+        lab.transport.slider.set_state({"value": round})
+        lab.settle()
+        clients, sampled = lab.panel("Clients"), lab.run.federation.sample(round - 1)
+        seen = clients.chart.chart.now
+        assert clients.state()["round"] == seen.at == round and set(seen.plots[1].items.client) == set(sampled)
+        assert f"round {round}:" in seen.title and clients.chart.chart.about()["run"] == lab.run.id
+    lab.transport.slider.set_state({"value": 0})
+    lab.settle()
+    assert not clients.chart.chart.run and clients.code() == "run1.data.plot()"  # who holds what
 
 
 def test_rewind_takes_the_run_back_to_the_sliders_round(make):

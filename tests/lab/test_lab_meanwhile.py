@@ -8,7 +8,7 @@ from by_hand import busy, click, hold
 from patience import PATIENCE, until
 
 import flatlab as fl
-from flatlab.lab.jobs import Cancelled
+from flatlab.jobs import Cancelled
 
 
 def slide(lab, round):

@@ -7,9 +7,9 @@ import pytest
 from patience import PATIENCE
 from small_runs import click
 
+from flatlab import jobs
 from flatlab.errors import plain_words
-from flatlab.lab import jobs
-from flatlab.lab.jobs import Job
+from flatlab.jobs import Job
 from flatlab.lab.line import Work, sentence
 
 

@@ -5,7 +5,7 @@ from patience import PATIENCE, until
 from small_runs import click, six_clients, trained
 
 import flatlab as fl
-from flatlab.lab.jobs import submit
+from flatlab.jobs import submit
 from flatlab.lab.personalization_panel import VIEWS, Personalization
 
 

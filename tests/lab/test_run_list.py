@@ -7,9 +7,9 @@ from small_runs import six_clients, trained
 
 import flatlab as fl
 from flatlab.geometry.kept_results import recalled, remember
+from flatlab.jobs import submit
 from flatlab.lab import Lab, Session
 from flatlab.lab import run_list as run_lists
-from flatlab.lab.jobs import submit
 from flatlab.lab.run_list import RunTable, Shelf, StillTable
 from flatlab.training.trash import TRASH
 

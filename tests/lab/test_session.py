@@ -14,7 +14,7 @@ from pandas.testing import assert_frame_equal
 from patience import PATIENCE, until
 
 import flatlab as fl
-from flatlab.lab.jobs import submit
+from flatlab.jobs import submit
 from flatlab.lab.session import Session
 from flatlab.training.checkpoints import Store
 

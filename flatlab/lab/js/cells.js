@@ -1,7 +1,7 @@
 // @ts-check
 // One plot whose marks are clients': boxes or dots on a canvas. What is one client's lights up in all plots of the page.
 
-import { beside, ends, under } from "./hits.js";
+import { beside, ends, ofRound, under } from "./hits.js";
 import { LIT, light } from "./link.js";
 import { digits, ticks } from "./numbers.js";
 import { element } from "./page.js";
@@ -19,6 +19,8 @@ export class Cells {
     this.zoom = { x: null, y: null };
     /** @type {[HTMLElement, string][]} */ this.swatches = [];
     this.lit = /** @type {number | null} */ (null);
+    /** @type {number | undefined} the round that is seen, where there are several */ this.shown = undefined;
+    /** @type {string[]} of the rows */ this.names = [];
     this.size = [300, chart.height];
     /** @type {[number, number]} */ this.across = [0, 1];
     /** @type {[number, number]} */ this.up = [0, 1];
@@ -53,7 +55,7 @@ export class Cells {
   /** What the colours mean, behind what the plot shows. @param {Element} head */
   named(head) {
     const { items, y } = this.about;
-    head.append(items.wide || y.names.length ? this.about.what || y.label : y.label);
+    head.append(items.rounds || y.names.length ? this.about.what || y.label : y.label);
     this.shownNames = () => (items.named.length > NAMED ? [] : items.named.map((/** @type {string} */ name, /** @type {number} */ k) => [name, items.colors[k]]));
     for (const [name, color] of this.shownNames()) {
       const entry = element("span", "flatlab-cells-name", head, name);
@@ -64,15 +66,38 @@ export class Cells {
     }
   }
 
-  /** @returns {any} the marks by name */
+  /** @returns {any} the marks by name: all, or those of the round that is looked at */
   get marks() {
-    const [client, x, y, value, color, wide, high] = this.columns();
+    let columns = this.columns();
+    if (this.about.items.rounds) {
+      const rounds = /** @type {Float64Array} */ (columns.pop());
+      const here = ofRound(rounds, this.chart.at);
+      columns = columns.map((column) => Float64Array.from(here, (k) => column[k]));
+      this.shown = here.length ? rounds[here[0]] : undefined;
+    }
+    const [client, x, y, value, color, wide, high] = columns;
     return { client, x, y, value, color, wide, high };
+  }
+
+  /** How many rows there are at most. */
+  get rows() {
+    const { items, y } = this.about;
+    return items.rounds ? Math.max(...y.limits) + 0.5 : y.names.length;
+  }
+
+  /** Another round is looked at. */
+  seek() {
+    if (this.about.items.rounds) this.update();
   }
 
   update() {
     this.now = this.marks;
     const { about, now } = this;
+    this.names = about.y.names;
+    if (about.items.rounds) {
+      this.names = [];
+      now.y.forEach((/** @type {number} */ row, /** @type {number} */ k) => (this.names[row] = String(now.client[k])));
+    }
     this.across = ends(now.x, now.wide, about.x.limits);
     this.up = ends(now.y, now.high, about.y.limits);
     const clients = new Set(Array.from(now.client)).size;
@@ -167,6 +192,10 @@ export class Cells {
     const ink = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     ink.scale(scale, scale);
     this.axes(ink);
+    if (about.items.rounds && !now.client.length) {
+      ink.textAlign = "center";
+      ink.fillText("not scored", (LEFT + size[0] - RIGHT) / 2, size[1] / 2);
+    }
     if (about.diagonal) {
       ink.strokeStyle = chart.ink.text;
       ink.setLineDash([3, 3]);
@@ -222,8 +251,8 @@ export class Cells {
     }
     ink.fillText(about.x.label, (LEFT + right) / 2, bottom + 29);
     ink.textAlign = "right";
-    for (const [at, text] of this.splits(about.y, this.up, (bottom - ABOVE) / (about.y.names.length ? 13 : 30))) {
-      if (!about.y.names.length) ink.strokeRect(LEFT, this.y(at), right - LEFT, 0);
+    for (const [at, text] of this.splits({ ...about.y, names: this.names }, this.up, (bottom - ABOVE) / (this.names.length ? 13 : 30))) {
+      if (!this.names.length) ink.strokeRect(LEFT, this.y(at), right - LEFT, 0);
       ink.fillText(text, LEFT - 5, this.y(at) + 4);
     }
   }

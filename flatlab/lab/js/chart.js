@@ -5,15 +5,14 @@ import { Card } from "./card.js";
 import { Cells } from "./cells.js";
 import { picture } from "./export.js";
 import { Legend } from "./legend.js";
-import { LIT, light } from "./link.js";
+import { listen } from "./follow.js";
+import { LINK, light } from "./link.js";
 import { button, element, save } from "./page.js";
 import { Plot } from "./plot.js";
 import { inksOf } from "./theme.js";
 
-const LINK = "flatlab-crosshair"; // tells all charts of the page where the pointer is: which axis, which x
 const LABEL = 16; // pixels of a plot's title
 const ROW = 40; // of a client's bar, at most
-const THEME = ["class", "style", "data-jp-theme-name", "data-jp-theme-light"];
 
 export class Chart {
   /** @param {any} model of anywidget @param {any} store its numbers @param {Element} el where it goes */
@@ -29,12 +28,13 @@ export class Chart {
     this.ink = inksOf(this.root);
     /** @type {any[]} of `Plot` or `Cells` */ this.plots = [];
     /** @type {{axis: string, x: number} | null} where the pointer is, here or in another chart */ this.near = null;
+    /** @type {number | null} the round that is looked at; null: the latest, not marked */ this.at = model.get("at");
     this.forward = ""; // the name of the curve brought forward
     this.built = ""; // the shape of what is built
     this.waiting = 0;
     this.buttons(bar);
     this.build();
-    this.undo = this.listen();
+    this.undo = listen(this);
   }
 
   get log() {
@@ -101,14 +101,35 @@ export class Chart {
     this.plots.filter(({ u }) => u).forEach((plot) => this.point(plot));
     this.root.classList.toggle("flatlab-chart-cells", this.cells);
     this.legend.build();
-    this.title.textContent = [this.store.about.title, this.store.about.bands].filter(Boolean).join(" · ");
+    this.entitle();
     for (const [name, made] of this.logs ?? []) made.setAttribute("aria-pressed", String(this.log.includes(name)));
     this.fit();
     this.update();
   }
 
+  entitle() {
+    const { title, bands } = this.store.about;
+    this.title.textContent = [title.replace("{round}", this.plots[0]?.shown ?? this.at), bands].filter(Boolean).join(" · ");
+  }
+
+  /** Whether it shows a run. @param {string} id */
+  shows(id) {
+    return [this.store.about.run ?? "", ...this.series.map(({ run }) => run)].some((ids) => ids.split(" ").includes(id));
+  }
+
+  /** Look at another round. @param {number | null} round */
+  seek(round) {
+    if (round === this.at) return;
+    this.at = round;
+    this.plots.forEach((plot) => plot.seek());
+    this.entitle();
+    this.values();
+    this.root.dispatchEvent(new CustomEvent("flatlab-sought", { detail: round, bubbles: true }));
+  }
+
   update() {
     this.plots.forEach((plot) => plot.update());
+    this.entitle();
     this.values();
     const zoomed = this.plots.some(({ zoom }) => zoom.x || zoom.y);
     if (this.whole) this.whole.disabled = !zoomed;
@@ -147,7 +168,7 @@ export class Chart {
     const each = wide / shares.reduce((a, b) => a + b, 0) >= 120;
     this.row.style.gridTemplateColumns = each ? shares.map((share) => `minmax(0, ${share}fr)`).join(" ") : "minmax(0, 1fr)";
     this.row.style.minHeight = "";
-    const rows = Math.max(...this.plots.map(({ about }) => about.y.names.length));
+    const rows = Math.max(...this.plots.map(({ rows }) => rows));
     const room = this.plots.length < 3 ? this.room() : each ? Math.min(0.6 * this.room(), 60 + ROW * rows) : 0; // below is one client's
     const height = Math.max(this.height, room);
     for (const plot of this.plots) plot.resize(Math.floor(plot.place.clientWidth), height - LABEL);
@@ -231,70 +252,6 @@ export class Chart {
     over.onmouseleave = () => {
       this.tell(null);
       this.pointAt("");
-    };
-  }
-
-  /** Hear of what changes; what is returned ends that. */
-  listen() {
-    const { model, store } = this;
-    /** @type {Record<string, (...said: any[]) => void>} */
-    const heard = {
-      "change:hidden": () => {
-        this.plots.forEach((plot) => plot.hide(this.hidden));
-        this.values();
-      },
-      "change:log": () => this.build(),
-      "change:smooth": () => (this.shape() === this.built ? this.later() : this.build()),
-      "change:height": () => this.fit(),
-      "msg:custom": (said, buffers) => {
-        if (said.kind === "file") save(new Blob([buffers[0]]), said.format);
-        else if (said.kind === "card") this.card.heard(said, buffers);
-      },
-    };
-    for (const [event, act] of Object.entries(heard)) model.on(event, act);
-    const watcher = (/** @type {boolean} */ anew) => (anew && this.shape() !== this.built ? this.build() : this.later());
-    store.watchers.add(watcher);
-    const linked = (/** @type {any} */ { detail }) => {
-      this.near = detail;
-      for (const plot of this.plots) plot.follow(detail && detail.axis === plot.about.x.label ? detail.x : null);
-      this.values();
-    };
-    document.addEventListener(LINK, linked);
-    const lit = (/** @type {any} */ { detail }) => {
-      if (detail.what !== "run") return;
-      const ids = detail.who.split(" ");
-      const one = this.series.find(({ run }) => run && run.split(" ").some((/** @type {string} */ id) => ids.includes(id)));
-      this.bringForward(detail.who && one ? one.name : "");
-    };
-    document.addEventListener(LIT, lit);
-    const dress = () => {
-      const now = inksOf(this.root);
-      if (now.text === this.ink.text) return;
-      this.ink = now;
-      this.plots.forEach((plot) => plot.redraw());
-      this.values();
-    };
-    const sized = new ResizeObserver(() => {
-      this.fit();
-      dress(); // the first time, the root has come onto the page
-    });
-    sized.observe(this.row);
-    requestAnimationFrame(() => {
-      const view = this.root.closest(".flatlab-view"); // known once the root is on the page
-      if (view) sized.observe(view);
-    });
-    const dressed = new MutationObserver(() => requestAnimationFrame(dress));
-    for (const one of [document.body, document.documentElement])
-      dressed.observe(one, { attributes: true, attributeFilter: THEME });
-    return () => {
-      for (const [event, act] of Object.entries(heard)) model.off(event, act);
-      store.watchers.delete(watcher);
-      document.removeEventListener(LINK, linked);
-      document.removeEventListener(LIT, lit);
-      sized.disconnect();
-      dressed.disconnect();
-      this.card.close();
-      this.plots.forEach((plot) => plot.destroy());
     };
   }
 }

@@ -5,7 +5,7 @@ import uPlot from "uplot";
 import { meanAndBand, sharedBeginning, smoothed } from "./numbers.js";
 
 /**
- * @typedef {{x: Float64Array, y: Float64Array, raw?: Float64Array, low?: Float64Array, high?: Float64Array}} Curve
+ * @typedef {{x: Float64Array, y: Float64Array, raw?: Float64Array, low?: Float64Array, high?: Float64Array, rounds?: Float64Array}} Curve
  */
 
 /**
@@ -17,7 +17,8 @@ import { meanAndBand, sharedBeginning, smoothed } from "./numbers.js";
  * @returns {Curve}
  */
 export function curveOf(series, columns, weight, within = null) {
-  const curve = banded(series, columns, weight);
+  const rounds = series.rounds ? columns[columns.length - 1] : undefined;
+  const curve = { ...banded(series, rounds ? columns.slice(0, -1) : columns, weight), rounds };
   if (!within || !curve.low || !curve.high) return curve;
   const kept = (/** @type {number} */ value) => Math.min(Math.max(value, within[0]), within[1]);
   return { ...curve, low: curve.low.map(kept), high: curve.high.map(kept) };

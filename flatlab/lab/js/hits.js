@@ -26,6 +26,20 @@ export function under(marks, x, y, reach) {
 }
 
 /**
+ * The places of what is of a round, or of the latest one before it; of the last of all, if none is named.
+ * @param {ArrayLike<number>} rounds
+ * @param {number | null} at
+ * @returns {number[]}
+ */
+export function ofRound(rounds, at) {
+  let latest = -Infinity;
+  for (let k = 0; k < rounds.length; k += 1) if (rounds[k] > latest && (at === null || rounds[k] <= at)) latest = rounds[k];
+  const found = [];
+  for (let k = 0; k < rounds.length; k += 1) if (rounds[k] === latest) found.push(k);
+  return found;
+}
+
+/**
  * The client beside another, in the order of their numbers, round and round.
  * @param {ArrayLike<number>} clients
  * @param {number | null} now

@@ -2,6 +2,8 @@
 // What the pointer rests on, told to everything on the page that shows the same: runs, clients.
 
 export const LIT = "flatlab-lit";
+export const LINK = "flatlab-crosshair"; // tells all charts of the page where the pointer is: which axis, which x
+export const ROUND = "flatlab-round"; // a run's time line was moved: to which round; null: to its end
 /** @type {Record<string, string>} */ const now = {};
 
 /**

@@ -190,3 +190,31 @@ export function errorBars({ x, low, high }, log) {
     if (Number.isFinite(low[k]) && Number.isFinite(high[k]) && (!log || low[k] > 0)) found.push([x[k], low[k], high[k]]);
   return found;
 }
+
+/**
+ * The place of the last value that is at most another; -1 if there is none.
+ * @param {Numbers} sorted
+ * @param {number} value
+ */
+export function lastAt(sorted, value) {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle] <= value) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+/**
+ * The height of a line at x; that of its ends beside them.
+ * @param {Numbers} xs that rise
+ * @param {Numbers} ys
+ * @param {number} x
+ */
+export function heightAt(xs, ys, x) {
+  const k = lastAt(xs, x);
+  if (k < 0) return ys[0];
+  if (k + 1 >= xs.length) return ys[xs.length - 1];
+  return ys[k] + ((ys[k + 1] - ys[k]) * (x - xs[k])) / (xs[k + 1] - xs[k]);
+}

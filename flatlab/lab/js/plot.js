@@ -3,7 +3,7 @@
 
 import uPlot from "uplot";
 import { curveOf, tableOf } from "./curves.js";
-import { closest, digits, errorBars, logTicks, nearest, roomy, ticks } from "./numbers.js";
+import { closest, digits, errorBars, heightAt, lastAt, logTicks, nearest, roomy, ticks } from "./numbers.js";
 import { DASHES, element } from "./page.js";
 
 const FONT = "11px system-ui, sans-serif";
@@ -112,7 +112,7 @@ export class Plot {
       hooks: {
         setCursor: [() => chart.pointed(this)],
         setSelect: [() => chart.selected(this)],
-        draw: [() => this.drawMarks(), () => this.drawErrors()],
+        draw: [() => this.drawMarks(), () => this.drawErrors(), () => this.drawMoment()],
       },
     };
   }
@@ -191,6 +191,50 @@ export class Plot {
     u.ctx.restore();
   }
 
+  /** The place, on a curve, of its last point up to the round that is looked at; -1 if there is none. @param {number} k */
+  now(k) {
+    const { x, rounds } = this.curves[k];
+    const of = rounds ?? (this.about.x.label === "round" ? x : null);
+    return of === null || this.chart.at === null ? -1 : lastAt(of, this.chart.at);
+  }
+
+  /** Another round is looked at. */
+  seek() {
+    this.u.redraw(false, false);
+  }
+
+  /** The round that is looked at: a line across, a dot on each curve; and a ring where a fork left its parent. */
+  drawMoment() {
+    const { u, chart } = this;
+    const scale = devicePixelRatio;
+    const { left, top, width, height } = u.bbox;
+    u.ctx.save();
+    u.ctx.beginPath();
+    u.ctx.rect(left, top, width, height);
+    u.ctx.clip();
+    if (chart.at !== null && this.about.x.label === "round" && this.about.series.length) {
+      const at = u.valToPos(chart.at, "x", true);
+      [u.ctx.strokeStyle, u.ctx.lineWidth] = [chart.ink.text, scale];
+      u.ctx.strokeRect(at, top, 0, height);
+    }
+    const mark = (/** @type {number} */ x, /** @type {number} */ y, /** @type {string} */ fill, /** @type {string} */ stroke) => {
+      if (!Number.isFinite(y) || (this.log("y") && y <= 0)) return;
+      u.ctx.beginPath();
+      u.ctx.arc(u.valToPos(x, "x", true), u.valToPos(y, "y", true), 4.5 * scale, 0, 2 * Math.PI);
+      [u.ctx.fillStyle, u.ctx.strokeStyle, u.ctx.lineWidth] = [fill, stroke, 1.75 * scale];
+      u.ctx.fill();
+      u.ctx.stroke();
+    };
+    this.about.series.forEach((/** @type {any} */ { name, color, forked }, /** @type {number} */ k) => {
+      if (chart.hidden.has(name)) return;
+      const { x, y } = this.curves[k];
+      if (forked !== undefined && x.length) mark(forked, heightAt(x, y, forked), chart.ink.paper, chart.ink.lit(color));
+      const now = this.now(k);
+      if (now >= 0) mark(x[now], y[now], chart.ink.lit(color), chart.ink.paper);
+    });
+    u.ctx.restore();
+  }
+
   /** @param {number} width @param {number} height */
   resize(width, height) {
     if (width > 0 && (width !== this.u.width || height !== this.u.height)) this.u.setSize({ width, height });
@@ -211,13 +255,13 @@ export class Plot {
   /**
    * Of a curve, the value at x: of the last point at it or before it.
    * @param {string} name
-   * @param {number | null} x null: the last of all
+   * @param {number | null} x null: that of the round that is looked at, the last of all
    */
   valueOf(name, x) {
     const k = this.about.series.findIndex((/** @type {any} */ series) => series.name === name);
     if (k < 0 || !this.curves[k].x.length) return undefined;
     const { x: xs, y } = this.curves[k];
-    if (x === null) return y[y.length - 1];
+    if (x === null) return this.chart.at === null || (!this.curves[k].rounds && this.about.x.label !== "round") ? y[y.length - 1] : y[this.now(k)];
     if (x < xs[0]) return undefined;
     const at = closest(xs, x);
     return y[xs[at] > x && !this.near(xs[at], x) ? at - 1 : at];

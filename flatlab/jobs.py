@@ -1,4 +1,4 @@
-"""One thread for all that the lab computes: rounds and measurements take turns on it.
+"""One thread for all that is computed in the background: rounds and measurements take turns on it.
 
 Two threads inside torch slow each other down on a CPU (each brings its own pool), so panels never compute where their
 buttons' callbacks run. A job's listener hears of it on this thread; only widget traits may be changed there.

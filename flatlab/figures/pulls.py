@@ -1,0 +1,103 @@
+"""How clients pull: each round a fan from the global model to its clients' models, and the step to where it is put."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from ..arguments import Count, checked
+from ..geometry import Pulls
+from ..later import pd
+from .colors import class_colors
+from .style import PAGE, Drawing, class_labels, figure, plain
+
+STARS = {"global": ("*", "0.1", 90), "swa": ("*", "#d1a000", 90), "mean": ("x", "0.35", 18)}
+NAMED = 12  # more classes than so many are not named
+
+
+@checked
+def draw_pulls(result: Pulls, columns: Count = 4) -> Drawing:
+    """A row of small panels a run, a panel a round: clients' arrows in the colour of the class each holds most of.
+
+    All panels have one unit of length, so that arrows are compared by eye. The black star is the next global model, the
+    golden one the server's average.
+
+    Args:
+        result: what `pulls` measured.
+        columns: the last so many rounds.
+    """
+    runs = {str(name): own for name, own in result.frame.groupby("run", sort=False)}
+    shown = {
+        name: sorted(own.loc[own["series"] == "client", "round"].unique())[-columns:] for name, own in runs.items()
+    }
+    across = max(len(rounds) for rounds in shown.values())
+    side = PAGE / max(across, 2)
+    fig = figure(side * across, 0.3 + (side + 0.45) * len(runs))
+    grid = fig.subplots(len(runs), across, squeeze=False)
+    half = max(_reach(own) for own in runs.values())
+    colors = class_colors(len(result.about["classes"]))
+    for axes, (name, own) in zip(grid, runs.items(), strict=True):
+        for axis, round in zip(axes, shown[name], strict=False):
+            _fan(axis, own, int(round), colors)
+            centre = [(own[at].min() + own[at].max()) / 2 for at in ("x", "y")]
+            limits = [(middle - half, middle + half) for middle in centre]
+            axis.set(xlim=limits[0], ylim=limits[1], aspect="equal", xticks=[], yticks=[])
+        for axis in axes[len(shown[name]) :]:
+            axis.set_visible(False)
+        axes[0].set_ylabel(f"{plain(name)}\n{_share(result.about['runs'][name])}", fontsize=7)
+    held = sorted(set(result.frame.loc[result.frame["series"] == "client", "main"]))
+    labels = class_labels(result.about["classes"])
+    for label in held if len(held) <= NAMED else []:
+        grid[0, 0].plot([], [], "-", color=colors[label], label=f"mostly {labels[label]}")
+    for series, name in (("global", "global model"), ("swa", "server's average")):
+        if (result.frame["series"] == series).any():
+            mark, color, size = STARS[series]
+            grid[0, 0].plot([], [], mark, color=color, ms=size**0.5, label=name)
+    fig.name_above(grid[0, 0])
+    fig.caption = pulls_caption(result.about)
+    return fig
+
+
+def _share(about: Mapping[str, Any]) -> str:
+    return f"{100 * sum(about['explained']):.0f} % of the variance"
+
+
+def pulls_caption(about: Mapping[str, Any]) -> str:
+    """What is shown, what the plane leaves out, on what losses were measured, what was trained again."""
+    left = "; ".join(f"{name}: {_share(one)} lies in its plane" for name, one in about["runs"].items())
+    again = ", ".join(f"{one['retrained']} in {one['seconds']:.3g} s" for one in about["runs"].values())
+    whole = "" if about["complete"] else " Stopped, not complete."
+    return plain(
+        "Each plane goes through the mean of the models shown along their first two principal components, all on one"
+        f" scale of distance. {left}. Losses are the models' own on {about['samples']} samples ({about['data']})."
+        f" Rounds trained again: {again}.{whole}"
+    )
+
+
+def _reach(own: pd.DataFrame) -> float:
+    """Half the side of a square that holds all models, with room for their stars."""
+    return 0.58 * max(np.ptp(own["x"]), np.ptp(own["y"]), 1e-12)
+
+
+def _fan(axis: Axes, own: pd.DataFrame, round: int, colors: tuple[str, ...]) -> None:
+    now = own[own["round"] == round]
+    way = own[(own["series"] == "global") & (own["round"] <= round)]
+    start, end = (way[way["round"] == at].iloc[0] for at in (round - 1, round))
+    axis.plot(way["x"], way["y"], "-", color="0.6", lw=0.8, zorder=1)
+    for client in now[now["series"] == "client"].to_dict("records"):
+        arrow = {"arrowstyle": "-|>", "color": colors[client["main"]], "lw": 0.9, "shrinkA": 0, "shrinkB": 0}
+        axis.annotate("", (client["x"], client["y"]), (start["x"], start["y"]), arrowprops=arrow, zorder=2)
+    axis.plot(start["x"], start["y"], "*", color="0.1", mfc="white", ms=7, zorder=3)
+    for series in ("mean", "global", "swa"):
+        mark, color, size = STARS[series]
+        marks = now[now["series"] == series]
+        edge = {"linewidths": 0.8} if mark == "x" else {"edgecolors": "white", "linewidths": 0.5}
+        axis.scatter(marks["x"], marks["y"], marker=mark, color=color, s=size, zorder=4, **edge)
+    clients = now.loc[now["series"] == "client", "loss"]
+    told = f"loss {start['loss']:.3g} → {end['loss']:.3g}\nclients' {clients.min():.3g} to {clients.max():.3g}"
+    swa = now.loc[now["series"] == "swa", "loss"]
+    axis.set_title(f"round {round}", fontsize=8)
+    axis.set_xlabel(told + (f"\naverage {swa.iloc[0]:.3g}" if len(swa) else ""), fontsize=6.5)
