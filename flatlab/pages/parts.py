@@ -111,7 +111,7 @@ def _thinned(plot: Plot, every: int) -> Plot:
 def _sparse(series: Series, every: int) -> Series:
     last = len(series.x) - 1
     kept = [place for place in range(last + 1) if place % every == 0 or place == last]
-    columns = {name: getattr(series, name) for name in ("x", "y", "low", "high")}
+    columns = {name: getattr(series, name) for name in ("x", "y", "low", "high", "rounds")}
     less = {name: column[kept] for name, column in columns.items() if column is not None}
     members = None if series.members is None else series.members[:, kept]
     return replace(series, members=members, **less)

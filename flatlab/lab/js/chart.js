@@ -28,7 +28,7 @@ export class Chart {
     this.ink = inksOf(this.root);
     /** @type {any[]} of `Plot` or `Cells` */ this.plots = [];
     /** @type {{axis: string, x: number} | null} where the pointer is, here or in another chart */ this.near = null;
-    /** @type {number | null} the round that is looked at; null: the latest, not marked */ this.at = model.get("at");
+    /** @type {number | null} the round that is looked at; null: the latest, not marked */ this.at = model.get("at") ?? null;
     this.forward = ""; // the name of the curve brought forward
     this.built = ""; // the shape of what is built
     this.waiting = 0;
