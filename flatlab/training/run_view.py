@@ -185,12 +185,14 @@ class RunView:
         begin = 0 if self.experiment.from_scratch else min(self.checkpoints, default=self.round)
         return begin, self._recorded
 
-    def retraining(self, first: int, last: int) -> tuple[int, float]:
+    @checked
+    def retraining(self, first: Count, last: Count) -> tuple[int, float]:
         """How many rounds `retrained` trains, and about how many seconds that takes, by those on record (NaN: none)."""
         stored = max((round for round in {*self.checkpoints, self.round} if round < first), default=0)
         return last - stored, (last - stored) * float(self.timings["seconds"].mean())
 
-    def retrained(self, first: int, last: int) -> Iterator[tuple[State, dict[int, Params], State]]:
+    @checked
+    def retrained(self, first: Count, last: Count) -> Iterator[tuple[State, dict[int, Params], State]]:
         """The rounds from `first` (from 1) to `last` once more.
 
         Of each the state before it, all parameters of its clients after their local training, and the state after it.
