@@ -85,13 +85,7 @@ class Series:
     def about(self) -> dict[str, Any]:
         """Everything else, as JSON takes it."""
         members = 0 if self.members is None else len(self.members)
-        told: dict[str, Any] = {
-            "name": self.name,
-            "color": self.color,
-            "dash": self.dash,
-            "run": self.run,
-            "note": self.note,
-        }
+        told: dict[str, Any] = {name: getattr(self, name) for name in ("name", "color", "dash", "run", "note")}
         told |= {"role": self.role} if self.role == "values" else {}
         told |= {} if self.forked is None else {"forked": self.forked}
         told |= {} if self.rounds is None else {"rounds": True}

@@ -61,10 +61,9 @@ def draw_plot(axes: Axes, plot: Plot, at: int | None = None) -> None:
         if one.low is not None and one.high is not None:
             edges = (one.low, one.high) if plot.y.within is None else np.clip((one.low, one.high), *plot.y.within)
             axes.fill_between(one.x, *edges, alpha=0.15, color=one.color, lw=0)
-        for x, mark in _marked(one, at):
-            axes.plot(
-                x, np.interp(x, one.x, one.y), marker=mark, color=one.color, ms=5, mfc="white" if mark == "o" else None
-            )
+        for x, shape in _marked(one, at):
+            fill = "white" if shape == "o" else one.color
+            axes.plot(x, np.interp(x, one.x, one.y), marker=shape, color=one.color, ms=5, mfc=fill)
     if plot.items is not None:
         _items(axes, plot, plot.items)
     if at is not None and plot.series and plot.x.label == "round":

@@ -127,8 +127,9 @@ def chart_runs(
                 continue
             begun = [curve if forked is None else curve.since(forked) for curve in curves]
             rounds, xs, members = _common(begun, [passed[run.id] for run in group if passed])
-            more = {"note": _note(curves, metric, known.alone(group[0])), "rounds": rounds if passed else None}
-            series.append(Series.of(x=xs, members=members, forked=_left(group[0], xs, rounds), **more, **look))
+            look = look | {"note": _note(curves, metric, known.alone(group[0]))}
+            look |= {"rounds": rounds if passed else None, "forked": _left(group[0], xs, rounds)}
+            series.append(Series.of(x=xs, members=members, **look))
         return Plot(tuple(series), across, axis, () if passed else marks)
 
     marks = _averaging(groups, looks)

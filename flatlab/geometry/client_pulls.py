@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from flatlab.algorithms import Params
@@ -193,16 +194,21 @@ def _of_round(
         held = counts[client]
         main = {"main": int(held.argmax()), "share": held.max() / max(held.sum(), 1)}
         models.append(model("client", weights, client=client, weight=share, **main))
-    mean = sum(share * weights.double() for share, weights in zip(shares, own.values(), strict=True))
-    models += [model("mean", mean.to(target.images.dtype)), model("global", flat(after.params))]
+    models += [model("mean", _mean(list(own.values()), shares)), model("global", flat(after.params))]
     return models + ([model("swa", flat(after.average))] if after.swa else [])
 
 
 def _plane(weights: Sequence[Tensor]) -> Plane:
     """The plane through the mean of models along their first two principal components."""
-    mean = sum(vector.double() for vector in weights) / len(weights)
     try:
-        return trajectory_plane(weights, mean.to(weights[0].dtype))
+        return trajectory_plane(weights, _mean(weights, [1 / len(weights)] * len(weights)))
     except SettingError as error:
         reason = f"{len(weights)} models that lie on one line span no plane; take more"
         raise SettingError("rounds", allowed=reason) from error
+
+
+def _mean(weights: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    mean = torch.zeros_like(weights[0], dtype=torch.float64)
+    for vector, share in zip(weights, shares, strict=True):
+        mean.add_(vector.double(), alpha=share)
+    return mean.to(weights[0].dtype)

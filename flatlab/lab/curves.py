@@ -42,7 +42,8 @@ class Curves(Panel):
         super().__init__()
         self._lock = threading.RLock()
         self._known = figures.Histories()
-        self.runs, self.at = runs, None
+        self.at: int | None = None
+        self.runs = runs
         self.x = ipywidgets.ToggleButtons(
             options=list(figures.XS), description="against", tooltips=list(figures.XS.values())
         )

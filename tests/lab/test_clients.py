@@ -110,13 +110,13 @@ def test_before_the_first_round_the_data_are_shown_and_then_it_follows(run, tmp_
     for round in (1, 2):
         fresh.step()
         panel.refresh()
-        assert panel.state()["round"] == round and len(clients_of(panel)) == 3
+        assert panel._at == round and len(clients_of(panel)) == 3
     fresh.to(3)
     panel.refresh()
     panel.round.value = "2"
     fresh.rewind(1)
     panel.refresh()
-    assert panel.state()["round"] == 1 and list(panel.round.options) == ["1", "latest"]
+    assert panel._at == 1 and list(panel.round.options) == ["1", "latest"]
 
 
 def test_a_round_that_a_fork_does_not_have_is_not_offered(run):

@@ -201,7 +201,7 @@ def test_clients_and_curves_agree_on_the_round_of_the_time_line(make):
         lab.settle()
         clients, sampled = lab.panel("Clients"), lab.run.federation.sample(round - 1)
         seen = clients.chart.chart.now
-        assert clients.state()["round"] == seen.at == round and set(seen.plots[1].items.client) == set(sampled)
+        assert clients._at == seen.at == round and set(seen.plots[1].items.client) == set(sampled)
         assert f"round {round}:" in seen.title and clients.chart.chart.about()["run"] == lab.run.id
     lab.transport.slider.set_state({"value": 0})
     lab.settle()
