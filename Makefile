@@ -7,7 +7,7 @@ PYTEST := -m pytest -p no:nbmake -p no:benchmark --numprocesses=auto --maxproces
 QUICK := tests/algorithms tests/data tests/models tests/zoo tests/test_foundations.py tests/test_digest.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check check-docs docs check-wheel test-oldest test-gpu bench-gpu lint lab notebooks clean
+.PHONY: help setup demo test test-browser check check-docs docs check-wheel test-oldest test-gpu bench-gpu lint lab notebooks clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,9 @@ demo: setup  ## what the two papers claim, on real digits: a table and a figure
 
 test: setup  ## run the tests
 	$(BIN)/python $(PYTEST) --durations=20 --durations-min=1
+
+test-browser: setup  ## drive the lab in JupyterLab and chromium
+	$(BIN)/python -m pytest -p no:nbmake -m browser tests/browser
 
 check: lint  ## the minute before a commit: lint and the quick tests
 	$(BIN)/python $(PYTEST) $(QUICK)

@@ -40,7 +40,7 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs, name, wait = kwargs or {}, func.name(), self._wait
-        leaves = list(_leaves((args, kwargs)))
+        leaves = _leaves((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         devices = {tensor.device.type for tensor in tensors if tensor.dim()}
         away = any(tensor.device.type == DEVICE for tensor in tensors)
@@ -59,7 +59,7 @@ class Watch(TorchDispatchMode):
             return tensors[0] if tensors[0].device.type == DEVICE else tensors[0].fill_(1)
         if len(devices) > 1:
             wait(name) if gathers else self.mixed.append((name, _place()))
-        result = func(*args, **kwargs)
+        result = _result(func, args, kwargs) if away else func(*args, **kwargs)
         if target == DEVICE and tensors and not away:
             wait(name)
         return result
@@ -87,14 +87,59 @@ class _Calls(TorchFunctionMode):
         return result
 
 
-def _leaves(nest: Any) -> Iterator[Any]:
+def _result(func: Any, args: Any, kwargs: Any) -> Any:
+    """What an operation makes of tensors without numbers: torch works it out in Python, at length; here, once a kind.
+
+    Only of operations that make one new tensor: what changes its arguments, or is a view of them, is done each time.
+    """
+    new = _MAKES_ONE.get(func)
+    if new is None:
+        made = func._schema.returns
+        alone = len(made) == 1 and str(made[0].type) == "Tensor" and made[0].alias_info is None
+        new = _MAKES_ONE[func] = alone and not func._schema.is_mutable
+    key = _kind((func, args, kwargs)) if new else None
+    if key is None:
+        return func(*args, **kwargs)
+    if key not in _MADE:
+        result = func(*args, **kwargs)
+        plain = type(result) is torch.Tensor and result.device.type == DEVICE and result.layout == torch.strided
+        if not plain or result._is_view() or any(result is leaf for leaf in _leaves((args, kwargs))):
+            _MAKES_ONE[func] = False
+            return result
+        _MADE[key] = (result.shape, result.stride(), result.dtype)
+        return result
+    shape, stride, dtype = _MADE[key]
+    return torch.empty_strided(shape, stride, dtype=dtype, device=DEVICE)
+
+
+_MAKES_ONE: dict[Any, bool] = {}
+_MADE: dict[Any, tuple[Any, ...]] = {}
+
+
+def _kind(nest: Any) -> Any:
+    """All that the result's shape and type can depend on; None if there is a tensor of the host, which has numbers."""
+    if isinstance(nest, torch.Tensor):
+        return (nest.shape, nest.stride(), nest.dtype) if nest.device.type == DEVICE else None
+    if isinstance(nest, dict):
+        nest = tuple(nest.items())
+    if not isinstance(nest, list | tuple):
+        return type(nest), nest
+    parts = tuple(map(_kind, nest))
+    return None if None in parts else parts
+
+
+def _leaves(nest: Any) -> list[Any]:
     if isinstance(nest, dict):
         nest = nest.values()
     elif not isinstance(nest, list | tuple):
-        yield nest
-        return
+        return [nest]
+    found = []
     for part in nest:
-        yield from _leaves(part)
+        if isinstance(part, list | tuple | dict):
+            found += _leaves(part)
+        else:
+            found.append(part)
+    return found
 
 
 def _place() -> str:
