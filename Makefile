@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= data
 # Each worker takes a half of the files, whose fixtures it makes once, and then work from the other: both end together.
-PYTEST := -m pytest -p no:nbmake -p no:benchmark --numprocesses=auto --maxprocesses=4 --dist=worksteal
+PYTEST := -m pytest -p no:nbmake -p no:benchmark --numprocesses=auto --maxprocesses=4 --dist=worksteal --ignore=tests/browser
 QUICK := tests/algorithms tests/data tests/models tests/zoo tests/test_foundations.py tests/test_digest.py
 
 .DEFAULT_GOAL := help
@@ -57,7 +57,7 @@ test-oldest: $(OLDEST)/.ready  ## run the tests on the lowest versions that pypr
 	$(OLDEST)/bin/python $(PYTEST) -W ignore::DeprecationWarning
 
 test-gpu: setup  ## run the tests of computation on a CUDA machine
-	FLATLAB_REQUIRE_CUDA=1 $(BIN)/python $(PYTEST) -m "not browser and not slow" --ignore=tests/lab --maxprocesses=8
+	FLATLAB_REQUIRE_CUDA=1 $(BIN)/python $(PYTEST) --ignore=tests/lab --maxprocesses=8
 
 bench-gpu: test-gpu  ## check and measure everything that a GPU is for (about an hour; DATA=folder with cifar10.npz)
 	$(BIN)/python benchmarks/targets.py --data $(DATA) --precision float32

@@ -14,6 +14,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 # The tests' networks are too small to share, and waiting threads fight over the cores: here, and in what is started here
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.fsync = lambda _: None  # nobody cuts the power here: runs by the hundred need not wait for the disk
 
 # The same examples everywhere, and no limit on their time: a busy machine is slow, not wrong. Others are drawn with
 # `--hypothesis-profile=search`.

@@ -25,8 +25,9 @@ def executed(code):
 def assert_same(run, again):
     assert again.id == run.id and again.round == run.round and again.directory != run.directory
     assert again.history.equals(run.history)
+    found = again.state().flat()
     for name, value in run.state().flat().items():
-        assert torch.equal(value, again.state().flat()[name])
+        assert torch.equal(value, found[name])
 
 
 @pytest.mark.parametrize(

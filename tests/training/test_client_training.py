@@ -1,6 +1,7 @@
 """One batch, one after another, and a plain loop in the test: the same numbers for every algorithm."""
 
 import copy
+import functools
 import threading
 
 import pytest
@@ -30,6 +31,7 @@ SWEEP = {
 CLOSE = {"rtol": 1e-6, "atol": 1e-9}
 
 
+@functools.cache
 def federation(augmentation=None):
     options = {} if augmentation is None else {"augment": augmentation}
     partition = fl.Dirichlet(alpha=0.5, sizes="lognormal", sigma=0.7)
@@ -78,12 +80,21 @@ def joined(found):
     return {name: torch.cat([part.params[name] for part in found]) for name in found[0].params}
 
 
+PLAIN, WHOLE = "FedAvg", "FedBABU with ASAM and FedProx"
+PAIRS = [(name, "batch") for name in SWEEP] + [(PLAIN, "group"), (WHOLE, "group")]
+PAIRS += [pytest.param(name, "group", marks=pytest.mark.slow) for name in SWEEP if name not in (PLAIN, WHOLE)]
+
+
+@functools.cache
+def trained_alone(name, norm, device):
+    return train(SWEEP[name], "loop", norm=norm, device=device)
+
+
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
 @pytest.mark.parametrize("engine", ["batch", "graph"])
-@pytest.mark.parametrize("name", SWEEP)
 def test_one_batch_equals_one_after_another(name, engine, norm, device):
-    _, alone = train(SWEEP[name], "loop", norm=norm, device=device)
+    _, alone = trained_alone(name, norm, device)
     _, together = train(SWEEP[name], engine, norm=norm, device=device)
     assert len(alone) == 4 and len(together) == 1
     wanted, found = joined(alone), joined(together)

@@ -70,27 +70,50 @@ def command(file, store, root):
     return ["-m", "flatlab", "run", str(file), "--store", str(store), "--root", str(root), "--device", "cpu"]
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_two_processes_give_the_numbers_of_one(digits, few, tmp_path, name):
-    value = experiment(digits, ALGORITHMS[name])
+IN_TURN = """
+import os, sys
+from flatlab.cli import main
+commands, last = eval(sys.argv[1]), int(sys.argv[2])
+for place, command in enumerate(commands):  # each in a group of its own, which meets at another port
+    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "False", "MASTER_PORT": str(last - place)}
+    if status := main(command):
+        sys.exit(status)
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(digits, few, tmp_path_factory):
+    """A store in which two processes of torchrun trained an experiment with each of `ALGORITHMS`; what they said."""
+    folder, launched = tmp_path_factory.mktemp("shared"), []
+    for place, algorithm in enumerate(ALGORITHMS.values()):
+        file = toml(experiment(digits, algorithm), folder / f"{place}.toml")
+        launched.append(command(file, folder / "two", few)[2:])
+    (folder / "in_turn.py").write_text(IN_TURN)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*launch, *command(toml(value, tmp_path / "run.toml"), tmp_path / "two", few)],
+        [*launch, folder / "in_turn.py", repr(launched), str(free_port())],
         capture_output=True,
         text=True,
         check=False,
         timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(value.id) == 1 and "2 processes" in done.stderr
-    two, one = fl.Run(value, digits, store=tmp_path / "two", device="cpu"), alone(digits, value, tmp_path / "one")
+    return folder / "two", done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_two_processes_give_the_numbers_of_one(digits, shared, tmp_path, name):
+    value, (store, out, said) = experiment(digits, ALGORITHMS[name]), shared
+    assert out.count(value.id) == 1 and said.count("2 processes") == len(ALGORITHMS)
+    two, one = fl.Run(value, digits, store=store, device="cpu"), alone(digits, value, tmp_path / "one")
     keys = ["round", "split", "metric", "client"]
     found, wanted = (run.history.set_index(keys)["value"].sort_index() for run in (two, one))
     assert found.index.equals(wanted.index)
     # Two processes add up in another order than one; accuracies jump where a sample lies between two classes.
     assert (found - wanted).drop("accuracy", level="metric").abs().max() < 2e-4
+    state = two.state().flat()
     for key, tensor in one.state().flat().items():
-        assert (two.state().flat()[key] - tensor).abs().max() < 2e-4, key
+        assert (state[key] - tensor).abs().max() < 2e-4, key
 
 
 def test_a_killed_process_ends_the_others_with_a_message_and_the_run_goes_on(digits, few, tmp_path):

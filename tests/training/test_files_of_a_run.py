@@ -64,8 +64,9 @@ def copy(whole, tmp_path):
 
 
 def equal(run, whole):
+    found = run.state().flat()
     for name, value in whole.state().flat().items():
-        assert torch.equal(run.state().flat()[name], value), name
+        assert torch.equal(found[name], value), name
     assert_frame_equal(run.history, whole.history, check_exact=True)
 
 

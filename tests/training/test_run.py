@@ -539,8 +539,9 @@ def test_a_body_with_an_average_is_stored_though_both_share_the_head(digits, tmp
         fl.FedBABU(lr=0.05, swa=fl.SWA(start=0.5, cycle=1, low=0.01)), digits, MODEL, 4, store=tmp_path, progress=False
     )
     again = fl.Run.open(run.directory, digits)
+    stored = again.state().flat()
     for name, value in run.state().flat().items():
-        assert torch.equal(again.state().flat()[name], value)
+        assert torch.equal(stored[name], value)
     assert torch.equal(run.model(0).head.weight, again.model(which="swa").head.weight)
 
 

@@ -98,8 +98,9 @@ def test_runs_trained_together_equal_runs_alone(digits, few, tmp_path, alone, en
         found, true = (run.history.set_index(keys)["value"] for run in (together, single))
         assert found.index.equals(true.index)
         assert (found - true).drop("accuracy", level="metric").abs().max() < 2e-4, name
+        state = together.state().flat()
         for key, value in single.state().flat().items():
-            assert (together.state().flat()[key] - value).abs().max() < 2e-4, (name, key)
+            assert (state[key] - value).abs().max() < 2e-4, (name, key)
 
 
 def test_runs_of_one_shape_are_a_job(digits):

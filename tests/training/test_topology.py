@@ -67,6 +67,12 @@ def data():
     return federated
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Store of runs trained alone, one client after another: each is trained once for all tests."""
+    return tmp_path_factory.mktemp("alone")
+
+
 def train(algorithm, data, store, rounds=3, **options):
     return fl.train(algorithm, data, MODEL, rounds, store=store, progress=False, **options)
 
@@ -203,13 +209,13 @@ def test_neighbours_average_all_at_once_what_they_have_trained(data, tmp_path, k
 
 
 @pytest.mark.parametrize("engine", ["loop", "batch", "graph"])
-def test_engines_agree_over_a_graph(data, tmp_path, engine):
+def test_engines_agree_over_a_graph(data, tmp_path, alone, engine):
     algorithm = fl.FedBABU(
         topology="star", local=fl.ASAM(), momentum=0.9, keep_momentum=True, local_steps=5, batch_size=16, lr=0.02
     )
     options = {"evaluation": fl.Evaluation(clients_every=1), "rounds": 3}
     run = train(algorithm, data, tmp_path / engine, engine=engine, **options)
-    true = train(algorithm, data, tmp_path / "true", engine="loop", chunk=None, **options)
+    true = train(algorithm, data, alone, engine="loop", chunk=None, **options)
     torch.testing.assert_close(own(run), own(true), rtol=0, atol=2e-4)
     losses = [one.history.query("metric == 'loss'")["value"].to_numpy() for one in (run, true)]
     assert np.abs(losses[0] - losses[1]).max() < 2e-3
@@ -270,9 +276,10 @@ def test_kill_resume_and_rewind_have_the_bits_of_a_run_at_one_go(data, tmp_path)
     for stop in (2, 4, 6):
         broken = fl.Run(experiment, data, store=tmp_path / "broken", checkpoint_every=5).to(stop)
     assert broken.history.equals(whole.history)
-    for name, value in whole.state().flat().items():
-        assert torch.equal(value, broken.state().flat()[name]), name
-        assert torch.equal(whole.state(3).flat()[name], broken.state(3).flat()[name]), name
+    for round in (6, 3):
+        wanted, found = whole.state(round).flat(), broken.state(round).flat()
+        for name, value in wanted.items():
+            assert torch.equal(value, found[name]), (round, name)
     again = fl.Run.open(broken.directory, data)
     assert torch.equal(again.model(client=4).head.weight, whole.model(client=4).head.weight)
 
@@ -295,7 +302,7 @@ def test_forks_take_models_along_between_server_and_graph(data, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["loop", "batch"])
-def test_runs_over_several_graphs_are_trained_together_as_alone(data, tmp_path, engine):
+def test_runs_over_several_graphs_are_trained_together_as_alone(data, tmp_path, alone, engine):
     settings = {"local_steps": 3, "batch_size": 16}
     first = fl.Experiment(data=data.spec, model=MODEL, algorithm=fl.FedAvg(**settings), rounds=2)
     kinds = (None, "ring", topology.Matcha(base="complete"))
@@ -306,9 +313,10 @@ def test_runs_over_several_graphs_are_trained_together_as_alone(data, tmp_path, 
     runs = [fl.Run(experiment, data, store=tmp_path / "together", engine=engine) for experiment in wanted]
     assert train_together(runs) == {}
     for run in runs:
-        alone = fl.Run(run.experiment, data, store=tmp_path / "alone").to()
-        for name, value in alone.state().flat().items():
-            torch.testing.assert_close(run.state().flat()[name], value, rtol=0, atol=2e-4)
+        single = fl.Run(run.experiment, data, store=alone).to()
+        found = run.state().flat()
+        for name, value in single.state().flat().items():
+            torch.testing.assert_close(found[name], value, rtol=0, atol=2e-4)
 
 
 def test_megabytes_are_on_record(data, tmp_path):
@@ -324,9 +332,9 @@ def test_megabytes_are_on_record(data, tmp_path):
         assert rows["value"].tolist() == [4 * parameters * messages / 1e6]
         assert rows[["split", "client"]].values.tolist() == [["train", -1]]
     kind = topology.Matcha(base=Eight(), budget=0.5)
-    sent = train(fl.FedAvg(topology=kind, local_steps=1), data, tmp_path, rounds=40).history.query(
-        "metric == 'megabytes'"
-    )
+    quick = {"evaluation": fl.Evaluation(every=0, final="none"), "rounds": 40}
+    gossip = train(fl.FedAvg(topology=kind, local_steps=1, batch_size=2), data, tmp_path, **quick)
+    sent = gossip.history.query("metric == 'megabytes'")
     edges = sum(p * len(part) for p, part in zip(kind.activations(8, 0).probabilities.tolist(), EDGES, strict=True))
     assert sent["value"].mean() == pytest.approx(2 * edges * 4 * parameters / 1e6, rel=0.1)
 
@@ -339,8 +347,9 @@ def test_as_many_steps_as_an_epoch_has_are_an_epoch(tmp_path, augment):
     data = fl.load("digits").federate(fl.IID(), clients=4, seed=0, augment=augment)
     (steps,) = {math.ceil(len(part) / 50) for part in data.train}
     by_epoch, by_step = (train(fl.FedAvg(**how), data, tmp_path, rounds=2) for how in ({}, {"local_steps": steps}))
+    found = by_step.state().flat()
     for name, value in by_epoch.state().flat().items():
-        assert torch.equal(value, by_step.state().flat()[name])
+        assert torch.equal(value, found[name])
     assert by_epoch.timings["samples"].tolist() == by_step.timings["samples"].tolist()
 
 

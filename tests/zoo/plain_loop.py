@@ -6,6 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from ten_clients import thinned
 from torch import nn
 
 import flatlab as fl
@@ -27,7 +28,7 @@ def network():
 @functools.cache
 def data():
     partition = fl.Dirichlet(alpha=0.5, sizes="lognormal", sigma=0.7)
-    return fl.load("digits").federate(partition, clients=CLIENTS, seed=2)
+    return thinned(fl.load("digits").federate(partition, clients=CLIENTS, seed=2), keep=4)
 
 
 class World:
