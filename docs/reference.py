@@ -72,6 +72,7 @@ TYPES = {
     "models",
     "lab",
     "papers",
+    "stories",
 }  # aliases and modules
 SECTIONS = r"(Args|Attributes|Returns|Raises|Warns|Yields):$"
 

@@ -17,7 +17,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import geometry, lab, pages, papers, training  # noqa: F401
+    from . import geometry, lab, pages, papers, stories, training  # noqa: F401
     from .api import *  # noqa: F403
     from .pages import save_page  # noqa: F401
 
@@ -42,7 +42,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"flatlab.{name}")
     public = importlib.import_module("flatlab.api")
     if name == "__all__":
-        return [*public.__all__, *_LATER, "lab", "papers"]
+        return [*public.__all__, *_LATER, "lab", "papers", "stories"]
     if name in _LATER:
         public = importlib.import_module(_LATER[name])
     elif name not in public.__all__:

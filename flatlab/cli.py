@@ -1,4 +1,4 @@
-"""The command line: `flatlab demo | run | show | watch | reproduce | schema | lab`."""
+"""The command line: `flatlab demo | run | show | watch | reproduce | schema | story | lab`."""
 
 from __future__ import annotations
 
@@ -240,6 +240,21 @@ def _costs() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def story(options: argparse.Namespace) -> None:
+    """Tell a story of those that come with flatlab: what was trained, and what its numbers say."""
+    from . import stories
+
+    if options.name is None:
+        return _say(*(f"{name}: {title}" for name, title in stories.TITLES.items()))
+    told = stories.story(options.name)
+    if options.make:
+        folders = [user_folder(getattr(options, name), name) for name in ("store", "root")]
+        stories.make(told, *folders, options.device, functools.partial(_say, to=sys.stderr))
+    _say(told.title, told.about, told.protocol(), *(f"- {sentence}" for sentence in told.sentences()))
+    if options.page is not None:
+        _say(f"page: {told.page().save(options.page).resolve()}")
+
+
 def lab(options: argparse.Namespace) -> None:
     """Open JupyterLab on a notebook or a folder; what stands after -- goes to Jupyter."""
     from . import notebook_copies as notebooks
@@ -280,7 +295,7 @@ def _table(frame: pd.DataFrame) -> str:
     return frame.map(lambda cell: printable(cell) if isinstance(cell, str) else cell).to_string(index=False)
 
 
-COMMANDS = (demo, run, show, watch, reproduce, schema, lab)
+COMMANDS = (demo, run, show, watch, reproduce, schema, story, lab)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -23,6 +23,22 @@ from unchanged import digest
 HERE = Path(__file__).parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
 MOST_BYTES = 300_000
+# Run last: panels were shown before anything was trained, and what stands for them is to show what came of it.
+PICTURES = """
+import base64, json, ipywidgets
+from flatlab.lab.panel import Panel
+
+def inside(widget):
+    for child in getattr(widget, "children", ()):
+        yield child
+        yield from inside(child)
+
+alive = ipywidgets.widgets.widget._instances.items()
+panels = {model: panel for model, panel in alive if isinstance(panel, Panel) and panel.children}
+inner = {one.model_id for panel in panels.values() for one in inside(panel)}
+pictures = {model: panel.stand_in().png() for model, panel in panels.items() if model not in inner}
+print(json.dumps({model: base64.b64encode(picture).decode() for model, picture in pictures.items()}))
+"""
 
 
 def scripts() -> list[Path]:
@@ -34,13 +50,15 @@ def build(script: Path) -> Path:
     """Execute one notebook and write it."""
     notebook = jupytext.read(script)
     with tempfile.TemporaryDirectory() as folder:
+        notebook.cells.append(nbformat.v4.new_code_cell(PICTURES))
         NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}}).execute()
+    pictures = json.loads(notebook.cells.pop().outputs[-1].text)
     notebook.metadata.pop("widgets", None)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"  # jupytext draws new ones each time
         if cell.cell_type == "code":
             cell.metadata.pop("execution", None)
-            cell.outputs = [output for output in map(still, cell.outputs) if output is not None]
+            cell.outputs = [one for output in cell.outputs if (one := still(output, pictures)) is not None]
     written = json.loads(nbformat.writes(notebook))
     written["metadata"]["flatlab"] = {"outputs": digest(written)}
     target = script.with_suffix(".ipynb")
@@ -48,10 +66,12 @@ def build(script: Path) -> Path:
     return target
 
 
-def still(output: NotebookNode) -> NotebookNode | None:
-    """An output that needs no widget state to be shown; None if nothing is left of it."""
+def still(output: NotebookNode, pictures: dict[str, str]) -> NotebookNode | None:
+    """An output that needs no widget state to be shown, a panel as it was at the end; None if nothing is left of it."""
     if output.output_type in ("display_data", "execute_result") and WIDGET in output.data:
-        del output.data[WIDGET]
+        model = output.data.pop(WIDGET)["model_id"]
+        if model in pictures:
+            output.data["image/png"] = pictures[model]
         if set(output.data) <= {"text/plain"}:
             return None
     return output

@@ -15,7 +15,7 @@ from typing import Any
 import ipywidgets
 import traitlets
 
-from .. import figures
+from .. import figures, pages
 from ..data import FederatedDataset, Fixed, Source
 from ..files import user_folder
 from ..jobs import Job, enqueue, named, on_compute_thread, submit, watch
@@ -139,6 +139,11 @@ class Bench(Panel):
     def figure(self) -> figures.Drawing:
         """The picture of the view in front; before there is a run, of who holds what."""
         return self.setup.figure() if self.session is None else self.panel(self.tabs.front).figure()
+
+    def stand_in(self) -> figures.Drawing:
+        """What its views show, the first three; before there is a run, who holds what."""
+        parts = pages.shown(self.tabs)[:3] if self.runs else []
+        return figures.stacked([part.figure() for part in parts]) if parts else self.figure()
 
     def settle(self, seconds: float | None = None) -> Any:
         """Wait until nothing is computed for the bench or the view in front; raises what went wrong there.

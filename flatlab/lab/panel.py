@@ -198,6 +198,10 @@ class Panel(ipywidgets.VBox):
         """Work in the background ended with an error."""
         self.blame(error)
 
+    def stand_in(self) -> figures.Drawing:
+        """What stands for the panel where nothing is alive."""
+        return self.figure()
+
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """The live view, and a picture for viewers without widgets (an untrusted notebook, GitHub)."""
         bundle = super()._repr_mimebundle_(**options)
@@ -205,7 +209,7 @@ class Panel(ipywidgets.VBox):
         data = dict(data)
         data["text/plain"] = f"{self.name} panel of flatlab: run the cell again to bring it to life"
         try:
-            data["image/png"] = base64.b64encode(self.figure().png()).decode()
+            data["image/png"] = base64.b64encode(self.stand_in().png()).decode()
         except Exception as error:  # without a picture the live view is still of use
             self.blame(error)
         return data, metadata

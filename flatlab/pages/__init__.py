@@ -4,8 +4,8 @@ fl.save_page([babu, asam], "pair.html")    # curves, the landscape kept of them,
 lab.save_page("bench.html")                # what is on the screen
 """
 
-from .of_runs import of_panel, of_runs, save_page
+from .of_runs import of_panel, of_runs, save_page, shown
 from .page import Page
 from .parts import ChartPart, LandscapePart, Part, PicturePart
 
-__all__ = ["ChartPart", "LandscapePart", "Page", "Part", "PicturePart", "of_panel", "of_runs", "save_page"]
+__all__ = ["ChartPart", "LandscapePart", "Page", "Part", "PicturePart", "of_panel", "of_runs", "save_page", "shown"]

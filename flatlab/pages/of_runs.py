@@ -92,7 +92,12 @@ def of_panel(panel: Any, title: str | None = None) -> Page:
     runs = panel.runs if hasattr(panel, "runs") else [panel.run]
     if not any(runs):
         raise SettingError("runs", [], "there is no run yet: train a round first")
-    return _page(runs, tuple(_shown(panel, panel.name)), _code_of(panel, runs), title)
+    return _page(runs, tuple(shown(panel)), _code_of(panel, runs), title)
+
+
+def shown(panel: Any) -> list[Part]:
+    """What a panel of the lab shows, and all panels inside it that were looked at: from left to right, as it stands."""
+    return list(_shown(panel, getattr(panel, "name", "")))
 
 
 def part_of(result: Any, runs: Sequence[Run] = ()) -> Part:

@@ -43,7 +43,7 @@ class Page:
     Args:
         title: above it.
         parts: what is drawn.
-        said: sentences below the title.
+        said: sentences below the title; the first stands alone, the others are a list.
         tables: settings, and where it all comes from.
         code: Python that makes it.
     """
@@ -107,7 +107,7 @@ class Page:
             f"<title>{html.escape(self.title)}</title>\n<style>\n{page_styles()}\n</style></head>",
             '<body><main><button id="theme" type="button" title="Light or dark">◐</button>',
             f"<h1>{html.escape(self.title)}</h1>",
-            *(f"<p>{html.escape(sentence)}</p>" for sentence in said),
+            *_said(said),
             '<noscript><p class="note">The curves need JavaScript; this page holds all of it.</p></noscript>',
             *parts,
             *map(_table, self.tables),
@@ -128,6 +128,12 @@ def _policy(scripts: Sequence[str]) -> str:
         f"default-src 'none'; script-src {digests or chr(39) + 'none' + chr(39)}; style-src 'unsafe-inline';"
         " img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
+
+
+def _said(sentences: Sequence[str]) -> list[str]:
+    first, *rest = [html.escape(sentence) for sentence in sentences] or [""]
+    items = "".join(f"<li>{sentence}</li>" for sentence in rest)
+    return [f"<p>{first}</p>" if first else "", f"<ul>{items}</ul>" if rest else ""]
 
 
 def _thin(every: int) -> str:

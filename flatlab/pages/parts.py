@@ -78,9 +78,9 @@ class LandscapePart:
         }
 
     def figure(self) -> figures.Drawing:
-        """As matplotlib draws it."""
+        """As matplotlib draws it: contours, which show marks, unless a person looked at surfaces."""
         look = FIRST_LOOK | self.look
-        options: dict[str, Any] = {"view": "surface"} if look["mode"] == "3d" else {}
+        options: dict[str, Any] = {"view": "surface"} if self.look.get("mode") == "3d" else {}
         return figures.draw(self.result, value=look["value"], log=look["log"], **options)
 
 
