@@ -296,6 +296,5 @@ def _table(frame: pd.DataFrame) -> str:
 
 
 COMMANDS = (demo, run, show, watch, reproduce, schema, story, lab)
-
 if __name__ == "__main__":
     sys.exit(main())
