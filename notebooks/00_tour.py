@@ -9,16 +9,23 @@
 # %% [markdown]
 # # The tour: a federated run on one screen
 #
-# Choose data, who holds what, and a method on the left; press **Run** below. The tabs on the right show accuracy per round,
-# the clients of a round, and, once their buttons are pressed, the loss landscape, the Hessian and personalization. Pause
-# it, step one round, move the round slider to see any earlier moment, rewind, change a setting and fork (FedBABU's plain
+# First a finished pair, which comes with flatlab: press **▶** and watch both methods learn, turn the landscapes, read what
+# the numbers say. **Run your own** opens the bench with the same settings.
+
+# %%
+import flatlab as fl
+
+fl.stories.show("flat")
+
+# %% [markdown]
+# Now your own. Choose data, who holds what, and a method on the left; press **Run** below. The tabs on the right show
+# accuracy per round, the clients of a round, and, once their buttons are pressed, the loss landscape, the Hessian and
+# personalization. Pause it, step one round, move the round slider to see any earlier moment, rewind, change a setting and fork (FedBABU's plain
 # steps have no rho: choose SAM or ASAM as its local step first); pick finished runs in the list to lay them over this one. The bench makes ordinary runs: every one is a folder under `runs/` that scripts can open.
 #
 # On a GPU or with patience, set `FULL = True` for the network at full width and 100 rounds.
 
 # %%
-import flatlab as fl
-
 FULL = False
 ROUNDS = 100 if FULL else 8
 MODEL = fl.ModelSpec(name="cnn4", width=1.0 if FULL else 0.25)
@@ -51,7 +58,8 @@ fl.plot([run, fork])
 
 # %% [markdown]
 # Two runs side by side, in every view, with the Python that makes what is on the screen. **What to look for:** the table
-# says in which settings they differ; everything else, clients and batches too, is the same.
+# says in which settings they differ; everything else, clients and batches too, is the same. `lab.save_page("bench.html")`
+# writes what is on the screen as one page to share.
 
 # %%
 fl.lab.Compare([run, fork])

@@ -46,6 +46,7 @@ function render({ model, el }) {
   const save = element("select", "flatlab-timeline-button", root);
   save.title = "Save the view in front, round by round";
   for (const one of ["save", ...model.get("formats")]) element("option", "", save, one.toUpperCase()).value = one;
+  if (!model.get("formats").length) save.remove();
   save.onchange = () => {
     model.send({ kind: "animate", format: save.value, speed: model.get("speed"), loop: model.get("loop") });
     save.value = "save";
@@ -117,6 +118,7 @@ function render({ model, el }) {
   model.on(changes, fit);
   model.on("msg:custom", heard);
   fit();
+  if (model.get("moving")) start();
   return () => {
     cancelAnimationFrame(playing);
     model.off(changes, fit);

@@ -34,11 +34,12 @@ class TimeLine(anywidget.AnyWidget):
         run: whose id.
         speed, loop: rounds a second; whether it begins again at the end.
         formats: of files that it can save.
+        moving: whether it plays as soon as it is seen.
     """
 
     _esm = Path(__file__).with_name("timeline.js")
     value, min, max = (traitlets.Int(at).tag(sync=True) for at in (0, 0, 1))
-    disabled, loop = (traitlets.Bool(on).tag(sync=True) for on in (True, False))
+    disabled, loop, moving = (traitlets.Bool(on).tag(sync=True) for on in (True, False, False))
     run, speed = traitlets.Unicode().tag(sync=True), traitlets.Float(5.0).tag(sync=True)
     formats = traitlets.List(traitlets.Unicode()).tag(sync=True)
 

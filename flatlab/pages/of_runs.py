@@ -18,7 +18,7 @@ from ..training.as_code import call, code_for, run_names
 from ..training.finding import as_runs
 from ..training.run_names import labels
 from .about import origin_table, settings_tables
-from .page import Page
+from .page import Page, time_line
 from .parts import CHART_LOOK, LANDSCAPE_LOOK, ChartPart, LandscapePart, Part, PicturePart
 
 
@@ -104,7 +104,7 @@ def part_of(result: Any, runs: Sequence[Run] = ()) -> Part:
     """A result as what a page shows: drawn by the browser if there is a way, else a picture."""
     if isinstance(result, Landscape):
         if result.about["dimensions"] == 2:
-            return LandscapePart("Loss landscape", result)
+            return LandscapePart("Loss landscape", result, {"runs": [run.id for run in runs]})
         return ChartPart("Loss along a line", figures.chart_lines(result))
     if isinstance(result, (Spectrum, Eigenvalues, Trace, HessianAlong)):
         name = str(result.about.get("model", "")) or type(result).__name__
@@ -132,7 +132,9 @@ def kept_landscape(runs: Sequence[Run]) -> Landscape | None:
 def _page(runs: Sequence[Run], parts: tuple[Part, ...], code: str, title: str | None) -> Page:
     named = dict(zip(labels(runs), runs, strict=True))
     tables = (*settings_tables({name: run.experiment for name, run in named.items()}), origin_table(named))
-    return Page(title or " and ".join(_shortened(list(named))), parts, (), tables, code)
+    parent = runs[0].experiment.parent
+    time = time_line(runs[0].id, parent.round if parent else 0, max(run.round for run in runs))
+    return Page(title or " and ".join(_shortened(list(named))), parts, (), tables, code, time)
 
 
 def _shortened(names: list[str]) -> list[str]:
@@ -154,10 +156,14 @@ def part_of_view(view: Any, title: str) -> Part | None:
     """What a view of the lab shows, as it is looked at; None if it shows nothing, or is the list of runs."""
     chart, result = getattr(view, "chart", None), getattr(view, "result", None)
     if isinstance(chart, figures.Chart) and chart.plots and not hasattr(view, "rows"):
-        return ChartPart(title, chart, {name: getattr(view, name) for name in CHART_LOOK if hasattr(view, name)})
+        return ChartPart(title, chart, _look(view, CHART_LOOK))
     if isinstance(result, Landscape) and hasattr(view, "camera"):
-        return LandscapePart(title, result, {name: getattr(view, name) for name in LANDSCAPE_LOOK})
+        return LandscapePart(title, result, _look(view, LANDSCAPE_LOOK))
     return None
+
+
+def _look(view: Any, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(view, name) for name in names if hasattr(view, name)}
 
 
 def _code_of(panel: Any, runs: Sequence[Run]) -> str:

@@ -1,6 +1,6 @@
 """A page: what it says and shows, and the one HTML file that is made of it.
 
-The file allows itself no network (Content-Security-Policy), and no script but its own two, by their digests. Names come
+The file allows itself no network (Content-Security-Policy), and no script but its own, by their digests. Names come
 from users: they only ever become text.
 """
 
@@ -11,8 +11,8 @@ import datetime
 import hashlib
 import html
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from .parts import Part, PicturePart
 from .scripts import MISSING, page_scripts, page_styles
 
 MOST_BYTES = 1_000_000  # of a page
+SPEEDS, SECONDS = (1, 2, 5, 10, 20, 50), 8.0  # rounds a second that a time line offers; how long it should play
 SPARSEST = 1024  # of so many points of a curve at least one is kept
 
 
@@ -46,6 +47,7 @@ class Page:
         said: sentences below the title; the first stands alone, the others are a list.
         tables: settings, and where it all comes from.
         code: Python that makes it.
+        time: of a time line that plays the rounds: `run`, `min`, `max`, `speed`; none if empty.
     """
 
     title: str
@@ -53,12 +55,15 @@ class Page:
     said: tuple[str, ...] = ()
     tables: tuple[Rows, ...] = ()
     code: str = ""
+    time: Mapping[str, Any] = field(default_factory=dict)
 
     def told(self, every: int = 1) -> dict[str, Any]:
         """What stands in the page as JSON, below the id "flatlab"; of curves each `every`-th point and the last."""
         made = {"flatlab": made_by()["flatlab"], "date": datetime.date.today().isoformat()}
         parts = [part.told(every) for part in self.parts]
-        return {"title": self.title, "made": made, "every": every, "said": list(self.said), "parts": parts}
+        return {"title": self.title, "made": made, "every": every, "said": list(self.said), "parts": parts} | (
+            {"time": dict(self.time)} if self.time else {}
+        )
 
     def html(self) -> str:
         """The whole page. Curves lose points where it would be larger than 1 MB, and the page says so.
@@ -109,6 +114,7 @@ class Page:
             f"<h1>{html.escape(self.title)}</h1>",
             *_said(said),
             '<noscript><p class="note">The curves need JavaScript; this page holds all of it.</p></noscript>',
+            '<div id="time"></div>' if self.time and not still else "",
             *parts,
             *map(_table, self.tables),
             _code(self.code),
@@ -169,3 +175,9 @@ def _code(code: str) -> str:
     button = '<button id="copy" type="button">Copy</button>'
     shown = f'<pre id="code">{html.escape(code)}</pre>'
     return f"<details open><summary>Python that makes it</summary>{button}{shown}</details>"
+
+
+def time_line(run: str, first: int, last: int) -> dict[str, Any]:
+    """Of a run's rounds, played in ten seconds or so."""
+    fast = [speed for speed in SPEEDS if (last - first) / speed >= SECONDS]
+    return {"run": run, "min": first, "max": last, "speed": (fast or SPEEDS)[-1 if fast else 0]}

@@ -15,7 +15,7 @@ from ..figures.landscape_panels import landscape_caption, landscape_panel
 from ..geometry import Landscape
 
 CHART_LOOK = ("log", "smooth", "hidden", "height")
-LANDSCAPE_LOOK = ("mode", "log", "shared", "value", "shown", "camera")
+LANDSCAPE_LOOK = ("mode", "log", "shared", "value", "shown", "camera", "runs")
 FIRST_LOOK: dict[str, Any] = {
     "mode": "3d",
     "log": False,

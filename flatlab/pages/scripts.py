@@ -24,18 +24,23 @@ def landscape_module() -> str:
     return "\n".join((LAB / name).read_text("utf-8") for name in _LANDSCAPES)
 
 
-def page_scripts() -> tuple[str, str]:
-    """What a page runs, in this order: the landscapes' view, left as `flatlabLandscape`, and the page's own script."""
-    module = landscape_module().replace(_EXPORT, "globalThis.flatlabLandscape = render;")
-    landscapes = f"(() => {{\n{re.sub(r'^export ', '', module, flags=re.M)}\n}})();"
-    own = f"(() => {{\n{(BUNDLE / 'saved.js').read_text('utf-8')}\n}})();"
-    return inside(landscapes), inside(own)
+def page_scripts() -> tuple[str, ...]:
+    """What a page runs, in this order: other views, which leave their `render` as globals, and the page's own."""
+    views = {"flatlabLandscape": landscape_module(), "flatlabTimeLine": (LAB / "timeline.js").read_text("utf-8")}
+    alone = [_left_as(name, module) for name, module in views.items()]
+    own = (BUNDLE / "saved.js").read_text("utf-8")
+    return tuple(inside(f"(() => {{\n{script}\n}})();") for script in (*alone, own))
+
+
+def _left_as(name: str, module: str) -> str:
+    """An ES module as a plain script, which leaves what it exports as a global."""
+    return re.sub(r"^export ", "", module.replace(_EXPORT, f"globalThis.{name} = render;"), flags=re.M)
 
 
 def page_styles() -> str:
     """The styles of all that a page shows."""
     page = Path(__file__).with_name("page.css")
-    files = [page, LANDSCAPE_CSS] + ([] if MISSING else [BUNDLE / "chart.css"])
+    files = [page, LAB / "lab.css", LANDSCAPE_CSS] + ([] if MISSING else [BUNDLE / "chart.css"])
     return "\n".join(file.read_text("utf-8") for file in files)
 
 

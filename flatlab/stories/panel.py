@@ -15,6 +15,7 @@ from ..lab.chart import chart_view
 from ..lab.clipboard import CopyCode
 from ..lab.landscape_widget import LandscapeView
 from ..lab.panel import Panel
+from ..lab.transport import TimeLine
 from ..pages import ChartPart, LandscapePart
 from .story_record import Story
 from .told import STORIES, TITLES
@@ -66,12 +67,15 @@ class Stories(Panel):
         story, views = self.story, list[ipywidgets.Widget]()
         said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in story.sentences())
         self.text.value = f"<p>{html.escape(story.about)} {html.escape(story.protocol())}</p><ul>{said}</ul>"
+        if story.time():
+            views.append(TimeLine(value=story.time()["max"], disabled=False, moving=True, **story.time()))
         for part in story.shown():
             if isinstance(part, ChartPart):
                 view = chart_view(HEIGHT)
                 view.show(part.chart)
             elif isinstance(part, LandscapePart):
-                view = LandscapeView(part.result, mode="3d")
+                look = {name: value for name, value in part.look.items() if hasattr(LandscapeView, name)}
+                view = LandscapeView(part.result, mode="3d", **look)
             views += [ipywidgets.HTML(f"<b>{html.escape(part.title)}</b>"), view]
         if story.filled is not None:
             views.append(ipywidgets.HTML(html_table(story.filled.printed())))

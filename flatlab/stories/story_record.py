@@ -17,7 +17,7 @@ from ..data import Partition
 from ..later import pd
 from ..pages import ChartPart, LandscapePart, Page, Part
 from ..pages.about import origins, settings_tables
-from ..pages.page import Rows
+from ..pages.page import Rows, time_line
 from ..papers import pictures
 from ..papers.archive import Archive
 from ..papers.filled import FilledTable, fill
@@ -135,7 +135,12 @@ class Story:
             elif together and measurement is not None:
                 found = self.archive.measured(measurement, list(self.firsts().values()))
                 title = next(title for title, one in (self.planes or {}).items() if one == measurement)
-                yield LandscapePart(title, found)  # type: ignore[arg-type]
+                yield LandscapePart(title, found, {"runs": [run.id for run in self.firsts().values()]})  # type: ignore[arg-type]
+
+    def time(self) -> dict[str, Any]:
+        """Of its time line; empty without curves."""
+        first = next(iter(self.firsts().values()))
+        return time_line(first.id, 0, first.rounds) if self.series else {}
 
     def watched(self) -> list[Watched]:
         """Its runs, as curves need them."""

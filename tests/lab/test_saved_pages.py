@@ -76,10 +76,21 @@ def test_the_page_allows_its_own_scripts_and_no_request(text):
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
     assert policy.startswith("default-src 'none';") and "unsafe-eval" not in policy and "http" not in policy
     digests = {base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in SCRIPT.findall(text)}
-    assert digests == set(re.findall(r"'sha256-(.*?)'", policy)) and len(digests) == 2
+    assert digests == set(re.findall(r"'sha256-(.*?)'", policy)) and len(digests) == 3
     assert len(text.encode()) < 1_000_000
     outside = JSON.sub("", SCRIPT.sub("", text))
     assert not re.search(r"(?:src|href|url)\W{1,3}(?!data:)\w+:", outside), outside[:3000]
+
+
+def test_a_time_line_plays_the_rounds_of_all_that_is_shown(runs, text):
+    page = told(text)
+    assert page["time"] == {"run": runs[0].id, "min": 0, "max": 2, "speed": 1} and '<div id="time">' in text
+    assert page["parts"][1]["look"]["runs"] == [run.id for run in runs]
+    assert [pages.time_line("a", first, last)["speed"] for first, last in ((0, 100), (50, 100), (0, 4000))] == [
+        10,
+        5,
+        50,
+    ]
 
 
 def test_settings_code_and_origin_stand_below(runs, text):

@@ -1,11 +1,11 @@
 // @ts-check
-// A saved page: puts charts and landscapes where the page has room for them. No kernel, and nothing is fetched.
+// A saved page: puts charts, landscapes and the time line where the page has room for them. Nothing is fetched.
 
 import { Chart } from "./chart.js";
 import { Still, chartValues, landscapeValues } from "./still.js";
 import { makeStore } from "./store.js";
 
-/** @type {any} */ const here = globalThis; // the landscapes' script stands before this one, and leaves its `render` there
+/** @type {any} */ const here = globalThis; // other views' scripts stand before this one, and leave their `render` there
 const page = JSON.parse(document.getElementById("flatlab")?.textContent ?? "{}");
 
 /** Light or dark: as the system has it, until somebody chooses. */
@@ -35,6 +35,12 @@ function offerCode() {
   });
 }
 
+/** Above all parts: plays the rounds. */
+function offerTime() {
+  const el = document.getElementById("time");
+  if (el) here.flatlabTimeLine({ model: new Still({ disabled: false, loop: false, formats: [], moving: false, value: page.time.max, ...page.time }), el });
+}
+
 dress();
 offerCode();
 here.flatlabModels = page.parts.map((/** @type {any} */ part, /** @type {number} */ k) => {
@@ -45,3 +51,4 @@ here.flatlabModels = page.parts.map((/** @type {any} */ part, /** @type {number}
   else here.flatlabLandscape({ model, el });
   return model;
 });
+offerTime();

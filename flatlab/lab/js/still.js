@@ -61,11 +61,11 @@ export function chartValues(part) {
     numbers.set(column, at);
     at += column.length;
   }
-  return { hidden: [], log: "", smooth: 0, height: 300, ...part.look, about: part.about, sizes, numbers: new DataView(numbers.buffer) };
+  return { at: null, hidden: [], log: "", smooth: 0, height: 300, ...part.look, about: part.about, sizes, numbers: new DataView(numbers.buffer) };
 }
 
 /** What a landscape's model holds. @param {any} part of the page */
 export function landscapeValues(part) {
   const bytes = Uint8Array.from(atob(part.grids), (sign) => sign.charCodeAt(0));
-  return { cursor: [], ...part.look, panels: part.panels, caption: part.caption, grids: new DataView(bytes.buffer) };
+  return { at: null, runs: [], cursor: [], ...part.look, panels: part.panels, caption: part.caption, grids: new DataView(bytes.buffer) };
 }
