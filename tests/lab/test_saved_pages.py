@@ -2,11 +2,13 @@
 
 import base64
 import hashlib
+import io
 import json
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_runs import six_clients, trained
 
 import flatlab as fl
@@ -185,6 +187,10 @@ def test_a_lab_saves_what_is_on_its_screen(make, tmp_path):
     assert columns(named["Curves"])[1].tolist() == losses.tolist()
     assert named["Landscape"]["look"]["camera"] == [10.0, 50.0]
     assert curves.save_page(tmp_path / "curves.html").stat().st_size < 1_000_000
+    # Where nothing is alive, its picture has both, one below the other.
+    picture = base64.b64decode(lab._repr_mimebundle_()[0]["image/png"])
+    alone = Image.open(io.BytesIO(curves.figure().png()))
+    assert Image.open(io.BytesIO(picture)).height > 1.5 * alone.height and len(picture) < 150_000
 
 
 def test_a_page_keeps_runs_apart_that_bear_one_name(runs):
