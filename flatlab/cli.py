@@ -248,8 +248,8 @@ def story(options: argparse.Namespace) -> None:
         return _say(*(f"{name}: {title}" for name, title in stories.TITLES.items()))
     told = stories.story(options.name)
     if options.make:
-        folders = [user_folder(getattr(options, name), name) for name in ("store", "root")]
-        stories.make(told, *folders, options.device, functools.partial(_say, to=sys.stderr))
+        store, root = (user_folder(getattr(options, name), name) for name in ("store", "root"))
+        stories.make(told, store, root, options.device, functools.partial(_say, to=sys.stderr))
     _say(told.title, told.about, told.protocol(), *(f"- {sentence}" for sentence in told.sentences()))
     if options.page is not None:
         _say(f"page: {told.page().save(options.page).resolve()}")
