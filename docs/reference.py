@@ -20,7 +20,7 @@ GROUPS = {
     "data": (
         "Data and partitions",
         "load Source FederatedDataset DataSpec Augmentation IID Dirichlet DirichletClasses Shards Classes Groups"
-        " Domains Fixed distil Partition data.Drawn data.Sized data.save_partition",
+        " Domains Consecutive Fixed distil Partition data.Drawn data.Sized data.save_partition",
     ),
     "models": (
         "Models",
@@ -36,8 +36,8 @@ GROUPS = {
         "What algorithms are made of",
         "SGD SAM ASAM Average Adaptive SWA WiMA Constant Steps Cyclical Exponential Weighted Uniform aggregation.Median"
         " aggregation.Trimmed aggregation.Krum aggregation.Geometric aggregation.Clipped ServerData Task"
-        " Classification topology.Ring topology.Complete topology.Star topology.Random topology.Regular topology.Matcha"
-        " topology.metropolis topology.gap topology.matchings",
+        " Classification Segmentation topology.Ring topology.Complete topology.Star topology.Random topology.Regular"
+        " topology.Matcha topology.metropolis topology.gap topology.matchings",
     ),
     "attacks": (
         "Attacks",

@@ -50,6 +50,7 @@ from .data import (
     IID,
     Augmentation,
     Classes,
+    Consecutive,
     DataSpec,
     Dirichlet,
     DirichletClasses,
@@ -80,7 +81,7 @@ from .personalization import (
 )
 from .results import plot
 from .robustness import Evading, Evasions, evade
-from .tasks import Classification, Task
+from .tasks import Classification, Segmentation, Task
 from .training import (
     Adversary,
     BadCheckpoint,
@@ -147,6 +148,7 @@ __all__ = [
     "Classes",
     "Classification",
     "Comparison",
+    "Consecutive",
     "Constant",
     "Corrected",
     "Cyclical",
@@ -202,6 +204,7 @@ __all__ = [
     "Run",
     "RunBusy",
     "Schedule",
+    "Segmentation",
     "Server",
     "ServerData",
     "SettingError",

@@ -1,21 +1,32 @@
 """What is predicted, and how it is scored: the one place that says cross-entropy and accuracy.
 
 Your own: subclass `Task`, give it a `kind`, define `losses` and `scores`; then `fl.train(..., task=MyTask())`. Both
-look at samples one by one, so that padding can be left out, and clients can share a batch.
+look at samples one by one, so that padding can be left out, and clients can share a batch. A score that is no mean over
+samples is made of sums over them: see `counts` and `measures`.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from .declare import Family, SettingError
+from .declare import Family, SettingError, setting
 
 
 class Task(Family):
-    """A kind of task. Losses are minimised; losses and scores go on record as means over samples."""
+    """A kind of task. Losses are minimised; losses and scores go on record as means over samples.
+
+    Attributes:
+        dense: whether the targets are a data set's masks, a class for each pixel, and not its labels.
+    """
+
+    dense: ClassVar[bool] = False
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of each sample.
@@ -32,6 +43,28 @@ class Task(Family):
     def scores(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """By name, how good each sample's prediction is, [n]: its mean over samples goes on record."""
         raise NotImplementedError
+
+    def counts(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """By name, what is added up over the samples of a set, [n, ...]: the scores, unless a task says otherwise."""
+        return self.scores(outputs, targets)
+
+    def measures(self, sums: Mapping[str, Tensor], count: int | Tensor) -> dict[str, Tensor]:
+        """What goes on record of a set: the means, unless a task says otherwise.
+
+        Args:
+            sums: of the counts, float64 [...]; those of several sets have a leading axis.
+            count: samples of the set, or of each.
+        """
+        return {name: value / count for name, value in sums.items()}
+
+    def rows(self, outputs: Tensor, targets: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+        """What is classified, a row each: outputs (or features) [n, d] and targets [n] as they are."""
+        return outputs, targets
+
+    @property
+    def plain(self) -> Self:
+        """The task whose loss is measured: without what only helps to train."""
+        return self
 
     def check(self, outputs: Tensor, classes: int) -> None:
         """Refuse a network whose outputs for two samples do not fit a data set of so many classes.
@@ -68,3 +101,107 @@ class Classification(Task):
             raise SettingError(
                 "model", allowed=f"gives {tuple(outputs.shape)} for two images; needs (2, at least {classes} classes)"
             )
+
+
+class Segmentation(Task):
+    """A class for each pixel. A sample is an image: its loss is the mean of its pixels' cross-entropies.
+
+    Pixels of the class `void`, and those whose mask has a value beyond the classes, enter neither loss nor score; an
+    image of nothing else has loss 0. With `weights` the mean over pixels i is sum_i w(y_i) l_i / sum_i w(y_i); with
+    `hard` it is over the largest w(y_i) l_i of each image. Measurements of geometry take the plain loss, without both.
+
+    Scores are made of the confusion C (rows: truth) of all pixels of a set, never of means over batches, images or
+    clients: `accuracy` = sum_c C_cc / sum C, and `miou`, the mean of C_cc / (row_c + column_c - C_cc) over the classes
+    that the set's truth has.
+
+    >>> task = fl.Segmentation(void=11)
+    >>> found = task.measures({"confusion": torch.tensor([[3.0, 1.0], [1.0, 5.0]])}, 2)
+    >>> {name: round(float(value), 4) for name, value in found.items()}
+    {'accuracy': 0.8, 'miou': 0.6571}
+    """
+
+    dense: ClassVar[bool] = True
+    kind: Literal["segmentation"] = "segmentation"
+    void: int | None = setting(None, "a class that counts for nothing, as mask values beyond the classes do", ge=0)
+    hard: float = setting(1.0, "share of each image's pixels that is trained on, those of the largest loss", gt=0, le=1)
+    weights: tuple[Annotated[float, Field(ge=0)], ...] = setting(
+        (), "of the classes in the loss that is trained; none: all alike"
+    )
+
+    @property
+    def plain(self) -> Self:
+        """Without `hard` and `weights`."""
+        return self.replace(hard=1.0, weights=())
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """[n, classes, ...], [n, ...] -> [n]; without further axes each sample is one pixel."""
+        truth, real = self._truth(targets, outputs.shape[1])
+        each = -outputs.log_softmax(1).gather(1, truth.unsqueeze(1)).squeeze(1)
+        share = real.to(each.dtype)
+        if self.weights:  # as a sum: numbers from the host would keep a step from being recorded as a CUDA graph
+            share = sum(((truth == label) * weight for label, weight in enumerate(self.weights)), 0 * share) * real
+        each, share = (part.reshape(len(part), -1) for part in (torch.where(real, each * share, 0), share))
+        if self.hard < 1:
+            most = max(1, math.ceil(self.hard * each.shape[1] - 1e-3))
+            wanted = (self.hard * real.reshape(len(real), -1).sum(1, keepdim=True) - 1e-3).ceil()
+            order = each.masked_fill(~real.reshape(each.shape), -1).topk(most, 1).indices
+            kept = torch.arange(most, device=each.device) < wanted
+            each, share = (torch.where(kept, part.gather(1, order), 0) for part in (each, share))
+        return each.sum(1) / share.sum(1).clamp(min=torch.finfo(each.dtype).tiny)
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The share of each image's pixels that is right, [n]: for who looks at images one by one."""
+        truth, real = self._truth(targets, outputs.shape[1])
+        right = ((outputs.argmax(1) == truth) & real).reshape(len(real), -1).sum(1)
+        return {"accuracy": right / real.reshape(len(real), -1).sum(1).clamp(min=1)}
+
+    def counts(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The confusion of each image, [n, classes, classes]."""
+        classes = outputs.shape[1]
+        truth, real = self._truth(targets, classes)
+        place = (truth * classes + outputs.argmax(1)).reshape(len(real), -1)
+        sums = outputs.new_zeros(len(real), classes**2).scatter_add(1, place, real.to(outputs).reshape(place.shape))
+        return {"confusion": sums.reshape(len(real), classes, classes)}
+
+    def measures(self, sums: Mapping[str, Tensor], count: int | Tensor) -> dict[str, Tensor]:
+        """Pixel accuracy and mIoU of one confusion, or of several."""
+        confusion = sums["confusion"]
+        right = confusion.diagonal(dim1=-2, dim2=-1).sum(-1)
+        return {"accuracy": right / confusion.sum((-2, -1)), "miou": class_scores(confusion)["iou"].nanmean(-1)}
+
+    def rows(self, outputs: Tensor, targets: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+        """The pixels that have a class: [n, d, h, w], [n, H, W] -> [pixels, d], [pixels]; maps as large as masks.
+
+        Interpolating is linear, and so is a head of 1x1 convolutions: they may change places.
+        """
+        if outputs.shape[2:] != targets.shape[1:]:
+            outputs = F.interpolate(outputs, targets.shape[1:], mode="bilinear")
+        truth, real = self._truth(targets, classes)
+        return outputs.movedim(1, -1)[real], truth[real]
+
+    def check(self, outputs: Tensor, classes: int) -> None:
+        """Needs a map of logits for each class, and no more: a mask's value beyond the classes is void."""
+        if outputs.dim() != 4 or outputs.shape[1] != classes:
+            said = f"gives {tuple(outputs.shape)} for two images; needs (2, {classes} classes, height, width)"
+            raise SettingError("model", allowed=f"{said}, as 'segnet' does")
+        if self.weights and len(self.weights) != classes:
+            raise SettingError("task.weights", self.weights, f"needs {classes} numbers, one for each class")
+
+    def _truth(self, targets: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+        """The class of each pixel, 0 where it has none, and whether it has one."""
+        real = (targets >= 0) & (targets < classes)
+        if self.void is not None:
+            real = real & (targets != self.void)
+        return torch.where(real, targets, 0).long(), real
+
+
+def class_scores(confusion: Tensor) -> dict[str, Tensor]:
+    """Of a confusion [..., classes, classes], rows truth, by class [..., classes], NaN for one that the truth lacks.
+
+    iou is C_cc / (row_c + column_c - C_cc), recall C_cc / row_c, precision C_cc / column_c, share row_c / sum C.
+    """
+    right, truth, said = confusion.diagonal(dim1=-2, dim2=-1), confusion.sum(-1), confusion.sum(-2)
+    there: Any = truth > 0
+    found = {"iou": right / (truth + said - right), "recall": right / truth, "precision": right / said}
+    found = {name: torch.where(there, value, torch.nan) for name, value in found.items()}
+    return found | {"share": truth / truth.sum(-1, keepdim=True)}

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flatlab.data.consecutive import at_end
 from flatlab.data.domains import held_out
+from flatlab.data.given import by_group
 from flatlab.declare import SettingError
 
 Part = tuple[Any, Any, Any]  # images, labels, groups
@@ -40,24 +42,71 @@ def checked_arrays(
     return both, torch.from_numpy(np.concatenate(labels)), (groups[0], groups[1]) if groups else None
 
 
+def checked_masks(given: tuple[Any, Any], images: tuple[Tensor, Tensor], classes: int, where: str) -> Tensor:
+    """The masks of both sets as one, uint8 [N, H, W]; one value beyond the classes may stand for no class (void).
+
+    Raises:
+        SettingError: naming the array that does not fit, after `where`.
+    """
+    masks = []
+    for name, part, fitting in zip(("train", "test"), given, images, strict=True):
+        array, shape = _array(part, f"{where}{name}_masks"), (len(fitting), *fitting.shape[2:])
+        if array.dtype != np.uint8 or array.shape != shape:
+            told = f"is {array.dtype} {array.shape}; needs uint8 {shape}, a class for each pixel of the images"
+            raise SettingError(f"{where}{name}_masks", allowed=told)
+        masks.append(array)
+    both = np.concatenate(masks)
+    seen = np.flatnonzero(np.bincount(both.reshape(-1), minlength=256))
+    if seen[0] >= classes or (seen >= classes).sum() > 1 or classes > 255:
+        told = f"hold {', '.join(map(str, seen))}; need 0..{classes - 1}, and at most one other value, for no class"
+        raise SettingError(f"{where}masks", allowed=told)
+    return torch.from_numpy(both)
+
+
+def videos(
+    groups: tuple[Any, Any], counts: tuple[int, int], names: Sequence[str] | np.ndarray | None, where: str
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """The labels of images that have masks, the group (video) of each, and the groups' names.
+
+    Raises:
+        SettingError: naming the array that does not fit, after `where`.
+    """
+    parts = [
+        np.full(count, "all") if part is None else _groups(part, count, names, f"{where}{name}_groups").astype(str)
+        for name, part, count in zip(("train", "test"), groups, counts, strict=True)
+    ]
+    found, labels = np.unique(np.concatenate(parts), return_inverse=True)
+    return labels[: counts[0]], labels[counts[0] :], tuple(map(str, found))
+
+
 def halves(
     images: Any, labels: Any, groups: Any, group_names: Sequence[str] | np.ndarray | None, classes: int, where: str
-) -> tuple[Part, Part]:
+) -> tuple[Part, Part, np.ndarray]:
     """The arrays of a data set without a split, as a train and a test set: a fixed fifth of each group and class.
+
+    Of images with masks in place of labels it is the last fifth of each group: they may be frames of a video.
+
+    Returns:
+        Both, and which of all images are for testing, bool.
 
     Raises:
         SettingError: naming the array that does not fit, after `where`.
     """
     images = _images(images, f"{where}images")
-    labels = _labels(labels, len(images), classes, f"{where}labels")
     if groups is not None:
         groups = _groups(groups, len(images), group_names, f"{where}groups")
-    test = held_out(labels, groups, 0.2, seed=0)
+    if labels is None:
+        labels, test = np.zeros(len(images), np.int64), np.zeros(len(images), bool)
+        for part in by_group(labels if groups is None else groups).values():
+            test[part[len(part) - at_end(len(part), 0.2) :]] = True
+    else:
+        labels = _labels(labels, len(images), classes, f"{where}labels")
+        test = held_out(labels, groups, 0.2, seed=0)
     if not test.any():
         told = "too few for a test set, a fifth of each group and class; give train_images and test_images"
         raise SettingError(f"{where}images", len(images), told)
     train, tested = ((images[part], labels[part], None if groups is None else groups[part]) for part in (~test, test))
-    return train, tested
+    return train, tested, test
 
 
 def _array(given: Any, where: str) -> np.ndarray:

@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from flatlab.declare import Declared, SettingError, setting
 
+VOID = 255  # in a mask: no class
+
 
 class Augmentation(Declared):
     """What training does to its images; everything off by default. Evaluation never augments.
@@ -30,12 +32,14 @@ class Augmentation(Declared):
     cutout: int = setting(0, "side of one square set to zero at a random centre, clipped at the edges", ge=0, unit="px")
     mixup: float = setting(0.0, "alpha of Mixup's Beta(alpha, alpha), one draw a batch; 0: off", ge=0)
 
-    def check(self, shape: Sequence[int]) -> None:
-        """Refuse crops that may leave nothing of an image [C, H, W].
+    def check(self, shape: Sequence[int], masks: bool = False) -> None:
+        """Refuse crops that may leave nothing of an image [C, H, W], and Mixup of images that have masks.
 
         Raises:
             SettingError: naming the setting.
         """
+        if masks and self.mixup:
+            raise SettingError("augmentation.mixup", self.mixup, "a mixed pixel has no class; set it to 0 with masks")
         side = min(shape[1:])
         if self.crop > side:
             raise SettingError("augmentation.crop", self.crop, f"must be at most {side}, the images' shorter side")
@@ -86,7 +90,17 @@ def prepare(
     return ready
 
 
-def _crop_and_flip(images: Tensor, draws: Mapping[str, Tensor], pad: int) -> Tensor:
+def moved(masks: Tensor, draws: Mapping[str, Tensor], augmentation: Augmentation) -> Tensor:
+    """Masks uint8 [M, H, W] cropped and flipped as `prepare` does with the images; what was outside is `VOID`.
+
+    Cutout covers a part of the image, whose class stays what it was.
+    """
+    if not ("top" in draws or "flip" in draws):
+        return masks
+    return _crop_and_flip(masks[:, None], draws, augmentation.crop, VOID)[:, 0]
+
+
+def _crop_and_flip(images: Tensor, draws: Mapping[str, Tensor], pad: int, outside: int = 0) -> Tensor:
     """One gather: the source row and column of every pixel of the result, in the padded image."""
     count, channels, height, width = images.shape
     rows = torch.arange(height, device=images.device).expand(count, height)
@@ -94,7 +108,7 @@ def _crop_and_flip(images: Tensor, draws: Mapping[str, Tensor], pad: int) -> Ten
     if "flip" in draws:
         columns = torch.where(draws["flip"][:, None], width - 1 - columns, columns)
     if "top" in draws:
-        images = functional.pad(images, (pad, pad, pad, pad))
+        images = functional.pad(images, (pad, pad, pad, pad), value=outside)
         rows, columns = rows + draws["top"][:, None], columns + draws["left"][:, None]
     source = (rows[:, :, None] * images.shape[3] + columns[:, None, :]).view(count, 1, -1).expand(count, channels, -1)
     return images.flatten(2).gather(2, source).view(count, channels, height, width)

@@ -36,7 +36,8 @@ def federate(source: Source, spec: DataSpec) -> FederatedDataset:
         SettingError: if the partition cannot be made, or is not what the spec's fingerprint stands for.
     """
     partition = spec.partition
-    spec.augmentation.check(source.images.shape[1:])
+    source = source.shrunk(spec.shrink)
+    spec.augmentation.check(source.images.shape[1:], masks=source.masks is not None)
     if (drawn := partition.drawn_test(Labels.of(source), spec.seed)) is not None:
         source = source.split(drawn)
     labels, count = Labels.of(source), source.n_train
@@ -46,8 +47,12 @@ def federate(source: Source, spec: DataSpec) -> FederatedDataset:
             f"{where} returned {type(given).__name__}", allowed="needs (train, test), each a list of arrays"
         )
     train = checked_parts(f"{where}: train", given[0], len(labels.train), spec.clients, disjoint=True)
-    test = checked_parts(f"{where}: test", given[1], len(labels.test), len(train))
+    tests, first = (labels.train, 0) if partition.tests_from_train else (labels.test, count)
+    test = checked_parts(f"{where}: test", given[1], len(tests), len(train))
     holdout, unseen = partition.scored(labels)
+    names = partition.client_groups(labels)
+    if partition.tests_from_train and labels.groups is not None:  # a client holds images of one group
+        names = tuple(str(labels.groups[0][part[0]]) for part in train)
     if isinstance(partition, Fixed):
         partition = partition.replace(digest=indices_digest(train, test))
     mean, std = FEDBABU[spec.name] if spec.normalise == "fedbabu" else (source.mean, source.std)
@@ -57,15 +62,17 @@ def federate(source: Source, spec: DataSpec) -> FederatedDataset:
         images=source.images,
         labels=source.labels,
         train=tuple(torch.from_numpy(part) for part in train),
-        test=tuple(torch.from_numpy(part + count) for part in test),
+        test=tuple(torch.from_numpy(part + first) for part in test),
         holdout=torch.from_numpy(holdout),
         class_names=source.class_names,
         mean=mean,
         std=std,
         spec=spec,
         origin=source.fingerprint,
-        names=partition.client_groups(labels),
+        names=names,
         unseen={name: torch.from_numpy(part) for name, part in unseen.items()},
+        masks=source.masks,
+        label_names=source.label_names,
     )
     if spec.fingerprint not in (None, data.fingerprint):
         raise SettingError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from flatlab import results
 from flatlab.arguments import Count, Seed, Whole, checked
-from flatlab.data.augment import Augmentation, prepare
+from flatlab.data.augment import Augmentation, moved, prepare
 from flatlab.data.domains import Domains
 from flatlab.data.given import indices_digest, labels_digest, write_partition
 from flatlab.data.indices import check_indices
@@ -58,6 +58,8 @@ class FederatedDataset:
     origin: str = field(repr=False)  # fingerprint of images, labels and groups
     names: tuple[str, ...] = field(default=(), repr=False)  # the natural group of each client
     unseen: dict[str, Tensor] = field(default_factory=dict, repr=False)  # images of groups that no client trains on
+    masks: Tensor | None = field(default=None, repr=False)  # uint8 [N, H, W], the class of each pixel
+    label_names: tuple[str, ...] = field(default=(), repr=False)  # of labels, where classes are those of the masks
     scale: tuple[Tensor, Tensor] = field(init=False, repr=False)  # mean and std, float32 [C], on the images' device
 
     @classmethod
@@ -72,10 +74,12 @@ class FederatedDataset:
                 f"{name}.images",
                 allowed=f"needs uint8 [{count}, C, H, W], is {self.images.dtype} {[*self.images.shape]}",
             )
-        if self.labels.dtype != torch.int64 or not 0 <= int(self.labels.min()) <= int(self.labels.max()) < self.classes:
-            raise SettingError(
-                f"{name}.labels", allowed=f"needs int64 in 0..{self.classes - 1}, is {self.labels.dtype}"
-            )
+        object.__setattr__(self, "label_names", self.label_names or self.class_names)
+        kinds = len(self.label_names)
+        if self.labels.dtype != torch.int64 or not 0 <= int(self.labels.min()) <= int(self.labels.max()) < kinds:
+            raise SettingError(f"{name}.labels", allowed=f"needs int64 in 0..{kinds - 1}, is {self.labels.dtype}")
+        if self.masks is not None and self.masks.shape != (wanted := (count, *self.images.shape[2:])):
+            raise SettingError(f"{name}.masks", allowed=f"needs uint8 {[*wanted]}, is {[*self.masks.shape]}")
         if len(self.train) != len(self.test) or not self.train:
             raise SettingError(
                 name, allowed=f"{len(self.train)} train sets and {len(self.test)} test sets; needs one per client"
@@ -99,7 +103,7 @@ class FederatedDataset:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """How many classes there are: of the labels, or of the masks where there are any."""
         return len(self.class_names)
 
     @property
@@ -138,6 +142,7 @@ class FederatedDataset:
             self,
             images=self.images.to(device),
             labels=self.labels.to(device),
+            masks=None if self.masks is None else self.masks.to(device),
             train=tuple(part.to(device) for part in self.train),
             test=tuple(part.to(device) for part in self.test),
             holdout=self.holdout.to(device),
@@ -157,6 +162,21 @@ class FederatedDataset:
         flat = prepare(chosen, *self.scale, flat_draws, self.augmentation)
         return flat.reshape(*index.shape, *flat.shape[1:])
 
+    def targets(self, index: Tensor, draws: Mapping[str, Tensor] | None = None) -> Tensor:
+        """What is to be predicted of any arrangement of images: labels, int64 [*index.shape], or masks, uint8
+        [*index.shape, H, W], moved as `prepared` moves the images.
+        """
+        if self.masks is None:
+            return self.labels[index]
+        chosen = self.masks.index_select(0, index.reshape(-1))
+        flat = moved(chosen, {name: value.reshape(-1) for name, value in (draws or {}).items()}, self.augmentation)
+        return flat.reshape(*index.shape, *flat.shape[1:])
+
+    def sharing(self, others: Iterable[FederatedDataset]) -> FederatedDataset:
+        """The same data with the tensors of the first of the others that holds the same images, to have them once."""
+        twin = next((other for other in others if other.origin == self.origin), self)
+        return replace(self, images=twin.images, labels=twin.labels, masks=twin.masks)
+
     @checked
     def samples(
         self,
@@ -165,7 +185,7 @@ class FederatedDataset:
         limit: Count | None = None,
         seed: Seed = 0,
     ) -> tuple[Tensor, Tensor]:
-        """Normalised images, float32 [M, C, H, W], without augmentation, and labels, int64 [M].
+        """Normalised images, float32 [M, C, H, W], without augmentation, and labels, int64 [M], or masks [M, H, W].
 
         Args:
             which: the holdout; what clients hold; or the groups that no client trains on.
@@ -188,13 +208,13 @@ class FederatedDataset:
         if limit is not None and limit < len(index):
             chosen = stream(seed, "samples", which).choice(len(index), limit, replace=False)
             index = index[torch.from_numpy(np.sort(chosen)).to(index.device)]
-        return self.prepared(index), self.labels[index]
+        return self.prepared(index), self.targets(index)
 
     @checked
     def class_counts(self, which: Literal["train", "test"] = "train") -> np.ndarray:
-        """Images of each class that each client holds, int [clients, classes]."""
-        labels = self.labels.cpu().numpy()
-        return np.stack([np.bincount(labels[part], minlength=self.classes) for part in _arrays(getattr(self, which))])
+        """Images of each label (class; of images with masks: group) that each client holds, int [clients, labels]."""
+        labels, kinds = self.labels.cpu().numpy(), len(self.label_names)
+        return np.stack([np.bincount(labels[part], minlength=kinds) for part in _arrays(getattr(self, which))])
 
     def summary(self) -> pd.DataFrame:
         """One row per client: client, group (if by natural group), n_train, n_test, classes, top_share, tv.
@@ -229,10 +249,10 @@ class FederatedDataset:
         """Write who holds what as JSON, for `Fixed` to read; indices count within the train and within the test set.
 
         Raises:
-            SettingError: if whole domains are withheld, of which such a file says nothing.
+            SettingError: if whole domains are withheld, or train images test, of which such a file says nothing.
         """
-        if isinstance(self.spec.partition, Domains):
-            told = "its unseen domains have no place in such a file; keep its settings, data.spec.to_json()"
+        if isinstance(self.spec.partition, Domains) or self.spec.partition.tests_from_train:
+            told = "what it tests on has no place in such a file; keep its settings, data.spec.to_json()"
             raise SettingError("save_partition", self.spec.partition, told)
         first = int(self.holdout[0])
         labels = self.labels.cpu().numpy()

@@ -24,6 +24,12 @@ TORCHVISION: dict[str, tuple[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "svhn": ("SVHN", ({"split": "train"}, {"split": "test"})),
 }
 
+# Of data sets that do not say it: the groups of their images, in order. CamVid's videos follow one another in SegNet's
+# order, and part where neighbouring frames differ most.
+GROUPS: dict[str, tuple[dict[str, int], dict[str, int]]] = {
+    "camvid240": ({"0001TP": 62, "0006R0": 101, "0016E5": 204}, {"0001TP": 62, "Seq05VD": 171}),
+}
+
 
 def digits() -> Arrays:
     """Scikit-learn's handwritten digits, 0..16 stretched to 0..255; the test set is a fixed fifth of every class."""

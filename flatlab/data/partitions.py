@@ -10,7 +10,7 @@ without replacement, and those of different clients may overlap. `Shards` and th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -38,7 +38,13 @@ class Labels:
 
 
 class Partition(Family):
-    """A way to deal a data set to clients; what all kinds can do."""
+    """A way to deal a data set to clients; what all kinds can do.
+
+    Attributes:
+        tests_from_train: whether the clients' test images count within the train set, too.
+    """
+
+    tests_from_train: ClassVar[bool] = False
 
     def assign(self, labels: Labels, clients: int | None, seed: int) -> tuple[Indices, Indices]:
         """The train and the test images of every client, as sorted int64 indices into the train and the test set.

@@ -33,6 +33,9 @@ class DataSpec(Declared):
     seed: Seed = setting(0, "seed of the partition and of the clients' test sets")
     augmentation: Augmentation = setting(None, "of train images; by default crop 4 and flip for CIFAR, else nothing")
     normalise: Literal["default", "fedbabu"] = setting("default", "constants: the data set's, or FedBABU's for CIFAR")
+    shrink: int = setting(
+        1, "images are means of so many pixels squared, masks each one of them", ge=1, le=64, span=(1, 8), new=True
+    )
     fingerprint: str | None = setting(None, "of images, labels and indices; noted when federated, checked when loaded")
 
     @field_validator("augmentation", mode="before")
@@ -60,7 +63,7 @@ class DataSpec(Declared):
         Raises:
             SettingError: if what comes out is not what the fingerprint stands for.
         """
-        from flatlab.data.sources import load  # sources make these specs
+        from flatlab.data.reading import load  # sources make these specs
 
         source, kept = load(self.name, root), None if record is None else record / PARTITION
         data = None

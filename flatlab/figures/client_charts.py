@@ -50,7 +50,7 @@ def chart_partition(data: FederatedDataset) -> Chart:
     items = Items(client, client, label, counts[client, label], color, SHADES, ones, ones, population=population(data))
     clients, classes = (float(length) - 0.5 for length in counts.shape)
     across = Axis("client", limits=(-0.5, clients))
-    down = Axis("class", limits=(classes, -0.5), names=tuple(class_labels(data.class_names, 9)))
+    down = Axis("class", limits=(classes, -0.5), names=tuple(class_labels(data.label_names, 9)))
     return Chart((Plot((), across, down, items=items, what="images"),))
 
 
@@ -76,7 +76,7 @@ def chart_cohort(run: Run, round: int | None = None, scored: Personalization | N
     place, label = np.nonzero(counts)
     begin, held = (np.cumsum(counts, axis=1) - counts)[place, label], counts[place, label]
     mix = Items(clients[place], begin + held / 2, rows[place], held, label, class_colors(counts.shape[1]), held,
-                np.full(len(held), 0.8), tuple(class_labels(run.data.class_names)), who, rounds[place])  # fmt: skip
+                np.full(len(held), 0.8), tuple(class_labels(run.data.label_names)), who, rounds[place])  # fmt: skip
     across = Axis("train images by class", limits=(0.0, float(counts.sum(1).max())))
     down = Axis("client", limits=(float(rows.max()) + 0.5, -0.5))
     plots = [Plot((), across, down, items=mix, what="images", share=2.2)]
@@ -164,7 +164,7 @@ def client_card(data: FederatedDataset, client: int, run: Run | None = None, rou
     facts: list[tuple[str, str]] = [("images", f"{len(held)} to train on, {len(test)} to test on")]
     hints: list[str] = []
     colors = class_colors(len(counts))
-    names = class_labels(data.class_names, 14)
+    names = class_labels(data.label_names, 14)
     card: dict[str, Any] = {"client": client, "population": population(data), "title": f"Client {client}"}
     largest = [int(label) for label in np.argsort(-counts, kind="stable")[:NAMED] if counts[label]]
     card["classes"] = [[names[label], int(counts[label]), colors[label]] for label in largest]
@@ -202,6 +202,8 @@ def _of_tuning(run: Run, client: int, facts: list[Any], hints: list[str], card: 
     how = f"round {tuned.about['round']}, {tuned.about['epochs']} epochs"
     facts.append(("accuracy", f"{100 * ends.iloc[0]:.1f} % → {100 * ends.iloc[-1]:.1f} % tuned ({how})"))
     rows = None if judged is None else judged.frame[judged.frame["client"] == client]
+    if run.experiment.task.dense:
+        return b""
     if judged is None or rows is None or rows.empty or judged.about["round"] != tuned.about["round"]:
         hints.append("Which images tuning put right: press Measure.")
         return b""

@@ -144,10 +144,11 @@ def _bars(fig: Drawing | SubFigure, run: Run, table: pd.DataFrame, client: int |
 
 def _classes(axis: Axes, run: Run, table: pd.DataFrame) -> None:
     data, counts = run.data, class_counts_of(run, table["client"])
-    few = data.classes <= NAMED
-    colours = class_colors(data.classes)
-    left, names = 0 * counts[:, 0], class_labels(data.class_names)
-    for label in range(data.classes):
+    kinds = len(data.label_names)
+    few = kinds <= NAMED
+    colours = class_colors(kinds)
+    left, names = 0 * counts[:, 0], class_labels(data.label_names)
+    for label in range(kinds):
         name = names[label] if few else None
         axis.barh(range(len(table)), counts[:, label], left=left, color=colours[label], label=name, lw=0)
         left = left + counts[:, label]

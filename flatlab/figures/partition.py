@@ -61,7 +61,7 @@ def draw_partition(
     every = -(-clients // (10 if compact else 20))
     below.set_xticks(np.arange(0, clients, every) + 0.5, [str(client) for client in shown[::every]])
     every, most = -(-classes // (10 if compact else 25)), 9 if compact else 14
-    names = class_labels(data.class_names, most)
+    names = class_labels(data.label_names, most)
     below.set_yticks(np.arange(0, classes, every) + 0.5, names[::every])
     below.tick_params(length=0)
     above.bar(

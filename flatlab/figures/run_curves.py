@@ -33,6 +33,8 @@ METRICS = {
     "drift": Metric("train", "drift", Axis("mean drift of the cohort (L2 distance moved)")),
     "attack success": Metric("attack", "success", Axis("attack success on triggered images", "%"), 100.0),
     "unseen": Metric("unseen", "accuracy", Axis("mean accuracy on unseen domains", "%"), 100.0),
+    "miou": Metric("holdout", "miou", Axis("holdout mIoU", "%"), 100.0),
+    "unseen miou": Metric("unseen", "miou", Axis("mean mIoU on unseen domains", "%"), 100.0),
 }
 DASHES = ("-", "--", ":", "-.")  # of several forks of one run
 X = Literal["round", "samples", "seconds", "megabytes"]

@@ -46,8 +46,8 @@ def check_samples(model: nn.Module, images: Tensor, labels: Tensor, name: str, o
     """Raise unless model and samples are finite and in one place, with a class number for each sample."""
     if len(images) == 0:
         raise SettingError(f"data ({name})", allowed="no samples")
-    if labels.dim() != 1 or len(labels) != len(images):
-        shape = f"shape {list(labels.shape)} does not fit {len(images)} images, one label each"
+    if labels.shape not in ((len(images),), (len(images), *images.shape[2:])):
+        shape = f"shape {list(labels.shape)} does not fit {len(images)} images, one label each, or one for each pixel"
         raise SettingError("labels", allowed=shape)
     if not images.is_floating_point():
         raise SettingError("images", allowed=f"{images.dtype}; normalised floating-point images are needed")
@@ -60,11 +60,12 @@ def check_samples(model: nn.Module, images: Tensor, labels: Tensor, name: str, o
         )
     if labels.is_floating_point() and bool((labels != labels.round()).any()):
         raise SettingError("labels", allowed="fractions among them; whole class numbers are needed")
-    if not one_class and bool((labels == labels[0]).all()):
+    first = labels.reshape(-1)[0]
+    if not one_class and bool((labels == first).all()):
         raise SettingError(
             f"data ({name})",
-            allowed=f"all {len(labels)} samples are of class {int(labels[0])}; a loss on one class says little about a "
-            "classifier; take more classes, or pass one_class=True if it is meant",
+            allowed=f"all {len(labels)} samples are of class {int(first)}; a loss on one class says little about a"
+            " classifier; take more classes, or pass one_class=True if it is meant",
         )
     if not bool(images.isfinite().all()):
         raise SettingError(f"images ({name})", allowed="not finite (NaN or infinite values)")
@@ -107,6 +108,14 @@ def check_outputs(target: Target) -> None:
 
 def _check_shape(target: Target, logits: Tensor) -> None:
     count, own_loss = min(len(target.labels), FEW), target.losses is not cross_entropy
+    if target.task.dense:
+        sizes = target.labels.shape[1:]
+        if logits.dim() != 4 or len(logits) != count or logits.shape[2:] != sizes:
+            reason = (
+                f"output of shape {list(logits.shape)} for {count} masks of {list(sizes)}; logits for each pixel needed"
+            )
+            raise SettingError("model", allowed=reason)
+        return
     classes = set(target.labels.tolist())
     if logits.shape in ((count,), (count, 1)) and own_loss:
         if not (classes <= {0, 1} or classes <= {-1, 1}):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from flatlab.geometry.fused import fuse, remember
-from flatlab.geometry.network_calls import call, right, scripted
+from flatlab.geometry.network_calls import call, scripted
 from flatlab.geometry.objective import Target
 from flatlab.models import frame
 from flatlab.training.device import keep_freed_memory
@@ -31,7 +31,7 @@ CHUNK = {"cpu": 64, "cuda": 512}
 
 
 class Scores(NamedTuple):
-    """Per-sample losses `[points, n]` and whether each sample is classified rightly (bool `[points, n]`)."""
+    """Per-sample losses `[points, n]` and whether each is classified rightly, or its share of pixels that are."""
 
     losses: Tensor
     hits: Tensor
@@ -133,7 +133,7 @@ class Points:
         for images, labels in zip(self.batches, self.labels, strict=True):
             logits = call(tool.model, {}, images)
             losses.append(self.target.losses_of(logits, labels))
-            hits.append(right(logits, labels))
+            hits.append(self.target.right(logits, labels))
         return torch.cat(losses), torch.cat(hits)
 
     def _together(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,7 +144,7 @@ class Points:
         for images, labels in zip(self.batches, self.labels, strict=True):
             logits = vmap(logits_at, in_dims=(0, None))(vectors, images)
             losses.append(torch.stack([self.target.losses_of(point, labels) for point in logits]))
-            hits.append(torch.stack([right(point, labels) for point in logits]))
+            hits.append(torch.stack([self.target.right(point, labels) for point in logits]))
         return torch.cat(losses, 1), torch.cat(hits, 1)
 
 

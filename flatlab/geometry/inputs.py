@@ -34,7 +34,7 @@ def targets(
     Args:
         subjects: an `nn.Module` or a run each.
         data: "holdout", "train", "test" or "unseen" of a run; a FederatedDataset (its holdout) or an index tensor into
-            a run's images; or a pair (images `[n, C, H, W]` normalised, labels `[n]`).
+            a run's images; or a pair (images `[n, C, H, W]` normalised, labels `[n]` or masks `[n, H, W]`).
         settings: which samples, which model of runs, and which function.
         source: the data set that names and indices refer to, unless the settings say; by default the first run's.
 
@@ -57,12 +57,12 @@ def targets(
         place = next((weight.device for weight in lead.parameters()), images.device)
         images, labels = images.to(place), labels.to(place)
     function = settings.of(ObjectiveSettings)
+    tasks = [run.experiment.task for run in runs.values() if labels.dim() > 1]
 
     def of(name: str, model: nn.Module) -> Target:
         own = settings.client is not None and getattr(subjects[name], "kept", False)
-        return Target.of(
-            model, images, labels, name=f"{called}; model of client {settings.client}" if own else called, **function
-        )
+        told = f"{called}; model of client {settings.client}" if own else called
+        return Target.of(model, images, labels, name=told, task=next(iter(tasks), None), **function)
 
     return {name: of(name, model) for name, model in models.items()}
 
@@ -125,7 +125,7 @@ def choose_samples(
             index = places[data.to(places.device)]
         except (IndexError, RuntimeError) as error:
             raise SettingError("data", allowed=f"indices of {len(places)} images are wanted: {error}") from error
-        return source.prepared(index), source.labels[index], "given indices"
+        return source.prepared(index), source.targets(index), "given indices"
     if isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
         return data[0], data[1], "given samples"
     kind = type(data).__name__

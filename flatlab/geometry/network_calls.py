@@ -132,8 +132,3 @@ def logits_of(output: Any) -> Tensor:
         return logits
     reason = f"its output is {type(output).__name__}; logits, a tuple of them first, or a dict is needed"
     raise SettingError("model", allowed=reason)
-
-
-def right(logits: Tensor, labels: Tensor) -> Tensor:
-    """Whether each sample is classified rightly, `[n]`."""
-    return CLASSIFICATION.scores(logits, labels)["accuracy"]

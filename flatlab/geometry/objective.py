@@ -26,12 +26,13 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from flatlab.arguments import with_settings
 from flatlab.declare import tell
 from flatlab.geometry.checks import batch_matters, check_derivative, check_outputs, check_parameters, check_samples
-from flatlab.geometry.network_calls import Loss, call, cross_entropy, own_copy, plain, precision
+from flatlab.geometry.network_calls import CLASSIFICATION, Loss, call, cross_entropy, own_copy, plain, precision
 from flatlab.geometry.second_derivatives import NoDerivative, TwiceDifferentiable, explained, need_second
 from flatlab.geometry.settings import ObjectiveSettings
 from flatlab.models import BatchStatNorm, copied, frame, stale_gradient
 from flatlab.models.made_in import made_in
 from flatlab.models.net import within
+from flatlab.tasks import Segmentation, Task
 from flatlab.training.pace import memory_format
 from flatlab.training.threads import computing_with
 
@@ -46,11 +47,12 @@ class Target:
     Attributes:
         model: its own copy, in evaluation mode, without gradients; never altered.
         images: `[n, C, H, W]` in the precision of the measurement.
-        labels: int64 `[n]`.
+        labels: int64 `[n]`, or masks `[n, H, W]`.
         settings: which function it is.
         losses: per-sample loss, `(logits [n, classes], labels [n]) -> [n]`.
         batch: the size of the batches whose statistics normalise; None if the batch does not matter.
         data: what the samples are called.
+        task: says which samples are right, and of masks the loss, without what only helps to train.
         weights: the selected parameters by name, in the model's order.
     """
 
@@ -61,6 +63,7 @@ class Target:
     losses: Loss = cross_entropy
     batch: int | None = None
     data: str = "given samples"
+    task: Task = CLASSIFICATION
     weights: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +86,7 @@ class Target:
         *,
         settings: ObjectiveSettings,
         name: str = "given samples",
+        task: Task | None = None,
     ) -> Self:
         """A target at `model`'s weights; the model itself stays as it is.
 
@@ -91,9 +95,10 @@ class Target:
                 one logit `[n]` or `[n, 1]` with a loss of your own. DataParallel, AveragedModel and compiled networks
                 are measured as the network inside.
             images: normalised, `[n, C, H, W]`, on the model's device.
-            labels: class numbers, `[n]`, on the same device.
+            labels: class numbers, `[n]`, on the same device; or masks, `[n, H, W]`, a class for each pixel.
             settings: made of the keyword arguments.
             name: what the samples are called in results.
+            task: of masks; None: `Segmentation()`.
 
         Raises:
             SettingError: naming what is empty, of one class, not finite, on another device or of the wrong shape; a
@@ -101,6 +106,9 @@ class Target:
             ValueError: under `inference_mode`.
         """
         model, batch, loss = plain(model), settings.batch, settings.losses
+        task = CLASSIFICATION if labels.dim() < 3 else (task or Segmentation()).plain
+        if task.dense and settings.loss is None:
+            loss = task.losses
         check_parameters(model, settings.part)
         check_samples(model, images, labels, name, settings.one_class)
         dtype = settings.precision or precision(model)
@@ -114,6 +122,7 @@ class Target:
             settings=settings,
             losses=copied(loss).to(images.device, dtype) if isinstance(loss, nn.Module) else loss,
             data=name,
+            task=task,
         )
         check_outputs(target)
         if uses_batch_statistics(target.model) or batch_matters(target):
@@ -127,7 +136,7 @@ class Target:
 
     def at(self, model: nn.Module) -> Target:
         """The same function and samples at another model's weights."""
-        kept = {"dtype": self.images.dtype, "one_class": True}
+        kept = {"dtype": self.images.dtype, "one_class": True, "task": self.task}
         return Target.of(model, self.images, self.labels, name=self.data, **{**self.settings.changed(), **kept})
 
     @property
@@ -152,7 +161,9 @@ class Target:
         return {
             "data": self.data,
             "samples": len(self.labels),
-            "loss": getattr(self.losses, "__name__", type(self.losses).__name__),
+            "loss": "cross_entropy of pixels"
+            if self.losses == self.task.losses
+            else getattr(self.losses, "__name__", type(self.losses).__name__),
             "part": self.part,
             "parameters": self.size,
             "normalisation": self.normalisation,
@@ -210,6 +221,10 @@ class Target:
         with made_in(logits.dtype), TwiceDifferentiable():
             losses = self.losses(logits, labels)
         return losses.reshape(-1) if losses.numel() == len(labels) else losses
+
+    def right(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Whether each sample is classified rightly, or the share of its pixels that are, `[n]`."""
+        return self.task.scores(logits, labels)["accuracy"]
 
     def share(self, params: Mapping[str, Tensor], span: slice) -> Tensor:
         """What the samples of one span add to the mean loss: a differentiable scalar."""

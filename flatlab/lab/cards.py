@@ -39,7 +39,7 @@ def deal(view: ChartView | StillChart, panel: Panel, subject: Callable[[], Subje
             else:
                 at, tuning = round, {}
             remember(run, fl.personalize(run, **tuning, round=at, clients=[client], progress=job.report))
-            if job.report(1, 1):
+            if job.report(1, 1) and not run.experiment.task.dense:
                 remember(run, fl.corrected(run, [client], **tuning, round=at))
 
         panel.compute(work, lambda _: fill(client), f"client {client}")

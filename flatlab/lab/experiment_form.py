@@ -187,8 +187,8 @@ class Setup(Panel):
         met = data.heterogeneity()
         self.facts.value = _small(
             f"{data.clients} clients hold {met['smallest']:.0f} to {met['largest']:.0f} images; on average"
-            f" {met['classes']:.3g} of {data.classes} classes, top-class share {met['top_share']:.2f}, distance to the"
-            f" pool {met['tv']:.2f}"
+            f" {met['classes']:.3g} of {len(data.label_names)} classes, top-class share {met['top_share']:.2f},"
+            f" distance to the pool {met['tv']:.2f}"
         )
         if now.to_json() != key:
             self._look()

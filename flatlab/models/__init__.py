@@ -1,6 +1,6 @@
 """Networks cut into body and head, without mutable buffers: the papers' own, torchvision's, or the user's."""
 
-from flatlab.models import cnn, mobilenet, resnet  # they register their networks
+from flatlab.models import cnn, mobilenet, resnet, segnet  # they register their networks
 from flatlab.models.building import build
 from flatlab.models.context import cuda_kernels, frame, plain_recurrence, recurrent, usual_switches
 from flatlab.models.exchange import plain, weights
@@ -30,6 +30,7 @@ __all__ = [
     "registered",
     "resnet",
     "sample_weight",
+    "segnet",
     "split",
     "stale_gradient",
     "stateless",

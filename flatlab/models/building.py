@@ -13,6 +13,7 @@ from flatlab.declare import SettingError
 from flatlab.models.context import frame
 from flatlab.models.net import Model
 from flatlab.models.registry import find, is_own
+from flatlab.models.segnet import pixel_head
 from flatlab.models.spec import ModelSpec
 from flatlab.models.splitting import refuse_impure
 from flatlab.models.user_context import with_context
@@ -43,12 +44,12 @@ def build(spec: ModelSpec | str, shape: Sequence[Count], classes: Count, seed: S
     channels, height, width = shape
     try:
         with frame(), torch_stream(seed, "init"):  # another default draws other numbers
-            function = find(spec.name).build
-            made = function(spec, (channels, height, width))
-            own = not str(getattr(function, "__module__", "")).startswith("flatlab.")
-            body, features = _checked(spec.name, made, (channels, height, width)) if own else made
-            head = nn.Linear(features, classes)
-            _initialise(head, spec.head_init)
+            known = find(spec.name)
+            made = known.build(spec, (channels, height, width))
+            own = not str(getattr(known.build, "__module__", "")).startswith("flatlab.")
+            body, features = _checked(spec.name, made, (channels, height, width), known.dense) if own else made
+            head = pixel_head(body, features, classes, shape) if known.dense else nn.Linear(features, classes)
+            _initialise(head[0] if isinstance(head, nn.Sequential) else head, spec.head_init)
     except (RuntimeError, TypeError, MemoryError, OverflowError) as error:
         if is_own(spec.name) or spec.width <= 1:  # not for its size
             raise
@@ -60,7 +61,7 @@ def build(spec: ModelSpec | str, shape: Sequence[Count], classes: Count, seed: S
     return with_context(model, spec.context, seed) if spec.context else model
 
 
-def _checked(name: str, made: Any, shape: tuple[int, int, int]) -> tuple[nn.Module, int]:
+def _checked(name: str, made: Any, shape: tuple[int, int, int], dense: bool) -> tuple[nn.Module, int]:
     """What the function of a network returned: its body, and the number of features that this gives.
 
     Raises:
@@ -73,12 +74,12 @@ def _checked(name: str, made: Any, shape: tuple[int, int, int]) -> tuple[nn.Modu
     refuse_impure(dict(body.named_modules()))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         given = tuple(body(torch.zeros(2, *shape)).shape)
-    if given != (2, features):
+    if given[:2] != (2, features) or len(given) != (4 if dense else 2):
         raise SettingError(f"{where} returned (body, {features})", allowed=f"the body gives {given} for two images")
     return body, features
 
 
-def _initialise(head: nn.Linear, kind: str) -> None:
+def _initialise(head: nn.Module, kind: str) -> None:
     """Re-draw the head: orthogonal rows, He's normal for ReLU, or Glorot's (Xavier's) uniform distribution."""
     if kind == "default":
         return

@@ -26,7 +26,8 @@ class Model(nn.Module):
     """`head(body(x))`, a pure function of parameters and batch: no buffer changes, nothing is drawn.
 
     Its only children are `body`, images [batch, C, H, W] to features [batch, features], and `head`, features to logits
-    [batch, classes]; so the parts are the prefixes "body." and "head." of the parameters' names.
+    [batch, classes]; so the parts are the prefixes "body." and "head." of the parameters' names. Of a dense network,
+    such as "segnet", features and logits are maps [batch, features, h, w] and [batch, classes, H, W].
 
     >>> model = run.model()
     >>> features = model.body(run.data.samples("holdout", limit=5)[0])

@@ -33,18 +33,22 @@ class Network(NamedTuple):
 
     build: Builder
     norm: str = "batch"  # what `norm = "default"` means for it: "batch", "group" or "none"
+    dense: bool = False  # whether its body gives a map of features, and its head a class for each pixel
 
 
 _KNOWN: dict[str, Network] = {}
 
 
 @checked
-def network(name: str, norm: Literal["batch", "group", "none"] = "batch") -> Callable[[Builder], Builder]:
+def network(
+    name: str, norm: Literal["batch", "group", "none"] = "batch", dense: bool = False
+) -> Callable[[Builder], Builder]:
     """Register the decorated function under a name.
 
     Args:
         name: short, without ":".
         norm: what `norm = "default"` means for it: "batch", "group" or "none".
+        dense: its body gives maps of features [batch, n, h, w]; the head classifies each pixel of the image.
 
     Raises:
         SettingError: if the name is taken, or no name, or the function does not take (spec, shape).
@@ -53,7 +57,7 @@ def network(name: str, norm: Literal["batch", "group", "none"] = "batch") -> Cal
         raise SettingError("name", name, "taken, or not a short name")
 
     def keep(build: Builder) -> Builder:
-        _KNOWN[name] = Network(fitted(f"network {name}", build, Builder), norm)
+        _KNOWN[name] = Network(fitted(f"network {name}", build, Builder), norm, dense)
         return build
 
     return keep

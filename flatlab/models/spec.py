@@ -19,7 +19,9 @@ class ModelSpec(Declared):
     """
 
     name: str = setting(
-        "cnn4", "cnn4, lenet, mobilenet, resnet18, resnet20, module:function of your own; custom: cut by models.split"
+        "cnn4",
+        "cnn4, lenet, mobilenet, resnet18, resnet20; segnet for masks; module:function of your own; custom: cut by"
+        " models.split",
     )
     norm: Literal["default", "batch", "group", "none"] = setting(
         "default", "normalisation; default: none for lenet, batch statistics for the others"

@@ -6,7 +6,6 @@ work.do(plan([table], archive, has_weights=work.has_weights))
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,11 +103,7 @@ class Workshop:
             if spec.name not in self._sources:
                 self._sources[spec.name] = load(spec.name, self.root)
             made = federate(self._sources[spec.name], spec)
-            same = next((data for data in self._data.values() if data.origin == made.origin), None)
-            made = made.to(self.device) if same is None else made
-            if same is not None:
-                made = dataclasses.replace(made, images=same.images, labels=same.labels).to(self.device)
-            self._data[key] = made
+            self._data[key] = made.sharing(self._data.values()).to(self.device)
         return self._data[key]
 
     def _options(self, experiment: Experiment) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from ..results import Result
 from ..statistics import Interval, interval
 from ..training import Run, differing
 
-MEASURED = ("holdout", "unseen", "attack success", "initial", "personalized")
+MEASURED = ("holdout", "unseen", "miou", "unseen miou", "attack success", "initial", "personalized")
 SEEDS = ("seed", "data.seed")  # of training, and of the partition
 
 
 @dataclass(frozen=True)
 class Averages(Result):
     """Tidy: a row a group and quantity, with the method, the settings in which groups differ, and `of`, which accuracy:
-    holdout, unseen and attack success (if there are any), initial or personalized, as shares.
+    holdout, unseen, mIoU and attack success (if there are any), initial or personalized, as shares.
 
     `mean` is over the seeds, `half` half the width of its 95 % t interval (n - 1 degrees of freedom; NaN for one seed,
     from which nothing follows), `low` and `high` its ends, `seeds` how many; `left_out` counts what is no number.

@@ -24,8 +24,8 @@ from .averages import Averages, over_seeds
 from .finetune import Personalization
 
 Column = Literal[
-    "holdout", "unseen", "attack success", "initial", "personal", "personalized", "initial worst", "personalized worst",
-    "rounds to level", "samples to level", "megabytes to level",
+    "holdout", "unseen", "miou", "unseen miou", "attack success", "initial", "personal", "personalized",
+    "initial worst", "personalized worst", "rounds to level", "samples to level", "megabytes to level",
 ]  # fmt: skip
 
 
@@ -38,6 +38,8 @@ class Comparison(Result):
     Where runs leave groups of images unseen, `unseen` is the mean accuracy over these, of the round of the holdout's;
     `attack success` likewise, where data are poisoned, is the share of triggered holdout images called as attackers
     want.
+
+    Of a segmentation accuracies are those of pixels; `miou` and `unseen miou` stand beside holdout and unseen.
 
     Initial is before fine-tuning, personalized after it. Personal is the initial accuracy where each client has a model
     of its own (FedPer, FedRep, LG-FedAvg, Ditto, ...), NaN where all begin with the global one.
@@ -61,7 +63,7 @@ class Comparison(Result):
             "none" if pd.isna(value) else f"{100 * value:.2f}" + (f" (round {at:.0f})" if other else "")
             for value, at, other in zip(frame["holdout"], scored, late, strict=True)
         ]
-        for name in (beside for beside in ("unseen", "attack success") if beside in frame):
+        for name in (beside for beside in ("unseen", "miou", "unseen miou", "attack success") if beside in frame):
             table[f"{name} %"] = ["none" if pd.isna(value) else f"{100 * value:.2f}" for value in frame[name]]
         for name in ("initial", "personal", "personalized"):
             if name not in frame or frame[name].isna().all():  # an older file; nobody has models of his own
@@ -191,6 +193,9 @@ def _table(listed: list[Run], personalization: Personalization, level: float | N
         )
         if run.data.unseen:
             rows[-1]["unseen"] = _beside(history, "unseen", "accuracy", rows[-1]["scored"])
+        if run.experiment.task.dense:
+            rows[-1]["miou"] = _beside(history, "holdout", "miou", rows[-1]["scored"])
+            rows[-1]["unseen miou"] = _beside(history, "unseen", "miou", rows[-1]["scored"])
         if run.federation.attackers.aimed:
             rows[-1]["attack success"] = _beside(history, "attack", "success", rows[-1]["scored"])
     if level is None:

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from ..arguments import Whole, with_settings
+from ..declare import SettingError
 from ..later import pd
 from ..models import frame
 from ..results import Result
@@ -57,11 +58,14 @@ def corrected(
         round: as in `personalize`.
 
     Raises:
-        SettingError, Diverged: as `personalize`.
+        SettingError: as `personalize`; of a segmentation, of which no image is wholly right.
+        Diverged: as `personalize`.
 
     >>> fl.corrected(run, [3], epochs=1).summary().columns.tolist()
     ['client', 'images', 'before', 'after', 'put_right', 'spoilt']
     """
+    if run.experiment.task.dense:
+        raise SettingError("run", run.name, "no image of a segmentation is wholly right or wrong; see fl.per_class")
     at, wanted = run_round(run, round), client_ids(run, clients)
     state, data = run.state(at), run.data
     own, bn_eval = run.own(state, wanted), run.experiment.evaluation.bn_eval

@@ -34,26 +34,27 @@ class Personalization(Result):
     """Accuracy of every client after each fine-tuning epoch; epoch 0 is the initial accuracy.
 
     `frame` has the columns run, name, seed, round, client, epoch, accuracy and loss (on the client's own test set), and
-    samples (in that set). Where a run's data are poisoned (`fl.Adversary(data=...)`) also success: the share of the
-    client's triggered test images that its model calls what the attackers want.
+    samples (in that set); of a segmentation also miou. Where a run's data are poisoned (`fl.Adversary(data=...)`) also
+    success: the share of the client's triggered test images that its model calls what the attackers want.
 
     >>> fl.personalize(run, epochs=1, clients=[0, 2]).frame[["client", "epoch"]].values.tolist()
     [[0, 0], [0, 1], [2, 0], [2, 1]]
     """
 
-    def curve(self, of: Literal["accuracy", "success"] = "accuracy") -> pd.DataFrame:
-        """Per run and epoch: mean accuracy over clients, or success of an attack on their data, its spread (population
-        standard deviation), and how many.
+    def curve(self, of: Literal["accuracy", "miou", "success"] = "accuracy") -> pd.DataFrame:
+        """Per run and epoch: mean accuracy over clients, or mIoU, or success of an attack on their data, its spread
+        (population standard deviation), and how many.
 
         The same clients at every epoch: one whose accuracy is not finite at some epoch (it has no test images, or its
         outputs are no numbers) is counted under `left_out` instead.
 
         Raises:
-            SettingError: if there is no attack on the data.
+            SettingError: if there is no attack on the data, or they have no masks.
         """
         keys = ["run", "name", "seed", "round"]
         if of not in self.frame:
-            raise SettingError("of", of, "no data of these runs are poisoned; see fl.Adversary(data=...)")
+            missing = "have masks" if of == "miou" else "are poisoned; see fl.Adversary(data=...)"
+            raise SettingError("of", of, f"no data of these runs {missing}")
         accuracy = self.frame[of].where(np.isfinite(self.frame[of]))
         whole = accuracy.notna().groupby([self.frame[key] for key in (*keys, "client")]).transform("all")
         groups = accuracy.where(whole).groupby([self.frame[key] for key in (*keys, "epoch")], sort=False)
@@ -278,7 +279,7 @@ def _epochs(
         clean = score_clients(cohort, state.served, which, bn_eval, params)
         aimed = run.federation.attackers.aimed
         attack = {"success": score_clients(aimed, state.served, which, bn_eval, params).accuracy} if aimed else {}
-        return {"accuracy": clean.accuracy, "loss": clean.loss, **attack}
+        return {**clean.scores, "loss": clean.loss, **attack}
 
     everyone = list(range(len(wanted)))
     yield everyone, 0, scored(everyone, own)

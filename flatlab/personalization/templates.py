@@ -39,6 +39,8 @@ Held = tuple[Tensor, dict[str, Tensor]]  # a client's samples, and how each is a
 class Headless(Result):
     """Template accuracy per client: columns run, name, seed, client, accuracy, samples, and `with head`, the accuracy
     through the client's head on the same features among the same classes (NaN where a head has no logit per class).
+
+    Of a segmentation each pixel that has a class counts: its features are the map's, interpolated to the mask's size.
     """
 
     def summary(self) -> pd.DataFrame:
@@ -99,9 +101,10 @@ def _templates(
     """Each client's templates `[classes, d]`, and of which classes it has one (bool `[classes]`)."""
     data, sums, counts = run.data, [], []
     held = [_train_set(run, client, templates) for client in range(data.clients)]
-    for (index, _), features in zip(held, _features(run, state, held, batch_size), strict=True):
-        onehot = F.one_hot(data.labels[index], data.classes).to(features.dtype)
-        sums.append(onehot.T @ features)
+    for (index, drawn), features in zip(held, _features(run, state, held, batch_size), strict=True):
+        rows, labels = run.experiment.task.rows(features, data.targets(index, drawn), data.classes)
+        onehot = F.one_hot(labels, data.classes).to(rows.dtype)
+        sums.append(onehot.T @ rows)
         counts.append(onehot.sum(0))
     all_sums, all_counts = torch.stack(sums).sum(0), torch.stack(counts).sum(0)
     for total, count in zip(sums, counts, strict=True):
@@ -114,16 +117,18 @@ def _templates(
 
 def _scores(run: Run, state: State, table: Iterable[tuple[Tensor, Tensor]], metric: str) -> Iterator[dict[str, float]]:
     """What each client's test set gets by its templates, and through the head among the same classes."""
-    test: list[Held] = [(part, {}) for part in run.data.test]
+    data, task = run.data, run.experiment.task
+    test: list[Held] = [(part, {}) for part in data.test]
     size = None if run.experiment.evaluation.bn_eval == "client" else CUT
     for client, ((means, among), features) in enumerate(zip(table, _features(run, state, test, size), strict=True)):
-        labels, accuracy, through_head = run.data.labels[run.data.test[client]], float("nan"), float("nan")
-        if len(labels) and bool(features.isfinite().all() and means[among].isfinite().all()):
-            accuracy = _share(nearest(features, means, among, metric) == labels)
-            logits = _logits(run, state, client, features)
+        targets, accuracy, through_head = data.targets(data.test[client]), float("nan"), float("nan")
+        if len(targets) and bool(features.isfinite().all() and means[among].isfinite().all()):
+            rows, labels = task.rows(features, targets, data.classes)
+            accuracy = _share(nearest(rows, means, among, metric) == labels)
+            logits, _ = task.rows(_logits(run, state, client, features), targets, data.classes)
             if logits.shape[1:] == among.shape and bool(logits.isfinite().all()):
                 through_head = _share(logits.masked_fill(~among, -float("inf")).argmax(1) == labels)
-        yield {"client": client, "accuracy": accuracy, "samples": len(labels), "with head": through_head}
+        yield {"client": client, "accuracy": accuracy, "samples": len(targets), "with head": through_head}
 
 
 def nearest(features: Tensor, templates: Tensor, among: Tensor, metric: str) -> Tensor:
@@ -194,7 +199,7 @@ def _logits(run: Run, state: State, client: int, features: Tensor) -> Tensor:
 
 
 def _share(right: Tensor) -> float:
-    return int(right.sum()) / len(right)
+    return int(right.sum()) / len(right) if len(right) else float("nan")
 
 
 def _part(params: Params, prefix: str) -> Params:

@@ -138,8 +138,9 @@ class _Script:
         named: dict[str, Any] = {"clients": spec.clients, "seed": spec.seed}
         if spec.augmentation != usual.augmentation:
             named["augment"] = spec.augmentation
-        if spec.normalise != usual.normalise:
-            named["normalise"] = spec.normalise
+        named |= {
+            name: getattr(spec, name) for name in ("normalise", "shrink") if getattr(spec, name) != getattr(usual, name)
+        }
         return call(f"{call('fl.load', literal(spec.name), **self.root)}.federate", *given, **named)
 
     def _write(self, one: _Wanted) -> None:

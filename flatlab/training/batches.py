@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     """One step's samples, for one client or with a leading client axis."""
 
     images: Tensor  # [..., batch, C, H, W]
-    labels: Tensor  # [..., batch]
+    labels: Tensor  # [..., batch], or masks [..., batch, H, W]
     weight: Tensor | None  # [..., batch] 1 for a sample, 0 for padding; None if nothing is padded
     partner: Tensor | None  # [..., batch] Mixup: the sample to mix with
     share: Tensor | None  # [...] Mixup: share of the sample itself
@@ -138,7 +138,7 @@ def batches(data: FederatedDataset, plan: Plan, epoch: int) -> Iterator[Batch]:
         index = torch.from_numpy(plan.index[part]).to(device)
         draws = {key: torch.from_numpy(value[part]).to(device) for key, value in plan.draws.items()}
         images = data.prepared(index, draws)
-        labels = data.labels[index]
+        labels = data.targets(index, draws)
         for s in range(index.shape[1]):
             weight = plan.weight[:, epoch, start + s]
             kept = int(weight.any(axis=0).sum())  # places that no client fills are cut

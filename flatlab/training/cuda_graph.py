@@ -121,7 +121,7 @@ class Recorded:
         draws = {name: value[:, :kept] for name, value in now.items()}
         batch = Batch(
             self.data.prepared(index, draws),
-            self.data.labels[index],
+            self.data.targets(index, draws),
             weight,
             None if partner is None else partner[:, :kept],
             share,

@@ -9,7 +9,7 @@ protocol (FedBABU's official code does the same; the result is transductive). A 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -66,7 +66,7 @@ class Evaluation(Declared):
 
 @dataclass(frozen=True)
 class Score:
-    """Mean loss and means of the task's scores, float64; per client if given for clients.
+    """Mean loss and the task's scores, float64; per client if given for clients. `sums` is what the scores are made of.
 
     A share is the count over the number, exactly (12 of 100 are 0.12). Where the loss is not finite there are no
     scores: a network whose outputs are no numbers would "predict" its first class.
@@ -74,6 +74,7 @@ class Score:
 
     loss: Tensor
     scores: dict[str, Tensor]
+    sums: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> Tensor:
@@ -81,25 +82,30 @@ class Score:
         return self.scores["accuracy"]
 
     @classmethod
-    def of(cls, sums: Mapping[str, Tensor], count: int | Tensor) -> Score:
-        """From sums over samples: that of the losses, "loss", and those of the scores."""
-        means = {name: value.double() / count for name, value in sums.items()}
-        loss = means.pop("loss")
-        return cls(loss, {name: torch.where(loss.isfinite(), value, torch.nan) for name, value in means.items()})
+    def of(cls, task: Task, sums: Mapping[str, Tensor], count: int | Tensor) -> Score:
+        """From sums over samples: that of the losses, "loss", and those of the task's counts."""
+        counts = {name: value.double() for name, value in sums.items()}
+        loss = counts.pop("loss") / count
+        scores = task.measures(counts, count)
+        return cls(
+            loss, {name: torch.where(loss.isfinite(), value, torch.nan) for name, value in scores.items()}, counts
+        )
 
 
 def score(cohort: Cohort, params: Params, index: Tensor, batch_size: int) -> Score:
     """Score `params` on the samples `index`, in order, in batches of `batch_size`."""
     scored = _scored(cohort, params, [(part, {}) for part in index.split(min(batch_size, len(index) or 1))])
-    return Score.of({name: sum((part[name] for part in scored[1:]), scored[0][name]) for name in scored[0]}, len(index))
+    sums = {name: sum((part[name] for part in scored[1:]), scored[0][name]) for name in scored[0]}
+    return Score.of(cohort.task, sums, len(index))
 
 
 def _sums(task: Task, outputs: Tensor, labels: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
-    """Of losses and scores over the samples of weight 1."""
-    each = {"loss": task.losses(outputs, labels), **task.scores(outputs, labels)}
+    """Of losses and counts over the samples of weight 1."""
+    each = {"loss": task.losses(outputs, labels), **task.counts(outputs, labels)}
     if weight is not None:  # where, not only times: an overflow on a padded sample must not become 0 * inf
-        each = {name: torch.where(weight > 0, value, torch.zeros_like(value)) for name, value in each.items()}
-    return {name: value.double().sum() for name, value in each.items()}
+        kept = {value.dim(): (weight > 0).reshape(-1, *[1] * (value.dim() - 1)) for value in each.values()}
+        each = {name: torch.where(kept[value.dim()], value, torch.zeros_like(value)) for name, value in each.items()}
+    return {name: value.double().sum(0) for name, value in each.items()}
 
 
 def score_holdout(cohort: Cohort, params: Params, batch_size: int) -> Score:
@@ -126,7 +132,8 @@ def score_unseen(cohort: Cohort, params: Params, batch_size: int) -> Score:
         parts = group[order].split(batch_size)
         lots += [(part, {}) for part in parts]
         owner += [place] * len(parts)
-    return _by_owner(_scored(cohort, params, lots), torch.tensor(owner), torch.tensor([len(group) for group in groups]))
+    counts = torch.tensor([len(group) for group in groups])
+    return _by_owner(cohort.task, _scored(cohort, params, lots), torch.tensor(owner), counts)
 
 
 def score_clients(
@@ -150,17 +157,18 @@ def score_clients(
     else:
         each = [{name: value[row] for name, value in own.items()} for row in owner.tolist()]
         scored = _scored(cohort, params, list(zip(flat, each, strict=True)))
-    return _by_owner(scored, owner, torch.tensor([len(test) for test in tests]))
+    return _by_owner(cohort.task, scored, owner, torch.tensor([len(test) for test in tests]))
 
 
-def _by_owner(scored: Sequence[dict[str, Tensor]], owner: Tensor, counts: Tensor) -> Score:
+def _by_owner(task: Task, scored: Sequence[dict[str, Tensor]], owner: Tensor, counts: Tensor) -> Score:
     """Sums over lots as the scores of who owns them; `owner` [lots] are places of `counts`, the numbers of samples."""
 
-    def total(values: Sequence[Tensor]) -> Tensor:  # on the CPU: a GPU would add up in any order
-        sums = torch.zeros(len(counts), dtype=torch.float64)
-        return sums.index_add_(0, owner, torch.cat([value.reshape(-1) for value in values]).cpu().double())
+    def total(name: str) -> Tensor:  # on the CPU: a GPU would add up in any order
+        shape = scored[0][name].shape[scored[0]["loss"].dim() :]  # of one lot: some come alone, some stacked
+        lots = torch.cat([part[name].reshape(-1, *shape) for part in scored]).cpu().double()
+        return lots.new_zeros(len(counts), *shape).index_add_(0, owner, lots)
 
-    return Score.of({name: total([part[name] for part in scored]) for name in scored[0]}, counts)
+    return Score.of(task, {name: total(name) for name in scored[0]}, counts)
 
 
 def right_ones(cohort: Cohort, params: Params, index: Tensor, bn_eval: str = "client") -> Tensor:
@@ -169,7 +177,7 @@ def right_ones(cohort: Cohort, params: Params, index: Tensor, bn_eval: str = "cl
     lots = index.split(CUT) if bn_eval == "batch128" else (index,)
     with cohort.precise():
         outputs = [logits(cohort.model, params, data.prepared(lot)) for lot in lots]
-    return cohort.task.scores(torch.cat(outputs), data.labels[index])["accuracy"] > 0
+    return cohort.task.scores(torch.cat(outputs), data.targets(index))["accuracy"] > 0
 
 
 def _scored(cohort: Cohort, params: Params, lots: Sequence[tuple[Tensor, Params]]) -> list[dict[str, Tensor]]:
@@ -183,7 +191,7 @@ def _scored(cohort: Cohort, params: Params, lots: Sequence[tuple[Tensor, Params]
         index, own = lot
         kept = {name: laid_out(value, layout) for name, value in own.items()}
         outputs = logits(model, {**shared, **kept}, laid_out(data.prepared(index), layout))
-        return _sums(cohort.task, outputs, data.labels[index])
+        return _sums(cohort.task, outputs, data.targets(index))
 
     return list(cohort.side_by_side(scored, lots, "score"))
 
@@ -202,7 +210,7 @@ def _scored_stacked(
 
     with cohort.precise():
         return [
-            torch.func.vmap(sums)(kept, data.prepared(index), data.labels[index], weight)
+            torch.func.vmap(sums)(kept, data.prepared(index), data.targets(index), weight)
             for _, kept, index, weight in rectangles(lots, owner, own, budget)
         ]
 

@@ -47,8 +47,9 @@ def train(
     Args:
         algorithm: an `Algorithm`, or the name of one.
         data: from `load(...).federate(...)`.
-        model: a name ("cnn4", "lenet", "mobilenet", "resnet18", "resnet20"), "module:function" that makes a network of
-            your own (see `flatlab.models.network`), a `ModelSpec`, or a `Model` of your own (`flatlab.models.split`).
+        model: a name ("cnn4", "lenet", "mobilenet", "resnet18", "resnet20"; "segnet" for masks), "module:function" that
+            makes a network of your own (see `flatlab.models.network`), a `ModelSpec`, or a `Model` of your own
+            (`flatlab.models.split`).
         rounds: communication rounds, at least 1.
         participation: fraction of the clients sampled in each round, (0, 1].
         seed: seed of all random streams but the partition's.

@@ -44,7 +44,8 @@ def shape(experiment: Experiment) -> str:
         settings["local"] = {name: getattr(local, name) for name in fields if name not in varying}
     steps = (type(algorithm).__qualname__ if _own_step(type(algorithm)) else "", settings)
     alone = experiment.id if experiment.world is not None else ""  # bad clients of another run train on other images
-    return f"{alone} {data.name} {data.augmentation} {data.normalise} {experiment.model} {experiment.code} {steps}"
+    images = f"{data.name} {data.shrink} {data.augmentation} {data.normalise}"
+    return f"{alone} {images} {experiment.model} {experiment.task!r} {experiment.code} {steps}"
 
 
 def train_together(

@@ -95,8 +95,9 @@ def network(experiment: Experiment, given: Model | None, data: FederatedDataset,
     spec, task = experiment.model, experiment.task
     if spec.name != "custom":
         built = build(spec, data.shape, data.classes, experiment.seed)
+        _fits(built, data, task)
         if is_own(spec.name):
-            _check(built, data, task)
+            _check(built, data)
             if spec.fingerprint and (spec.fingerprint, spec.code) != (fingerprint(built, False), code(built)):
                 raise SettingError(
                     "model",
@@ -121,12 +122,32 @@ def network(experiment: Experiment, given: Model | None, data: FederatedDataset,
                 "model", allowed=f"{said}; pass the network as it was, or describe another experiment with it"
             )
         tell(f"model: {said} (edited since, or another Python); what is computed follows the present ones")
-    _check(given, data, task)
+    _check(given, data)
+    _fits(given, data, task)
     return given
 
 
-def _check(model: Model, data: FederatedDataset, task: Task) -> None:
-    """Refuse a network that is no pure function of float32 weights and batch, or does not fit the data."""
+def _fits(model: Model, data: FederatedDataset, task: Task) -> None:
+    """Refuse a network whose outputs do not fit data and task, and a task that does not fit the data."""
+    if task.dense != (data.masks is not None):
+        said = "has labels, no masks" if task.dense else "has masks, a class for each pixel: give task='segmentation'"
+        raise SettingError("task", task.kind, f"the data set {data.spec.name} {said}")
+    probe = torch.zeros(2, *data.shape, device=next(model.parameters()).device)
+    try:
+        with torch.no_grad():
+            outputs = model(probe)
+    except (RuntimeError, ValueError) as error:
+        raise SettingError("model", allowed=f"does not take images {data.shape} of this data set: {error}") from None
+    task.check(outputs, data.classes)
+    if task.dense and outputs.shape[2:] != data.shape[1:]:
+        said = (
+            f"gives maps {tuple(outputs.shape[2:])} of images {data.shape[1:]}; needs logits for each of their pixels"
+        )
+        raise SettingError("model", allowed=said)
+
+
+def _check(model: Model, data: FederatedDataset) -> None:
+    """Refuse a network that is no pure function of float32 weights and batch."""
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise SettingError(
@@ -141,16 +162,9 @@ def _check(model: Model, data: FederatedDataset, task: Task) -> None:
     for name, value in model.named_parameters():
         if value.dtype != torch.float32:
             raise SettingError(f"model.{name}", allowed=f"is {value.dtype}; flatlab trains in float32: model.float()")
-    probe = torch.zeros(2, *data.shape, device=next(model.parameters()).device)
-    try:
-        with torch.no_grad():
-            outputs = model(probe)
-    except (RuntimeError, ValueError) as error:
-        raise SettingError("model", allowed=f"does not take images {data.shape} of this data set: {error}") from None
-    task.check(outputs, data.classes)
-    stale = stale_gradient(
-        model, torch.randn(2, *data.shape, generator=torch.Generator().manual_seed(0)).to(probe), logits
-    )
+    random = torch.Generator().manual_seed(0)
+    probe = torch.randn(2, *data.shape, generator=random).to(next(model.parameters()))
+    stale = stale_gradient(model, probe, logits)
     if stale is not None:
         raise SettingError(
             f"model.{stale}",

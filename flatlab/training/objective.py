@@ -37,11 +37,12 @@ def batch_loss(model: nn.Module, params: Params, batch: Batch, task: Task, each:
         params: all its parameters.
         batch: of one client.
         task: says the loss.
-        each: another loss, outputs [batch, ...] -> [batch], in place of the task's.
+        each: another loss, outputs [batch, classes, ...] -> [batch, ...], in place of the task's; the mean over pixels.
     """
     outputs = mixed_logits(model, params, batch)
     if each is not None:
         losses = each(outputs)
+        losses = losses.flatten(1).mean(1) if losses.dim() > 1 else losses  # of each pixel
     else:
         losses = task.losses(outputs, batch.labels)
         if batch.partner is not None and batch.share is not None:

@@ -12,7 +12,6 @@ state. Workers and caller need the same `store` and `root`, on a shared file sys
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import math
 import os
 import threading
@@ -283,9 +282,8 @@ def _train(
         experiment = Experiment.from_json(text)
         key = experiment.data.to_json()
         if key not in data:
-            data[key] = experiment.data.load(root).to(pick_device(options.get("device", "auto")))
-            first = next(iter(data.values()))  # partitions of the same images need them once
-            data[key] = dataclasses.replace(data[key], images=first.images, labels=first.labels)
+            loaded = experiment.data.load(root).to(pick_device(options.get("device", "auto")))
+            data[key] = loaded.sharing(data.values())
         runs.append(Run(experiment, data[key], store=store, root=root, **options))
     if len(runs) > 1:
         return train_together(runs, wait=BUSY_SECONDS, stopped=stopped)

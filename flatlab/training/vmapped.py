@@ -76,7 +76,7 @@ def eager(step: Step, data: FederatedDataset, carry: Carry, work: Work) -> Epoch
     total, seen = (torch.zeros_like(work.settings["lr"]) for _ in range(2))
     for epoch in range(work.drawn.epochs):
         for batch in batches(data, work.drawn, epoch):
-            samples = batch.labels.shape[-1] if batch.weight is None else batch.weight.sum(-1)
+            samples = batch.images.shape[1] if batch.weight is None else batch.weight.sum(-1)
             carry, value = step(carry, work.frozen, work.settings, batch)
             total, seen = total + value.detach() * samples, seen + samples
         yield epoch + 1, carry, total / seen

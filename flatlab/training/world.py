@@ -163,7 +163,14 @@ class World(Declared):
 
 
 def poisoned(data: FederatedDataset, poison: Poison, bad: tuple[int, ...], seed: int) -> FederatedDataset:
-    """The data with a share of the bad clients' train images poisoned; nobody else holds these, so nobody sees it."""
+    """The data with a share of the bad clients' train images poisoned; nobody else holds these, so nobody sees it.
+
+    Raises:
+        SettingError: for images with masks.
+    """
+    if data.masks is not None:
+        told = f"changes labels, and the images of {data.spec.name} have masks; forge messages instead"
+        raise SettingError("world.adversary.data", poison, told)
     index = torch.cat([_drawn(data.train[client], poison.share, seed, client) for client in bad])
     images, labels = data.images.clone(), data.labels.clone()
     images[index], labels[index] = poison.apply(images[index], labels[index], data.classes)

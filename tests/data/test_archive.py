@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flatlab.data import Dirichlet, Fixed, Source, load
-from flatlab.data.sources import read
+from flatlab.data.reading import read
 from flatlab.declare import SettingError
 from flatlab.files import write_atomically
 from flatlab.training import Experiment
