@@ -225,8 +225,8 @@ class Source:
             every = np.concatenate(self.groups)[order]
             groups = every[:count], every[count:]
         masks = None if self.masks is None else self.masks[order]
-        parts = {"images": self.images[order], "labels": self.labels[order], "masks": masks}
-        return replace(self, n_train=count, groups=groups, **parts)
+        labels = self.labels[order]
+        return replace(self, images=self.images[order], labels=labels, masks=masks, n_train=count, groups=groups)
 
     @checked
     def shrunk(self, by: Count) -> Source:

@@ -79,7 +79,7 @@ def _checked(name: str, made: Any, shape: tuple[int, int, int], dense: bool) -> 
     return body, features
 
 
-def _initialise(head: nn.Module, kind: str) -> None:
+def _initialise(head: Any, kind: str) -> None:
     """Re-draw the head: orthogonal rows, He's normal for ReLU, or Glorot's (Xavier's) uniform distribution."""
     if kind == "default":
         return
