@@ -53,7 +53,7 @@ GROUPS = {
     "personalization": (
         "Personalization",
         "personalize Personalization Tuning fine_tuned corrected Corrected compare Comparison Averages"
-        " headless Headless",
+        " headless Headless per_class PerClass",
     ),
     "geometry": ("Geometry", "hessian landscape sharpness path flatness_vs_gain disagreement pulls geometry.Pulls"),
     "own": (

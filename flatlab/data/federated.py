@@ -251,8 +251,11 @@ class FederatedDataset:
         Raises:
             SettingError: if whole domains are withheld, or train images test, of which such a file says nothing.
         """
-        if isinstance(self.spec.partition, Domains) or self.spec.partition.tests_from_train:
-            told = "what it tests on has no place in such a file; keep its settings, data.spec.to_json()"
+        if isinstance(partition := self.spec.partition, Domains) or partition.tests_from_train:
+            what = (
+                "train images that clients are tested on have" if partition.tests_from_train else "unseen domains have"
+            )
+            told = f"its {what} no place in such a file; keep its settings, data.spec.to_json()"
             raise SettingError("save_partition", self.spec.partition, told)
         first = int(self.holdout[0])
         labels = self.labels.cpu().numpy()

@@ -22,7 +22,7 @@ from ..geometry import (
     Spectrum,
     Trace,
 )
-from ..personalization import Averages, Comparison, Headless, Personalization
+from ..personalization import Averages, Comparison, Headless, PerClass, Personalization
 from ..robustness import Evasions
 from ..training import Run
 from .chart import Chart
@@ -42,6 +42,7 @@ from .paths import draw_flatness, draw_path, draw_sharpness
 from .progress import draw_progress
 from .pulls import draw_pulls, pulls_caption
 from .run_curves import METRICS, XS, chart_runs, draw_runs, run_looks, small_curves
+from .segments import draw_segments
 from .series import chart_series, draw_bundles, draw_demo, draw_series
 from .style import COLUMN, PAGE, Drawing, paper_style, save
 from .tuning_curves import draw_averages, draw_headless, draw_personalization, draw_table
@@ -126,6 +127,7 @@ _DRAWINGS: dict[type, Callable[..., Drawing]] = {
     list: draw_runs,
     Personalization: draw_personalization,
     Headless: draw_headless,
+    PerClass: draw_segments,
     Comparison: draw_table,
     Averages: draw_averages,
     Eigenvalues: draw_top,

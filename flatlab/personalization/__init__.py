@@ -1,6 +1,7 @@
 """How well a run's model personalizes: fine-tuning curves, headless accuracy, one table over methods."""
 
 from .averages import Averages
+from .class_iou import PerClass, per_class
 from .comparison import Comparison, compare
 from .corrected import Corrected, corrected
 from .finetune import Personalization, Tuning, fine_tuned, personalize
@@ -11,11 +12,13 @@ __all__ = [
     "Comparison",
     "Corrected",
     "Headless",
+    "PerClass",
     "Personalization",
     "Tuning",
     "compare",
     "corrected",
     "fine_tuned",
     "headless",
+    "per_class",
     "personalize",
 ]

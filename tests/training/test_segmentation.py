@@ -287,6 +287,35 @@ def test_what_is_measured_is_the_plain_loss(data, run, tmp_path):
     assert (table["miou"], table["unseen miou"]) == (rows["holdout"], rows["unseen"])
 
 
+def test_classes_and_pictures_are_of_the_summed_confusion(data, run, tmp_path):
+    """Their mean is the history's mIoU; what is drawn says whose batch statistics these are."""
+    rows = run.history.query("round == 2 and metric == 'miou'").set_index("split")["value"]
+    for split in ("holdout", "unseen"):
+        found = fl.per_class(run, split, pictures=2)
+        assert found.frame["iou"].mean() == pytest.approx(rows[split], rel=1e-6)
+        assert found.summary()["FedBABU IoU %"].iloc[-1] == pytest.approx(100 * rows[split], abs=0.01)
+        assert found.frame["share"].sum() == pytest.approx(1)
+    images, masks = data.prepared(data.unseen["new"]), data.targets(data.unseen["new"])
+    with torch.no_grad():  # the twelve images of the unseen video are one batch
+        said = run.model()(images).argmax(1).numpy()
+    picture = found.pictures[0]
+    place = next(
+        n
+        for n, index in enumerate(data.unseen["new"])
+        if (data.images[index, 0].numpy() == picture.image[..., 0]).all()
+    )
+    assert (picture.said["FedBABU"] == said[place]).mean() > 0.99
+    assert ((picture.truth == -1) == (masks[place] == BEYOND).numpy()).all()
+    drawn = found.plot()
+    assert "SiloBN" in drawn.caption and len(drawn.axes) == 2 * 3 + 1
+    kept = fl.train(fl.FedPer(batch_size=5), data, SMALL, 1, task="segmentation", progress=False, store=tmp_path)
+    both = fl.per_class([kept, run], "test", clients=[2], pictures=1)
+    own, score = kept.history.query("split == 'test' and client == 2 and metric == 'miou'")["value"], both.frame
+    assert score[score["name"] == "FedPer"]["iou"].mean() == pytest.approx(own.iloc[-1], rel=1e-6)
+    with pytest.raises(fl.SettingError, match="clients keep head, so no model is global"):
+        fl.per_class(kept)
+
+
 def test_the_networks_size_is_as_stated_and_its_maps_as_torch_interpolates():
     for width, numbers in ((1.0, 37_771), (2.0, 149_259)):
         model = build(fl.ModelSpec(name="segnet", width=width), (3, 60, 80), 11)
