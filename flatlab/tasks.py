@@ -160,7 +160,8 @@ class Segmentation(Task):
         classes = outputs.shape[1]
         truth, real = self._truth(targets, classes)
         place = (truth * classes + outputs.argmax(1)).reshape(len(real), -1)
-        sums = outputs.new_zeros(len(real), classes**2).scatter_add(1, place, real.to(outputs).reshape(place.shape))
+        each = real.reshape(place.shape).float()  # which counts to 2^24; bfloat16 would to 256
+        sums = each.new_zeros(len(real), classes**2).scatter_add(1, place, each)
         return {"confusion": sums.reshape(len(real), classes, classes)}
 
     def measures(self, sums: Mapping[str, Tensor], count: int | Tensor) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import SubFigure
 
 from ..personalization import PerClass
@@ -24,7 +24,7 @@ def draw_segments(result: PerClass) -> Drawing:
     tile = (PAGE / columns) * height / width + 0.04
     fig = figure(PAGE, below + len(pictures) * tile + (0.25 if pictures else 0))
     shares = [fig.get_figheight() - below, below] if pictures else [below]
-    parts = np.atleast_1d(fig.subfigures(len(shares), 1, height_ratios=shares))
+    parts = fig.subfigures(len(shares), 1, height_ratios=shares, squeeze=False)[:, 0]
     if pictures:
         _pictures(parts[0], result, columns)
     _classes(parts[-1].subplots(), result, names)
@@ -72,7 +72,7 @@ def _classes(axis: Axes, result: PerClass, names: list[str]) -> None:
     axis.legend(loc="lower right")
 
 
-def _dark(color: str) -> tuple[float, ...]:
+def _dark(color: str) -> str:
     """Dark enough to be read on white."""
     rgb = np.array(to_rgb(color))
-    return tuple(rgb * min(1.0, 0.6 / max(float(rgb @ (0.3, 0.59, 0.11)), 1e-9)))
+    return to_hex(rgb * min(1.0, 0.6 / max(float(rgb @ (0.3, 0.59, 0.11)), 1e-9)))

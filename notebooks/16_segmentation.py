@@ -1,0 +1,190 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A class for each pixel
+#
+# Each client holds the frames of a part of a video, and some videos look different. Does a segmentation personalize, and who
+# gains? The scenes are made here, of handwritten digits that drift between ground and sky; with real streets, set
+# `REAL = True`, which takes `fl.load("camvid240")` (its file: data/README.md) at 80x60 pixels.
+
+# %%
+import numpy as np
+import pandas as pd
+
+import flatlab as fl
+
+FULL = REAL = False
+ROUNDS = 40 if FULL or REAL else 8
+MODEL = fl.ModelSpec(name="segnet", width=1.0 if FULL or REAL else 0.5)
+SAMPLES = None if FULL else 32
+LOOKS = {
+    "day": (1.0, 0),
+    "dusk": (0.3, 0),
+    "haze": (0.4, 110),
+    "dawn": (0.6, 30),
+}  # contrast, brightness; dawn is unseen
+VOID = 255
+
+digits = fl.load("digits")
+shapes = {name: digits.images[digits.labels == name, 0].numpy() for name in (0, 1)}
+
+
+def video(look, frames, rng):
+    """Frames [n, 24, 32] and masks: ground 0, sky 1, zeros 2, ones 3; the horizon has no class."""
+    contrast, brightness = LOOKS[look]
+    images, masks = np.full((frames, 24, 32), 90.0), np.zeros((frames, 24, 32), np.uint8)
+    for frame in range(frames):
+        horizon = 10 + round(2 * np.sin(frame / 9))
+        images[frame, :horizon], masks[frame, :horizon], masks[frame, horizon] = 170, 1, VOID
+        for place, digit in enumerate((0, 1, 0, 1)):
+            shape = shapes[digit][(frame // 6 + place) % len(shapes[digit])]
+            left, top = (frame * (1 + place % 2) + 9 * place) % 24, (1, 13, 14, 2)[place]
+            drawn = shape > 60
+            images[frame, top : top + 8, left : left + 8][drawn] = 20 + 15 * place
+            masks[frame, top : top + 8, left : left + 8][drawn] = 2 + digit
+    images = contrast * (images + rng.normal(0, 12, images.shape)) + brightness
+    return images.clip(0, 255).astype(np.uint8), masks
+
+
+def scenes(parts):
+    rng = np.random.default_rng(len(parts))
+    made = [video(look, frames, rng) for look, frames in parts]
+    images, masks = (np.concatenate(arrays) for arrays in zip(*made, strict=True))
+    return images, masks, np.repeat([look for look, _ in parts], [frames for _, frames in parts])
+
+
+train, test = scenes([("day", 60), ("dusk", 60), ("haze", 60)]), scenes([("day", 16), ("dusk", 16), ("dawn", 32)])
+source = fl.Source.from_arrays(
+    "scenes", train[0], None, test[0], None, ["ground", "sky", "zero", "one"],
+    train_masks=train[1], test_masks=test[1], train_groups=train[2], test_groups=test[2],
+)  # fmt: skip
+clients, shrink = 6, 1
+if REAL:
+    source, clients, shrink = fl.load("camvid240"), 12, 3
+data = source.federate(fl.Consecutive(), clients=clients, shrink=shrink, augment=fl.Augmentation(flip=True, crop=2))
+
+# %% [markdown]
+# ## Who holds what
+#
+# **What to look for:** a client's frames follow one another, and the last fifth of them is its test set: a frame drawn at random
+# would have its twin among the train images. `group` is the video. The holdout has other frames of videos that clients hold.
+
+# %%
+print(
+    f"holdout: {len(data.holdout)} frames; unseen: {', '.join(f'{k}, {len(v)} frames' for k, v in data.unseen.items())}"
+)
+data.summary()[["client", "group", "n_train", "n_test"]]
+
+# %% [markdown]
+# ## Three methods
+#
+# Scores are pixel accuracy and mIoU, the mean over classes of intersection over union, from one confusion matrix of all pixels of
+# a set. **What to look for:** accuracy is mostly of the large classes; mIoU also of the small ones.
+
+# %%
+settings = {"lr": 0.1, "momentum": 0.9, "batch_size": 8}
+methods = {
+    "FedAvg": fl.FedAvg(**settings),
+    "FedBABU": fl.FedBABU(**settings),
+    "FedASAM + SWA": fl.FedASAM(rho=0.3, swa=fl.SWA(start=0.6, cycle=1), **settings),
+}
+runs = {
+    name: fl.train(method, data, MODEL, ROUNDS, task="segmentation", evaluation=fl.Evaluation(every=2))
+    for name, method in methods.items()
+}
+tuned = {name: fl.personalize(run, epochs=3, lr=0.02) for name, run in runs.items()}
+table = pd.concat([fl.compare(run, tuned[name]).frame for name, run in runs.items()]).assign(method=list(runs))
+columns = ["holdout", "miou", "unseen", "unseen miou", "initial", "personalized"]
+scores = 100 * table.set_index("method")[columns]
+scores.round(1)
+
+# %%
+fl.plot(list(runs.values()), metrics=["accuracy", "miou", "unseen", "unseen miou"])
+
+# %%
+gain = scores - scores.loc["FedAvg"]
+for name in list(runs)[1:]:
+    print(
+        f"{name} against FedAvg: mIoU {gain.loc[name, 'miou']:+.1f} points on seen videos, {gain.loc[name, 'unseen miou']:+.1f} unseen"
+    )
+
+# %% [markdown]
+# ## Classes
+#
+# **What to look for:** what takes many pixels is found first. Batch statistics are those of whoever is scored: in federated
+# training they stay local, as SiloBN has it, and only scale and shift are averaged.
+
+# %%
+classes = fl.per_class(list(runs.values()), "unseen", pictures=2)
+classes.plot()
+
+# %%
+mean = classes.frame.groupby("class", sort=False)[["iou", "share"]].mean()
+print(
+    f"best: {mean['iou'].idxmax()} ({100 * mean['iou'].max():.0f} %), worst: {mean['iou'].idxmin()} ({100 * mean['iou'].min():.0f} %)"
+)
+print(f"rank correlation of a class's IoU and its share of pixels: {mean.corr('spearman').iloc[0, 1]:+.2f}")
+
+# %% [markdown]
+# ## Who gains from fine-tuning?
+#
+# **What to look for:** the gain by video. The mean over clients hides it.
+
+# %%
+ends = pd.concat([one.frame.assign(method=name) for name, one in tuned.items()])
+ends = ends[ends["epoch"].isin([0, ends["epoch"].max()])].pivot_table(
+    index=["method", "client"], columns="epoch", values="miou"
+)
+by_video = 100 * ends.diff(axis=1).iloc[:, -1].rename("gain").reset_index()
+by_video["video"] = [data.names[client] for client in by_video["client"]]
+gains = by_video.pivot_table(index="video", columns="method", values="gain", sort=False)[list(runs)]
+gains.round(2)
+
+# %%
+for name in gains:
+    print(
+        f"{name}: {gains[name].idxmax()} gains most, {gains[name].max():+.2f} points of mIoU; {gains[name].idxmin()} {gains[name].min():+.2f}"
+    )
+
+# %% [markdown]
+# ## Without the head
+#
+# Each pixel by the nearest of its client's templates, the mean features of its train pixels of a class. **What to look for:**
+# whether the features alone say as much as the head does.
+
+# %%
+headless = {name: fl.headless(run).frame[["accuracy", "with head"]].mean() for name, run in runs.items()}
+headless = (100 * pd.DataFrame(headless).T).round(1)
+headless
+
+# %% [markdown]
+# ## Flat where?
+#
+# A sample is an image, its loss the mean over its pixels. **What to look for:** the largest eigenvalue on videos that clients
+# hold, and on the one that nobody holds.
+
+# %%
+flatness = pd.DataFrame(
+    {
+        name: {
+            f"λ₁ {which}": fl.hessian(run, which, limit=SAMPLES).top(1).frame["eigenvalue"].item()
+            for which in ("holdout", "unseen")
+        }
+        for name, run in runs.items()
+    }
+).T
+flatness.round(2)
+
+# %%
+for which in flatness:
+    print(f"{which}: flattest is {flatness[which].idxmin()}; highest unseen mIoU has {scores['unseen miou'].idxmax()}")
+
+# %%
+pair = {name: runs[name] for name in ("FedAvg", "FedASAM + SWA")}
+fl.landscape(pair, data="unseen", points=5, limit=SAMPLES).plot(log=True)
