@@ -141,7 +141,7 @@ ends = pd.concat([one.frame.assign(method=name) for name, one in tuned.items()])
 ends = ends[ends["epoch"].isin([0, ends["epoch"].max()])].pivot_table(
     index=["method", "client"], columns="epoch", values="miou"
 )
-by_video = 100 * ends.diff(axis=1).iloc[:, -1].rename("gain").reset_index()
+by_video = ends.diff(axis=1).iloc[:, -1].mul(100).rename("gain").reset_index()
 by_video["video"] = [data.names[client] for client in by_video["client"]]
 gains = by_video.pivot_table(index="video", columns="method", values="gain", sort=False)[list(runs)]
 gains.round(2)

@@ -74,5 +74,6 @@ def _classes(axis: Axes, result: PerClass, names: list[str]) -> None:
 
 def _dark(color: str) -> str:
     """Dark enough to be read on white."""
-    rgb = np.array(to_rgb(color))
-    return to_hex(rgb * min(1.0, 0.6 / max(float(rgb @ (0.3, 0.59, 0.11)), 1e-9)))
+    red, green, blue = to_rgb(color)
+    dimmed = min(1.0, 0.6 / max(0.3 * red + 0.59 * green + 0.11 * blue, 1e-9))
+    return to_hex((dimmed * red, dimmed * green, dimmed * blue))
