@@ -49,6 +49,7 @@ UNCHECKED = {
     "Run.step": "takes nothing",
     "to": "FederatedDataset.to: torch knows its devices",
     "prepared": "tensors only",
+    "targets": "tensors only, for each batch",
     "compute": "for panels",
     "fill": "for panels",
     "from_arrays": "arrays, each with its own checks",

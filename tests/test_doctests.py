@@ -70,6 +70,7 @@ RETURNED = {
     "Corrected",
     "Evasions",
     "Headless",
+    "PerClass",
     "Personalization",
     "Source",
 }  # by functions, whose examples show them

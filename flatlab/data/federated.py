@@ -172,6 +172,7 @@ class FederatedDataset:
         flat = moved(chosen, {name: value.reshape(-1) for name, value in (draws or {}).items()}, self.augmentation)
         return flat.reshape(*index.shape, *flat.shape[1:])
 
+    @checked
     def sharing(self, others: Iterable[FederatedDataset]) -> FederatedDataset:
         """The same data with the tensors of the first of the others that holds the same images, to have them once."""
         twin = next((other for other in others if other.origin == self.origin), self)

@@ -74,6 +74,16 @@ def per_class(
 
     Raises:
         SettingError: for a run that is no segmentation, has no global model or no unseen groups.
+
+    >>> import numpy as np
+    >>> masks = (np.arange(20 * 64).reshape(20, 8, 8) // 5 % 2).astype(np.uint8)
+    >>> given = {"train_masks": masks, "test_masks": masks[:6]}
+    >>> names = ["dark", "light"]
+    >>> stripes = fl.Source.from_arrays("stripes", 100 * masks, None, 100 * masks[:6], None, names, **given)
+    >>> held, small = stripes.federate(fl.Consecutive(), clients=2), fl.ModelSpec(name="segnet", width=0.25)
+    >>> segmented = fl.train(fl.FedAvg(), held, small, rounds=1, task="segmentation")
+    >>> fl.per_class(segmented).summary()["class"].tolist()
+    ['dark', 'light', 'mean']
     """
     rows, shown = [], list[Picture]()
     several = as_runs(runs)

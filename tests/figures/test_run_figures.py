@@ -124,9 +124,11 @@ def test_a_chart_of_a_run_that_grows_reads_only_what_is_new(runs, data, tmp_path
         4,
         0,
         0,
+        0,
+        0,
     ]
     early = figures.chart_runs(fl.Run.open(run.directory, data).rewind(2), metrics, known=known)
-    assert [len(plot.series[0].x) for plot in early.plots] == [1, 1, 2, 2, 2, 0, 0]
+    assert [len(plot.series[0].x) for plot in early.plots] == [1, 1, 2, 2, 2, 0, 0, 0, 0]
 
 
 def test_a_client_without_a_finite_value_is_left_out_of_all_rounds_however_they_are_read(
