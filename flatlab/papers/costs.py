@@ -140,7 +140,7 @@ def sizes(experiment: Experiment) -> tuple[int, int, tuple[int, int, int], int]:
     """Train images, test images, shape, classes; a data set of the user's own is loaded for it."""
     name = experiment.data.name
     if name not in _KNOWN:
-        source = load(name)
+        source = load(name).shrunk(experiment.data.shrink)
         shape = (int(source.images.shape[1]), int(source.images.shape[2]), int(source.images.shape[3]))
         return source.n_train, len(source.labels) - source.n_train, shape, len(source.class_names)
     return _KNOWN[name]
