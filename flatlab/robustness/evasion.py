@@ -151,7 +151,7 @@ def _score(
     weights = {name: laid_out(value, layout) for name, value in params.items()}
 
     def scored(model: Model, place: int) -> dict[str, Tensor]:
-        images, targets = laid_out(run.data.prepared(lots[place]), layout), run.data.labels[lots[place]]
+        images, targets = laid_out(run.data.prepared(lots[place]), layout), run.data.targets(lots[place])
 
         def slope(at: Tensor) -> Tensor:
             free = at.detach().requires_grad_()

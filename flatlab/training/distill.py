@@ -69,7 +69,7 @@ def distil(
         progress: called with the iterations done and their number; False stops with the images as they are by then.
 
     Raises:
-        SettingError: if `rho` is given without a model, or momentum is 1 or more.
+        SettingError: if `rho` is given without a model, momentum is 1 or more, or the images have masks.
 
     >>> tiny = fl.distil(data, "lenet", ipc=2, iterations=3)
     >>> int(tiny.class_counts().max()), len(tiny.holdout) == len(data.holdout)
@@ -78,6 +78,8 @@ def distil(
     """
     if at is None and rho is not None:
         raise SettingError("rho", rho, "is a distance from a model; give at=run.model(), or leave it out")
+    if data.masks is not None:
+        raise SettingError("data", data.spec.name, "has masks; images are distilled class by class, so each needs one")
     if momentum >= 1:
         raise SettingError("momentum", momentum, "must be below 1")
     spec, rho = ModelSpec.from_dict(model), RHO if rho is None else rho

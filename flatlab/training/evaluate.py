@@ -82,11 +82,11 @@ class Score:
         return self.scores["accuracy"]
 
     @classmethod
-    def of(cls, task: Task, sums: Mapping[str, Tensor], count: int | Tensor) -> Score:
-        """From sums over samples: that of the losses, "loss", and those of the task's counts."""
+    def of(cls, sums: Mapping[str, Tensor], count: int | Tensor, task: Task | None = None) -> Score:
+        """From sums over samples: that of the losses, "loss", and those of the task's counts; of scores without one."""
         counts = {name: value.double() for name, value in sums.items()}
         loss = counts.pop("loss") / count
-        scores = task.measures(counts, count)
+        scores = {k: v / count for k, v in counts.items()} if task is None else task.measures(counts, count)
         return cls(
             loss, {name: torch.where(loss.isfinite(), value, torch.nan) for name, value in scores.items()}, counts
         )
@@ -96,7 +96,7 @@ def score(cohort: Cohort, params: Params, index: Tensor, batch_size: int) -> Sco
     """Score `params` on the samples `index`, in order, in batches of `batch_size`."""
     scored = _scored(cohort, params, [(part, {}) for part in index.split(min(batch_size, len(index) or 1))])
     sums = {name: sum((part[name] for part in scored[1:]), scored[0][name]) for name in scored[0]}
-    return Score.of(cohort.task, sums, len(index))
+    return Score.of(sums, len(index), cohort.task)
 
 
 def _sums(task: Task, outputs: Tensor, labels: Tensor, weight: Tensor | None = None) -> dict[str, Tensor]:
@@ -168,7 +168,7 @@ def _by_owner(task: Task, scored: Sequence[dict[str, Tensor]], owner: Tensor, co
         lots = torch.cat([part[name].reshape(-1, *shape) for part in scored]).cpu().double()
         return lots.new_zeros(len(counts), *shape).index_add_(0, owner, lots)
 
-    return Score.of(task, {name: total(name) for name in scored[0]}, counts)
+    return Score.of({name: total(name) for name in scored[0]}, counts, task)
 
 
 def right_ones(cohort: Cohort, params: Params, index: Tensor, bn_eval: str = "client") -> Tensor:
