@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import flatlab as fl
+from flatlab.data.augment import moved
 from flatlab.models import build
 from flatlab.models.segnet import Resize
 from flatlab.tasks import class_scores
@@ -130,7 +131,10 @@ def test_a_round_is_that_of_a_plain_loop_in_every_engine(data, engine, tmp_path)
     for client in range(3):
         model = build(SMALL, data.shape, data.classes, 0)
         optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        for batch in batches(data, drawn, 0):
+        for step, batch in enumerate(batches(data, drawn, 0)):
+            draws = {key: torch.from_numpy(value[client, 0, step]) for key, value in drawn.draws.items()}
+            masks = moved(data.masks[torch.from_numpy(drawn.index[client, 0, step])], draws, data.augmentation)
+            assert torch.equal(batch.labels[client], masks) and (masks == BEYOND).any()
             optimiser.zero_grad()
             task.losses(model(batch.images[client]), batch.labels[client]).mean().backward()
             optimiser.step()
