@@ -88,7 +88,7 @@ data.summary()[["client", "group", "n_train", "n_test"]]
 # a set. **What to look for:** accuracy is mostly of the large classes; mIoU also of the small ones.
 
 # %%
-settings = {"lr": 0.1, "momentum": 0.9, "batch_size": 8}
+settings = {"lr": 0.1, "momentum": 0.9, "batch_size": 8, "epochs": 2}
 methods = {
     "FedAvg": fl.FedAvg(**settings),
     "FedBABU": fl.FedBABU(**settings),
