@@ -131,7 +131,7 @@ def pulls(runs: Any, data: Any = "holdout", *, settings: PullSettings, progress:
     total = sum(_count(run, *spans[name]) for name, run in subjects.items())
     parts = (part for name, run in subjects.items() for part in _measured(name, run, aimed[name], spans[name], about))
     rows, complete = gather(parts, total, "pulls", progress, len)
-    told = {**aimed[next(iter(aimed))].about, **settings.to_dict(), "classes": list(source.class_names)}
+    told = {**aimed[next(iter(aimed))].about, **settings.to_dict(), "classes": list(source.label_names)}
     return Pulls(pd.DataFrame(rows), {**told, "runs": about, "complete": complete})
 
 
