@@ -89,15 +89,19 @@ class Histories:
         return self._fresh[1]
 
     def passed(self, run: Run | Watched, x: str) -> pd.Series:
-        """Samples, seconds or megabytes so far, by round."""
+        """Samples, seconds or megabytes so far, by round; of a fork its own; NaN after a time that is lost."""
         read, table = self._passed.get(run.id, (-1, pd.DataFrame()))
         if read != run.round:
             if isinstance(run, Watched):
                 raise ValueError(f"x = {x!r}: of runs that are watched only rounds are known")
-            table = run.timings.set_index("round").sort_index()
+            parent, federation = run.experiment.parent, run.federation
+            rounds = range(1 if parent is None else parent.round + 1, run.round + 1)
+            table = run.timings.set_index("round").reindex(rounds)
+            lacking = table.index[table["samples"].isna()]  # lines that were lost, and rounds taken from another run
+            table.loc[lacking, "samples"] = [federation.samples(round - 1) for round in lacking]
             # Not from the history: files from before have none.
-            table["megabytes"] = [run.federation.megabytes(round - 1) for round in table.index]
-            table = table.cumsum()
+            table["megabytes"] = [federation.megabytes(round - 1) for round in rounds]
+            table = table.cumsum(skipna=False)
             self._passed[run.id] = run.round, table
         return table[x]
 

@@ -238,7 +238,8 @@ def _expected(run: Run | Watched, passed: pd.Series | None) -> float:
     if passed is None:
         return run.rounds
     first = 0 if run.experiment.parent is None else run.experiment.parent.round
-    return _round_up(passed.iloc[-1] / len(passed) * (run.rounds - first)) if len(passed) else 1.0
+    told = passed.dropna()
+    return _round_up(told.iloc[-1] / len(told) * (run.rounds - first)) if len(told) else 1.0
 
 
 def _round_up(value: float) -> float:

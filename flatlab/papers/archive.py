@@ -189,7 +189,7 @@ class Archive:
     def _about(self, experiment: Experiment, run: Run) -> dict[str, Any]:
         timings = run.timings
         versions = json.loads((run.directory / "versions.json").read_text(encoding="utf-8"))
-        samples = int(timings["samples"].sum())
+        samples = sum(map(run.federation.samples, range(run.round)))
         return {
             "format": FORMAT,
             "id": run.id,

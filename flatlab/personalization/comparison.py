@@ -18,7 +18,6 @@ from ..later import pd
 from ..results import Result, worst_tenth
 from ..statistics import difference
 from ..training import Run, differing
-from ..training.batches import passes
 from ..training.finding import as_runs
 from .averages import Averages, over_seeds
 from .finetune import Personalization
@@ -269,11 +268,9 @@ def _worst(personalization: Personalization, run: Run, round: int) -> dict[str, 
 
 def _to_level(run: Run, curve: pd.DataFrame, level: float) -> dict[str, float]:
     """Rounds, samples and megabytes until a run's holdout accuracy is at least `level`."""
-    rounds, algorithm = reached(curve, level), run.experiment.algorithm
-    sizes = [len(part) for part in run.federation.holders]
+    rounds = reached(curve, level)
     done = range(0 if math.isnan(rounds) else int(rounds))
-    samples = sum(passes(algorithm, sizes[client], round) for round in done for client in run.federation.sample(round))
-    sent = sum(run.federation.megabytes(round) for round in done)
+    samples, sent = (sum(map(each, done)) for each in (run.federation.samples, run.federation.megabytes))
     never = math.isnan(rounds)
     efforts = {"rounds": rounds, "samples": math.nan if never else samples, "megabytes": math.nan if never else sent}
     return {f"{what} to level": float(value) for what, value in efforts.items()}

@@ -91,6 +91,7 @@ class Record:
         history: pd.DataFrame | None = None,
         earlier: Sequence[State] = (),
         origin: dict[str, Any] | None = None,
+        times: pd.DataFrame | None = None,
     ) -> None:
         """Write the first files.
 
@@ -100,9 +101,12 @@ class Record:
             history: the rows of the rounds up to it, if another run did them.
             earlier: states before it, if another run did the rounds up to it.
             origin: which one, and how.
+            times: what those rounds took, if they count as this run's own.
         """
         if history is not None:
             self.store.history.write(history)
+        for row in [] if times is None else times.itertuples(index=False):
+            self._time(*row)
         rows = self.store.history.read()
         self._first = int(rows["round"].min()) - 1 if len(rows) else state.round
         self._begun_with = self.versions() | ({"origin": origin} if origin else {})
@@ -227,8 +231,7 @@ class Record:
             best, score = best_scored(pd.DataFrame(rows))
             if score > self._best_score:
                 self._best, self._best_score = best, score
-        values = (report.number, report.seconds, report.evaluation_seconds, report.samples)
-        append_line(self.store.directory / "timings.jsonl", dict(zip(TIMES, values, strict=True)), self.store.run)
+        self._time(report.number, report.seconds, report.evaluation_seconds, report.samples)
         self._waiting = state
         if not lazily or self._kept(state.round) or time.monotonic() - self._saved > LAZY_SECONDS:
             self._flush()
@@ -277,6 +280,11 @@ class Record:
         """Per round: seconds of training and of evaluation, sample passes."""
         table = pd.DataFrame(timings(self.store.directory, self.store.run), columns=list(TIMES))
         return table.drop_duplicates("round", keep="last").sort_values("round", ignore_index=True)
+
+    def _time(self, *values: float) -> None:
+        # lines of earlier versions lack the samples
+        told = {name: value for name, value in zip(TIMES, values, strict=True) if not math.isnan(value)}
+        append_line(self.store.directory / "timings.jsonl", told, self.store.run)
 
     def _save(self, state: State, kept: set[int]) -> None:
         notes = {"experiment": self.experiment.to_json(), "versions": sealed(self._begun_with, self.store.run)}

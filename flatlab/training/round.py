@@ -227,6 +227,11 @@ class Federation(Layout):
             own = {name: torch.tensordot(matrix.to(value), value, 1) for name, value in own.items()}
         return own
 
+    def samples(self, round: int) -> int:
+        """Sample passes in `round` (from 0) of the clients that train in it."""
+        algorithm, holders = self.experiment.algorithm, self.holders
+        return sum(passes(algorithm, len(holders[client]), round) for client in self.sample(round))
+
     def megabytes(self, round: int) -> float:
         """What is sent in `round` (from 0), 10^6 bytes."""
         experiment = self.experiment

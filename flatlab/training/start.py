@@ -214,7 +214,8 @@ def _copy(origin: Record, rounds: list[int], run: Run) -> None:
     wanted = pd.Series([split in due[number] for number, split in zip(table["round"], table["split"], strict=True)])
     earlier = [origin.load(round) for round in rounds[:-1] if round % run.record.checkpoint_every == 0]
     made = {"run": origin.experiment.id, "round": state.round, "versions": read_versions(origin.store)}
-    run.record.begin(state, run.data, table[wanted.to_numpy(bool)].reset_index(drop=True), earlier, made)
+    rows, times = table[wanted.to_numpy(bool)].reset_index(drop=True), origin.timings()
+    run.record.begin(state, run.data, rows, earlier, made, times[times["round"] <= state.round])
 
 
 def _instead(run: Run, held: Held) -> str:

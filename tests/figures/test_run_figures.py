@@ -3,6 +3,7 @@
 import colorsys
 import io
 import itertools
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -57,6 +58,16 @@ def test_the_x_axis_may_be_what_was_spent(runs, x):
     fig = fl.plot(runs[0], x=x)
     assert np.allclose(lines(fig)[0][:, 0], runs[0].timings[x].cumsum())
     assert fig.axes[0].get_xlim()[1] >= runs[0].timings[x].sum()
+
+
+@pytest.mark.parametrize("x", ["samples", "megabytes", "seconds"])
+def test_rounds_whose_times_are_lost_count_too_or_are_not_drawn(runs, tmp_path, x):
+    whole = lines(fl.plot(runs[0], x=x))[0]
+    directory = shutil.copytree(runs[0].directory, tmp_path / runs[0].id)
+    path = directory / "timings.jsonl"
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if '"round": 2,' not in line))
+    after = lines(fl.plot(fl.Run.open(directory, runs[0].data), x=x))[0]
+    assert np.allclose(after, whole[:1] if x == "seconds" else whole)
 
 
 def test_over_rounds_the_legend_says_what_a_step_costs(runs):

@@ -126,6 +126,9 @@ def test_more_rounds_go_on_with_the_bits_of_a_straight_run(data, tmp_path, first
     assert heard == list(range(taken + 1, 9))
     assert going.id == straight.id
     assert going.history.equals(straight.history)
+    counts = ["round", "samples"]
+    assert going.timings[counts].equals(straight.timings[counts])
+    assert going.timings["seconds"][:taken].equals(short.timings["seconds"][:taken])
     assert {0, 2, 4, 6, 8} <= set(going.checkpoints)  # others come and go with the clock
     for round in (0, 2, 3, 4, 6, 8):
         assert equal(going.state(round), straight.state(round))
