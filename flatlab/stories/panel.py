@@ -20,7 +20,7 @@ from ..pages import ChartPart, LandscapePart
 from .story_record import Story
 from .told import STORIES, TITLES
 
-HEIGHT = 250
+HEIGHT = 280
 SETTINGS = ("algorithm", "model", "rounds", "participation", "seed", "sampling", "evaluation")
 
 
@@ -66,7 +66,10 @@ class Stories(Panel):
         """Show the chosen story."""
         story, views = self.story, list[ipywidgets.Widget]()
         said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in story.sentences())
-        self.text.value = f"<p>{html.escape(story.about)} {html.escape(story.protocol())}</p><ul>{said}</ul>"
+        self.text.value = (
+            f'<div style="line-height:1.4">{html.escape(story.about)} {html.escape(story.protocol())}'
+            f'<ul style="margin:4px 0">{said}</ul></div>'
+        )
         if story.time():
             views.append(TimeLine(value=story.time()["max"], disabled=False, moving=True, **story.time()))
         for part in story.shown():
@@ -102,3 +105,7 @@ class Stories(Panel):
     def figure(self) -> figures.Drawing:
         """All that is drawn, as a picture."""
         return self.story.page().figure()
+
+    def stand_in(self) -> figures.Drawing:
+        """Curves, and the first of what else there is: the cell that shows the panel draws it at once."""
+        return figures.stacked([part.figure() for part in self.story.page().parts[:2]])
