@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
@@ -121,3 +122,27 @@ def test_it_fits_small_and_large_pages_in_both_themes(opened):
                 page.screenshot(path=FOLDER / f"page-{theme}-{width}.png", full_page=True)
     page.locator("#theme").click()
     assert page.evaluate("document.documentElement.className") == "light"
+
+
+def test_a_story_plays_its_rounds_with_the_numbers_of_its_record(browser, tmp_path):
+    story = fl.stories.STORIES["flat"]
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    errors: list[str] = []
+    page.on("console", lambda said: errors.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(story.page().save(tmp_path / "flat.html").as_uri())
+    slider, when = page.locator("#time input"), page.locator(".flatlab-chart-legend th").first
+    means = [
+        np.mean([watched.history.query("metric == 'accuracy' and split == 'holdout'")["value"] for watched in group], 0)
+        for group in (story.watched()[:5], story.watched()[5:])
+    ]
+    for round in (5, 40, 95):  # scored every fifth round
+        slider.fill(str(round))
+        sync_api.expect(when).to_have_text(f"round {round}")
+        for k, mean in enumerate(means):
+            cell = page.locator(".flatlab-chart-legend tbody tr").nth(k).locator("td").nth(1)
+            sync_api.expect(cell).to_have_text(f"{100 * mean[round // 5 - 1]:.4g}")
+    page.locator("#time button").first.click()
+    page.wait_for_function("() => !document.querySelector('.flatlab-chart-legend th').textContent.endsWith(' 95')")
+    assert not errors, errors
+    page.close()
