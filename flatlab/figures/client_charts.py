@@ -91,7 +91,8 @@ def chart_cohort(run: Run, round: int | None = None, scored: Personalization | N
                      np.full(len(there), 0.8), population=who, round=rounds[there])  # fmt: skip
         limits = axis.limits or (0.0, float(values[there].max(initial=0)) * 1.05 or 1.0)
         said = axis.label if len(there) else "not scored"
-        plots.append(Plot((), Axis(said, axis.unit, limits), down, items=bars, what=axis.label))
+        unit = axis.unit if len(there) else ""
+        plots.append(Plot((), Axis(said, unit, limits), down, items=bars, what=axis.label))
     title = f"{run.name}, round {{round}}: {(rounds == at).sum()} of {run.data.clients} clients"
     return Chart(tuple(plots), title, at=at, run=run.id)
 

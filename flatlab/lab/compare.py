@@ -44,11 +44,11 @@ class Compare(Panel):
         self.runs = runs
         self.view = ipywidgets.ToggleButtons(options=list(VIEWS), tooltips=[f"{name} of all runs" for name in VIEWS])
         self.view.style.button_width = self.view.layout.width = "auto"
-        self.table = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="100%", max_height="190px", overflow="auto"))
-        self.stage = ipywidgets.VBox(layout=ipywidgets.Layout(width="100%", min_height="520px"))
+        self.table = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="100%"))
+        self.stage = ipywidgets.VBox(layout=ipywidgets.Layout(width="100%", min_height="360px"))
         self.copy_code = CopyCode(self.code, self.blame)
         self.view.observe(lambda _: self._choose(), "value")
-        self.fill(self.table, self.view, self.stage, self.copy_code)
+        self.fill(self.view, self.stage, self.table, self.copy_code)
         self._choose()
 
     @property

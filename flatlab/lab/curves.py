@@ -51,7 +51,7 @@ class Curves(Panel):
         self.metrics = ipywidgets.SelectMultiple(
             options=list(figures.METRICS),
             value=("accuracy", "loss"),
-            rows=5,
+            rows=len(figures.METRICS),  # no list to be scrolled within what scrolls
             description="metrics",
             tooltip="What to draw, a panel each; hold Ctrl to choose several",
             layout=ipywidgets.Layout(width="240px"),

@@ -111,6 +111,9 @@ class Session:
             self._steps, self._goal = 0, 0
             if self.state not in ("stopped", "done"):
                 self._become("stopping" if self._in_round else "stopped")
+            place = str(self.run.directory.resolve())
+            if self.state == "done" and _trainers.get(place) is self:  # nobody has it any more: it may be deleted
+                del _trainers[place]
         self._tell()
 
     @checked

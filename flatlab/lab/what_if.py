@@ -64,7 +64,7 @@ class WhatIf(Panel):
         self.buttons = {name: self.button(name, "", tooltip, act) for name, (tooltip, act) in buttons.items()}
         self.multiples, self.against = chart_view(250), chart_view(230)
         row = wrapping(self.setting, self.values, *self.buttons.values())
-        self.fill(row, self.multiples, self.against)
+        self.fill(row, self.against, self.multiples)  # what came of it is seen first
         self.setting.observe(lambda _: self.guarded(self._propose), "value")
         self.show(runs)
 
@@ -125,6 +125,7 @@ class WhatIf(Panel):
         empty = figures.Chart((), self.hinted("Choose a setting and values, and press Try."))
         self.multiples.show(figures.chart_multiples(*asked) if self.sessions else empty)
         self.against.show(figures.chart_against(*asked) if self.sessions and over else figures.Chart(()))
+        self.against.layout.display = "" if self.against.chart.plots else "none"
         if over and self.sessions:
             self.measured()
 

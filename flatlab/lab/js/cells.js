@@ -249,7 +249,8 @@ export class Cells {
       if (!about.x.names.length && about.y.label !== "class") ink.strokeRect(this.x(at), ABOVE, 0, bottom - ABOVE);
       ink.fillText(text, this.x(at), bottom + 14);
     }
-    ink.fillText(about.x.label, (LEFT + right) / 2, bottom + 29);
+    const half = ink.measureText(about.x.label).width / 2;
+    ink.fillText(about.x.label, Math.max(half, Math.min((LEFT + right) / 2, size[0] - half - 1)), bottom + 29);
     ink.textAlign = "right";
     for (const [at, text] of this.splits({ ...about.y, names: this.names }, this.up, (bottom - ABOVE) / (this.names.length ? 13 : 30))) {
       if (!this.names.length) ink.strokeRect(LEFT, this.y(at), right - LEFT, 0);
@@ -263,6 +264,7 @@ export class Cells {
       const every = Math.max(1, Math.ceil(axis.names.length / Math.max(1, most)));
       return axis.names.map((/** @type {string} */ name, /** @type {number} */ k) => [k, name]).filter((/** @type {any} */ [k]) => k % every === 0);
     }
+    if (axis.label === "client" && !this.now.client.length) return []; // nobody is there
     const found = ticks(Math.min(...span), Math.max(...span), Math.max(2, Math.min(8, most)));
     return found.filter((at) => axis.label !== "client" || Number.isInteger(at)).map((at) => [at, digits(at)]);
   }

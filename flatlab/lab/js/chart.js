@@ -12,6 +12,7 @@ import { Plot } from "./plot.js";
 import { inksOf } from "./theme.js";
 
 const LABEL = 16; // pixels of a plot's title
+const LOWEST = 124; // of a plot with its axes
 const ROW = 40; // of a client's bar, at most
 
 export class Chart {
@@ -100,6 +101,7 @@ export class Chart {
     if (zooms.length === this.plots.length) this.plots.forEach((plot, k) => (plot.zoom = zooms[k]));
     this.plots.filter(({ u }) => u).forEach((plot) => this.point(plot));
     this.root.classList.toggle("flatlab-chart-cells", this.cells);
+    this.root.classList.toggle("flatlab-chart-empty", !this.plots.length);
     this.legend.build();
     this.entitle();
     for (const [name, made] of this.logs ?? []) made.setAttribute("aria-pressed", String(this.log.includes(name)));
@@ -153,9 +155,10 @@ export class Chart {
 
   fit() {
     if (this.cells) return this.fitCells();
-    this.row.style.gridTemplateColumns = "";
-    const rows = Math.ceil(this.plots.length / Math.max(1, Math.min(2, Math.floor(this.row.clientWidth / 280))));
-    const height = Math.floor(Math.max(this.height, this.room()) / Math.max(1, rows)) - LABEL;
+    const across = Math.max(1, Math.min(2, this.plots.length, Math.floor(this.row.clientWidth / 280)));
+    this.row.style.gridTemplateColumns = `repeat(${across}, minmax(0, 1fr))`;
+    const rows = Math.max(1, Math.ceil(this.plots.length / across));
+    const height = Math.max(LOWEST, Math.floor(Math.max(this.height, this.room()) / rows) - LABEL);
     this.row.style.minHeight = this.plots.length ? "" : `${Math.max(this.height, this.room())}px`;
     this.legend.table.style.display = this.plots.length ? "" : "none";
     for (const plot of this.plots) plot.resize(Math.floor(plot.place.clientWidth), height);
