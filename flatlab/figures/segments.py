@@ -18,7 +18,7 @@ def draw_segments(result: PerClass) -> Drawing:
     """Image, truth and what each run says, above the IoU of each class; classes from the most frequent down."""
     names, pictures = list(dict.fromkeys(result.frame["name"])), result.pictures
     labels = result.frame["class"].unique()
-    below = 0.55 + 0.16 * len(labels)
+    below = 0.55 + 0.16 * len(labels) + 0.2 * -(-len(names) // 3)
     columns = 2 + min(MOST, len(pictures[0].said)) if pictures else 1
     height, width = pictures[0].truth.shape if pictures else (1, 1)
     tile = (PAGE / columns) * height / width + 0.04
@@ -69,7 +69,7 @@ def _classes(axis: Axes, result: PerClass, names: list[str]) -> None:
         tick.set_color(_dark(class_colors(len(places))[places.index(label)]))
     axis.set(xlabel="IoU (%)", xlim=(-1, 101), ylim=(len(order) - 0.5, -0.5))
     axis.grid(axis="y", lw=0.3)
-    axis.legend(loc="lower right")
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)
 
 
 def _dark(color: str) -> str:
