@@ -90,12 +90,13 @@ def _batches(runs: Sequence[Run]) -> list[list[Run]]:
     Among unequal ones a client's last samples are padded, which rounds in another way: so no run's numbers depend on
     its company.
     """
-    together: dict[tuple[int, int], list[Run]] = {}
+    together: dict[tuple[int, int, str], list[Run]] = {}
     for run in runs:
         algorithm, holders = run.experiment.algorithm, run.federation.holders
         counts = {len(holders[0])} if algorithm.pooled else run.data.holdings
         begun = run.round if algorithm.local_steps else 0  # where in its epochs a round begins
-        together.setdefault((next(iter(counts)) if len(counts) == 1 else 0, begun), []).append(run)
+        held = next(iter(counts)) if len(counts) == 1 else 0
+        together.setdefault((held, begun, run.data.origin), []).append(run)  # indices are of one order of images
     return list(together.values())
 
 

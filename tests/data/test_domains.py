@@ -10,8 +10,10 @@ import flatlab as fl
 from flatlab.data import Source
 from flatlab.declare import SettingError
 from flatlab.training import Cohort, score, score_unseen
+from flatlab.training.lockstep import train_together
 from flatlab.training.start import shared_rounds
 
+TINY = fl.ModelSpec(name="lenet", width=0.125)
 NAMES = ["art", "cartoon", "photo", "sketch"]
 SIZES = [204, 234, 167, 393]  # as PACS, a tenth
 
@@ -27,6 +29,21 @@ def pool():
     return Source.from_pool(
         "drawn", images[order], labels[order], ["a", "b", "c"], groups=groups[order], group_names=NAMES
     )
+
+
+def test_runs_with_test_sets_of_their_own_keep_their_images_when_trained_together(pool, tmp_path):
+    """Each split has its own order of images: what one run's indices mean, another's do not."""
+    made = [pool.federate(fl.Domains(test=0.3, clients_per_domain=1), seed=seed) for seed in (0, 1)]
+    assert made[0].origin != made[1].origin
+    runs = []
+    for store in ("together", "alone"):
+        runs.append([])
+        for data in made:
+            experiment = fl.Experiment(data=data.spec, algorithm=fl.FedAvg(lr=0.1), model=TINY, rounds=1)
+            runs[-1].append(fl.Run(experiment, data, store=tmp_path / store, engine="batch"))
+    assert not train_together(runs[0])
+    for one, other in zip(*runs, strict=True):
+        assert one.history["value"].tolist() == pytest.approx(other.to().history["value"].tolist(), rel=1e-4)
 
 
 def domain_of(source):
