@@ -34,6 +34,21 @@ from ..training.status import Watched
 RECORDS = Path(__file__).with_name("records")
 
 
+class Record(Archive):
+    """What is kept of a story: it does not change, so what describes a run is read once."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._read: dict[str, dict[str, Any]] = {}
+
+    def about(self, experiment: Experiment) -> dict[str, Any]:
+        """As of `Archive`."""
+        key = experiment.id
+        if key not in self._read:
+            self._read[key] = super().about(experiment)
+        return self._read[key]
+
+
 class Kept(History):
     """The rows of a run that an archive keeps."""
 
@@ -76,9 +91,9 @@ class Story:
     metrics: tuple[str, ...] = ("accuracy", "loss")
 
     @cached_property
-    def archive(self) -> Archive:
+    def archive(self) -> Record:
         """Its record."""
-        return Archive(RECORDS / self.name)
+        return Record(RECORDS / self.name)
 
     @property
     def claim(self) -> Claim:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
 from ..declare import SettingError, near
-from ..papers import demonstration, fedasam_tables
+from ..papers import demonstration, fedasam_tables, fedbabu_tables
 from ..papers.demonstration import FLAT, PERSONAL, ROWS, SEEDS, TUNING
 from ..papers.measurements import Measurement
 from ..papers.questions import claims
@@ -52,6 +52,13 @@ def _cifar10(name: str, title: str) -> Story:
     return Story(name, title, about, parts, {}, table=table)  # type: ignore[arg-type]
 
 
+def _table1(name: str, title: str) -> Story:
+    about = "What one model gives clients of few classes, and what tuning a copy of it on their own images adds."
+    table = fedbabu_tables.TABLES["fedbabu.table1"]("quick")
+    parts = tuple(part for part in claims("quick")["fedbabu.rq3"].parts if part.left.name.startswith("FedAvg, s="))
+    return Story(name, title, about, parts, {}, table=table)  # type: ignore[arg-type]
+
+
 def _demo(setting: str) -> dict[str, tuple[Experiment, ...]]:
     return {
         name: tuple(demonstration.experiment(setting, name, seed) for seed in SEEDS[setting]) for name in ROWS[setting]
@@ -63,6 +70,7 @@ _MAKERS: dict[str, tuple[str, Callable[[str, str], Story]]] = {
     "babu": ("One epoch of tuning: FedBABU", _babu),
     "skew": ("What skew does to FedAvg", _skew),
     "cifar10": ("FedASAM's table on CIFAR-10", _cifar10),
+    "table1": ("FedBABU's first table, on digits", _table1),
 }
 TITLES = {name: title for name, (title, _) in _MAKERS.items()}
 
