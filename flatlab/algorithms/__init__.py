@@ -2,13 +2,14 @@
 
 from . import aggregation, attacks, topology
 from .aggregation import Aggregation, Uniform, Weighted
-from .algorithm import Algorithm, Carry, LocalBatch, Message, Part, ServerData, Share
+from .algorithm import Algorithm, Carry, LocalBatch, Message
 from .averaging import SWA, Averaging, WiMA
 from .evasion import FGSM, PGD, Evasion
 from .local import ASAM, SAM, SGD, Gradient, Local, Params, Slots, stretched
 from .named import Centralized, FedASAM, FedAvg, FedAvgM, FedBABU, FedPer, FedProx, FedSAM, LocalOnly
 from .schedules import Constant, Cyclical, Exponential, Schedule, Steps
 from .server import Adaptive, Average, Server
+from .server_data import Part, ServerData, Share
 from .topology import Topology
 
 __all__ = [

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ..declare import SettingError, setting
-from .algorithm import Algorithm, Part, Share
+from .algorithm import Algorithm
 from .local import ASAM, SAM, Local
 from .server import Average, Server
+from .server_data import Part, Share
 
 
 class FedAvg(Algorithm):

@@ -93,7 +93,8 @@ def _batches(runs: Sequence[Run]) -> list[list[Run]]:
     together: dict[tuple[int, int, str], list[Run]] = {}
     for run in runs:
         algorithm, holders = run.experiment.algorithm, run.federation.holders
-        counts = {len(holders[0])} if algorithm.pooled else run.data.holdings
+        plain = not algorithm.pooled and algorithm.server_data is None  # then they are counted already
+        counts = run.data.holdings if plain else frozenset(map(len, holders))
         begun = run.round if algorithm.local_steps else 0  # where in its epochs a round begins
         held = next(iter(counts)) if len(counts) == 1 else 0
         together.setdefault((held, begun, run.data.origin), []).append(run)  # indices are of one order of images

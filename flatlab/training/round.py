@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..algorithms import Algorithm, Average, FedAvg, Params, ServerData, Slots, Topology
+from ..algorithms import Algorithm, Average, Params, ServerData, Slots, Topology
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..models import Model, frame, names
@@ -29,6 +29,7 @@ from .clients import Cohort
 from .diverged import Diverged, diverging
 from .evaluate import score_clients, score_holdout, score_unseen
 from .experiment import Experiment
+from .holders import at_server, holders, servers_own
 from .hooks import WholeGradient, checked_slots, megabytes, same_slots, served, traffic
 from .layout import Layout, means
 from .process_group import Ranks
@@ -61,18 +62,17 @@ class Federation(Layout):
         cohort: how clients are computed.
 
     Attributes:
-        holders: the samples of each client.
+        at_server: the samples that the server holds.
+        holders: those that each client trains on.
         attackers: the clients that lie, if any.
         ranks: the processes that share the clients of a round, while there are several; see `train_shared`.
     """
 
     def __init__(self, experiment: Experiment, data: FederatedDataset, model: Model, cohort: Cohort) -> None:
         algorithm = experiment.algorithm
-        own = tuple(part.cpu() for part in data.train)  # batches are drawn there; asking a busy GPU would wait for it
-        self.at_server = self._at_server(algorithm.server_data, torch.cat(own), experiment.seed)
-        public = algorithm.server_data is not None and algorithm.server_data.clients
-        held = tuple(torch.cat([part, self.at_server]).unique() for part in own) if public else own
-        self.holders = (torch.cat(own),) if algorithm.pooled else held
+        own = [part.cpu() for part in data.train]  # batches are drawn there; asking a busy GPU would wait for it
+        self.at_server = at_server(algorithm, own, experiment.seed)
+        self.holders = holders(algorithm, own, self.at_server)
         super().__init__(experiment, model, len(self.holders), data.images.device)
         self.data, self.cohort, self.attackers = data, cohort, Attackers(experiment, cohort)
         self.channel = None if experiment.world is None else experiment.world.channel
@@ -283,20 +283,10 @@ class Federation(Layout):
         """What these clients hold, and the streams that order it in a round."""
         return [self.holders[client] for client in clients], [("train", round, client) for client in clients]
 
-    @staticmethod
-    def _at_server(held: ServerData | None, pool: Tensor, seed: int) -> Tensor:
-        """The training samples that the server holds."""
-        if held is None:
-            return pool[:0]
-        size = max(1, int(held.share * len(pool)))
-        return pool[torch.from_numpy(stream(seed, "server data").choice(len(pool), size, replace=False))]
-
     def _server_epoch(self, held: ServerData, round: int, params: Params) -> Params:
         """The part that the server trains, after an epoch on its share of the training data."""
         algorithm, seed, index = self.experiment.algorithm, self.experiment.seed, self.at_server
-        # Only what the server's own steps need: a client's memory and the server's words are not for it.
-        settings = {name: getattr(algorithm, name) for name in Algorithm.model_fields if name != "kind"}
-        plain = FedAvg.from_dict(settings | {"epochs": 1, "mu": 0.0, "keep_momentum": False, "local_steps": None})
+        plain = servers_own(algorithm)
         lr, streams = algorithm.rate(round, self.experiment.rounds), [("train", round, "server")]
         orders: dict[str, Any] = {"indices": [index], "streams": streams, "seed": seed, "lr": lr, "part": held.train}
         trained = next(self.cohort.train(plain, params, **orders))
