@@ -19,12 +19,12 @@ from ..models import frame
 from .diverged import Diverged
 from .experiment import Experiment
 from .interrupt import soft_interrupt
-from .round import Federation, Orders
+from .round import Federation
 from .run import Run
 from .start import reuse_rounds
 from .state import State
 from .trees import mapped
-from .work import Trained
+from .work import Orders, Trained
 
 # Settings that clients of one batch may have different values of, where all of them use it.
 NUMBERS = ("momentum", "weight_decay", "clip", "mu")

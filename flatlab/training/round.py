@@ -10,7 +10,6 @@ import functools
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -36,20 +35,7 @@ from .process_group import Ranks
 from .state import Round, State
 from .threads import computing_with
 from .trees import mapped
-from .work import Trained
-
-
-@dataclass(frozen=True)
-class Orders:
-    """What some clients are to train in a round: arguments of `Cohort.train`."""
-
-    indices: list[Tensor]
-    streams: list[tuple[str | int, ...]]
-    seed: int
-    lr: float
-    own: Params
-    memory: Slots
-    received: Slots
+from .work import Orders, Trained
 
 
 class Federation(Layout):

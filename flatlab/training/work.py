@@ -29,6 +29,19 @@ class Work(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Orders:
+    """What some clients are to train in a round: arguments of `Cohort.train`."""
+
+    indices: list[Tensor]
+    streams: list[tuple[str | int, ...]]
+    seed: int
+    lr: float
+    own: Params
+    memory: Slots
+    received: Slots
+
+
+@dataclass(frozen=True)
 class Trained:
     """A chunk of clients after an epoch."""
 

@@ -12,7 +12,7 @@ from flatlab.declare import SettingError
 from flatlab.models import build, names, split, stateless, with_context
 
 NORMED = fl.ModelSpec(name="cnn4", width=0.125)
-PLAIN = fl.ModelSpec(name="lenet", width=0.25)
+PLAIN = fl.ModelSpec(name="lenet", width=0.125)
 OPTIONS = {"rounds": 2, "device": "cpu", "progress": False}
 
 

@@ -29,11 +29,16 @@ def same(first, second):
     return all(torch.equal(values[0][name], values[1][name]) for name in values[0])
 
 
-@pytest.mark.parametrize("engine", ["loop", "batch"])
 @pytest.mark.parametrize(
-    "algorithm",
-    [STEP, fl.SCAFFOLD(lr=0.05), fl.FedAvg(aggregation="median"), fl.FedAvg(topology="ring")],
-    ids=["mean", "scaffold", "median", "ring"],
+    ("algorithm", "engine"),
+    [
+        (STEP, "loop"),
+        (STEP, "batch"),
+        (fl.SCAFFOLD(lr=0.05, batch_size=1000), "loop"),
+        (STEP.replace(aggregation="median"), "loop"),
+        (STEP.replace(topology="ring"), "loop"),
+    ],
+    ids=["mean", "batch", "scaffold", "median", "ring"],
 )
 def test_a_channel_without_faults_changes_no_bit(algorithm, engine, data, tmp_path):
     settings = {"algorithm": algorithm, "engine": engine, "rounds": 2}
@@ -50,9 +55,13 @@ def messages(run, state, clients):
     return moved, sizes
 
 
-@pytest.mark.parametrize("engine", ["loop", "batch"])
 @pytest.mark.parametrize(
-    "channel", [fl.Channel(loss=0.3), fl.Channel(loss=0.3, delay=1, fade=0.5)], ids=["lost", "late"]
+    ("channel", "engine"),
+    [
+        (fl.Channel(loss=0.3), "loop"),
+        (fl.Channel(loss=0.3, delay=1, fade=0.5), "loop"),
+        (fl.Channel(loss=0.3, delay=1), "batch"),
+    ],
 )
 def test_rounds_are_those_of_a_plain_loop(channel, engine, data, tmp_path):
     run = train(data, tmp_path, channel, engine=engine, participation=0.7)
@@ -88,7 +97,11 @@ def test_a_constant_delay_applies_the_mean_of_rounds_ago(data, tmp_path):
 
 
 def test_where_nothing_arrives_nothing_moves(data, tmp_path):
-    for algorithm in (fl.FedAvgM(lr=0.05), fl.SCAFFOLD(lr=0.05), fl.FedAvg(aggregation="krum")):
+    for algorithm in (
+        fl.FedAvgM(lr=0.05, batch_size=1000),
+        fl.SCAFFOLD(lr=0.05, batch_size=1000),
+        STEP.replace(aggregation="krum"),
+    ):
         run = train(data, tmp_path, fl.Channel(loss=1.0), algorithm, rounds=2)
         first, last = run.state(0), run.state()
         assert all(torch.equal(first.params[name], last.params[name]) for name in first.params)

@@ -85,7 +85,7 @@ def test_as_many_synthetic_images_as_real_ones_stay_where_they_are(norm, data):
 def test_through_an_identity_means_of_classes_become_equal(data):
     model = fl.Model(nn.Flatten(), nn.Linear(64, 10))
     start = fl.distil(data, at=model, rho=0.0, ipc=3, iterations=0)
-    moved = fl.distil(data, at=model, rho=0.0, ipc=3, iterations=60, lr=0.5)
+    moved = fl.distil(data, at=model, rho=0.0, ipc=3, iterations=30, lr=0.5)
     mean, std = (value.view(-1, 1, 1) for value in data.scale)
 
     def gaps(made):
