@@ -140,6 +140,10 @@ def _span(run: Run, settings: PullSettings) -> tuple[int, int]:
     if run.kept or run.experiment.algorithm.topology is not None:
         why = f"clients keep {run.kept_part} for themselves" if run.kept else "neighbours average their models"
         raise SettingError("runs", allowed=f"{run.name}: {why}, so no server forms one model of their pulls")
+    if (channel := run.federation.channel) is not None and (channel.loss or channel.delay):
+        raise SettingError(
+            "runs", allowed=f"{run.name}: messages are lost or late, so no round's mean is the next model"
+        )
     (begin, end), last = run.span, run.round if settings.round is None else settings.round
     if not begin < last <= end:
         there = f"{begin + 1} to {end} are there" if begin < end else "none is done yet"

@@ -9,7 +9,7 @@
 """
 
 from ..statistics import difference, interval, verdict
-from . import crossing, fedasam, fedbabu
+from . import background, crossing, fedasam, fedbabu
 from .archive import Archive
 from .filled import FilledTable, fill
 from .judging import Claim, judge, page
@@ -30,6 +30,7 @@ __all__ = [
     "Plan",
     "Table",
     "Workshop",
+    "background",
     "claims",
     "crossing",
     "difference",

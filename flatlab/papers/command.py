@@ -170,7 +170,8 @@ def _only(item: Item, cell: tuple[str, str]) -> Item:
 
 
 def _listing(scale: ScaleName) -> str:
-    lines = [f"scales: {', '.join(SCALES)}; groups: fedbabu, fedasam, crossing, all, claims; page builds the report"]
+    groups = "fedbabu, fedasam, crossing, background, all, claims"
+    lines = [f"scales: {', '.join(SCALES)}; groups: {groups}; page builds the report"]
     lines += [f"  {name:24} {build(scale).title}" for name, build in BUILDERS.items()]
     lines += [f"  {claim.id:24} {claim.question}" for claim in claims(scale).values()]
     return "\n".join(lines)

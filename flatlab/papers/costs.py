@@ -93,8 +93,8 @@ def cost(experiment: Experiment, speed: Speed, first: int = 0) -> Cost:
     rounds = experiment.rounds
     first = max(first, experiment.parent.round if experiment.parent else 0)
     samples = (rounds - first) * samples_a_round(experiment)
-    if experiment.algorithm.server_data is not None:
-        samples += (rounds - first) * experiment.algorithm.server_data.share * train
+    if (held := experiment.algorithm.server_data) is not None and held.train != "none":
+        samples += (rounds - first) * held.share * train
     scored = sum(
         experiment.evaluation.holdout_due(number, rounds) + experiment.evaluation.clients_due(number, rounds)
         for number in range(first + 1, rounds + 1)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from ..declare import SettingError, near
-from . import crossing, fedasam_tables, fedbabu_tables
+from . import background, crossing, fedasam_tables, fedbabu_tables
 from .questions import claims
 from .tables import Item, ScaleName, checked_scale
 
@@ -14,6 +14,7 @@ BUILDERS: dict[str, Callable[[ScaleName], Item]] = {
     **fedbabu_tables.TABLES,
     **fedasam_tables.TABLES,
     **crossing.TABLES,
+    **background.TABLES,
 }
 
 
