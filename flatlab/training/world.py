@@ -96,7 +96,7 @@ class Channel(Declared):
         draws = torch.from_numpy(stream(seed, "channel", "mix", mix).random(tuple(matrix.shape)))
         if self.both_ways:
             draws = draws.triu(1) + draws.triu(1).T
-        fails = (draws < self.loss) & ~torch.eye(len(matrix), dtype=torch.bool)
+        fails = (draws < self.loss) & ~torch.eye(len(matrix), dtype=torch.bool, device="cpu")
         return matrix.masked_fill(fails, 0) + matrix.masked_fill(~fails, 0).sum(1).diag()
 
     def check(self, algorithm: Algorithm) -> None:

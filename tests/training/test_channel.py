@@ -185,7 +185,10 @@ def test_older_ids_stay_code_is_written_and_what_cannot_be_is_refused(data, tmp_
     assert experiment.id == "fedavg-cnn4-digits-cf3e416ff4"
     lied = experiment.replace(world=fl.World(adversary=fl.Adversary(message="lazy")))
     assert "channel" not in lied.to_json()
-    assert "fl.Channel(loss=0.25)" in code_for([train(data, tmp_path, fl.Channel(loss=0.25), rounds=1)])
+    lossy = train(data, tmp_path, fl.Channel(loss=0.25), rounds=1)
+    assert "fl.Channel(loss=0.25)" in code_for([lossy])
+    with pytest.raises(SettingError, match="messages are lost or late"):
+        fl.pulls(lossy)
     for channel, algorithm, said in (
         (fl.Channel(delay=1), fl.FedAvg(topology="ring"), "over a topology"),
         (fl.Channel(delay=1), fl.FedAvg(aggregation="median"), "needs all messages"),
