@@ -27,7 +27,7 @@ class Ditto(Algorithm):
     @property
     def gradients_per_step(self) -> int:
         """Two models take each step."""
-        return 2 * super().gradients_per_step
+        return super().gradients_per_step + self.local.gradients_per_step
 
     def memory(self, trained: Params) -> Slots:
         """The personal model, and its momentum where there is one."""

@@ -30,7 +30,7 @@ class FedSMOO(FedDyn):
     @property
     def gradients_per_step(self) -> int:
         """One for the perturbation."""
-        return 2
+        return 1 + super().gradients_per_step
 
     def check(self, rounds: int) -> None:
         """The perturbation is part of the method."""

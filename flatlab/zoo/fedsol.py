@@ -31,7 +31,7 @@ class FedSOL(Algorithm):
     @property
     def gradients_per_step(self) -> int:
         """One for the perturbation; the global model's forward pass is not counted."""
-        return 2
+        return 1 + super().gradients_per_step
 
     def check(self, rounds: int) -> None:
         """The perturbation is part of the method."""

@@ -31,7 +31,7 @@ class FedSpeed(Algorithm):
     @property
     def gradients_per_step(self) -> int:
         """One for the ascent."""
-        return 2
+        return 1 + super().gradients_per_step
 
     def check(self, rounds: int) -> None:
         """The ascent is part of the method."""
