@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -26,6 +27,13 @@ settings.load_profile("steady")
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 if os.environ.get("FLATLAB_REQUIRE_CUDA") and "cuda" not in DEVICES:
     raise pytest.UsageError("make test-gpu needs a CUDA device, and torch sees none")
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: Python's collector of garbage need not go through it a hundred times."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(7_000, 10, 10)  # ten times the usual, for what tests leave behind
 
 
 @pytest.fixture(params=DEVICES)

@@ -40,6 +40,15 @@ def scene(request):
     return SimpleNamespace(model=model, data=data, part=part, dense=dense, values=np.linalg.eigvalsh(dense)[::-1])
 
 
+# What holds of each norm and of each kind of part, in two scenes; in all four with the slow tests.
+OF_EACH = pytest.mark.parametrize(
+    "scene",
+    [*SCENES[2:], *(pytest.param(scene, marks=pytest.mark.slow) for scene in SCENES[:2])],
+    ids=" ".join,
+    indirect=True,
+)
+
+
 @pytest.fixture
 def dense_products(scene, monkeypatch):
     """Products by the dense matrix, for what is repeated many times."""
@@ -119,6 +128,7 @@ def test_pyhessian_gives_eigenvalues_and_trace_with_honest_errors(scene):
     assert row["low"] <= np.trace(scene.dense) <= row["high"]
 
 
+@OF_EACH
 def test_power_iteration_gives_the_papers_protocol(scene):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -129,6 +139,7 @@ def test_power_iteration_gives_the_papers_protocol(scene):
     np.testing.assert_allclose(found.frame["eigenvalue"][0], scene.values[0], rtol=0.05)
 
 
+@OF_EACH
 def test_the_measurement_leaves_model_and_generator_alone(scene):
     before = {name: value.clone() for name, value in scene.model.state_dict().items()}
     state = torch.get_rng_state()
@@ -141,6 +152,7 @@ def test_the_measurement_leaves_model_and_generator_alone(scene):
     assert pyhessian.hessian.__init__.__globals__["torch"] is torch
 
 
+@OF_EACH
 def test_equal_seeds_give_equal_answers_and_results_say_what_they_are_of(scene, tmp_path):
     for ask, kind in (
         (lambda h: h.top(2), Eigenvalues),
@@ -225,6 +237,7 @@ def test_data_and_weights_that_cannot_be_measured_get_clear_errors():
     assert hessian(model, (images[2::4], labels[2::4]), one_class=True).top(1).frame["eigenvalue"][0] > 0
 
 
+@OF_EACH
 def test_an_answer_that_has_not_converged_says_so(scene):
     with pytest.warns(UserWarning, match="have not converged after 6 products"):
         found = of(scene, budget=6).top(5)

@@ -31,7 +31,7 @@ EVALUATION = fl.Evaluation(every=2, clients_every=3)
 
 def experiment(digits, rounds=8, **changes):
     options = {"data": digits.spec, "model": MODEL, "algorithm": ALGORITHM, "rounds": rounds, "evaluation": EVALUATION}
-    return fl.Experiment(**options | {"participation": 0.5} | changes)
+    return fl.Experiment(**options | {"participation": 0.3} | changes)
 
 
 def equal(run, other):
@@ -81,7 +81,7 @@ CHILD = textwrap.dedent(
         def dying(state, clients):
             for chunk in local(state, clients):
                 seen.append(chunk.clients)
-                if state.round == 4 and (len(seen) % 5 == 3 or len(chunk.clients) > 1):  # on a GPU they come together
+                if state.round == 4 and (len(seen) % 3 == 2 or len(chunk.clients) > 1):  # on a GPU they come together
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield chunk
         run.federation.local = dying
