@@ -67,7 +67,7 @@ class Bench(Panel):
         self._overlaid: list[Run] = []
         self._looking: Job | None = None
         self._unraised: BaseException | None = None  # what went wrong when runs were looked at; `settle` raises it
-        self._lock = threading.RLock()
+        self._lock, self._showing = threading.RLock(), threading.RLock()
         self._following: int | None = None  # the thread that moves the slider, which is no person's doing
         self._next_frame = self._next_list = 0.0
         self._blamed: BaseException | None = None  # the session's error that is shown
@@ -181,7 +181,8 @@ class Bench(Panel):
         return (flow,)
 
     def _show_work(self, queue: Sequence[Job] = ()) -> None:
-        self.work.show(named())
+        with self._showing:  # whoever shows last has looked last: a job may end before its beginning is shown
+            self.work.show(named())
 
     def _heard(self, session: Session) -> None:
         """A round was done, or the state changed; called from any thread."""

@@ -34,7 +34,7 @@ _registry = threading.Lock()
 def at_work(directory: Path) -> bool:
     """Whether a session has the run in a directory, and has not been stopped."""
     session = _trainers.get(str(directory.resolve()))
-    return session is not None and session.state != "stopped"
+    return session is not None and session.state != "stopped" and session._had
 
 
 class Session:
@@ -67,7 +67,7 @@ class Session:
         self._listeners: list[Listener] = []
         self._steps, self._goal = 0, 0.0  # rounds that may still begin, however far the run has come; and up to which
         self._in_round = self._queued = self._telling = False  # telling: the listeners hear of the round that ended
-        self._rewinds = 0  # that wait for their turn
+        self._rewinds, self._had = 0, True  # that wait for their turn; whether somebody has the session
         self._announced = run.round  # rounds of which the listeners have heard
         self._changed = threading.Condition()
         with _registry:
@@ -111,9 +111,7 @@ class Session:
             self._steps, self._goal = 0, 0
             if self.state not in ("stopped", "done"):
                 self._become("stopping" if self._in_round else "stopped")
-            place = str(self.run.directory.resolve())
-            if self.state == "done" and _trainers.get(place) is self:  # nobody has it any more: it may be deleted
-                del _trainers[place]
+            self._had = self.state != "done"  # nobody has it any more: it may be deleted
         self._tell()
 
     @checked

@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from patience import PATIENCE
+from patience import PATIENCE, until
 from small_runs import click
 
 from flatlab import jobs
@@ -60,6 +60,20 @@ def test_step_says_at_once_what_it_waits_for_and_pause_ends_the_waiting(make):
     measuring.wait(PATIENCE)
     lab.settle(PATIENCE)
     assert lab.run.round == 1 and lab.work.layout.display == "none"
+
+
+def test_a_job_that_ends_while_its_beginning_is_shown_does_not_stay_on_the_line(make, monkeypatch):
+    lab = make()
+    lab.settle()
+    show = lab.work.show
+
+    def slowly(queue):
+        time.sleep(0 if jobs.on_compute_thread() or not queue else 0.2)
+        show(queue)
+
+    monkeypatch.setattr(lab.work, "show", slowly)
+    jobs.submit(lambda _: time.sleep(0.05), name="the Hessian")
+    until(lambda: lab.work.layout.display == "none")
 
 
 @pytest.mark.parametrize(
