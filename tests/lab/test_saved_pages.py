@@ -181,7 +181,7 @@ def test_a_lab_saves_what_is_on_its_screen(make, tmp_path):
     landscape.view.mode, landscape.view.camera = "3d", [10.0, 50.0]
     page = told(lab.save_page(tmp_path / "bench.html", "My bench").read_text("utf-8"))
     named = {part["title"]: part for part in page["parts"]}
-    assert page["title"] == "My bench" and {"Curves", "Landscape"} <= set(named)
+    assert page["title"] == "My bench" and {"Curves", "Landscape", "Who holds what"} <= set(named)
     assert len(named["Curves"]["about"]["plots"]) == 1 and named["Curves"]["look"]["hidden"] == ["FedAvg"]
     losses = lab.run.history.query("split == 'holdout' and metric == 'loss'")["value"]
     assert columns(named["Curves"])[1].tolist() == losses.tolist()
