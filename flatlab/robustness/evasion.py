@@ -161,20 +161,23 @@ def _score(
             return torch.autograd.grad(loss, free)[0]
 
         worst: dict[str, Tensor] = {}
+        right = torch.full((len(images),), torch.inf)  # of each image, under the worst start so far
         for start in _starts(run, client, place, images, attack):
             with torch.no_grad():
                 shown = images if attack is None else attack.perturbed(slope, images, run.data.scale, start)
                 outputs = logits(model, weights, shown)
-            each = {"loss": cohort.task.losses(outputs, targets), **cohort.task.scores(outputs, targets)}
-            for name, value in each.items():
-                harm = torch.maximum if name == "loss" else torch.minimum
-                worst[name] = harm(worst[name], value.double()) if name in worst else value.double()
-        return {name: value.sum() for name, value in worst.items()}
+            losses, share = cohort.task.losses(outputs, targets), cohort.task.scores(outputs, targets)["accuracy"]
+            worse = share < right.to(losses)
+            right = torch.where(worse, share.to(losses), right.to(losses))
+            for name, value in cohort.task.counts(outputs, targets).items():
+                new = worse.reshape(-1, *[1] * (value.dim() - 1))
+                worst[name] = torch.where(new, value.double(), worst[name]) if name in worst else value.double()
+            worst["loss"] = torch.maximum(losses, worst["loss"]) if "loss" in worst else losses
+        return {name: value.double().sum(0) for name, value in worst.items()}
 
     parts = list(cohort.side_by_side(scored, range(len(lots)), "evade"))
-    return Score.of(
-        {name: sum((part[name] for part in parts[1:]), parts[0][name]) for name in parts[0]}, sum(map(len, lots))
-    )
+    sums = {name: sum((part[name] for part in parts[1:]), parts[0][name]) for name in parts[0]}
+    return Score.of(sums, sum(map(len, lots)), cohort.task)
 
 
 def _starts(run: Run, client: int, place: int, images: Tensor, attack: Evasion | None) -> Iterator[Tensor | None]:

@@ -351,3 +351,10 @@ def test_what_does_not_fit_is_refused(data, few, run, tmp_path):
         fl.train(fl.FedAvg(), data, SMALL, task="segmentation", world=world, **options)
     with pytest.raises(fl.SettingError, match="wholly right"):
         fl.corrected(run, [0], epochs=1)
+
+
+def test_under_no_attack_pixels_are_as_right_as_in_the_history(run):
+    accuracy = run.history.query("split == 'holdout' and metric == 'accuracy'")["value"].iloc[-1]
+    attacked = fl.evade(run, [fl.FGSM(eps=0.0), fl.PGD(eps=0.1, step=0.05, steps=2, restarts=2)]).frame
+    assert attacked["accuracy"].tolist()[:2] == [accuracy] * 2
+    assert attacked["accuracy"].iloc[2] <= accuracy and attacked["loss"].iloc[2] > attacked["loss"].iloc[0]
