@@ -40,7 +40,7 @@ from .paper import paper
 from .partition import draw_partition
 from .paths import draw_flatness, draw_path, draw_sharpness
 from .progress import draw_progress
-from .pulls import draw_pulls, pulls_caption
+from .pulls import draw_pulls, pull_keys, pull_panels, pulls_caption
 from .run_curves import METRICS, XS, chart_runs, draw_runs, run_looks, small_curves
 from .segments import draw_segments
 from .series import chart_series, draw_bundles, draw_demo, draw_series
@@ -78,6 +78,8 @@ __all__ = [
     "frame",
     "paper",
     "paper_style",
+    "pull_keys",
+    "pull_panels",
     "pulls_caption",
     "run_looks",
     "save",

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..arguments import Count, checked
+from ..files import json_cell
 from ..geometry import Pulls
 from ..later import pd
 from .colors import class_colors
@@ -48,10 +49,8 @@ def draw_pulls(result: Pulls, columns: Count = 4) -> Drawing:
         for axis in axes[len(shown[name]) :]:
             axis.set_visible(False)
         axes[0].set_ylabel(f"{plain(name)}\n{_share(result.about['runs'][name])}", fontsize=7)
-    held = sorted(set(result.frame.loc[result.frame["series"] == "client", "main"]))
-    labels = class_labels(result.about["classes"])
-    for label in held if len(held) <= NAMED else []:
-        grid[0, 0].plot([], [], "-", color=colors[label], label=f"mostly {labels[label]}")
+    for label, color in pull_keys(result):
+        grid[0, 0].plot([], [], "-", color=color, label=label)
     for series, name in (("global", "global model"), ("swa", "server's average")):
         if (result.frame["series"] == series).any():
             mark, color, size = STARS[series]
@@ -75,6 +74,67 @@ def pulls_caption(about: Mapping[str, Any]) -> str:
         f" scale of distance. {left}. Losses are the models' own on {about['samples']} samples ({about['data']})."
         f" Rounds trained again: {again}.{whole}"
     )
+
+
+def pull_panels(result: Pulls) -> list[dict[str, Any]]:
+    """What is shown of each run in the browser, as JSON takes it: name, id, share, centre, half (of the side of a square
+    that is as large for all) and rounds: `from`, `clients`, `mean`, `to` and `swa` of each, with words of each model.
+    """
+    runs = {str(name): own for name, own in result.frame.groupby("run", sort=False)}
+    colors, names = class_colors(len(result.about["classes"])), class_labels(result.about["classes"])
+    half, panels = max([_reach(own) for own in runs.values()], default=1.0), []
+    for name, own in runs.items():
+        about = result.about["runs"][name]
+        marks = {key: [_mark(row, names, colors) for row in part.to_dict("records")]
+                 for key, part in own.groupby(["round", "series"])}  # fmt: skip
+        rounds = sorted(
+            {int(round) for round, series in marks if series == "client"} & {r for r, s in marks if s == "global"}
+        )
+        told = [
+            {
+                "round": round,
+                "from": marks[round - 1, "global"][0],
+                "clients": marks[round, "client"],
+                "mean": marks[round, "mean"][0],
+                "to": marks[round, "global"][0],
+                "swa": next(iter(marks.get((round, "swa"), [])), None),
+            }
+            for round in rounds
+        ]
+        centre = [float(own[at].min() + own[at].max()) / 2 for at in ("x", "y")]
+        if told:
+            panels.append(
+                {
+                    "name": name,
+                    "id": about["id"],
+                    "share": _share(about),
+                    "centre": centre,
+                    "half": half,
+                    "rounds": told,
+                }
+            )
+    return panels
+
+
+def pull_keys(result: Pulls) -> list[tuple[str, str]]:
+    """What the arrows' colours mean: of the classes that some client holds most of."""
+    held = sorted(set(result.frame.loc[result.frame["series"] == "client", "main"]))
+    names, colors = class_labels(result.about["classes"]), class_colors(len(result.about["classes"]))
+    return [(f"mostly {names[label]}", colors[label]) for label in held] if len(held) <= NAMED else []
+
+
+def _mark(row: dict[str, Any], names: list[str], colors: tuple[str, ...]) -> dict[str, Any]:
+    """A model: place, losses, and what is said where the pointer rests on it."""
+    mark = {name: json_cell(row[name]) for name in ("x", "y", "loss", "accuracy", "residual")}
+    who = {"global": f"global model after round {row['round']}", "swa": "the server's average", "mean": "their mean"}
+    said = who.get(row["series"], "")
+    if row["series"] == "client":
+        mark |= {"client": int(row["client"]), "color": colors[row["main"]]}
+        said = (
+            f"client {row['client']}, {100 * row['share']:.0f} % class {names[row['main']]}, weight {row['weight']:.2g}"
+        )
+    said += f": loss {row['loss']:.4g}, accuracy {100 * row['accuracy']:.1f} %"
+    return mark | {"told": f"{said}, {row['residual']:.2g} off the plane"}
 
 
 def _reach(own: pd.DataFrame) -> float:

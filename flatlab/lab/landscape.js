@@ -39,6 +39,7 @@ class Scene {
     this.cursor = model.get("cursor"); // [x, y] or []
     this.lens = WHOLE; // what of each panel is seen
     this.marked = null; // the mark below the pointer
+    this.at = model.get("at") ?? null; // the round that is looked at, on the runs' ways; null: the latest
     this.waiting = 0;
     this.turning = 0; // when the last picture of the slow turn was drawn; 0: it does not turn
     this.outdated = false; // whether the panels of the model are newer than those built
@@ -213,6 +214,7 @@ function render({ model, el }) {
     ["change:grids change:panels change:caption change:hint", () => scene.rebuild()],
     ["change:mode change:log change:shared change:value change:shown", redraw],
     ["change:camera", () => scene.turning || ((scene.camera = model.get("camera")), redraw())],
+    ["change:at", () => ((scene.at = model.get("at")), redraw())],
     ["change:cursor", () => ((scene.cursor = model.get("cursor")), redraw())],
   ];
   changes.forEach(([events, work]) => model.on(events, work));
@@ -225,6 +227,12 @@ function render({ model, el }) {
   const themed = new MutationObserver(redraw);
   themed.observe(document.body, { attributes: true, attributeFilter: ["class", "data-jp-theme-light", "data-jp-theme-name"] });
   document.addEventListener("fullscreenchange", redraw);
+  const sought = ({ detail }) => {
+    if (!(model.get("runs") ?? []).includes(detail.run)) return;
+    scene.at = detail.round;
+    redraw();
+  };
+  document.addEventListener("flatlab-round", sought); // a time line was moved
   scene.build();
   return () => {
     scene.turning = 0;
@@ -233,6 +241,7 @@ function render({ model, el }) {
     resized.disconnect();
     themed.disconnect();
     document.removeEventListener("fullscreenchange", redraw);
+    document.removeEventListener("flatlab-round", sought);
   };
 }
 

@@ -58,6 +58,7 @@ class Landscape(Measured):
     """
 
     name = "Landscape"
+    moves = True
 
     @checked
     def __init__(self, runs: Run | Iterable[Run], markers: Mapping[str, nn.Module] | None = None) -> None:
@@ -106,9 +107,14 @@ class Landscape(Measured):
         """Of an empty picture."""
         self.view.hint = self.hinted("nothing measured yet")
 
+    def seek(self, round: int | None) -> None:
+        """Move the stars along the runs' ways."""
+        self.view.at = round
+
     def refresh(self) -> None:
         """Offer the rounds and models that there are by now; nothing is measured."""
         super().refresh()
+        self.view.runs = [run.id for run in self.runs]
         self._allow_clients()
         self._offer_corners()
 

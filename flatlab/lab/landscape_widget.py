@@ -37,6 +37,7 @@ class LandscapeView(anywidget.AnyWidget):
         value: "loss" or "accuracy".
         shown: the series of marks to show, of `SERIES`.
         camera: azimuth and elevation in degrees.
+        runs, at: ids of the runs whose time line moves their stars along their ways, and to which round (None: the end).
         cursor: the coordinates whose values are shown on all panels; empty: those of the centre.
     """
 
@@ -54,6 +55,8 @@ class LandscapeView(anywidget.AnyWidget):
     shown = traitlets.List(traitlets.Enum(SERIES), list(SERIES)).tag(sync=True)
     camera = traitlets.List(traitlets.Float(), [-60.0, 35.0], minlen=2, maxlen=2).tag(sync=True)
     cursor = traitlets.List(traitlets.Float(), maxlen=2).tag(sync=True)
+    runs = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    at = traitlets.Int(None, allow_none=True).tag(sync=True)
 
     def __init__(self, result: Landscape | None = None, **settings: Any) -> None:
         super().__init__(**settings)

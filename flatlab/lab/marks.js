@@ -77,6 +77,18 @@ export function placeNames(names, spots, box) {
   return placed;
 }
 
+/** The round of a mark on a way; null of others. */
+export const roundOf = (mark) => (mark.series === "trajectory" ? Number(/(\d+)$/.exec(mark.name)?.[1] ?? NaN) : null);
+
+/** Where runs are at a round: of each way the mark of it, or of the last one kept before it. */
+export function standing(marks, at) {
+  if (at === null) return [];
+  const before = marks.filter((mark) => mark.series === "trajectory" && roundOf(mark) <= at);
+  return [...new Set(before.map(wayOf))].map((way) =>
+    before.filter((mark) => wayOf(mark) === way).reduce((last, mark) => (roundOf(mark) >= roundOf(last) ? mark : last)),
+  );
+}
+
 function drawNames(pen, spots, box) {
   const named = new Set(namedMarks(spots.map(({ mark }) => mark)));
   const names = spots
@@ -93,15 +105,19 @@ function drawNames(pen, spots, box) {
   }
 }
 
-function drawMarks(pen, spots, scale, value, marked, box) {
+function drawMarks(pen, spots, scale, value, marked, box, at) {
   drawWays(pen, spots);
-  for (const { mark, at } of [...spots].sort((a, b) => ORDER.indexOf(a.mark.series) - ORDER.indexOf(b.mark.series))) {
-    drawShape(pen, mark.series, at[0], at[1], rgb(scale.place(mark[value])));
+  const now = new Set(standing(spots.map(({ mark }) => mark), at));
+  for (const { mark, at: spot } of [...spots].sort((a, b) => ORDER.indexOf(a.mark.series) - ORDER.indexOf(b.mark.series))) {
+    const moved = now.size > 0 && mark.series === "models"; // the star is elsewhere
+    pen.globalAlpha = moved || (now.size > 0 && roundOf(mark) > at) ? 0.4 : 1;
+    drawShape(pen, now.has(mark) ? "models" : moved ? "trajectory" : mark.series, spot[0], spot[1], rgb(scale.place(mark[value])));
+    pen.globalAlpha = 1;
     if (!marked || mark.name !== marked.name || mark.series !== marked.series) continue;
     pen.strokeStyle = "#D55E00";
     pen.lineWidth = 2;
     pen.beginPath();
-    pen.arc(at[0], at[1], 10, 0, 7);
+    pen.arc(spot[0], spot[1], 10, 0, 7);
     pen.stroke();
   }
   drawNames(pen, spots, box);

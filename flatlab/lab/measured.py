@@ -27,6 +27,8 @@ class Measured(Panel):
         copy_code: copies the Python that makes what is shown.
     """
 
+    moves = False  # whether another round of the same runs is a mark on what is shown
+
     def __init__(self, runs: Run | Iterable[Run]) -> None:
         runs = as_runs(runs)  # what is refused leaves no widgets behind
         super().__init__()
@@ -36,10 +38,11 @@ class Measured(Panel):
         self.copy_code = CopyCode(lambda: f"{code_for(self.runs)}\n{self.code()}\n", self.blame)
 
     def show(self, runs: Run | Iterable[Run]) -> None:
-        """Look at other runs; what was measured of the old ones stays known."""
+        """Look at other runs; what was measured of the old ones stays known, and seen where they are moved along it."""
         self.cancel()
-        self.runs = as_runs(runs)
-        self.clear()
+        before, self.runs = self.runs, as_runs(runs)
+        if not (self.moves and [run.id for run in before] == [run.id for run in self.runs]):
+            self.clear()
         self.refresh()
 
     def refresh(self) -> None:

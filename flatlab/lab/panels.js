@@ -27,7 +27,7 @@ function drawPanel(scene, panel, value, shown, ink) {
   pen.beginPath();
   pen.rect(frame[0], frame[1], frame[2] - frame[0], frame[3] - frame[1]);
   pen.clip();
-  drawMarks(pen, panel.spots, scale, value, scene.marked, frame);
+  drawMarks(pen, panel.spots, scale, value, scene.marked, frame, scene.at);
   drawCursor(scene, pen, panel, place, value);
   pen.restore();
 }
@@ -129,7 +129,7 @@ function said(scene, panel, value) {
 function saidOfMark(scene, panel, value) {
   const { marked } = scene;
   const mark = marked && panel.marks.find((other) => other.name === marked.name && other.series === marked.series);
-  if (!mark) return " ";
+  if (!mark) return standing(panel.marks, scene.at).map((now) => `${now.name}: ${value} ${words(now[value])}`).join("; ") || " ";
   const off = mark.residual > 1e-3 ? `, ${words(mark.residual, 3)} off the plane` : "";
   return `${mark.name}: own ${value} ${words(mark[value])}${off}`;
 }

@@ -17,12 +17,14 @@ from .fields import free
 from .hessian_panel import Spectrum
 from .landscape_panel import Landscape
 from .personalization_panel import Personalization
+from .pulls_panel import PullsPanel
 from .what_if import WhatIf
 
 VIEWS: dict[str, Callable[[list[Run]], Any]] = {
     "Curves": Curves,
     "Clients": lambda runs: Clients(runs[0]),
     "Landscape": Landscape,
+    "Pulls": PullsPanel,
     "Hessian": Spectrum,
     "Personalization": Personalization,
     "Compare": Compare,
