@@ -47,7 +47,7 @@ GROUPS = {
     ),
     "runs": (
         "Runs",
-        "train Run training.Round Experiment Evaluation sweep runs differing annotate plot save_page RunBusy"
+        "train Run training.Round Experiment Evaluation sweep runs differing annotate plot save_page animate RunBusy"
         " BadCheckpoint Diverged SweepFailed SettingError",
     ),
     "personalization": (

@@ -19,11 +19,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import geometry, lab, pages, papers, stories, training  # noqa: F401
     from .api import *  # noqa: F403
+    from .figures import animate  # noqa: F401
     from .pages import save_page  # noqa: F401
 
     __version__: str
 
-_LATER = {"save_page": "flatlab.pages"}  # what draws, and so is not imported with what computes
+_LATER = {
+    "animate": "flatlab.figures",
+    "save_page": "flatlab.pages",
+}  # what draws, and so is not imported with what computes
 
 
 def __getattr__(name: str) -> Any:

@@ -29,6 +29,7 @@ from .chart import Chart
 from .client_charts import chart_cohort, chart_gains, chart_partition, client_card
 from .clients import cohort_table, draw_client, draw_cohort
 from .evasion import draw_evasions
+from .films import animate, film, formats, pictures_of
 from .gains import draw_gains
 from .gossip import draw_disagreement, draw_topology
 from .hessian import draw_along, draw_clients, draw_spectrum, draw_together, draw_top, draw_trace
@@ -54,6 +55,7 @@ __all__ = [
     "Chart",
     "Drawing",
     "Histories",
+    "animate",
     "chart_against",
     "chart_cohort",
     "chart_gains",
@@ -75,9 +77,12 @@ __all__ = [
     "draw_missing",
     "draw_progress",
     "draw_series",
+    "film",
+    "formats",
     "frame",
     "paper",
     "paper_style",
+    "pictures_of",
     "pull_keys",
     "pull_panels",
     "pulls_caption",

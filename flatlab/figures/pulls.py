@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,49 @@ def draw_pulls(result: Pulls, columns: Count = 4) -> Drawing:
     return fig
 
 
+def draw_pull(result: Pulls, time: float) -> Drawing:
+    """A moment of a film, a panel a run: arrows on their way out, or back into their mean.
+
+    Args:
+        result: what `pulls` measured.
+        time: in rounds since the first of them began; a whole number is the end of one.
+    """
+    panels = pull_panels(result)
+    fig = figure(PAGE, 0.9 + PAGE / max(len(panels), 2))
+    latest = max(len(panel["rounds"]) for panel in panels)
+    for axis, panel in zip(fig.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        rounds, half, (x, y) = panel["rounds"], panel["half"], panel["centre"]
+        own = max(time - (latest - len(rounds)), 0.0)
+        place = min(max(int(np.ceil(own)) - 1, 0), len(rounds) - 1)
+        _moment(axis, rounds[place], own - place)
+        begun = [round["from"] for round in rounds[: place + 1]]
+        axis.plot([mark["x"] for mark in begun], [mark["y"] for mark in begun], color="0.6", lw=0.8)
+        axis.set(xlim=(x - half, x + half), ylim=(y - half, y + half), aspect="equal", xticks=[], yticks=[])
+        losses = f"loss {rounds[place]['from']['loss']:.3g} → {rounds[place]['to']['loss']:.3g}"
+        axis.set_title(f"{plain(panel['name'])}, round {rounds[place]['round']}", fontsize=8)
+        axis.set_xlabel(f"{losses}; {panel['share']}", fontsize=7)
+    for name, color in pull_keys(result):
+        fig.axes[0].plot([], [], "-", color=color, label=name)
+    fig.name_above(fig.axes[0])
+    return fig
+
+
+def _moment(axis: Axes, round: dict[str, Any], share: float) -> None:
+    """One round at a share of it: out by 0.35, back in the mean by 0.8, at the next model at 1."""
+    start, mean, end = ([round[name]["x"], round[name]["y"]] for name in ("from", "mean", "to"))
+    out, snap, moved = (np.clip((share - begin) / long, 0, 1) for begin, long in ((0, 0.35), (0.55, 0.25), (0.8, 0.2)))
+    for client in round["clients"]:
+        head = np.array(start) + out * (np.array([client["x"], client["y"]]) - start)
+        tip, tail = head + snap * (mean - head), np.array(start) + snap * (np.array(mean) - start)
+        arrow = {"arrowstyle": "-|>", "color": client["color"], "lw": 1.1, "shrinkA": 0, "shrinkB": 0}
+        axis.annotate("", tip, tail, arrowprops=arrow, zorder=2)
+    axis.plot(*start, "*", color="0.1", mfc="white", ms=8, zorder=3)
+    if snap == 1:
+        axis.plot(*(np.array(mean) + moved * (np.array(end) - mean)), "*", color="0.1", ms=10, zorder=4)
+    if share == 1 and round["swa"]:
+        axis.plot(round["swa"]["x"], round["swa"]["y"], "*", color="#d1a000", ms=10, zorder=4)
+
+
 def _share(about: Mapping[str, Any]) -> str:
     return f"{100 * sum(about['explained']):.0f} % of the variance"
 
@@ -77,43 +121,41 @@ def pulls_caption(about: Mapping[str, Any]) -> str:
 
 
 def pull_panels(result: Pulls) -> list[dict[str, Any]]:
-    """What is shown of each run in the browser, as JSON takes it: name, id, share, centre, half (of the side of a square
-    that is as large for all) and rounds: `from`, `clients`, `mean`, `to` and `swa` of each, with words of each model.
+    """What is shown of each run in the browser, as JSON takes it.
+
+    Returns:
+        name, id, share, centre, half (of the side of a square that is as large for all) and rounds: `from`, `clients`,
+        `mean`, `to` and `swa` of each, with words of each model.
     """
     runs = {str(name): own for name, own in result.frame.groupby("run", sort=False)}
-    colors, names = class_colors(len(result.about["classes"])), class_labels(result.about["classes"])
     half, panels = max([_reach(own) for own in runs.values()], default=1.0), []
     for name, own in runs.items():
         about = result.about["runs"][name]
-        marks = {key: [_mark(row, names, colors) for row in part.to_dict("records")]
-                 for key, part in own.groupby(["round", "series"])}  # fmt: skip
-        rounds = sorted(
-            {int(round) for round, series in marks if series == "client"} & {r for r, s in marks if s == "global"}
-        )
-        told = [
-            {
-                "round": round,
-                "from": marks[round - 1, "global"][0],
-                "clients": marks[round, "client"],
-                "mean": marks[round, "mean"][0],
-                "to": marks[round, "global"][0],
-                "swa": next(iter(marks.get((round, "swa"), [])), None),
-            }
-            for round in rounds
-        ]
         centre = [float(own[at].min() + own[at].max()) / 2 for at in ("x", "y")]
-        if told:
-            panels.append(
-                {
-                    "name": name,
-                    "id": about["id"],
-                    "share": _share(about),
-                    "centre": centre,
-                    "half": half,
-                    "rounds": told,
-                }
-            )
+        if rounds := _rounds(own, result.about["classes"]):
+            panel = {"name": name, "id": about["id"], "share": _share(about), "centre": centre, "half": half}
+            panels.append({**panel, "rounds": rounds})
     return panels
+
+
+def _rounds(own: pd.DataFrame, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """The rounds of a run that are whole."""
+    names, colors = class_labels(classes), class_colors(len(classes))
+    marks: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in own.to_dict("records"):
+        marks[row["round"], row["series"]].append(_mark(row, names, colors))
+    ended = [round for round, series in [*marks] if series == "mean" and marks[round, "global"]]
+    return [
+        {
+            "round": int(round),
+            "from": marks[round - 1, "global"][0],
+            "clients": marks[round, "client"],
+            "mean": marks[round, "mean"][0],
+            "to": marks[round, "global"][0],
+            "swa": next(iter(marks[round, "swa"]), None),
+        }
+        for round in sorted(ended)
+    ]
 
 
 def pull_keys(result: Pulls) -> list[tuple[str, str]]:
@@ -130,9 +172,8 @@ def _mark(row: dict[str, Any], names: list[str], colors: tuple[str, ...]) -> dic
     said = who.get(row["series"], "")
     if row["series"] == "client":
         mark |= {"client": int(row["client"]), "color": colors[row["main"]]}
-        said = (
-            f"client {row['client']}, {100 * row['share']:.0f} % class {names[row['main']]}, weight {row['weight']:.2g}"
-        )
+        held = f"{100 * row['share']:.0f} % class {names[row['main']]}"
+        said = f"client {row['client']}, {held}, weight {row['weight']:.2g}"
     said += f": loss {row['loss']:.4g}, accuracy {100 * row['accuracy']:.1f} %"
     return mark | {"told": f"{said}, {row['residual']:.2g} off the plane"}
 

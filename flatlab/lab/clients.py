@@ -149,6 +149,10 @@ class Clients(Panel):
             [self._sharp[self.run.id, round, one] for one in self._sharp_clients()],
         )
 
+    def filmed(self) -> dict[str, Any]:
+        """The clients of each round."""
+        return {"thing": [self.run], "view": "clients"}
+
     def code(self, name: str = "run1") -> str:
         """The lines that draw the same of the run called `name`."""
         if not self._at:

@@ -77,6 +77,10 @@ class Compare(Panel):
         """Mark another round."""
         self.panel.seek(round)
 
+    def filmed(self) -> dict[str, Any]:
+        """As of the view that is shown."""
+        return self.panel.filmed()
+
     def differences(self) -> pd.DataFrame:
         """A row for each result and for each setting in which the runs differ; a column for each run."""
         tuned, spectrum = self._panels.get("Personalization"), self._panels.get("Hessian")

@@ -125,6 +125,10 @@ class Curves(Panel):
         """The curves."""
         return figures.draw(self.runs, **self.state())
 
+    def filmed(self) -> dict[str, Any]:
+        """The curves, with a mark that moves."""
+        return {"thing": self.runs, **{name: value for name, value in self.state().items() if name != "at"}}
+
     def code(self) -> str:
         """The line that draws what is shown; `run1` is the first run."""
         changed = {name: value for name, value in self.state().items() if DEFAULTS.get(name) != value}

@@ -84,6 +84,8 @@ class Bench(Panel):
         self.shelf.observe(lambda _: self._mark(), "grouped")
         self.shelf.renamed = lambda: submit(lambda _: self._changed_runs())
         self.transport.slider.observe(lambda change: self.guarded(lambda: self._slid(change["new"])), "value")
+        self.transport.slider.formats = figures.formats()
+        self.transport.slider.on_msg(lambda _, said, __: self.guarded(lambda: self._save_film(said)))
         self.tabs.observe(lambda _: self.guarded(self._show), "selected_index")
         self.setup.controls.observe(lambda _: self.guarded(self._refit), ["changed", "valid"])
         self.setup.observe(lambda _: self._refit(), "ready")
@@ -227,6 +229,19 @@ class Bench(Panel):
             return
         self._round = None if round == self.run.round else round
         self._look()
+
+    def _save_film(self, said: dict[str, Any]) -> None:
+        """Send the browser a film of the view in front, for the person's downloads."""
+        pictures, pace = figures.pictures_of(**self.panel(self.tabs.front).filmed())
+        kind, count = said["format"], len(pictures)
+
+        def work(job: Job) -> None:
+            drawn = (picture() for done, picture in enumerate(pictures) if job.report(done, count))
+            data = figures.film(drawn, kind, said["speed"] * pace, said["loop"])
+            if job.report(count, count):
+                self.transport.slider.send({"kind": "file", "format": kind}, [data])
+
+        self._saving = enqueue(Job(work, self._tell_looking, f"the {kind.upper()}"))
 
     def _look(self) -> None:
         """Show the runs as of the slider's round and the list's selection."""

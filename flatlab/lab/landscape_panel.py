@@ -108,8 +108,11 @@ class Landscape(Measured):
         self.view.hint = self.hinted("nothing measured yet")
 
     def seek(self, round: int | None) -> None:
-        """Move the stars along the runs' ways."""
-        self.view.at = round
+        """Move the stars along the runs' ways; say so where what is shown is another round's."""
+        if round != self.view.at:
+            self.view.at = round
+            if self.result is not None and self.result.about["directions"] != "pca":
+                self._changed()
 
     def refresh(self) -> None:
         """Offer the rounds and models that there are by now; nothing is measured."""
@@ -189,6 +192,10 @@ class Landscape(Measured):
         if self.result is not None and self.view.result is None:
             return self.result.plot(**self._line_options())
         return self.view.figure()
+
+    def filmed(self) -> dict[str, Any]:
+        """Its ways, that grow."""
+        return super().filmed() if self.view.result is None else {"thing": self.result, **self.view.plot_options()}
 
     def _line_options(self) -> dict[str, Any]:
         scales = getattr(self.lines, "log", "")  # where nothing moves, that is the widget's logger

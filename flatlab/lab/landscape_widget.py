@@ -37,7 +37,7 @@ class LandscapeView(anywidget.AnyWidget):
         value: "loss" or "accuracy".
         shown: the series of marks to show, of `SERIES`.
         camera: azimuth and elevation in degrees.
-        runs, at: ids of the runs whose time line moves their stars along their ways, and to which round (None: the end).
+        runs, at: whose time line moves their stars along their ways, by id, and to which round (None: the end).
         cursor: the coordinates whose values are shown on all panels; empty: those of the centre.
     """
 

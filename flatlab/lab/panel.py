@@ -17,6 +17,7 @@ import ipywidgets
 
 from .. import figures, pages
 from ..arguments import checked
+from ..declare import SettingError
 from ..errors import plain_words
 from ..jobs import Job, enqueue, on_compute_thread
 from .fields import free
@@ -145,6 +146,15 @@ class Panel(ipywidgets.VBox):
 
     def seek(self, round: int | None) -> None:
         """Another round is looked at (None: the latest); panels that show all rounds mark it."""
+
+    def filmed(self) -> dict[str, Any]:
+        """What a film of it shows, as `figures.pictures_of` takes it.
+
+        Raises:
+            SettingError: if nothing of it changes with the rounds.
+        """
+        told = "nothing of it changes with the rounds; choose Curves, Clients, Landscape or Pulls"
+        raise SettingError("view", self.name, told)
 
     def rest(self) -> None:
         """The run that is looked at rests; most panels do nothing by themselves."""

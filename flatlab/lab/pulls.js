@@ -64,7 +64,7 @@ class Scene {
     });
     this.caption.textContent = this.model.get("caption");
     this.keys.replaceChildren();
-    for (const [name, color] of this.model.get("keys")) {
+    for (const [name, color] of this.model.get("names")) {
       const key = element("span", "flatlab-pulls-key", this.keys, name);
       const swatch = element("span", "flatlab-cells-swatch", key);
       swatch.style.background = color;

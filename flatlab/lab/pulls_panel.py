@@ -1,10 +1,4 @@
-"""Clients that pull: the last rounds of runs side by side, trained again when asked, played in the browser.
-
-panel = PullsPanel([iid, skewed])
-panel.measure()
-panel.settle()
-panel.result, panel.figure(), panel.code()
-"""
+"""Clients that pull: the last rounds of runs side by side, trained again when asked, played in the browser."""
 
 from __future__ import annotations
 
@@ -34,18 +28,18 @@ class PullsView(anywidget.AnyWidget):
     """What `fl.pulls` measured, a panel a run, with one play button.
 
     Attributes:
-        runs, keys, caption: as `figures.pull_panels`, `pull_keys` and `pulls_caption` give them.
+        runs, names, caption: as `figures.pull_panels`, `pull_keys` and `pulls_caption` give them.
     """
 
     _esm = "\n".join((HERE / name).read_text("utf-8") for name in ("pull_moments.js", "pulls.js"))
     _css = HERE / "landscape.css"
-    runs, keys = (traitlets.List().tag(sync=True) for _ in range(2))
+    runs, names = (traitlets.List().tag(sync=True) for _ in range(2))
     caption = traitlets.Unicode().tag(sync=True)
 
     def show(self, result: geometry.Pulls | None) -> None:
         """Show a result, or nothing."""
         with self.hold_sync():
-            self.keys = [] if result is None else figures.pull_keys(result)
+            self.names = [] if result is None else figures.pull_keys(result)
             self.caption = "" if result is None else figures.pulls_caption(result.about)
             self.runs = [] if result is None else figures.pull_panels(result)
 
@@ -111,6 +105,10 @@ class PullsPanel(Measured):
     def figure(self) -> figures.Drawing:
         """The rounds as small panels; empty before the first measurement."""
         return figures.draw_missing("nothing measured yet") if self.result is None else self.result.plot()
+
+    def filmed(self) -> dict[str, Any]:
+        """Arrows that fan out and snap into their mean."""
+        return super().filmed() if self.result is None else {"thing": self.result}
 
     def code(self) -> str:
         """The Python that makes what is shown."""

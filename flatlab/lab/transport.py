@@ -65,11 +65,7 @@ class Transport(ipywidgets.VBox):
             "run": button("Run", "play", "Train to the end; with changed settings, a new run", "success"),
             "step": button("Step", "step-forward", "Train one round"),
             "pause": button("Pause", "pause", "Wait after the round in flight"),
-            "stop": button(
-                "Stop",
-                "stop",
-                "Train no further after the round in flight; the run keeps its record, and Run goes on with it",
-            ),
+            "stop": button("Stop", "stop", "Train no further after the round in flight; Run goes on with it"),
             "rewind": button("Rewind", "undo", "Take the run back to the round of the slider; nothing on disk is lost"),
             "fork": button("Fork here", "code-fork", "Begin a new run at the slider's round with the settings above"),
         }
