@@ -148,13 +148,8 @@ class Panel(ipywidgets.VBox):
         """Another round is looked at (None: the latest); panels that show all rounds mark it."""
 
     def filmed(self) -> dict[str, Any]:
-        """What a film of it shows, as `figures.pictures_of` takes it.
-
-        Raises:
-            SettingError: if nothing of it changes with the rounds.
-        """
-        told = "nothing of it changes with the rounds; choose Curves, Clients, Landscape or Pulls"
-        raise SettingError("view", self.name, told)
+        """What a film of it shows, as `figures.pictures_of` takes it; most panels refuse."""
+        raise SettingError("view", self.name, "has no rounds to go through; choose Curves, Clients, Landscape or Pulls")
 
     def rest(self) -> None:
         """The run that is looked at rests; most panels do nothing by themselves."""

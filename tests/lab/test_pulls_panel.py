@@ -68,4 +68,4 @@ def test_a_bench_saves_a_film_of_the_view_in_front(make):
     lab.tabs.selected_index = list(lab.tabs.titles).index("Hessian")
     lab.settle()
     slider._handle_custom_msg({"kind": "animate", "format": "gif", "speed": 5.0, "loop": True}, [])
-    assert len(sent) == 1 and "nothing of it changes with the rounds" in lab.note.value
+    assert len(sent) == 1 and "has no rounds to go through" in lab.note.value
