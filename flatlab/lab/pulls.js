@@ -118,7 +118,7 @@ class Scene {
     const view = this.root.closest(".flatlab-view");
     const wide = this.row.clientWidth;
     const columns = Math.max(1, Math.min(this.panels.length, Math.floor(wide / 240)));
-    const width = Math.floor((wide - 10 * (columns - 1)) / columns);
+    const width = Math.floor((wide - 10 * (columns - 1)) / columns) - 2; // of the frame
     const above = view ? this.row.getBoundingClientRect().top - view.getBoundingClientRect().top + view.scrollTop : 0;
     const rows = Math.ceil(this.panels.length / columns);
     const high = view ? Math.floor((view.clientHeight - above - 30) / rows) - 58 : 340;

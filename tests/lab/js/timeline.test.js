@@ -3,6 +3,7 @@ import { test } from "node:test";
 
 import { ofRound } from "../../../flatlab/lab/js/hits.js";
 import { heightAt, lastAt } from "../../../flatlab/lab/js/numbers.js";
+import { roundOf, standing } from "../../../flatlab/lab/marks.js";
 import { played } from "../../../flatlab/lab/timeline.js";
 
 const about = { min: 2, max: 5, speed: 10, loop: false };
@@ -26,4 +27,14 @@ test("of many rounds' marks those of one are seen: that named, the latest before
   const rounds = [1, 1, 2, 2, 4];
   assert.deepEqual([1, 2, 3, 9, null].map((at) => ofRound(rounds, at)), [[0, 1], [2, 3], [2, 3], [4], [4]]);
   assert.deepEqual(ofRound([2], 1), []);
+});
+
+test("on its way each run stands at the round, or at the last one kept before it", () => {
+  const mark = (series, name) => ({ series, name });
+  const marks = [mark("models", "round 9"), ...[0, 2, 4].map((k) => mark("trajectory", `a, b, round ${k}`)), ...[3, 10].map((k) => mark("trajectory", `c, round ${k}`))];
+  const names = (at) => standing(marks, at).map(({ name }) => name);
+  assert.deepEqual(names(3), ["a, b, round 2", "c, round 3"]);
+  assert.deepEqual([names(0), names(99)], [["a, b, round 0"], ["a, b, round 4", "c, round 10"]]);
+  assert.deepEqual(standing(marks, null), []);
+  assert.equal(roundOf(marks[0]), null);
 });
