@@ -114,7 +114,8 @@ def _ways(result: Landscape) -> Iterator[Landscape]:
 def film(pictures: Iterable[Drawing], kind: Format, speed: float, loop: bool = True) -> bytes:
     """A file of pictures, so many a second; the last stays a little where it ends."""
     images = [Image.open(io.BytesIO(picture.png(DPI))).convert("RGB") for picture in pictures]
-    size = tuple(side - side % 2 for side in images[0].size)  # MP4 has even sides
+    wide, high = images[0].size
+    size = wide - wide % 2, high - high % 2  # MP4 has even sides
     images = [image.resize(size) if image.size != size else image for image in images]
     if kind == "mp4":
         return _mp4(images, speed)

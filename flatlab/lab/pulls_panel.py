@@ -22,6 +22,7 @@ from .fields import wrapping
 from .measured import Measured
 
 HERE = Path(__file__).parent
+HIDDEN = ("round", "client", "source", "loss", "one_class", "part")
 
 
 class PullsView(anywidget.AnyWidget):
@@ -33,7 +34,8 @@ class PullsView(anywidget.AnyWidget):
 
     _esm = "\n".join((HERE / name).read_text("utf-8") for name in ("pull_moments.js", "pulls.js"))
     _css = HERE / "landscape.css"
-    runs, names = (traitlets.List().tag(sync=True) for _ in range(2))
+    runs: Any = traitlets.List().tag(sync=True)
+    names: Any = traitlets.List().tag(sync=True)
     caption = traitlets.Unicode().tag(sync=True)
 
     def show(self, result: geometry.Pulls | None) -> None:
@@ -59,9 +61,8 @@ class PullsPanel(Measured):
     def __init__(self, runs: Run | Iterable[Run]) -> None:
         super().__init__(runs)
         self.result: geometry.Pulls | None = None
-        first = {PullSettings: ("rounds", "limit")}
-        hidden = ("round", "client", "source", "loss", "one_class", "part")
-        self.settings = Controls(PullSettings(), first=first, hide=hidden, across=True)
+        options: dict[str, Any] = {"first": {PullSettings: ("rounds", "limit")}, "across": True}
+        self.settings = Controls(PullSettings(), hide=HIDDEN, **options)
         self.view, self.cost = PullsView(), ipywidgets.HTML()
         self.measure_button = self.button("Measure", "play", "Train these rounds again", self.measure, "primary")
         head = wrapping(self.measure_button, self.data, self.round, self.cost)
@@ -117,7 +118,7 @@ class PullsPanel(Measured):
     def _price(self) -> None:
         if not self.settings.valid:
             return
-        counts, seconds = [], 0.0
+        counts, seconds = list[int](), 0.0
         for run, last in zip(self.runs, self.rounds(), strict=True):
             first = max(run.span[0] + 1, last - self.settings.value.rounds + 1)
             count, time = run.retraining(first, last) if first <= last else (0, 0.0)
