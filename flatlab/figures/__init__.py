@@ -41,7 +41,7 @@ from .paper import paper
 from .partition import draw_partition
 from .paths import draw_flatness, draw_path, draw_sharpness
 from .progress import draw_progress
-from .pulls import draw_pulls, pull_keys, pull_panels, pulls_caption
+from .pulls import draw_pulls, pull_panels, pull_view
 from .run_curves import METRICS, XS, chart_runs, draw_runs, run_looks, small_curves
 from .segments import draw_segments
 from .series import chart_series, draw_bundles, draw_demo, draw_series
@@ -83,9 +83,8 @@ __all__ = [
     "paper",
     "paper_style",
     "pictures_of",
-    "pull_keys",
     "pull_panels",
-    "pulls_caption",
+    "pull_view",
     "run_looks",
     "save",
     "small_curves",

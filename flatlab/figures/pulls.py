@@ -158,6 +158,11 @@ def _rounds(own: pd.DataFrame, classes: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
+def pull_view(result: Pulls) -> tuple[list[tuple[str, str]], str, list[dict[str, Any]]]:
+    """What the browser shows: `pull_keys`, `pulls_caption` and `pull_panels`."""
+    return pull_keys(result), pulls_caption(result.about), pull_panels(result)
+
+
 def pull_keys(result: Pulls) -> list[tuple[str, str]]:
     """What the arrows' colours mean: of the classes that some client holds most of."""
     held = sorted(set(result.frame.loc[result.frame["series"] == "client", "main"]))

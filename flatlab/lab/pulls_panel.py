@@ -29,7 +29,7 @@ class PullsView(anywidget.AnyWidget):
     """What `fl.pulls` measured, a panel a run, with one play button.
 
     Attributes:
-        runs, names, caption: as `figures.pull_panels`, `pull_keys` and `pulls_caption` give them.
+        runs, names, caption: as `figures.pull_view` gives them.
     """
 
     _esm = "\n".join((HERE / name).read_text("utf-8") for name in ("pull_moments.js", "pulls.js"))
@@ -41,9 +41,7 @@ class PullsView(anywidget.AnyWidget):
     def show(self, result: geometry.Pulls | None) -> None:
         """Show a result, or nothing."""
         with self.hold_sync():
-            self.names = [] if result is None else figures.pull_keys(result)
-            self.caption = "" if result is None else figures.pulls_caption(result.about)
-            self.runs = [] if result is None else figures.pull_panels(result)
+            self.names, self.caption, self.runs = ([], "", []) if result is None else figures.pull_view(result)
 
 
 class PullsPanel(Measured):

@@ -78,10 +78,8 @@ class Transport(ipywidgets.VBox):
         self.status = ipywidgets.HTML(layout={"flex": "1 1 120px", "min_width": "0"}).add_class("flatlab-status")
         row = ipywidgets.Layout(width="100%", flex_flow="row wrap", align_items="center")
         self.line = ipywidgets.HBox([self.bar, self.status], layout=row).add_class("flatlab-line")
-        super().__init__(
-            [ipywidgets.HBox([*self.buttons.values(), self.fold, self.slider], layout=row), self.line],
-            layout=ipywidgets.Layout(width="100%"),
-        )
+        parts = [ipywidgets.HBox([*self.buttons.values(), self.fold, self.slider], layout=row), self.line]
+        super().__init__(parts, layout=ipywidgets.Layout(width="100%"))
         self.show(None, ready=True)
 
     def fit(self, run: Run, round: int | None) -> None:
