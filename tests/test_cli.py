@@ -151,8 +151,9 @@ def test_schema_lists_every_setting_once(capsys, monkeypatch):
     assert schema["kinds"]["Local"]["asam"]["properties"]["rho"]["minimum"] == 0
 
 
-def test_ctrl_c_ends_after_the_round_in_flight_and_says_how_to_go_on(toml, tmp_path):
+def test_ctrl_c_ends_after_the_round_in_flight_and_says_how_to_go_on(toml, few, tmp_path):
     command = [sys.executable, "-m", "flatlab.cli", "run", str(toml), "--store", str(tmp_path / "runs")]
+    command += ["--root", str(few), "--set", "data.name=few"]  # which needs no scikit-learn
     process = subprocess.Popen(
         [*command, "--set", "model.width=0.125", "--set", "rounds=100000"], stderr=subprocess.PIPE, text=True
     )
