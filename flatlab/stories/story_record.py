@@ -133,9 +133,8 @@ class Story:
         about = {name: self.archive.about(run) for name, run in first.items()}
         origin = origins({name: (run, run.rounds, _versions(about[name])) for name, run in first.items()})
         tables = (*self._rows(), *settings_tables(first), origin)
-        return Page(
-            self.title, tuple(self.shown()), (self.about, self.protocol(), *self.sentences()), tables, self.code()
-        )
+        said = (self.about, self.protocol(), *self.sentences())
+        return Page(self.title, tuple(self.shown()), said, tables, self.code(), self.time())
 
     def shown(self) -> Iterator[Part]:
         """Curves, tuning and landscapes, as the record has them."""
