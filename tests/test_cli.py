@@ -74,7 +74,7 @@ def test_run_then_show(toml, tmp_path, capsys):
 
 @pytest.mark.usefixtures("quick")
 def test_show_measures_the_geometry_when_asked(toml, tmp_path, capsys):
-    settings = ["--set", "model.width=0.125", "--set", "rounds=1", "--set", "data.clients=40"]
+    settings = ["--set", "model.width=0.25", "--set", "rounds=1", "--set", "data.clients=40"]
     assert run("run", toml, "--store", tmp_path / "runs", *settings) == 0
     (directory,) = (tmp_path / "runs").glob("fedbabu*")
     assert run("show", directory, "--hessian", "--landscape") == 0
