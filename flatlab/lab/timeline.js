@@ -38,6 +38,7 @@ function render({ model, el }) {
   const label = element("label", "flatlab-timeline-label", root, "round");
   const slider = element("input", "", label);
   Object.assign(slider, { type: "range", step: 1, title: "Look at the run as it was after this round; at the right end, follow it" });
+  slider.setAttribute("data-lm-suppress-shortcuts", "true"); // the notebook takes arrow keys from all but what says so itself
   const readout = element("output", "flatlab-timeline-readout", root);
   const speed = element("select", "flatlab-timeline-button", root);
   speed.title = "Rounds a second";
