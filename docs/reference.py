@@ -55,7 +55,13 @@ GROUPS = {
         "personalize Personalization Tuning fine_tuned corrected Corrected compare Comparison Averages"
         " headless Headless per_class PerClass",
     ),
-    "geometry": ("Geometry", "hessian landscape sharpness path flatness_vs_gain disagreement pulls geometry.Pulls"),
+    "geometry": ("Geometry", "hessian geometry.Hessian landscape sharpness path flatness_vs_gain disagreement pulls"),
+    "results": (
+        "Results: what measurements return",
+        "results.Result geometry.Eigenvalues geometry.Trace geometry.Spectrum geometry.HessianAlong"
+        " geometry.ClientHessians geometry.Landscape geometry.Path geometry.Sharpness geometry.FlatnessVsGain"
+        " geometry.Disagreement geometry.Pulls",
+    ),
     "own": (
         "For classes of your own",
         "setting Algorithm Local Evasion Server Schedule Aggregation Averaging Topology Carry Message LocalBatch",

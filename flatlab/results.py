@@ -26,6 +26,8 @@ from .files import (
 )
 from .later import pa, pd
 
+ROWS = 8  # of a table, as it prints
+
 
 def plot(thing: Any, **options: Any) -> Any:
     """Draw a result with `flatlab.figures` and return the matplotlib figure.
@@ -47,6 +49,16 @@ def plot(thing: Any, **options: Any) -> Any:
 def curve_colors(names: Iterable[str]) -> list[str]:
     """The colour "#rrggbb" of each run's curve in a picture of all of them, by the runs' names."""
     return [style["color"] for _, style in importlib.import_module("flatlab.figures.style").seed_styles(names)]
+
+
+def counted(number: int, thing: str, one: str = "", more: str = "") -> str:
+    """So many of a thing, with the verb for one and for more.
+
+    >>> counted(1, "epoch"), counted(2, "client", "is", "are")
+    ('1 epoch', '2 clients are')
+    """
+    said = f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+    return f"{said} {one if number == 1 else more}".rstrip()
 
 
 class Spread(NamedTuple):
@@ -88,6 +100,18 @@ class Result:
     frame: pd.DataFrame
     about: dict[str, Any] = field(default_factory=dict)
 
+    def __init_subclass__(cls) -> None:
+        cls.__repr__ = Result.__repr__  # type: ignore[method-assign]  # else `dataclass` gives each a longer one
+
+    def __repr__(self) -> str:
+        """Kind, size, the first rows of the summary with all their columns, and what `about` has."""
+        table = self.summary()
+        shown = table.head(ROWS).to_string(index=False, float_format=lambda value: f"{value:.4g}")
+        size = f"{counted(len(self.frame), 'row')}, columns {', '.join(map(str, self.frame.columns))}"
+        more = f"\n... ({counted(len(table), 'row')})" if len(table) > ROWS else ""
+        about = f"\nabout: {', '.join(self.about)}" if self.about else ""
+        return printable(f"{type(self).__name__}: {size}\n{shown}{more}{about}")
+
     def plot(self, **options: Any) -> Any:
         """The result as a matplotlib figure; `width=`, `title=`, `style=`, `caption=` and more: see `fl.plot`."""
         return plot(self, **options)
@@ -101,7 +125,7 @@ class Result:
         return self.summary()
 
     def to_csv(self, path: str | Path | None = None) -> str | None:
-        """The summary's numbers in full as CSV: to a file, or as text without one.
+        """The summary's numbers in full as CSV, accuracies as shares of 1: to a file, or as text without one.
 
         >>> fl.compare(run, fl.personalize(run, epochs=1)).to_csv().startswith("method,seed,holdout,")
         True
@@ -109,13 +133,16 @@ class Result:
         return self._written(self.numbers().to_csv, path)
 
     def to_latex(self, path: str | Path | None = None) -> str | None:
-        r"""The summary as a LaTeX table (booktabs), names and signs escaped, a dash for what is missing: to a file, or
-        as text without one.
+        r"""The summary as a LaTeX table (booktabs), names and signs escaped, accuracies in percent as there, a dash for
+        what is missing: to a file, or as text without one.
 
         >>> print(fl.compare(run, fl.personalize(run, epochs=1)).to_latex())
         \begin{tabular}...
         """
-        return self._written(self.summary().to_latex, path, escape=True, na_rep="--")
+        table = self.summary().copy()
+        shares = [name for name in table if str(name).endswith("%")]
+        table[shares] = table[shares].where(table[shares] != "none")
+        return self._written(table.to_latex, path, escape=True, na_rep="--")
 
     @staticmethod
     def _written(write: Callable[..., str], path: str | Path | None, **options: Any) -> str | None:

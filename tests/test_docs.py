@@ -1,6 +1,7 @@
 """What the documentation shows is run as it stands."""
 
 import importlib.util
+import inspect
 import re
 import sys
 from collections import OrderedDict
@@ -12,6 +13,7 @@ import pytest
 from torch import nn
 
 import flatlab as fl
+from flatlab import figures
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -103,3 +105,17 @@ def test_where_to_change_what_names_files_that_hold_it():
         text = "".join(file.read_text(encoding="utf-8") for file in files)
         for word in [word for cell in words for word in cell]:
             assert word in text, row
+
+
+def test_the_table_of_drawing_options_names_those_of_each_drawing():
+    text = (DOCS / "howto.md").read_text(encoding="utf-8").partition("| drawn | options")[2]
+    rows = [row.strip("| ").split(" | ") for row in text.partition("\n\n")[0].splitlines()[2:]]
+    names = {call: set(re.findall("`([a-z]+)=", options)) for call, options in rows}
+    drawings = {kind.__name__: draw for kind, draw in figures._DRAWINGS.items()} | {"Run": figures.draw_runs}
+    for call, given in names.items():
+        kinds = re.findall("`([A-Z][A-Za-z]+)`", call)
+        assert kinds
+        for kind in kinds:
+            assert set([*inspect.signature(drawings[kind]).parameters][1:]) == given, call
+    with_options = {kind for kind, draw in drawings.items() if len(inspect.signature(draw).parameters) > 1} - {"list"}
+    assert with_options == {kind for call in names for kind in re.findall("`([A-Z][A-Za-z]+)`", call)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import singledispatch
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ from .evasion import draw_evasions
 from .films import animate, film, formats, pictures_of
 from .gains import draw_gains
 from .gossip import draw_disagreement, draw_topology
-from .hessian import draw_along, draw_clients, draw_spectrum, draw_together, draw_top, draw_trace
+from .hessian import draw_along, draw_clients, draw_spectrum, draw_top, draw_trace
 from .histories import Histories
 from .landscape import draw_landscape
 from .live import draw_missing, frame, stacked
@@ -100,6 +100,7 @@ def draw(
     title: str | None = None,
     style: Any = None,
     caption: bool = True,
+    legend: bool = True,
     **options: Any,
 ) -> Drawing:
     """The matplotlib figure of a result, a run, a list of runs or a data set, in the papers' style.
@@ -109,14 +110,17 @@ def draw(
         width: "column" (3.25 inches) or "page" (6.75), or in inches; None: what suits it.
         title: above it.
         style: as `matplotlib.style.use` takes it: a name, or settings such as `{"font.family": "serif"}`.
-        caption: whether the small print stands below: what was measured, and what bands and bars are.
+        caption: whether the small print stands below: what was measured, and what bands and bars are; the figure's
+            `caption` has it in any case.
+        legend: whether names stand above; without, `figure.axes[0].legend(loc="lower right")` puts them elsewhere.
         **options: of the drawing.
 
     Raises:
         TypeError: if there is no drawing for it.
     """
     with paper_style(style):
-        return _drawing(thing, **options).finish(_INCHES[width] if isinstance(width, str) else width, title, caption)
+        inches = _INCHES[width] if isinstance(width, str) else width
+        return _drawing(thing, **options).finish(inches, title, caption, legend)
 
 
 _INCHES = {"column": COLUMN, "page": PAGE}
@@ -125,6 +129,23 @@ _INCHES = {"column": COLUMN, "page": PAGE}
 @singledispatch
 def _drawing(thing: Any, **options: Any) -> Drawing:
     raise TypeError(f"there is no drawing for {type(thing).__name__}")
+
+
+TOGETHER = {Spectrum, Eigenvalues, Trace, HessianAlong, FlatnessVsGain}  # these can share axes
+
+
+def _together(results: Mapping[str, Any]) -> Drawing:
+    """Results of one kind by name in one figure: spectra, eigenvalues, traces, or eigenvalues along runs; flatness
+    against gain.
+
+    Raises:
+        TypeError: if they are of several kinds, or of another.
+    """
+    kinds = {type(result) for result in results.values()}
+    if len(kinds) != 1 or not kinds <= TOGETHER:
+        found, known = (", ".join(sorted(kind.__name__ for kind in some)) or "nothing" for some in (kinds, TOGETHER))
+        raise TypeError(f"there is no drawing for a mapping to {found}: all of one kind, of {known}")
+    return _DRAWINGS[kinds.pop()](results)
 
 
 _DRAWINGS: dict[type, Callable[..., Drawing]] = {
@@ -139,7 +160,7 @@ _DRAWINGS: dict[type, Callable[..., Drawing]] = {
     Eigenvalues: draw_top,
     Spectrum: draw_spectrum,
     Trace: draw_trace,
-    dict: draw_together,
+    dict: _together,
     HessianAlong: draw_along,
     ClientHessians: draw_clients,
     Landscape: draw_landscape,

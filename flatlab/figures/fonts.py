@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from typing import Any
 
+import matplotlib as mpl
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
 USUAL = "sans-serif"
@@ -55,3 +57,8 @@ def _installed() -> list[tuple[str, str]]:
     files = {font.name: font.fname for font in known}
     first = [name for name in _FIRST if name in files]
     return [(name, files[name]) for name in [*first, *sorted(files.keys() - set(first))]]
+
+
+def points_of(setting: Any) -> float:
+    """The size of a font that matplotlib's settings name, such as "axes.labelsize"."""
+    return float(FontProperties(size=mpl.rcParams[setting]).get_size_in_points())

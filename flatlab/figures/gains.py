@@ -11,31 +11,41 @@ from matplotlib.axes import Axes
 from ..arguments import checked
 from ..later import pd
 from ..personalization import Personalization
+from ..results import counted
 from .chart import Array, Numbers
 from .style import COLUMN, PAGE, Drawing, figure, line_styles, paper_style, plain, seedless, whole
 
 
 @paper_style()
 @checked
-def draw_gains(result: Personalization, view: Literal["gains", "histogram", "scatter"] = "gains") -> Drawing:
+def draw_gains(
+    result: Personalization, view: Literal["gains", "histogram", "scatter", "accuracies"] = "gains"
+) -> Drawing:
     """Each client's accuracy before and after fine-tuning, coloured by run.
 
     Args:
         result: what `personalize` measured.
-        view: "histogram" of the gains, "scatter" of personalized against initial accuracy, or "gains": both.
+        view: "histogram" of the gains, "scatter" of personalized against initial accuracy, or "gains": both;
+            "accuracies": histograms of the accuracies before and after, a panel a run on common axes.
 
     Raises:
         ValueError: if the view is unknown.
     """
-    both = view == "gains"
-    fig = figure(PAGE if both else COLUMN + 0.5, 2.6)
-    axes = list(fig.subplots(1, 2 if both else 1, squeeze=False)[0])
     groups = gains_by_run(result)
-    if view != "scatter":
+    both = view == "gains" or (view == "accuracies" and len(groups) > 1)
+    rows, across = (-(-len(groups) // 2) if view == "accuracies" else 1), 1 + both
+    fig = figure(PAGE if both else COLUMN + 0.5, 0.8 + 1.8 * rows)
+    axes = list(
+        fig.subplots(rows, across, squeeze=False, sharex=view == "accuracies", sharey=view == "accuracies").ravel()
+    )
+    if view in ("gains", "histogram"):
         _histogram(axes[0], groups)
-    if view != "histogram":
+    if view in ("gains", "scatter"):
         _scatter(axes[-1], groups)
-    fig.name_above()
+    if view == "accuracies":
+        _before_and_after(axes, groups)
+    if view != "accuracies":  # whose panels say it each
+        fig.name_above()
     fig.caption = f"The clients of all seeds together; {how_tuned(result)}"
     note_clients(fig, result.about.get("lone", {}), max((left for _, left in groups.values()), default=0))
     return fig
@@ -51,9 +61,10 @@ def note_clients(fig: Drawing, lone: Mapping[str, Sequence[int]], left_out: int)
     """
     said = []
     if alone := len({client for clients in lone.values() for client in clients}):
-        said.append(f"{alone} clients rest on a batch of one image, of which batch statistics say nothing.")
+        who = counted(alone, "client", "rests", "rest")
+        said.append(f"{who} on a batch of one image, of which batch statistics say nothing.")
     if left_out:
-        said.append(f"{left_out} clients are left out: they have no finite accuracy.")
+        said.append(f"{counted(left_out, 'client', 'is', 'are')} left out: no finite accuracy.")
     if said:
         fig.caption = " ".join([fig.caption, *said]).strip()
 
@@ -61,7 +72,8 @@ def note_clients(fig: Drawing, lone: Mapping[str, Sequence[int]], left_out: int)
 def how_tuned(result: Personalization) -> str:
     """What was tuned, and how, for small print."""
     tuned = result.about["tuning"]
-    return f"{result.about['epochs']} epochs; tuned: {tuned.get('part', tuned.get('train'))}, lr {tuned['lr']:g}."
+    part = tuned.get("part", tuned.get("train"))
+    return f"{counted(result.about['epochs'], 'epoch')}; tuned: {part}, lr {tuned['lr']:g}."
 
 
 def by_label(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -142,6 +154,21 @@ def _histogram(axis: Axes, groups: Groups) -> None:
     axis.axvline(0, color="0.6", lw=0.6)
     axis.set(xlabel="gain from fine-tuning (points)", ylabel="clients")
     whole(axis.yaxis)
+
+
+def _before_and_after(axes: list[Axes], groups: Groups) -> None:
+    bins = np.linspace(0, 100, 21)
+    for axis, (label, (table, _)), style in zip(axes, groups.items(), line_styles(groups), strict=False):
+        for name, look in (("initial", {"color": "0.45", "ls": "--"}), ("personalized", {"color": style["color"]})):
+            axis.hist(
+                table[name], bins.tolist(), histtype="step", label=f"{name}: mean {table[name].mean():.1f}", **look
+            )
+        axis.set_title(plain(label))
+        axis.set(xlabel="accuracy of a client (%)", ylabel="clients")
+        axis.legend(loc="best")
+        whole(axis.yaxis)
+    for axis in axes[len(groups) :]:
+        axis.set_visible(False)
 
 
 def _scatter(axis: Axes, groups: Groups) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from ..geometry.hessian_results import ClientHessians, Eigenvalues, HessianAlong, Trace
 from ..geometry.spectrum import Spectrum
 from ..later import pd
+from ..results import counted
 from .style import COLUMN, PAGE, Drawing, figure, plain, rows, seed_styles, whole
 
 WIDTH, DEPTH = 0.01, 1e-6  # of a density's kernel, as a share of the range; below so much of its top nothing is drawn
@@ -67,11 +68,14 @@ def draw_spectrum(results: Spectrum | Mapping[str, Spectrum]) -> Drawing:
     for name, result, style in _styled(several):
         curve = result.density(width=WIDTH)
         axis.plot(curve["eigenvalue"], curve["density"], label=name or None, **style)
+        if curve["error"].notna().all():
+            band = (curve["density"] + sign * curve["error"] for sign in (-1, 1))
+            axis.fill_between(curve["eigenvalue"], *band, alpha=0.25, color=style["color"], lw=0)
         highest = max(highest, curve["density"].max())
     axis.set(yscale="log", ylim=(DEPTH * highest, 2 * highest), xlabel=f"eigenvalue of {HESSIAN}", ylabel="density")
     about = next(iter(several.values())).about
-    steps = f"{about['steps']} steps × {about['probes']}; kernel {100 * WIDTH:g} % of the range. "
-    _finish(fig, several, steps)
+    steps = f"{about['steps']} steps × {counted(about['probes'], 'probe')}; kernel {100 * WIDTH:g} % of the range. "
+    _finish(fig, several, steps, "Band" if about["probes"] > 1 else "Error")
     return fig
 
 
@@ -96,22 +100,6 @@ def draw_along(results: HessianAlong | Mapping[str, HessianAlong]) -> Drawing:
     every = pd.concat([result.frame["value"] for result in several.values()])
     fig.caption = _measured(next(iter(several.values())).about) + _lacking(every)
     return fig
-
-
-def draw_together(results: Mapping[str, Any]) -> Drawing:
-    """Results of one kind by name in one figure: spectra, eigenvalues, traces, or sharpness along runs.
-
-    Raises:
-        TypeError: if they are of several kinds, or of another.
-    """
-    together: dict[type, Callable[[Any], Drawing]] = {
-        Spectrum: draw_spectrum, Eigenvalues: draw_top, Trace: draw_trace, HessianAlong: draw_along,
-    }  # fmt: skip
-    kinds = {type(result) for result in results.values()}
-    if len(kinds) != 1 or not kinds <= together.keys():
-        found, known = (", ".join(sorted(kind.__name__ for kind in some)) or "nothing" for some in (kinds, together))
-        raise TypeError(f"there is no drawing for a mapping to {found}: all of one kind, of {known}")
-    return together[kinds.pop()](results)
 
 
 def draw_clients(result: ClientHessians) -> Drawing:
@@ -143,24 +131,24 @@ def _styled(several: Mapping[str, Any]) -> Iterator[tuple[str, Any, dict[str, An
         yield plain(label) if label else "", result, style
 
 
-def _finish(fig: Drawing, several: Mapping[str, Any], first: str = "") -> None:
+def _finish(fig: Drawing, several: Mapping[str, Any], first: str = "", drawn: str = "Bars") -> None:
     fig.name_above()
-    fig.caption = first + _measured(next(iter(several.values())).about)
+    fig.caption = first + _measured(next(iter(several.values())).about, drawn)
 
 
-def _measured(about: dict[str, Any]) -> str:
+def _measured(about: dict[str, Any], drawn: str = "Bars") -> str:
     batches = "" if about["batch"] == "free" else f" of {about['batch']}"
     return (
         f"{about['samples']} samples ({about['data']}), {about['loss'].replace('_', '-')}, {about['part']} parameters; "
         f"normalisation: {about['normalisation']}{batches}; method {about['method']}, seed {about['seed']}."
-        f"{bars(about)}"
+        f"{bars(about, drawn)}"
     )
 
 
-def bars(about: dict[str, Any]) -> str:
-    """What error bars cover, as the result says; nothing for a result without them, or of an earlier version."""
+def bars(about: dict[str, Any], drawn: str = "Bars") -> str:
+    """What error bars (or a band) cover, as the result says; nothing for a result without, or of an earlier version."""
     errors = about.get("errors", {})
-    said = f" Bars: {errors['error']}." if "error" in errors else ""
+    said = f" {drawn}: {errors['error']}." if "error" in errors else ""
     return said + (
         f" Pale: {errors['sampling_error']}."
         if "groups" in errors.get("sampling_error", "")

@@ -113,7 +113,8 @@ def _planes(
     (left, right), (low, high) = result.about["range"]
     side = (PAGE - 1.0) / across - 0.6 if across > 1 else 3.4
     shape = (high - low) / (right - left) if flat else 0.9
-    fig = figure(PAGE if across > 1 else 4.8, 0.45 + rows * (0.65 + side * shape))
+    fig = figure(PAGE if across > 1 else 4.8, 0.45 + rows * (0.65 + side * shape), compress=flat)
+    fig.scaled = True
     axes = fig.subplots(rows, across, squeeze=False, subplot_kw={} if flat else {"projection": "3d"}).ravel()
     for axis, panel in zip(axes, panels, strict=False):
         xs, ys, values = result.surface(panel, value)
@@ -130,7 +131,8 @@ def _planes(
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     if len({id(scale) for scale in scales.values()}) == 1:
-        _bar(fig, list(axes[: len(panels)]), scales[panels[0]], value, levels, _highest(result.frame[value]))
+        beside = axes[len(panels) - 1] if flat and rows == 1 else list(axes[: len(panels)])
+        _bar(fig, beside, scales[panels[0]], value, levels, _highest(result.frame[value]))
     else:
         for axis, panel in zip(axes, panels, strict=False):
             highest = _highest(result.frame.loc[result.frame["panel"] == panel, value])
@@ -162,7 +164,7 @@ def _steps(scale: Normalize, levels: int | Sequence[float]) -> Values:
 def _bar(
     fig: Drawing, beside: Axes | list[Axes], scale: Normalize, value: str, levels: int | Sequence[float], highest: float
 ) -> None:
-    """The colours' key beside the axes that they belong to; as high as these, if they are one contour panel."""
+    """The colours' key beside the axes that they belong to; as high as these, if they are contours in a row."""
     steps = _steps(scale, levels)
     ticks = steps[:: max(1, len(steps) // 6)] if isinstance(scale, LogNorm) else None
     cut = "max" if highest > _ends(scale)[1] else "neither"

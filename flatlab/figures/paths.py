@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 
+from ..declare import SettingError
 from ..geometry.flatness import FlatnessVsGain
 from ..geometry.mode_connectivity import Path
 from ..geometry.sharpness_measures import MEASURES, Sharpness
 from ..later import pd
-from ..results import spread
+from ..results import counted, spread
 from .hessian import bars
 from .style import PAGE, Drawing, figure, plain, seed_styles
 
@@ -66,7 +69,7 @@ def draw_sharpness(result: Sharpness) -> Drawing:
     fig.name_above(axes[0])
     fig.caption = (
         f"† changes when a layer is rescaled. {about['samples']} samples ({about['data']}), "
-        f"{about['part']} parameters, {about['normalisation']}; "
+        f"{about['part']} parameters; normalisation: {about['normalisation']}; "
         f"SAM rho {about['rho']:g}, ASAM rho {about['adaptive_rho']:g}, {about['steps']} steps; "
         f"noise {about['sigma']:g}, adaptive {about['adaptive_sigma']:g}.{bars(about)}"
     )
@@ -97,22 +100,46 @@ def _strips(axis: Axes, mine: pd.DataFrame) -> None:
     axis.set(xlim=(-0.6, len(models) - 0.4), xticks=[], ylim=(1.15 * low, 1.15 * high))
 
 
-def draw_flatness(result: FlatnessVsGain) -> Drawing:
-    """A point for each client: sharpness of the global model on its samples, against gain and initial accuracy."""
-    fig = figure(PAGE, 2.7)
-    frame, about = result.frame, result.about
-    for axis, found in zip(fig.subplots(1, 2), about["correlations"], strict=True):
-        other = found["with"]
-        errors = frame["error"].fillna(0)
-        axis.errorbar(frame["sharpness"], 100 * frame[other], xerr=errors, fmt="o", ms=3, lw=0.6)
-        axis.set_xlabel(LABELS[about["measure"]])
-        axis.set_ylabel({"gain": "gain from fine-tuning (points)", "initial": "initial accuracy (%)"}[other])
-        interval = f"95 % [{found['low']:.2f}, {found['high']:.2f}]"
-        told = f" ({left} left out)" if (left := found.get("left_out", 0)) else ""
-        title = f"Spearman {found['correlation']:.2f}, {interval}, {found['clients']} clients{told}"
-        axis.set_title(title, fontsize=7)
+def draw_flatness(results: FlatnessVsGain | Mapping[str, FlatnessVsGain]) -> Drawing:
+    """A point for each client: sharpness of the global model on its samples, against gain and initial accuracy.
+
+    Several results by name share the axes, each with a colour and a mark.
+
+    Raises:
+        SettingError: if they are of several measures.
+    """
+    several = dict(results) if isinstance(results, Mapping) else {"": results}
+    measures = {result.about["measure"] for result in several.values()}
+    if len(measures) > 1:
+        raise SettingError("measure", sorted(measures), "must be one: other measures have other scales")
+    fig = figure(PAGE, 2.7 if len(several) == 1 else 3.1)
+    panels = dict(zip(("gain", "initial"), fig.subplots(1, 2), strict=True))
+    labels = {"gain": "gain from fine-tuning (points)", "initial": "initial accuracy (%)"}
+    styles = seed_styles(several)
+    for place, ((name, result), (_, style)) in enumerate(zip(several.items(), styles, strict=True)):
+        look = {"fmt": "os^Dv<>P"[place % 8], "ms": 3, "lw": 0.6, "color": style["color"]}
+        errors = result.frame["error"].fillna(0)
+        for other, axis in panels.items():
+            ys = 100 * result.frame[other]
+            axis.errorbar(result.frame["sharpness"], ys, xerr=errors, label=plain(name) or None, **look)
+    for other, axis in panels.items():
+        told = [_correlation(name, result, other) for name, result in several.items()]
+        axis.set(xlabel=LABELS[next(iter(measures))], ylabel=labels[other])
+        axis.set_title("\n".join(told), fontsize=7)
+    fig.name_above()
+    about = next(iter(several.values())).about
+    of = "each run" if len(several) > 1 else plain(about.get("name", about["run"]))
     fig.caption = (
-        f"{about['run']}: its global model on each client's samples; normalisation: {about['normalisation']}; "
-        f"interval: bootstrap over clients.{bars(about)}"
+        f"{of[0].upper()}{of[1:]}: its global model on each client's samples; normalisation: "
+        f"{about['normalisation']}; above: Spearman's rank correlation, its interval by bootstrap over clients."
+        f"{bars(about)}"
     )
     return fig
+
+
+def _correlation(name: str, result: FlatnessVsGain, other: str) -> str:
+    stated = next(row for row in result.about["correlations"] if row["with"] == other)
+    interval = f"[{stated['low']:.2f},\xa0{stated['high']:.2f}]"
+    told = f" ({left} left out)" if (left := stated.get("left_out", 0)) else ""
+    of = f"{plain(name)}:" if name else "Spearman"
+    return f"{of} {stated['correlation']:.2f}, 95\xa0% {interval}, {counted(stated['clients'], 'client')}{told}"

@@ -136,11 +136,11 @@ def chart_runs(
 
     marks = _averaging(groups, looks)
     plots = tuple(plot(METRICS[name]) for name in metrics)
-    said = ["band: ± one standard deviation over seeds"] if any(len(group) > 1 for group in groups) else []
+    said = ["Band: ± one standard deviation over seeds."] if any(len(group) > 1 for group in groups) else []
     if personal:
         names = ", ".join(dict.fromkeys(personal))
-        said.append(f"{names}: no global model, so no holdout score; metrics=['initial'] has the clients' own")
-    return Chart(plots, bands="; ".join(said), at=at)
+        said.append(f"{names}: no global model, so no holdout score; metrics=['initial'] has the clients' own.")
+    return Chart(plots, bands=" ".join(said), at=at)
 
 
 def run_looks(runs: Sequence[Run], bands: bool, known: Histories) -> dict[str, dict[str, str]]:

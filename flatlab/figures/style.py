@@ -30,15 +30,15 @@ from ..arguments import checked
 from ..declare import shown, tell
 from ..files import user_path
 from .colors import ALGORITHMS, PALETTE, SPARE
-from .fonts import USUAL, families, lacking
+from .fitting import FittingLayout
+from .fonts import USUAL, families, lacking, points_of
 
 COLUMN, PAGE = 3.25, 6.75  # inches
 SIGNS = 22  # of small print in an inch
+TITLE, LABEL, TICK, LEGEND = 9, 8, 7, 7  # points
 
 # Matplotlib's settings belong to the whole process: two threads that change them in turn must not interleave.
 _LOCK = threading.RLock()
-
-
 _active = 0  # styles that hold; changed under the lock
 
 Style = str | dict[str, Any] | Sequence[str | dict[str, Any]]  # as matplotlib.style.use takes it
@@ -69,12 +69,12 @@ _FILES: dict[Any, Any] = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.hashsalt":
 _SETTINGS: dict[Any, Any] = _FILES | {
     "font.family": USUAL,
     "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.labelsize": 8,
-    "legend.fontsize": 7,
+    "axes.titlesize": TITLE,
+    "axes.labelsize": LABEL,
+    "legend.fontsize": LEGEND,
     "legend.frameon": False,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
+    "xtick.labelsize": TICK,
+    "ytick.labelsize": TICK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "savefig.dpi": 200,
@@ -95,10 +95,12 @@ class Drawing(Figure):
     """A figure that no pyplot window holds on to, and that shows itself as the value of a notebook's cell.
 
     Attributes:
-        caption: small print below, wrapped to the figure's width; empty: none.
+        caption: small print below, wrapped to the figure's width; empty: none. It is a text also where it is not shown.
     """
 
     _caption = ""
+    _captioned = True
+    scaled = False  # higher where it is made wider: its panels' shape is given
     _grown = 0.0  # inches, for the legend
 
     @property
@@ -108,7 +110,7 @@ class Drawing(Figure):
     @caption.setter
     def caption(self, text: str) -> None:
         self._caption = text
-        lines = textwrap.wrap(text, max(20, int(SIGNS * self.get_figwidth())))
+        lines = textwrap.wrap(text, max(20, int(SIGNS * self.get_figwidth()))) if self._captioned else []
         self.supxlabel("\n".join(lines), fontsize=6, color="0.35", x=0.01, ha="left").set_in_layout(bool(lines))
 
     def name_above(self, *axes: Axes, title: str = "") -> None:
@@ -125,30 +127,41 @@ class Drawing(Figure):
         }
         for legend in [*self.legends]:
             legend.remove()
-        rows = 0.0
+        rows, font = 0.0, points_of("legend.fontsize") / LEGEND
         if handles:
             longest = max(len(label.replace("\\$", "$")) for label in handles)
-            columns = max(1, min(len(handles), int(0.82 * SIGNS * self.get_figwidth() / (longest + 7))))
+            columns = max(1, min(len(handles), int(0.82 * SIGNS * self.get_figwidth() / (longest + 7) / font)))
             rows = -(-len(handles) // columns) + 1.2 * (title.count("\n") + 1 if title else 0)
             legend = self.legend(
                 handles.values(), handles.keys(), loc="outside upper left", ncols=columns, title=title or None,
                 alignment="left", borderaxespad=0.2, columnspacing=1.4, handlelength=1.8, title_fontsize=9,
             )  # fmt: skip
             legend.set_in_layout(True)
-        grown = 0.155 * rows
-        self.set_figheight(self.get_figheight() + grown - self._grown)
-        self._grown = grown
+        self._grow(0.155 * rows * font)
 
-    def finish(self, width: float | None = None, title: str | None = None, caption: bool = True) -> Drawing:
-        """The same figure in another width (inches), with a title, without its caption."""
+    def _grow(self, inches: float) -> None:
+        self.set_figheight(self.get_figheight() + inches - self._grown)
+        self._grown = inches
+
+    def finish(
+        self, width: float | None = None, title: str | None = None, caption: bool = True, legend: bool = True
+    ) -> Drawing:
+        """The same figure in another width (inches), with a title, without its small print or its legend."""
         if width is not None:
+            if self.scaled:
+                self.set_figheight(self._grown + (self.get_figheight() - self._grown) * width / self.get_figwidth())
             self.set_figwidth(width)
         told = textwrap.fill(plain(title or ""), max(12, int(13 * self.get_figwidth())))
+        if not legend:
+            for each in [*self.legends]:
+                each.remove()
+            self._grow(0.0)
         if self.legends:
             self.name_above(title=told)
         elif title is not None:
             self.suptitle(told, fontsize=9)
-        self.caption = self.caption if caption else ""
+        self._captioned = caption
+        self.caption = self.caption
         return self
 
     def savefig(self, *args: Any, **kwargs: Any) -> None:
@@ -186,9 +199,11 @@ class Drawing(Figure):
         return small.getvalue()
 
 
-def figure(width: float = PAGE, height: float = 2.6) -> Drawing:
-    """An empty figure with constrained layout."""
-    fig = Drawing(figsize=(width, height), layout="constrained")
+def figure(width: float = PAGE, height: float = 2.6, compress: bool = False) -> Drawing:
+    """An empty figure whose labels fit; higher where a style's title, labels and ticks are."""
+    points = sum(map(points_of, ("axes.titlesize", "axes.labelsize", "xtick.labelsize")))
+    taller = max(0.0, 1.3 * (points - TITLE - LABEL - TICK) / 72)
+    fig = Drawing(figsize=(width, height + taller), layout=FittingLayout(compress=compress))
     FigureCanvasAgg(fig)
     return fig
 
@@ -277,11 +292,8 @@ def save(fig: Figure, path: str | Path) -> list[Path]:
     """Write PNG and PDF beside each other, without dates, so that equal figures are equal files."""
     path = user_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = []
     stem = path.with_suffix("") if path.suffix in (".png", ".pdf") else path  # a dot may be part of the name
-    for suffix in (".png", ".pdf"):
-        target = stem.with_name(stem.name + suffix)
-        metadata = {"CreationDate": None} if suffix == ".pdf" else {"Software": None}
-        fig.savefig(target, metadata=metadata)
-        written.append(target)
-    return written
+    dates = {".png": {"Software": None}, ".pdf": {"CreationDate": None}}
+    for suffix, metadata in dates.items():
+        fig.savefig(stem.with_name(stem.name + suffix), metadata=metadata)
+    return [stem.with_name(stem.name + suffix) for suffix in dates]

@@ -25,7 +25,7 @@ KNOWN = {
 
 @checked
 def draw_personalization(
-    result: Personalization, view: Literal["curves", "gains", "histogram", "scatter"] = "curves"
+    result: Personalization, view: Literal["curves", "gains", "histogram", "scatter", "accuracies"] = "curves"
 ) -> Drawing:
     """Mean accuracy over clients after each epoch; runs that differ in seeds only are one curve, their mean.
 
@@ -33,7 +33,7 @@ def draw_personalization(
 
     Args:
         result: what `personalize` measured.
-        view: "curves"; or of `draw_gains` "gains", "histogram" or "scatter".
+        view: "curves"; or of `draw_gains` "gains", "histogram", "scatter" or "accuracies".
     """
     if view != "curves":
         return draw_gains(result, view)

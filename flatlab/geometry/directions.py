@@ -64,7 +64,7 @@ def eigen_plane(target: Target, dimensions: int = 2, seed: int = 0) -> Plane:
 
     An eigenvector's sign is free; here its largest component is positive.
     """
-    top = ModelHessian(target, HessianSettings(tolerance=1e-3, seed=seed)).top(dimensions, warn=False)
+    top = ModelHessian(target, HessianSettings(tolerance=1e-3, seed=seed), budgeted=False).top(dimensions, warn=False)
     vectors = [target.flat(vector) for vector in top.vectors]
     axes = [vector * vector[vector.abs().argmax()].sign() for vector in vectors]
     return Plane(

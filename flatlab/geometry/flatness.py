@@ -92,7 +92,7 @@ def flatness_vs_gain(
         {"of": measure, "with": other} | rank_correlation(frame["sharpness"], frame[other], resamples, settings.seed)
         for other in ("gain", "initial")
     ]
-    about = {"run": run.id, "measure": measure, "tuning": gains.about, "correlations": correlations}
+    about = {"run": run.id, "name": run.name, "measure": measure, "tuning": gains.about, "correlations": correlations}
     return FlatnessVsGain(frame, {**sharp.about, **about})
 
 

@@ -35,7 +35,7 @@ class Path(Result):
 
     `frame`, one row a point: `curve` ("line" or "bezier"), `t` (0 at the first model, 1 at the second), `loss`,
     `accuracy` (0..1; NaN where the loss is not finite), `loss_error` (standard error over the samples), `distance`
-    (from the first model, along the curve).
+    (from the first model, along the curve). `about["barriers"]` has each curve's barrier of the loss, see `summary`.
     """
 
     def summary(self) -> pd.DataFrame:
@@ -118,7 +118,11 @@ def path(
     rows, complete = gather(parts, total, "path", progress)
     about = {"models": [getattr(model, "name", "") for model in (a, b)], "seed": settings.seed, "points": points}
     about |= {"curve steps": settings.steps, "curve lr": settings.lr} if settings.curve else {}
-    return Path(pd.DataFrame(rows), {**target.about, **meter.about, **about, "complete": complete})
+    measured = Path(pd.DataFrame(rows), {**target.about, **meter.about, **about, "complete": complete})
+    if rows:
+        table = measured.summary().set_index("curve")
+        measured.about["barriers"] = {str(curve): float(barrier) for curve, barrier in table["barrier"].items()}
+    return measured
 
 
 def _rows(

@@ -39,13 +39,20 @@ class ModelHessian:
         settings: how eigenvalues are found.
         watch: called many times while it measures, with the Hessian-vector products done; False stops, by raising
             `geometry.Interrupted`.
+        budgeted: whether it is the caller who has set the budget, so that warnings tell him to raise it.
     """
 
     @checked
     def __init__(
-        self, target: Target, settings: HessianSettings | None = None, watch: Callable[[int], object] | None = None
+        self,
+        target: Target,
+        settings: HessianSettings | None = None,
+        watch: Callable[[int], object] | None = None,
+        *,
+        budgeted: bool = True,
     ) -> None:
         self.target, self.settings = target, settings or HessianSettings()
+        self._budgeted = budgeted
         self._method, self._seed, self._watch = self.settings.method, self.settings.seed, watch
         self._tolerance = self.settings.tolerance or METHODS[self._method]
         self._products = HessianProducts(target, self.settings.memory, watch=watch)
@@ -146,7 +153,8 @@ class ModelHessian:
             raise Overflow
         if not estimate.converged:
             error = f"{estimate.standard_error:.2g} of {estimate.value:.3g}"
-            _warn(f"trace: standard error {error} after {estimate.probes} probes")
+            advice = "`tolerance`, or `budget` of fl.hessian" if self._budgeted else "`tolerance`"
+            tell(f"trace: standard error {error} after {estimate.probes} probes; raise {advice}")
         names = ("standard_error", "low", "high", "converged")
         table = pd.DataFrame({"trace": [estimate.value], **{name: [getattr(estimate, name)] for name in names}})
         table = self._with_sampling(table, "trace", subsets, lambda part: part.trace(tolerance))
@@ -161,8 +169,9 @@ class ModelHessian:
 
         Args:
             steps: Lanczos steps a probe, one product each: they improve the density faster than probes.
-            probes: random start vectors.
-            method: "pyhessian" or "lanczos".
+            probes: random start vectors. One has no error bars; of several, `density()` and figures have the standard
+                error over them.
+            method: "pyhessian" (that package does it, whatever finds the eigenvalues), or flatlab's own "lanczos".
         """
         with self._released():
             table = quadrature(self._products, steps, probes, method, self._seed)
@@ -178,7 +187,10 @@ class ModelHessian:
             raise Overflow
         missing = int((~pairs.converged).sum())
         if missing:
-            _warn(f"{missing} of {k} eigenvalues have not converged after {pairs.products} products")
+            advice = (
+                "raise `budget` or `tolerance`" if self._budgeted else "fl.hessian takes more: `budget`, `tolerance`"
+            )
+            tell(f"{missing} of {k} eigenvalues have not converged after {pairs.products} products; {advice}")
         table = pd.DataFrame(
             {
                 "rank": range(1, k + 1),
@@ -220,7 +232,8 @@ class ModelHessian:
         """A result's table with the sampling error and bias of its column `name`, if they are asked for."""
         if subsets is None:
             return table
-        parts = (ModelHessian(part, self.settings, self._watch) for part in leave_out(self.target, subsets, self._seed))
+        left = leave_out(self.target, subsets, self._seed)
+        parts = (ModelHessian(part, self.settings, self._watch, budgeted=self._budgeted) for part in left)
         sampling = jackknifed([measure(part).frame[name].tolist() for part in parts], table[name].tolist())
         return table.assign(sampling_error=sampling.error, sampling_bias=sampling.bias)
 
@@ -242,7 +255,3 @@ def negative_end(top: Eigenvalues) -> float | None:
     """What an eigenvalue at the negative end is at most, if it is larger in size than the largest with sign."""
     end: float = top.about.get("other_end", np.nan)
     return end if top.about["order"] == "signed" and -end > top.frame["eigenvalue"][0] else None
-
-
-def _warn(message: str) -> None:
-    tell(f"{message}; raise `budget` or `tolerance`")

@@ -103,7 +103,9 @@ class HessianSettings(Selection):
     """How the Hessian's eigenvalues are found."""
 
     method: Method = setting(
-        "lanczos", '"lanczos", "pyhessian" (that package does the work), or "power" (FedASAM\'s protocol)'
+        "lanczos",
+        'of eigenvalues and traces: "lanczos", "pyhessian" (that package does the work), or "power" (FedASAM\'s'
+        " protocol); a spectrum is told its own",
     )
     tolerance: Share | None = setting(
         None,

@@ -67,7 +67,7 @@ class _Subject:
     def __init__(self, target: Target, count: int, start: Eigenvalues | None, settings: SharpnessSettings) -> None:
         self.target, self.count, self.start, self.settings = target, count, start, settings
         self.scale = target.flat(target.weights).abs()
-        self.hessian = ModelHessian(target, HessianSettings(seed=settings.seed))
+        self.hessian = ModelHessian(target, HessianSettings(seed=settings.seed), budgeted=False)
 
     @functools.cached_property
     def eigenvalues(self) -> Eigenvalues:

@@ -62,7 +62,7 @@ def experiment(
         base: the kind of an algorithm: what is trained and shared.
         local: "SGD", "SAM" or "ASAM": how a client's step gets its gradient; None: as the method does by itself.
         swa: whether the server averages its model over the last quarter of the rounds.
-        dataset: "cifar10" or "cifar100".
+        dataset: as of `fedbabu.experiment`.
         shards: s, the most classes that a client holds; ignored with alpha.
         alpha: total concentration of a Dirichlet partition.
         seed: as of `fedbabu.experiment`.

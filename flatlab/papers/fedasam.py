@@ -15,6 +15,7 @@ from typing import Any
 
 from ..algorithms import ASAM, SAM, SGD, SWA, Average, Local
 from ..data import IID, Augmentation, DataSpec, Dirichlet
+from ..declare import SettingError
 from ..models import ModelSpec
 from ..training import Evaluation, Experiment
 from .tables import ScaleName, checked_scale, method
@@ -126,7 +127,7 @@ def experiment(
     Args:
         method_name: the kind of an algorithm with what is crossed: "FedAvg", "FedSAM", "FedASAM + SWA",
             "FedProx ASAM + SWA", "FedAvg E=2".
-        dataset: "cifar10" or "cifar100".
+        dataset: "cifar10" or "cifar100"; scale "quick" puts digits in the place of either.
         alpha: total concentration of the Dirichlet partition; 0: one class a client.
         clients_per_round: K of the 100 clients.
         seed: of everything random, the partition included.
@@ -140,6 +141,8 @@ def experiment(
         SettingError: if there is no such method, or a setting is wrong.
     """
     size = size_of(scale)
+    if dataset not in size.rounds:
+        raise SettingError("dataset", dataset, f"one of {', '.join(size.rounds)}; scale='quick' takes digits for them")
     rounds = size.rounds[dataset]
     return Experiment(
         data=_data(dataset, scale, seed, alpha, mixup, cutout),

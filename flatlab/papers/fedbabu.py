@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from ..algorithms import Constant, Schedule, Steps
 from ..data import IID, DataSpec, Partition, Shards
+from ..declare import tell
 from ..models import ModelSpec
 from ..training import Evaluation, Experiment
 from ..training.experiment import Parent
@@ -79,6 +80,7 @@ SIZES: dict[ScaleName, Size] = {
         shards={100: 10, 50: 5, 10: 2},
     ),
 }
+DATASETS = ("cifar10", "cifar100")
 _OWN: dict[str, dict[str, Any]] = {
     "FedProx": {"mu": 0.01},
     "FedProx+BABU": {"mu": 0.01, "train": "body", "share": "body"},
@@ -105,7 +107,8 @@ def experiment(
 
     Args:
         method_name: the kind of an algorithm, or "FedProx+BABU".
-        dataset: "cifar100" (MobileNet) or "cifar10" (4convNet).
+        dataset: "cifar100" (MobileNet) or "cifar10" (4convNet). Scale "quick" puts digits in its place, with few
+            clients and a small network; the other scales take any name, with MobileNet and 100 clients, and warn.
         shards: s, the most classes that a client holds; ignored with `partition`.
         participation: f.
         epochs: tau, local epochs a round.
@@ -122,6 +125,9 @@ def experiment(
         SettingError: if there is no such method, or a setting is wrong.
     """
     size = size_of(scale)
+    if dataset not in DATASETS and size.dataset is None:
+        used = "another model" if model is not None else (size.model or _model(dataset)).name
+        tell(f"dataset = {dataset!r} is none of the paper's: {used} and {size.clients} clients; see scale='quick'")
     kind = method_name.partition("+")[0]
     settings = {"lr": size.lr, "momentum": 0.9, "batch_size": 50, "epochs": epochs, "schedule": size.schedule}
     rounds = max(1, size.passes // epochs)

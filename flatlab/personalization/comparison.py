@@ -71,9 +71,11 @@ class Comparison(Result):
             table[f"{name} %"] = [
                 "none" if pd.isna(mean) else f"{100 * mean:.2f} ± {100 * std:.2f}" for mean, std in pairs
             ]
-        if "personalized worst" in frame:
-            worst = frame["personalized worst"]
-            table["worst tenth %"] = ["none" if pd.isna(value) else f"{100 * value:.2f}" for value in worst]
+        for name in (name for name in ("initial", "personalized") if f"{name} worst" in frame):
+            worst = frame[f"{name} worst"]
+            if not worst.isna().all():
+                table[f"{name} worst tenth %"] = ["none" if pd.isna(value) else f"{100 * value:.2f}" for value in worst]
+        if "rounds to level" in frame:
             level = self.about["level"]
             efforts = zip(*(frame[f"{what} to level"] for what in ("rounds", "samples", "megabytes")), strict=True)
             if not math.isnan(level):

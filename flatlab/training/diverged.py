@@ -50,11 +50,18 @@ class Step:
     loss: Tensor
 
     @property
-    def finite(self) -> bool:
-        """Whether the loss, the weights after it and how far they have moved are numbers."""
-        moved = (value - self.carry.anchor[name] for name, value in self.after.params.items())
-        squares = torch.stack([value.square().sum() for value in moved])
-        return bool(self.loss.isfinite().all() and squares.sum().isfinite())
+    def fault(self) -> str:
+        """What of it is no number: the loss, the weights after it, or how far they have moved; empty if all are."""
+        if not bool(self.loss.isfinite().all()):
+            return f"its loss is {float(self.loss.mean())}"
+        moved = torch.stack([(value - self.carry.anchor[name]).abs().max() for name, value in self.after.params.items()
+                             if value.numel()])  # fmt: skip
+        if not bool(moved.isfinite().all()):
+            return "the weights after it are no finite numbers"
+        squares = [(value - self.carry.anchor[name]).square().sum() for name, value in self.after.params.items()]
+        if not bool(torch.stack(squares).sum().isfinite()):
+            return f"it moves a weight by {float(moved.max()):.2g}, whose square is no number; the loss follows"
+        return ""
 
     def again(self) -> tuple[pd.DataFrame, float]:
         """The step once more: largest absolute value of each tensor in what it took and made, and the loss."""
@@ -113,7 +120,9 @@ class Diverged(RuntimeError):
 
     def replay(self) -> Result:
         """Do that step again, and show it: a row a tensor, with the largest absolute value of the weights before, of
-        each gradient that the step asked for, and of the weights after. `about` has the loss, the rate and the batch.
+        each gradient that the step asked for, and of the weights after. `about` has the loss, the rate, the batch, and
+        in `fault` what of it is no number: where that is only how far the weights moved, which is a square, all that is
+        shown is finite, and the loss of the next step is not.
 
         Raises:
             RuntimeError: if there is no such step, or the error comes from another process.
@@ -123,7 +132,7 @@ class Diverged(RuntimeError):
             raise RuntimeError(f"nothing to replay: {why}; train the run here, with engine='loop'")
         frame, loss = self._found.again()
         about = {"round": self.round, "client": self.client, "step": self.step, "loss": loss, "lr": self._found.lr}
-        return Result(frame, {**about, "indices": self.indices})
+        return Result(frame, {**about, "fault": self._found.fault, "indices": self.indices})
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {"step": self.step, "indices": self.indices, "params": self.params}
@@ -146,7 +155,7 @@ def diverging(cohort: Cohort, algorithm: Algorithm, params: Params, **orders: An
     met: list[Step] = []
 
     def watch(step: Step) -> None:
-        if not step.finite:
+        if step.fault:
             met.append(step)
             raise _Ended
 

@@ -300,9 +300,11 @@ class Federation(Layout):
     ) -> Diverged:
         """What is raised of a client, or of the server's own data: with the step that did it."""
         who = "the server's own data" if client is None else f"client {client}"
-        message = (
-            f"round {round}, {who}: the training loss became {loss}, the step {drift}; lower"
-            f" algorithm.{self.experiment.algorithm.suspect()}, or set algorithm.clip"
-        )
         cohort = self.cohort if client is None else self.attackers.cohort(round - 1)
-        return Diverged(message, round, client, diverging(cohort, algorithm, params, **orders))
+        found = diverging(cohort, algorithm, params, **orders)
+        first = "" if found is None else f"; first local step {found.number + 1}: {found.fault}"
+        message = (
+            f"round {round}, {who}: the round's training loss became {loss:.4g}, the distance moved {drift:.4g}{first};"
+            f" lower algorithm.{self.experiment.algorithm.suspect()}, or set algorithm.clip"
+        )
+        return Diverged(message, round, client, found)

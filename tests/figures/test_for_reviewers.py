@@ -113,9 +113,11 @@ def test_a_table_and_its_averages_have_a_row_a_method_and_alpha(tuned):
 
 def test_size_title_style_and_caption_are_the_persons(tuned, tmp_path):
     fig = fl.plot(tuned, width="page", title="Five clients", style={"font.size": 11, "axes.grid": True}, caption=False)
-    assert fig.get_figwidth() == 6.75 and not fig.caption and fig.axes[0].xaxis.get_gridlines()[0].get_visible()
+    assert fig.get_figwidth() == 6.75 and fig.axes[0].xaxis.get_gridlines()[0].get_visible()
     assert fig.legends[0].get_title().get_text() == "Five clients"
+    assert not fig.get_supxlabel() and fig.caption.startswith("Band")  # for the paper's own caption
     assert fl.plot(tuned, width=4).get_figwidth() == 4
+    assert not fl.plot(tuned, legend=False).legends
     with pytest.raises(fl.SettingError, match="width = 'wide'"):
         fl.plot(tuned, width="wide")
 
@@ -155,3 +157,23 @@ def test_colours_stand_out_from_paper_and_no_two_runs_share_one_and_its_dashes()
     names = [name for name, _ in SWEEP]
     styles = [tuple(line_style(name, names[:place]).values()) for place, name in enumerate(names)]
     assert len(set(styles)) == 18
+
+
+@pytest.mark.parametrize("style", [None, "ggplot", {"axes.labelsize": 14, "axes.titlesize": 16}])
+@pytest.mark.parametrize(("width", "panels"), [(3.25, 1), (6.75, 2)])
+def test_labels_are_no_longer_than_their_room(style, width, panels):
+    with figures.paper_style(style):
+        fig = figures.style.figure(height=2.6)
+        for axes in fig.subplots(1, panels, squeeze=False)[0]:
+            axes.set(xlabel="place t on the path, from the first model to the second", title="flatness of each")
+            axes.set_ylabel("mean accuracy on own test sets (%)")
+    fig.finish(width)
+    fig.draw(renderer := fig.canvas.get_renderer())
+    left, right = fig.axes[0], fig.axes[-1]
+    for axes in fig.axes:
+        assert axes.yaxis.label.get_window_extent(renderer).height <= axes.bbox.height + 1
+    for one, two in ((left.xaxis.label, right.xaxis.label), (left.title, right.title)):
+        assert one is two or one.get_window_extent(renderer).x1 < two.get_window_extent(renderer).x0
+    left.set_xlabel("short")
+    fig.draw(renderer)
+    assert left.get_xlabel() == "short"

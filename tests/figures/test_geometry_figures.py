@@ -128,6 +128,11 @@ def test_the_rest_draws():
     for strange in ({"a": spectrum, "b": Eigenvalues(pairs, MEASURED)}, {"a": 3}, {}):
         with pytest.raises(TypeError, match="all of one kind"):
             plot(strange)
+    assert len(draw_spectrum(spectrum).axes[0].collections) == 0 and "Band" not in draw_spectrum(spectrum).caption
+    several = pd.concat([nodes, nodes.assign(probe=1, weight=[0.2, 0.7, 0.1])])
+    errors = {"errors": {"error": "standard error over 2 probes"}}
+    fig = draw_spectrum(Spectrum(several, {**MEASURED, "steps": 3, "probes": 2} | errors))
+    assert len(fig.axes[0].collections) == 1 and "Band: standard error over 2 probes" in fig.caption.replace("\n", " ")
     along = pd.DataFrame({"round": [0, 5], "quantity": ["lambda_1", "trace"], "value": [1.0, 9.0], "error": 0.1})
     assert len(draw_along(HessianAlong(along, MEASURED)).axes) == 2
     clients = pd.DataFrame({"client": [4, 2], "quantity": "lambda_1", "value": [3.0, 1.0], "error": 0.1})
@@ -138,4 +143,10 @@ def test_the_rest_draws():
         {"with": other, "correlation": 0.3, "low": -0.1, "high": 0.6, "clients": 2} for other in ("gain", "initial")
     ]
     about = {**MEASURED, "measure": "top", "run": "one", "correlations": found}
-    assert "0.30, 95 % [-0.10, 0.60]" in words(draw_flatness(FlatnessVsGain(frame, about)))
+    result = FlatnessVsGain(frame, about)
+    assert "Spearman 0.30, 95 % [-0.10, 0.60]" in words(draw_flatness(result)).replace("\xa0", " ")
+    fig = plot({"a": result, "b": result})
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a", "b"]
+    assert fig.axes[0].get_title().replace("\xa0", " ").startswith("a: 0.30, 95 % [-0.10, 0.60]")
+    with pytest.raises(ValueError, match="measure"):
+        plot({"a": result, "b": FlatnessVsGain(frame, {**about, "measure": "sam"})})
