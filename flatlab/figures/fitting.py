@@ -54,13 +54,16 @@ class FittingLayout(ConstrainedLayoutEngine):
         text.set_text(given)
         width, longest = max(map(len, given.split("\n"))), max(map(len, given.split()), default=0)
         if (length := _length(text, down)) > room > 0:
-            width = min(width - 1, int(1.2 * width * room / length))
-            while width >= longest and _length(text, down) > room:
-                wrapped = _in_lines(given, width)
-                if wrapped.count("\n") > given.count("\n") + MORE:
+            most = given.count("\n") + MORE
+            near = int(1.2 * width * room / length)  # from the widest that may do, or that has few enough lines
+            near = next((n for n in range(max(near, 1), width) if _in_lines(given, n).count("\n") <= most), width - 1)
+            for n in range(min(width - 1, near), longest - 1, -1):
+                wrapped = _in_lines(given, n)
+                if wrapped.count("\n") > most:
                     break
                 text.set_text(wrapped)
-                width -= 1
+                if _length(text, down) <= room:
+                    break
         self._whole[text] = given, text.get_text()
         return text.get_text() != shown
 

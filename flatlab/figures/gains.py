@@ -159,7 +159,10 @@ def _histogram(axis: Axes, groups: Groups) -> None:
 def _before_and_after(axes: list[Axes], groups: Groups) -> None:
     bins = np.linspace(0, 100, 21)
     for axis, (label, (table, _)), style in zip(axes, groups.items(), line_styles(groups), strict=False):
-        for name, look in (("initial", {"color": "0.45", "ls": "--"}), ("personalized", {"color": style["color"]})):
+        for name, look in (
+            ("initial", {"color": "0.35", "ls": "--", "zorder": 3}),
+            ("personalized", {"color": style["color"]}),
+        ):
             axis.hist(
                 table[name], bins.tolist(), histtype="step", label=f"{name}: mean {table[name].mean():.1f}", **look
             )

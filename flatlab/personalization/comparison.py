@@ -15,7 +15,7 @@ from pydantic import Field
 from ..arguments import checked
 from ..declare import SettingError, near
 from ..later import pd
-from ..results import Result, worst_tenth
+from ..results import Result, counted, worst_tenth
 from ..statistics import difference
 from ..training import Run, differing
 from ..training.finding import as_runs
@@ -281,4 +281,4 @@ def _to_level(run: Run, curve: pd.DataFrame, level: float) -> dict[str, float]:
 def _effort(rounds: float, samples: float, megabytes: float) -> str:
     if math.isnan(rounds):
         return "never"
-    return f"{rounds:.0f} rounds, {samples:,.0f} samples, {megabytes:,.1f} MB"
+    return f"{counted(int(rounds), 'round')}, {counted(int(samples), 'sample')}, {megabytes:,.1f} MB"

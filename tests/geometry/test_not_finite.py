@@ -120,7 +120,7 @@ def test_a_mean_over_clients_is_over_the_same_ones_at_every_epoch():
     headless = Headless(found.frame[found.frame["epoch"] == 0], {})
     assert headless.summary()[["clients", "left_out"]].iloc[0].tolist() == [3, 1]
     assert headless.summary()["mean"].item() == pytest.approx(0.5)
-    assert "1 clients are left out" in headless.plot().caption
+    assert "1 client is left out" in headless.plot().caption
 
 
 def history(*rows):
