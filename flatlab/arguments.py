@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 from .declare import Declared, SettingError, near
-from .describe import setting_lines
+from .describe import setting_lines, type_name
 from .values import (
     Axis,
     Count,
@@ -98,7 +98,9 @@ def with_settings(declared: type[Settings]) -> Callable[[Callable[..., Returned]
         parameters = [*inspect.signature(function).parameters.values()]
         at = [parameter.name for parameter in parameters].index("settings")
         made = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=type_name(field.annotation)
+            )
             for name, field in declared.model_fields.items()
         ]
         made[0] = made[0].replace(kind=parameters[at].kind)

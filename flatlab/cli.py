@@ -21,8 +21,8 @@ from .algorithms import Algorithm, FedBABU, Local, Schedule, Server
 from .arguments import Seconds, fitted
 from .command_line import complain, parsed
 from .data import DataSpec, Dirichlet, Partition
-from .declare import Family, SettingError
-from .describe import catalogue, sample
+from .declare import Family, SettingError, near
+from .describe import sample, settings_text, within
 from .files import printable, user_folder, user_path
 from .geometry import hessian, landscape
 from .later import pd
@@ -153,7 +153,8 @@ def show(options: argparse.Namespace) -> None:
     _summary(chosen)
     drawn: dict[str, Any] = {"curves": chosen}
     if options.hessian:
-        measured = hessian(chosen, **own)
+        effort = {name: getattr(options, name) for name in ("budget", "tolerance")}
+        measured = hessian(chosen, **own, **{name: value for name, value in effort.items() if value is not None})
         top, trace = measured.top(5), measured.trace()
         print(f"\n{_table(top.summary())}\n{_table(trace.summary())}")
         drawn["spectrum"] = measured.spectrum()
@@ -205,7 +206,7 @@ def reproduce(options: argparse.Namespace) -> None:
 
 
 def schema(options: argparse.Namespace) -> None:
-    """Print every setting with type, range, default and help, what local steps cost, and the networks' names."""
+    """Print settings with type, range, default and help: those named, or all, and what local steps cost."""
     if options.json:
         families: dict[str, type[Family]] = {
             "Algorithm": Algorithm,
@@ -223,11 +224,31 @@ def schema(options: argparse.Namespace) -> None:
     if options.toml:
         print(sample(SAMPLE), end="")
         return
-    for title, rows in catalogue(Experiment):
-        table = pd.DataFrame(rows)
-        print(f"{title}\n{_table(table)}\n")
+    _say_all("\n\n".join(settings_text(declared) for declared in _described(options.names)) + "\n")
+    if options.names:
+        return
     print(f"Cost of a local step, in gradients of a batch\n{_table(_costs())}\n")
     print(f"Networks: {', '.join(registered())}")
+
+
+def _described(wanted: Sequence[str]) -> list[Any]:
+    """Classes of settings that are called so, in any letters; without names all.
+
+    Raises:
+        SettingError: if none is called so.
+    """
+    names: dict[Any, set[str]] = {}
+    classes = list(within(Experiment, names))
+    chosen: list[Any] = []
+    for name in wanted:
+        last = name.rpartition(".")[2].casefold()
+        called = [cls for cls in classes if last in {one.casefold() for one in names[cls]}]
+        if not called:
+            known = {one.casefold(): one for cls in classes for one in sorted(names[cls], reverse=True)}.values()
+            said = f"no settings are called so{near(name, known)}; known: {', '.join(sorted(known))}"
+            raise SettingError("schema", name, said)
+        chosen += called
+    return list(dict.fromkeys(chosen)) if wanted else classes
 
 
 def _costs() -> pd.DataFrame:

@@ -94,6 +94,8 @@ def _parser(functions: dict[str, Command]) -> tuple[_Parser, dict[str, _Parser]]
     showing = command("show", trains=True)
     showing.add_argument("run", type=Path, help="directory of the run")
     showing.add_argument("--hessian", action="store_true", help="top eigenvalues, trace and spectrum on the holdout")
+    showing.add_argument("--budget", type=int, help="most Hessian-vector products for each question of --hessian")
+    showing.add_argument("--tolerance", type=float, help="of the eigenvalues, as a share of them (see fl.hessian)")
     showing.add_argument("--landscape", action="store_true", help="loss on a random plane around the model")
     showing.add_argument("--client", type=int, help="whose model is measured, where clients keep parts of it")
     watching = command("watch")
@@ -103,6 +105,9 @@ def _parser(functions: dict[str, Command]) -> tuple[_Parser, dict[str, _Parser]]
     )
     _reproducing(command("reproduce", trains=True))
     listing = command("schema")
+    listing.add_argument(
+        "names", nargs="*", metavar="NAME", help="only these: an algorithm, a kind, a class, or a group such as data"
+    )
     listing.add_argument("--json", action="store_true", help="as JSON Schema")
     listing.add_argument("--toml", action="store_true", help="as a file for `flatlab run`, to be changed")
     telling = command("story", trains=True, own=False)

@@ -108,19 +108,41 @@ def rows(declared: type[BaseModel]) -> list[dict[str, Any]]:
 
 def catalogue(declared: type[BaseModel]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Every setting of a class and of the classes of its fields, as rows under a title, each class once."""
+    for cls in within(declared):
+        yield f"{cls.__name__}: {first_line(cls)}", rows(cls)
+
+
+def within(
+    declared: type[BaseModel], names: dict[type[BaseModel], set[str]] | None = None
+) -> Iterator[type[BaseModel]]:
+    """A class of settings, and those of its fields and theirs, each once; a family as its members.
+
+    Args:
+        declared: the class.
+        names: comes to hold what each is called: class, kind, and fields that hold it.
+    """
+    names = {} if names is None else names
     seen: set[type[BaseModel]] = set()
-    waiting: list[Any] = [declared]
+    waiting: list[tuple[Any, str]] = [(declared, "")]
     while waiting:
-        cls = waiting.pop(0)
+        cls, name = waiting.pop(0)
+        kind = getattr(cls.model_fields.get("kind"), "default", "")
+        names.setdefault(cls, {cls.__name__}).update(filter(None, [name, str(kind or "")]))
         if cls in seen:
             continue
-        seen.add(cls)
         if getattr(cls, "abstract", False):
-            waiting[:0] = list(cls.members().values())
+            waiting[:0] = [(member, name) for member in cls.members().values()]
             continue
-        yield f"{cls.__name__}: {first_line(cls)}", rows(cls)
-        for field in cls.model_fields.values():
-            waiting += [inner for inner in _classes(field.annotation) if inner not in seen]
+        seen.add(cls)
+        yield cls
+        for field_name, field in cls.model_fields.items():
+            waiting += [(inner, field_name) for inner in _classes(field.annotation)]
+
+
+def settings_text(declared: type[BaseModel]) -> str:
+    """A class of settings as lines to be read: what it is, then each setting with type, range, default and help."""
+    lines = [line for name in _order(declared) for line in setting_lines(name, declared.model_fields[name])]
+    return "\n".join([f"{declared.__name__}: {first_line(declared)}", *(f"  {line}" for line in lines)])
 
 
 def _classes(annotation: Any) -> list[type[BaseModel]]:
@@ -132,6 +154,8 @@ def _classes(annotation: Any) -> list[type[BaseModel]]:
 def type_name(annotation: Any, members: bool = False) -> str:
     """An annotation as a person writes it: without modules and ranges; if wanted, a family as its `members`."""
     origin, parts = get_origin(annotation), get_args(annotation)
+    if isinstance(annotation, list):  # what a callable takes
+        return f"[{', '.join(type_name(part, members) for part in annotation)}]"
     if origin is Annotated:
         return type_name(parts[0], members)
     if origin is Literal:

@@ -8,9 +8,9 @@ import re
 import reprlib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -83,7 +83,8 @@ def refusal(cls: type[BaseModel], error: ValidationError, called: str = "") -> S
         cause = detail.get("ctx", {}).get("error")
         message = str(cause or detail["msg"])
         if detail["type"] == "extra_forbidden":
-            message = f"no such setting{near(where, cls.model_fields)}; known: {', '.join(sorted(cls.model_fields))}"
+            meant = near(where, cls.model_fields) or _elsewhere(where, cls)
+            message = f"no such setting{meant}; known: {', '.join(sorted(cls.model_fields))}"
         untold = detail["type"] == "missing" or not where or isinstance(detail["input"], (dict, BaseModel))
         problem = Problem(where, ... if untold else detail["input"], message)
         inner = cause.problems if isinstance(cause, SettingError) else ()
@@ -93,6 +94,26 @@ def refusal(cls: type[BaseModel], error: ValidationError, called: str = "") -> S
         told = where == "" and message.startswith((f"{called}.", f"{called}: "))  # by the class itself, as it was made
         lines.append(message if told else f"{called}.{problem}" if where else f"{called}: {problem}")
     return SettingError("\n".join(lines), problems=problems)
+
+
+def _elsewhere(name: str, cls: Any) -> str:
+    """The same end of a message, if settings inside of others are called so."""
+    last = name.rpartition(".")[2]
+    places = sorted({place for place in _places(cls) if place.rpartition(".")[2] == last}, key=lambda p: p.count("."))
+    return f"; did you mean {' or '.join(places[:2])}?" if places else ""
+
+
+def _places(cls: Any, path: str = "", above: tuple[Any, ...] = ()) -> Iterator[str]:
+    """Dotted names of all settings in a class and in the classes of its fields; of a family in those of its members."""
+    if get_args(cls):
+        for part in get_args(cls):
+            yield from _places(part, path, above)
+    elif isinstance(cls, type) and issubclass(cls, BaseModel) and cls not in above:
+        members: Any = getattr(cls, "members", None)
+        for member in members().values() if getattr(cls, "abstract", False) else (cls,):
+            for name, field in member.model_fields.items():
+                yield f"{path}{name}"
+                yield from _places(field.annotation, f"{path}{name}.", (*above, cls, member))
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -96,6 +96,13 @@ class FederatedDataset:
         )
         object.__setattr__(self, "scale", (mean, std))
 
+    def __repr__(self) -> str:
+        kind, images = self.spec.partition, sum(map(len, self.train))
+        return (
+            f"<{self.spec.name}: {self.clients} clients, {kind!r}, {images} train images, {len(self.holdout)} held out,"
+            f" {self.classes} classes, {'x'.join(map(str, self.shape))}>"
+        )
+
     @property
     def augmentation(self) -> Augmentation:
         """What training does to the images."""

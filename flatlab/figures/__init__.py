@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import singledispatch
 from typing import Any, Literal
 
@@ -38,7 +38,7 @@ from .landscape import draw_landscape
 from .live import draw_missing, frame, stacked
 from .measured_charts import chart_hessian, chart_lines, chart_personalization
 from .paper import paper
-from .partition import draw_partition
+from .partition import draw_partition, draw_partitions
 from .paths import draw_flatness, draw_path, draw_sharpness
 from .progress import draw_progress
 from .pulls import draw_pulls, pull_panels, pull_view
@@ -148,10 +148,15 @@ def _together(results: Mapping[str, Any]) -> Drawing:
     return _DRAWINGS[kinds.pop()](results)
 
 
+def _data(several: Iterable[Any]) -> bool:
+    """Whether all are data sets, and there are any."""
+    return {isinstance(each, FederatedDataset) for each in several} == {True}
+
+
 _DRAWINGS: dict[type, Callable[..., Drawing]] = {
     FederatedDataset: draw_partition,
     Run: draw_runs,
-    list: draw_runs,
+    list: lambda several, **options: (draw_partitions if _data(several) else draw_runs)(several, **options),
     Personalization: draw_personalization,
     Headless: draw_headless,
     PerClass: draw_segments,
@@ -160,7 +165,7 @@ _DRAWINGS: dict[type, Callable[..., Drawing]] = {
     Eigenvalues: draw_top,
     Spectrum: draw_spectrum,
     Trace: draw_trace,
-    dict: _together,
+    dict: lambda named, **options: (draw_partitions if _data(named.values()) else _together)(named, **options),
     HessianAlong: draw_along,
     ClientHessians: draw_clients,
     Landscape: draw_landscape,

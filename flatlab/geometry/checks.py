@@ -12,6 +12,7 @@ from flatlab.declare import SettingError, near
 from flatlab.geometry.network_calls import call, cross_entropy
 from flatlab.geometry.second_derivatives import NoDerivative
 from flatlab.models.net import PARTS, within
+from flatlab.tasks import Classification
 
 if TYPE_CHECKING:
     from flatlab.geometry.objective import Target
@@ -115,6 +116,10 @@ def _check_shape(target: Target, logits: Tensor) -> None:
                 f"output of shape {list(logits.shape)} for {count} masks of {list(sizes)}; logits for each pixel needed"
             )
             raise SettingError("model", allowed=reason)
+        return
+    if (
+        type(target.task) is not Classification and target.losses == target.task.losses
+    ):  # of one's own: what it takes is its matter, and the loss is tried next
         return
     classes = set(target.labels.tolist())
     if logits.shape in ((count,), (count, 1)) and own_loss:

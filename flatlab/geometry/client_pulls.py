@@ -28,7 +28,7 @@ from flatlab.arguments import with_settings
 from flatlab.declare import SettingError
 from flatlab.geometry.directions import trajectory_plane
 from flatlab.geometry.evaluate_points import Points
-from flatlab.geometry.inputs import named, need_run, refuse_misfits, targets
+from flatlab.geometry.inputs import common_task, named, need_run, refuse_misfits, targets
 from flatlab.geometry.objective import Target
 from flatlab.geometry.plane import Plane
 from flatlab.geometry.settings import PullSettings, Selection
@@ -126,7 +126,7 @@ def pulls(runs: Any, data: Any = "holdout", *, settings: PullSettings, progress:
     chosen = Selection(**{name: value for name, value in settings if name in Selection.model_fields})
     models = {name: run.model(spans[name][1], which="global") for name, run in subjects.items()}
     source = next(iter(subjects.values())).data
-    aimed = targets(models, data, chosen.replace(round=None), source)
+    aimed = targets(models, data, chosen.replace(round=None), source, common_task(subjects.values(), chosen))
     about: dict[str, Any] = {}
     total = sum(_count(run, *spans[name]) for name, run in subjects.items())
     parts = (part for name, run in subjects.items() for part in _measured(name, run, aimed[name], spans[name], about))

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from flatlab.arguments import with_settings
 from flatlab.declare import SettingError
 from flatlab.geometry.hvp import HessianProducts
-from flatlab.geometry.inputs import named, need_run, targets
+from flatlab.geometry.inputs import aim, common_task, named, need_run
 from flatlab.geometry.model_hessian import ModelHessian
 from flatlab.geometry.settings import HessianSettings
 from flatlab.geometry.trace import hutchinson
@@ -74,6 +74,7 @@ def disagreement(
     """
     subjects = {name: need_run(subject) for name, subject in named(runs).items()}
     source = settings.source or next(iter(subjects.values())).data
+    common_task(subjects.values(), settings)
     parts = ([_row(name, run, data, settings.replace(source=source))] for name, run in subjects.items())
     rows, complete = gather(parts, len(subjects), "disagreement", progress)
     return Disagreement(pd.DataFrame(rows), {**settings.to_dict(), "complete": complete})
@@ -84,7 +85,8 @@ def _row(name: str, run: Any, data: Any, settings: HessianSettings) -> dict[str,
     models = _models(run, round)
     part = run.experiment.algorithm.train if settings.part == "all" else settings.part
     chosen = settings.replace(round=None, which="auto", part=part)
-    target = targets({name: _mean(run.model(round, which="global"), models)}, data, chosen)[name]
+    mean = _mean(run.model(round, which="global"), models)
+    target = aim(mean, data, chosen, task=run.experiment.task)
     product, size = HessianProducts(target, settings.memory), target.size
     top = ModelHessian(target, chosen).top(1, warn=False)
     first, vector = top.frame["eigenvalue"].item(), target.flat(top.vectors[0])

@@ -142,7 +142,7 @@ class Hessian(ModelHessian):
                     near = self.top(k, order=order, warn=False)
             for client, model in client_model.items():
                 own = self.settings.replace(round=None, one_class=True, client=client)
-                target = aim(model, data, own, run.data)
+                target = aim(model, data, own, run.data, run.experiment.task)
                 rows, _ = series.measure(client, target, near)
                 yield [{"samples": len(target.labels), **row} for row in rows]
 

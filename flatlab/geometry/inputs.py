@@ -17,19 +17,30 @@ from flatlab.geometry.network_calls import plain
 from flatlab.geometry.objective import Target
 from flatlab.geometry.settings import ObjectiveSettings, Selection
 from flatlab.streams import key
+from flatlab.tasks import Task
 from flatlab.training import Run, labels
 from flatlab.training.run_view import Which
 
 
-def aim(subject: Any, data: Any = "holdout", settings: Selection | None = None, source: Any = None) -> Target:
+def aim(
+    subject: Any,
+    data: Any = "holdout",
+    settings: Selection | None = None,
+    source: Any = None,
+    task: Task | None = None,
+) -> Target:
     """The target of a measurement of `subject`, a model or a run; see `targets`."""
-    return targets({"model": subject}, data, settings, source)["model"]
+    return targets({"model": subject}, data, settings, source, task)["model"]
 
 
 def targets(
-    subjects: Mapping[str, Any], data: Any = "holdout", settings: Selection | None = None, source: Any = None
+    subjects: Mapping[str, Any],
+    data: Any = "holdout",
+    settings: Selection | None = None,
+    source: Any = None,
+    task: Task | None = None,
 ) -> dict[str, Target]:
-    """A target for each model or run, all on the samples that the first run (else the first model) gives.
+    """A target for each model or run, all of one loss, on the samples that the first run (else the first model) gives.
 
     Args:
         subjects: an `nn.Module` or a run each.
@@ -37,6 +48,7 @@ def targets(
             a run's images; or a pair (images `[n, C, H, W]` normalised, labels `[n]` or masks `[n, H, W]`).
         settings: which samples, which model of runs, and which function.
         source: the data set that names and indices refer to, unless the settings say; by default the first run's.
+        task: of the runs that models were taken from; by default that of the runs among the subjects.
 
     Raises:
         SettingError: naming what cannot be measured, and why.
@@ -57,14 +69,28 @@ def targets(
         place = next((weight.device for weight in lead.parameters()), images.device)
         images, labels = images.to(place), labels.to(place)
     function = settings.of(ObjectiveSettings)
-    tasks = [run.experiment.task for run in runs.values() if labels.dim() > 1]
+    task = common_task(runs.values(), settings) or task
 
     def of(name: str, model: nn.Module) -> Target:
         own = settings.client is not None and getattr(subjects[name], "kept", False)
         told = f"{called}; model of client {settings.client}" if own else called
-        return Target.of(model, images, labels, name=told, task=next(iter(tasks), None), **function)
+        return Target.of(model, images, labels, name=told, task=task, **function)
 
     return {name: of(name, model) for name, model in models.items()}
+
+
+def common_task(runs: Iterable[Any], settings: ObjectiveSettings) -> Task | None:
+    """The task of runs that are measured together, None without runs.
+
+    Raises:
+        SettingError: if their losses are not the same, and the settings name none: numbers that nobody could compare.
+    """
+    tasks = [run.experiment.task.plain for run in runs]
+    other = next((task for task in tasks if task != tasks[0]), None)
+    if other is not None and settings.loss is None:
+        reason = f"the runs' tasks differ: {tasks[0]!r}, {other!r}; one loss for all is needed"
+        raise SettingError("loss", None, f"{reason}, such as loss=run.experiment.task.losses")
+    return next(iter(tasks), None)
 
 
 def need_run(subject: Any) -> Any:

@@ -139,7 +139,7 @@ def _rows(
     if samples is None:
         return
     function = {**settings.of(ObjectiveSettings), "dtype": target.images.dtype, "one_class": True}
-    trainer = Target.of(target.model, *samples, **function)
+    trainer = Target.of(target.model, *samples, task=target.task, **function)
     steps, lr, seed = settings.steps, settings.lr, settings.seed
     bend = start
     for trained in bezier_bends(trainer, start, end, buffers, steps=steps, lr=lr, seed=seed):

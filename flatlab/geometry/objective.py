@@ -32,7 +32,7 @@ from flatlab.geometry.settings import ObjectiveSettings
 from flatlab.models import BatchStatNorm, copied, frame, stale_gradient
 from flatlab.models.made_in import made_in
 from flatlab.models.net import within
-from flatlab.tasks import Segmentation, Task
+from flatlab.tasks import Classification, Segmentation, Task
 from flatlab.training.pace import memory_format
 from flatlab.training.threads import computing_with
 
@@ -52,7 +52,8 @@ class Target:
         losses: per-sample loss, `(logits [n, classes], labels [n]) -> [n]`.
         batch: the size of the batches whose statistics normalise; None if the batch does not matter.
         data: what the samples are called.
-        task: says which samples are right, and of masks the loss, without what only helps to train.
+        task: says the loss, unless the settings name one, and which samples are right; without what only helps to
+            train.
         weights: the selected parameters by name, in the model's order.
     """
 
@@ -98,17 +99,18 @@ class Target:
             labels: class numbers, `[n]`, on the same device; or masks, `[n, H, W]`, a class for each pixel.
             settings: made of the keyword arguments.
             name: what the samples are called in results.
-            task: of masks; None: `Segmentation()`.
+            task: of the run behind the model, whose loss is measured unless the settings name another; None, or one
+                that does not fit the labels: `Classification()`, of masks `Segmentation()`.
 
         Raises:
             SettingError: naming what is empty, of one class, not finite, on another device or of the wrong shape; a
                 model that is no function of weights and batch (dropout at work, state that changes).
             ValueError: under `inference_mode`.
         """
-        model, batch, loss = plain(model), settings.batch, settings.losses
-        task = CLASSIFICATION if labels.dim() < 3 else (task or Segmentation()).plain
-        if task.dense and settings.loss is None:
-            loss = task.losses
+        model, batch, dense = plain(model), settings.batch, labels.dim() > 2
+        task = (task if task and task.dense == dense else Segmentation() if dense else CLASSIFICATION).plain
+        # The function of this name stands for cross-entropy, of which more is known; a subclass may have another loss.
+        loss = settings.loss or (cross_entropy if type(task) is Classification else task.losses)
         check_parameters(model, settings.part)
         check_samples(model, images, labels, name, settings.one_class)
         dtype = settings.precision or precision(model)
@@ -161,9 +163,7 @@ class Target:
         return {
             "data": self.data,
             "samples": len(self.labels),
-            "loss": "cross_entropy of pixels"
-            if self.losses == self.task.losses
-            else getattr(self.losses, "__name__", type(self.losses).__name__),
+            "loss": self._loss_name,
             "part": self.part,
             "parameters": self.size,
             "normalisation": self.normalisation,
@@ -171,6 +171,12 @@ class Target:
             "precision": str(self.images.dtype).removeprefix("torch."),
             "device": self.device.type,
         }
+
+    @property
+    def _loss_name(self) -> str:
+        if self.losses == self.task.losses:
+            return "cross_entropy of pixels" if isinstance(self.task, Segmentation) else f"of the task {self.task!r}"
+        return getattr(self.losses, "__name__", type(self.losses).__name__)
 
     @property
     def ends_alone(self) -> bool:

@@ -14,7 +14,7 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 from flatlab.arguments import Axis, Count, Positive, Settings, Several, Share, Whole
 from flatlab.data import FederatedDataset
 from flatlab.declare import SettingError, setting
-from flatlab.geometry.network_calls import Loss, cross_entropy
+from flatlab.geometry.network_calls import Loss
 from flatlab.geometry.plane import Plane
 from flatlab.training.run_view import Which
 
@@ -38,7 +38,8 @@ class ObjectiveSettings(Settings):
         " Hessian products dearer on a CPU)",
     )
     loss: Loss | None = setting(
-        None, "per-sample loss, `(logits [n, classes], labels [n]) -> [n]`; None: cross-entropy"
+        None,
+        "per-sample loss, `(logits [n, classes], labels [n]) -> [n]`; None: a run's task's, a model's is cross-entropy",
     )
     dtype: Literal["float32", "float64"] | None = setting(
         None, "precision of the measurement; None is the model's own (float32 for one in bfloat16 or float16)"
@@ -64,11 +65,6 @@ class ObjectiveSettings(Settings):
     @field_serializer("loss")
     def _loss_by_name(self, loss: Any) -> str | None:
         return None if loss is None else getattr(loss, "__name__", type(loss).__name__)
-
-    @property
-    def losses(self) -> Loss:
-        """The loss of each sample."""
-        return cross_entropy if self.loss is None else self.loss
 
     @property
     def precision(self) -> torch.dtype | None:

@@ -19,6 +19,7 @@ from ..results import Result, counted, worst_tenth
 from ..statistics import difference
 from ..training import Run, differing
 from ..training.finding import as_runs
+from ..training.run_names import method_labels
 from .averages import Averages, over_seeds
 from .finetune import Personalization
 
@@ -53,9 +54,11 @@ class Comparison(Result):
         return self.frame
 
     def summary(self) -> pd.DataFrame:
-        """The table in percent, as mean ± spread over clients."""
+        """The table in percent, as mean ± spread over clients; methods of one name are told apart by what differs."""
         frame = self.frame
         table = frame[["method", "seed", "round"]].copy()
+        labels = self.about.get("labels", {})  # not in older files
+        table["method"] = [labels.get(run, name) for run, name in zip(frame["run"], frame["method"], strict=True)]
         scored, left_out = frame.get("scored", frame["round"]), frame.get("left_out", 0)  # not in older files
         late = scored != frame["round"]
         table["holdout %"] = [
@@ -205,7 +208,9 @@ def _table(listed: list[Run], personalization: Personalization, level: float | N
         row |= _to_level(run, curve, level)
     settings = differing(listed).drop(columns="seed", errors="ignore")
     frame = pd.DataFrame(rows).join(settings[~settings.index.duplicated()], on="run")
-    return Comparison(frame, {**personalization.about, "level": level})
+    names = method_labels([run.experiment for run in listed])
+    labels = {run.id: name for run, name in zip(listed, names, strict=True)}
+    return Comparison(frame, {**personalization.about, "level": level, "labels": labels})
 
 
 def _beside(history: pd.DataFrame, split: str, metric: str, round: float) -> float:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..declare import Declared
 from .experiment import Experiment
 from .run import Run
 
 if TYPE_CHECKING:
     from .status import Watched
 
-MOST = 3  # settings in a label; a hash says the rest
+Path = tuple[str, ...]
+
+MOST = 3  # settings in a label; of more those that tell a run apart
 FORKED = ("parent", "round")
-_BARE = {"kind", "name"}  # their value says what they are
+_BARE = {"kind", "name"}  # of the group that they stand in
+_PLAIN = {"data", "partition", "model", "algorithm", "local", "topology", "adversary", "swa"}  # their kind says it
 _SILENT = {"fingerprint", "run", "initial", "code"}  # hashes
 
 
@@ -42,33 +46,82 @@ def experiment_labels(
     ]
 
 
-def _differences(alike: list[tuple[Experiment, int]]) -> list[list[str]]:
-    flat = [flattened(experiment.to_dict()) for experiment, _ in alike]
-    keys = dict.fromkeys(key for settings in flat for key in settings if key[-1] not in _SILENT)
-    # A setting that only some of them have goes with a kind, which is said itself.
-    differing = [
-        key for key in keys if len({repr(settings[key]) for settings in flat if key in settings}) > 1 or key == FORKED
+def method_labels(experiments: Sequence[Experiment]) -> list[str]:
+    """Labels of methods: those that differ in their seeds alone (of training and of the partition) have one."""
+    plain = [
+        each.replace(seed=0, data=each.data.replace(seed=0, fingerprint=None), initial=None) for each in experiments
     ]
+    unlike = list({each.to_json(): each for each in plain}.values())
+    label_of = dict(zip((each.to_json() for each in unlike), experiment_labels(unlike), strict=True))
+    return [label_of[each.to_json()] for each in plain]
+
+
+def _differences(alike: list[tuple[Experiment, int]]) -> list[list[str]]:
+    flat = [dict(_settings(experiment)) for experiment, _ in alike]
+    differing: dict[Path, bool] = {}
+    for key in dict.fromkeys(key for settings in flat for key in settings if key[-1] not in _SILENT):
+        values = {repr(settings[key]) for settings in flat if key in settings}
+        # A setting that only some of them have goes with a kind, which is said itself.
+        lone = len(values) < 2 and not any(key[:length] in differing for length in range(1, len(key)))
+        some = lone and 0 < sum(key in settings for settings in flat) < len(flat)
+        if len(values) > 1 or key == FORKED or some:
+            differing[key] = True
     rounds = len({moment for _, moment in alike}) > 1 and not differing
     return [
-        [_said(key, settings[key]) for key in differing if settings.get(key) is not None][:MOST]
+        (
+            [_said(key, settings[key]) for key in differing if settings.get(key) is not None]
+            if len(differing) <= MOST
+            else _telling(place, flat, list(differing))
+        )
         + ([f"round {moment}"] if rounds else [])
-        for settings, (_, moment) in zip(flat, alike, strict=True)
+        for place, (settings, (_, moment)) in enumerate(zip(flat, alike, strict=True))
     ]
 
 
-def flattened(values: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+def _telling(place: int, flat: list[dict[Path, Any]], keys: list[Path]) -> list[str]:
+    """Of many settings those that tell a run from the others, each time the one that leaves the fewest."""
+    own, rest, chosen = flat[place], [settings for at, settings in enumerate(flat) if at != place], list[Path]()
+
+    def like(key: Path) -> list[dict[Path, Any]]:
+        return [settings for settings in rest if settings.get(key) == own.get(key)]
+
+    while rest and len(chosen) < MOST + 1:
+        best = min(keys, key=lambda key: (len(like(key)), own.get(key) is None))
+        if len(like(best)) == len(rest):
+            break
+        rest = like(best)
+        chosen.append(best)
+    return [_said(key, own.get(key)) for key in keys if key in chosen]
+
+
+def _settings(settings: Declared, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Settings by the path of their names; a group of them is first its kind, then what it holds."""
+    for name, value in settings:
+        if not isinstance(value, Declared):
+            if name not in _BARE:
+                yield (*path, name), value
+            continue
+        kind = next((getattr(value, what) for what in ("kind", "name") if hasattr(value, what)), None)
+        if kind is not None:
+            yield (*path, name), kind
+        yield from _settings(value, (*path, name))
+
+
+def flattened(values: Any, path: Path = ()) -> dict[Path, Any]:
     """Nested settings, as `to_dict` gives them, by the path of their names."""
     if not isinstance(values, dict):
         return {path: values}
     return {key: value for name, inner in values.items() for key, value in flattened(inner, (*path, name)).items()}
 
 
-def _said(key: tuple[str, ...], value: Any) -> str:
+def _said(key: Path, value: Any) -> str:
+    name = key[-1].replace("_", " ")
     if key == FORKED:
-        return f"from round {value}"
+        return f"from round {value}" if value is not None else "no fork"
+    if value is None:
+        return f"no {name}"
     shown = f"{value:g}" if isinstance(value, float) else str(value)
-    return shown if key[-1] in _BARE else f"{key[-1].replace('_', ' ')} {shown}"
+    return shown if key[-1] in _PLAIN else f"{name} {shown}"
 
 
 def _hash(experiment: Experiment) -> str:

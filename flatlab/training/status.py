@@ -210,7 +210,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         idle = NONE if math.isnan(row.idle) else tqdm.format_interval(row.idle)
         rows.append(
             {
-                "name": row.name,
+                "name": str(row.name).replace(f", seed {row.seed}", ""),  # which has a column
                 "seed": row.seed,
                 "rounds": f"{row.round} of {row.rounds}",
                 "accuracy": NONE if math.isnan(row.accuracy) else f"{100 * row.accuracy:.1f} %",

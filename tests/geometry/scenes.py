@@ -2,11 +2,13 @@
 
 import copy
 import functools
+import types
 
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+import flatlab as fl
 from flatlab.models import Model, ModelSpec, build
 
 DIGITS = load_digits()
@@ -90,7 +92,9 @@ def rescaled(model, factor, first, second):
 
 
 class FakeRun:
-    """What the geometry asks of a run: models of some rounds, clients' models, samples."""
+    """What the geometry asks of a run: models of some rounds, clients' models, samples, the task."""
+
+    experiment = types.SimpleNamespace(task=fl.Classification())
 
     def __init__(self, models, clients=(), name="fake"):
         self.models, self._clients, self.name, self.data = models, dict(clients), name, self

@@ -26,6 +26,7 @@ from flatlab.geometry.inputs import choose_samples
 from flatlab.geometry.objective import Target
 from flatlab.geometry.pyhessian_adapter import PyHessian
 from flatlab.streams import key
+from flatlab.tasks import Classification
 
 SCENES = [("batch", "all"), ("group", "all"), ("batch", "body"), ("group", "head")]
 
@@ -252,6 +253,7 @@ def run(digits):
 
     class FakeRun:
         data, round, checkpoints = digits, 2, [0, 1, 2]
+        experiment = SimpleNamespace(task=Classification())
 
         def model(self, round=None, which="auto", client=None):
             return _digits_net(2 if round is None else round)
