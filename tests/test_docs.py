@@ -117,5 +117,8 @@ def test_the_table_of_drawing_options_names_those_of_each_drawing():
         assert kinds
         for kind in kinds:
             assert set([*inspect.signature(drawings[kind]).parameters][1:]) == given, call
-    with_options = {kind for kind, draw in drawings.items() if len(inspect.signature(draw).parameters) > 1} - {"list", "dict"}
+    with_options = {kind for kind, draw in drawings.items() if len(inspect.signature(draw).parameters) > 1} - {
+        "list",
+        "dict",
+    }
     assert with_options == {kind for call in names for kind in re.findall("`([A-Z][A-Za-z]+)`", call)}
