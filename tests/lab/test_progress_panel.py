@@ -56,10 +56,10 @@ def test_a_row_for_each_run_and_a_total(made, tmp_path, monkeypatch):
     plant(tmp_path, wanted[2], 4, ago=605)
     panel = made(tmp_path, wanted)
     found = rows(panel)
-    assert found[0] == ["FedAvg, seed 0", "", "0", "10 of 10", "91.3 %", "2 s", "done", "–"]
+    assert found[0] == ["FedAvg", "", "0", "10 of 10", "91.3 %", "2 s", "done", "–"]
     assert found[1][3:-1] == ["5 of 10", "50.0 %", "2 s", "00:10"]
     assert found[2][-1] == "⚠ silent 10:05"
-    assert found[3] == ["FedAvg, seed 3", "", "3", "0 of 10", "–", "–", "–", "–"]
+    assert found[3] == ["FedAvg", "", "3", "0 of 10", "–", "–", "–", "–"]
     assert widths(panel) == [47.5, 100, 50, 40, 0]
     assert "19 of 40 rounds, 1 of 4 runs done, 1 silent" in panel.table.value
     assert "<script" not in panel.table.value
