@@ -133,8 +133,8 @@ class Result:
         return self._written(self.numbers().to_csv, path)
 
     def to_latex(self, path: str | Path | None = None) -> str | None:
-        r"""The summary as a LaTeX table (booktabs), names and signs escaped, accuracies in percent as there, a dash for
-        what is missing: to a file, or as text without one.
+        r"""The summary as a LaTeX table (booktabs), names and signs escaped, numbers to four digits, accuracies as they
+        stand there, a dash for what is missing: to a file, or as text without one.
 
         >>> print(fl.compare(run, fl.personalize(run, epochs=1)).to_latex())
         \begin{tabular}...
@@ -142,7 +142,7 @@ class Result:
         table = self.summary().copy()
         shares = [name for name in table if str(name).endswith("%")]
         table[shares] = table[shares].where(table[shares] != "none")
-        return self._written(table.to_latex, path, escape=True, na_rep="--")
+        return self._written(table.to_latex, path, escape=True, na_rep="--", float_format=_four_digits)
 
     @staticmethod
     def _written(write: Callable[..., str], path: str | Path | None, **options: Any) -> str | None:
@@ -206,3 +206,7 @@ class Result:
 
     def _repr_html_(self) -> str:
         return self.summary().to_html(index=False, float_format=lambda value: f"{value:.4g}", border=0)
+
+
+def _four_digits(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"

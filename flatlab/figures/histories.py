@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from ..later import pd
 from ..training import Run
 from ..training.history import Rows
-from ..training.run_names import labels
+from ..training.run_names import labels, other_data, seedless
 from ..training.single_samples import by_batch, lone_tests
 from ..training.status import Watched
 from .chart import Axis
@@ -107,11 +106,14 @@ class Histories:
 
     def groups(self, runs: Sequence[Run | Watched]) -> list[list[int]]:
         """Places of the runs, those together that differ in nothing but seeds and have come equally far."""
-        together: dict[tuple[str, int], list[int]] = {}
-        for place, run in enumerate(runs):
+        for run in runs:
             if run.id not in self._settings:
-                self._settings[run.id] = _seedless(run)
-            together.setdefault((self._settings[run.id], run.round), []).append(place)
+                self._settings[run.id] = seedless(run.experiment).to_json()
+        plain = [self._settings[run.id] for run in runs]
+        together: dict[tuple[object, ...], list[int]] = {}
+        for place, digest in enumerate(other_data(plain, [run.experiment for run in runs])):
+            key = (plain[place], digest, runs[place].name, runs[place].round)
+            together.setdefault(key, []).append(place)
         return list(together.values())
 
     def names(self, runs: Sequence[Run | Watched]) -> list[str]:
@@ -147,12 +149,3 @@ def _read(rows: Rows, metric: Metric, own: bool | None = None) -> Curve:
     rounds, places = np.unique(rounds[whole], return_inverse=True)
     means = np.bincount(places, values[whole], len(rounds)) / np.bincount(places, minlength=len(rounds))
     return Curve(rounds, metric.factor * means, own and bool(asked.any()), len(lacking))
-
-
-def _seedless(run: Run | Watched) -> str:
-    """A run's settings but for its seeds."""
-    settings = run.experiment.to_dict()
-    for seeded, names in ((settings, ("seed",)), (settings["data"], ("seed", "fingerprint"))):
-        for name in names:
-            del seeded[name]
-    return json.dumps(settings, sort_keys=True)

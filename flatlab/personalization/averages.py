@@ -6,13 +6,14 @@ fl.compare(runs, fl.personalize(runs), over="seed").summary()
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..later import pd
 from ..results import Result
 from ..statistics import Interval, interval
 from ..training import Run, differing
+from ..training.run_names import other_data, seedless
 
 MEASURED = ("holdout", "unseen", "miou", "unseen miou", "attack success", "initial", "personalized")
 SEEDS = ("seed", "data.seed")  # of training, and of the partition
@@ -41,8 +42,12 @@ class Averages(Result):
         return pd.DataFrame(rows)
 
 
-def over_seeds(frame: pd.DataFrame, runs: Sequence[Run]) -> Averages:
-    """Average the rows of a comparison of these runs."""
+def over_seeds(frame: pd.DataFrame, runs: Sequence[Run], labels: Mapping[str, str]) -> Averages:
+    """Average the rows of a comparison of these runs; those on other data of one name go by their `labels`."""
+    experiments = [run.experiment for run in runs]
+    digests = other_data([seedless(each).to_json() for each in experiments], experiments)
+    told = {run.id: labels[run.id] for run, digest in zip(runs, digests, strict=True) if digest}
+    frame = frame.assign(method=[told.get(run, name) for run, name in zip(frame["run"], frame["method"], strict=True)])
     settings = [name for name in differing(runs) if name not in SEEDS]
     keys = ["method", *(name for name in settings if name != "algorithm")]
     rows = []

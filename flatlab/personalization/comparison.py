@@ -170,7 +170,7 @@ def compare(
     table = _table(listed, tuned, level)
     if personalization is None:
         table.frame[["personalized", "personalized std", "personalized worst"]] = float("nan")
-    return table if over is None else over_seeds(table.frame, listed)
+    return table if over is None else over_seeds(table.frame, listed, table.about["labels"])
 
 
 def _table(listed: list[Run], personalization: Personalization, level: float | None) -> Comparison:
@@ -208,7 +208,7 @@ def _table(listed: list[Run], personalization: Personalization, level: float | N
         row |= _to_level(run, curve, level)
     settings = differing(listed).drop(columns="seed", errors="ignore")
     frame = pd.DataFrame(rows).join(settings[~settings.index.duplicated()], on="run")
-    names = method_labels([run.experiment for run in listed])
+    names = method_labels([run.experiment for run in listed], [run.name for run in listed])
     labels = {run.id: name for run, name in zip(listed, names, strict=True)}
     return Comparison(frame, {**personalization.about, "level": level, "labels": labels})
 

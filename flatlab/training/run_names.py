@@ -46,14 +46,35 @@ def experiment_labels(
     ]
 
 
-def method_labels(experiments: Sequence[Experiment]) -> list[str]:
+def method_labels(experiments: Sequence[Experiment], names: Sequence[str] | None = None) -> list[str]:
     """Labels of methods: those that differ in their seeds alone (of training and of the partition) have one."""
-    plain = [
-        each.replace(seed=0, data=each.data.replace(seed=0, fingerprint=None), initial=None) for each in experiments
-    ]
-    unlike = list({each.to_json(): each for each in plain}.values())
-    label_of = dict(zip((each.to_json() for each in unlike), experiment_labels(unlike), strict=True))
-    return [label_of[each.to_json()] for each in plain]
+    names = names or [each.algorithm.name for each in experiments]
+    plain = [seedless(each) for each in experiments]
+    for place, digest in enumerate(other_data([each.to_json() for each in plain], experiments)):
+        plain[place] = plain[place].replace(data=plain[place].data.replace(fingerprint=digest))
+    keys = [(each.to_json(), name) for each, name in zip(plain, names, strict=True)]
+    unlike = dict(zip(keys, plain, strict=True))
+    shown = experiment_labels(list(unlike.values()), names=[name for _, name in unlike])
+    label_of = dict(zip(unlike, shown, strict=True))
+    return [label_of[key] for key in keys]
+
+
+def seedless(experiment: Experiment) -> Experiment:
+    """The same for every seed, of training and of the partition."""
+    data = experiment.data.replace(seed=0, fingerprint=None)
+    return experiment.replace(seed=0, data=data, initial=None)
+
+
+def other_data(plain: Sequence[str], experiments: Sequence[Experiment]) -> list[str | None]:
+    """The digest of each one's data where another one, alike in its `plain` settings, has other data of the same name.
+
+    A digest covers images and partition, so it differs between seeds; for one seed of the partition, images differ.
+    """
+    digests: dict[tuple[str, int], set[str | None]] = {}
+    for text, each in zip(plain, experiments, strict=True):
+        digests.setdefault((text, each.data.seed), set()).add(each.data.fingerprint)
+    unlike = {text for (text, _), several in digests.items() if len(several - {None}) > 1}
+    return [each.data.fingerprint if text in unlike else None for text, each in zip(plain, experiments, strict=True)]
 
 
 def _differences(alike: list[tuple[Experiment, int]]) -> list[list[str]]:

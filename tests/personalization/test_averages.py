@@ -78,3 +78,23 @@ def test_a_run_that_diverged_at_once_is_a_row_without_numbers(runs, digits, tmp_
 def test_settings_that_differ_are_columns(runs):
     frame = fl.compare([runs[0], runs[3]]).frame
     assert frame["algorithm.lr"].tolist() == [0.1, 0.05]
+
+
+def test_other_images_of_one_name_are_no_other_seed(tmp_path):
+    """Images that differ, under one name and one seed: each a curve and a row of its own, as a label of its own is."""
+    images = np.random.default_rng(0).integers(0, 255, (2, 40, 8, 8), dtype=np.uint8)
+    labels = np.arange(40) % 2
+    runs = []
+    for one in images:
+        source = fl.Source.from_arrays("mine", one, labels, one[:20], labels[:20], ["cat", "dog"])
+        data = source.federate(fl.IID(), clients=2)
+        for seed in (0, 1):
+            runs.append(fl.train(fl.FedAvg(), data, NET, rounds=1, seed=seed, store=tmp_path, progress=False))
+    assert len(fl.plot(runs).axes[0].lines) == 2
+    averages = fl.compare(runs, over="seed").summary()
+    assert averages["seeds"].tolist() == [2, 2] and averages["method"].nunique() == 2
+    assert fl.compare(runs).summary()["method"].nunique() == 2
+    averages = fl.compare(runs[:2], over="seed").summary()
+    assert averages["seeds"].tolist() == [2] and averages["method"].tolist() == ["FedAvg"]
+    fl.annotate(runs[1], label="the second")
+    assert len(fl.plot(runs[:2]).axes[0].lines) == 2
