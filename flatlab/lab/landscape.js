@@ -1,19 +1,11 @@
 // Loss landscapes side by side, as contours or as surfaces: the widget. All panels share the crosshair, the camera and, by
 // choice, the colour scale. Canvas 2D only: no library, nothing fetched. Names come from users: they only ever become text.
-// Follows scales.js, plane.js, surface.js, marks.js, panels.js and pointer.js, which `LandscapeView` puts before it.
+// Follows element.js, scales.js, plane.js, surface.js, marks.js, panels.js and pointer.js, which `LandscapeView` puts before it.
 
 const SERIES = ["models", "trajectory", "clients", "markers"];
 const WHOLE = { x: 0.5, y: 0.5, size: 1 };
 const BELOW = 64; // pixels of the values and the title of a panel
 const SPEED = 8; // degrees a second of the slow turn
-
-function element(tag, className, parent, text) {
-  const made = document.createElement(tag);
-  made.className = className;
-  if (text !== undefined) made.textContent = text;
-  parent.append(made);
-  return made;
-}
 
 function unpack(model) {
   const view = model.get("grids");

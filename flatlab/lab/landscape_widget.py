@@ -18,7 +18,7 @@ from .. import figures
 from ..declare import SettingError
 from ..figures.landscape_panels import landscape_caption, landscape_panel
 from ..geometry.landscape_result import Landscape
-from ..pages.scripts import LANDSCAPE_CSS, landscape_module
+from ..pages.scripts import LANDSCAPE_CSS, view_module
 
 SERIES = ("models", "trajectory", "clients", "markers")
 
@@ -41,7 +41,7 @@ class LandscapeView(anywidget.AnyWidget):
         cursor: the coordinates whose values are shown on all panels; empty: those of the centre.
     """
 
-    _esm = landscape_module()
+    _esm = view_module("landscape")
     _css = LANDSCAPE_CSS
 
     panels = traitlets.List(traitlets.Dict()).tag(sync=True)  # name, nx, ny, x and y (ends), axes (names), marks

@@ -1,17 +1,9 @@
 // Clients that pull: in each round arrows fan out from the global model to its clients' models, then snap into their mean.
 // A panel a run, all in one unit of length, one play button. Canvas 2D only. Names come from users: they only become text.
-// Follows pull_moments.js.
+// Follows element.js and pull_moments.js.
 
 const SPEEDS = { "¼": 0.25, "½": 0.5, "1": 1, "2": 2 }; // rounds a second
 const NAMED = 10; // clients up to which each has its loss beside it
-
-function element(tag, className, parent, text) {
-  const made = document.createElement(tag);
-  made.className = className;
-  if (text !== undefined) made.textContent = text;
-  parent.append(made);
-  return made;
-}
 
 class Scene {
   constructor(model, el) {

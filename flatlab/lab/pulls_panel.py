@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -14,6 +13,7 @@ import traitlets
 from .. import figures, geometry
 from ..geometry import PullSettings
 from ..jobs import Job
+from ..pages.scripts import LANDSCAPE_CSS, view_module
 from ..training import Run
 from ..training.as_code import call, run_names
 from ..training.run_names import labels
@@ -21,7 +21,6 @@ from .controls import Controls
 from .fields import wrapping
 from .measured import Measured
 
-HERE = Path(__file__).parent
 HIDDEN = ("round", "client", "source", "loss", "one_class", "part")
 
 
@@ -32,8 +31,8 @@ class PullsView(anywidget.AnyWidget):
         runs, names, caption: as `figures.pull_view` gives them.
     """
 
-    _esm = "\n".join((HERE / name).read_text("utf-8") for name in ("pull_moments.js", "pulls.js"))
-    _css = HERE / "landscape.css"
+    _esm = view_module("pulls")
+    _css = LANDSCAPE_CSS
     runs: Any = traitlets.List().tag(sync=True)
     names: Any = traitlets.List().tag(sync=True)
     caption = traitlets.Unicode().tag(sync=True)

@@ -16,14 +16,6 @@ export function played({ round, rest }, seconds, { min, max, speed, loop }) {
   return loop ? { round: min + ((round - min + steps) % span), rest: all - steps, over: false } : { round: max, rest: 0, over: true };
 }
 
-function element(tag, className, parent, text) {
-  const made = document.createElement(tag);
-  made.className = className;
-  if (text !== undefined) made.textContent = text;
-  parent.append(made);
-  return made;
-}
-
 function render({ model, el }) {
   const root = element("div", "flatlab-timeline", el);
   const button = (text, title, act) => {

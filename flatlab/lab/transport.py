@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-from pathlib import Path
 
 import anywidget
 import ipywidgets
 import traitlets
 
+from ..pages.scripts import view_module
 from ..training import Run
 from ..training.status import no_better_than_guessing
 from .session import Session
@@ -37,7 +37,7 @@ class TimeLine(anywidget.AnyWidget):
         moving: whether it plays as soon as it is seen.
     """
 
-    _esm = Path(__file__).with_name("timeline.js")
+    _esm = view_module("timeline")
     value, min, max = (traitlets.Int(at).tag(sync=True) for at in (0, 0, 1))
     disabled, loop, moving = (traitlets.Bool(on).tag(sync=True) for on in (True, False, False))
     run, speed = traitlets.Unicode().tag(sync=True), traitlets.Float(5.0).tag(sync=True)

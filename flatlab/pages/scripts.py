@@ -15,18 +15,22 @@ MISSING = (
     " could not be reached. Install flatlab again with a connection to have them drawn in the browser."
 )
 LANDSCAPE_CSS = LAB / "landscape.css"
-_LANDSCAPES = ("scales.js", "plane.js", "surface.js", "marks.js", "panels.js", "pointer.js", "landscape.js")
+VIEWS = {
+    "landscape": ("scales.js", "plane.js", "surface.js", "marks.js", "panels.js", "pointer.js", "landscape.js"),
+    "pulls": ("pull_moments.js", "pulls.js"),
+    "timeline": ("timeline.js",),
+}
 _EXPORT = "export default { render };"
 
 
-def landscape_module() -> str:
-    """The landscapes' view as an ES module, as anywidget loads it."""
-    return "\n".join((LAB / name).read_text("utf-8") for name in _LANDSCAPES)
+def view_module(view: str) -> str:
+    """One of `VIEWS` as an ES module, as anywidget loads it."""
+    return "\n".join((LAB / name).read_text("utf-8") for name in ("element.js", *VIEWS[view]))
 
 
 def page_scripts() -> tuple[str, ...]:
     """What a page runs, in this order: other views, which leave their `render` as globals, and the page's own."""
-    views = {"flatlabLandscape": landscape_module(), "flatlabTimeLine": (LAB / "timeline.js").read_text("utf-8")}
+    views = {"flatlabLandscape": view_module("landscape"), "flatlabTimeLine": view_module("timeline")}
     alone = [_left_as(name, module) for name, module in views.items()]
     own = (BUNDLE / "saved.js").read_text("utf-8")
     return tuple(inside(f"(() => {{\n{script}\n}})();") for script in (*alone, own))

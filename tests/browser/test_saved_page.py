@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
-from jupyter import CHROMIUM, FLAGS  # noqa: E402
+from jupyter import CHROMIUM  # noqa: E402
 from patience import PATIENCE  # noqa: E402
 
 import flatlab as fl  # noqa: E402
@@ -37,14 +37,6 @@ def runs(tmp_path_factory):
     ]
     fl.landscape(pair, points=7, limit=64, progress=lambda *_: True)
     return pair
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
-from jupyter import CHROMIUM, FLAGS, Notebook, server  # noqa: E402
+from jupyter import CHROMIUM, Notebook, server  # noqa: E402
 from patience import PATIENCE  # noqa: E402
 
 from flatlab.lab.chart import MISSING  # noqa: E402
@@ -52,14 +52,6 @@ EQUAL = (
 def address(tmp_path_factory):
     with server(tmp_path_factory.mktemp("jupyter"), CELLS) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from flatlab.geometry.landscape_request import Corner
 from flatlab.lab.chart import StillChart
 from flatlab.lab.landscape_panel import Landscape
 from flatlab.lab.landscape_widget import LandscapeView
-from flatlab.pages.scripts import landscape_module
+from flatlab.pages.scripts import view_module
 
 
 @pytest.fixture(scope="module")
@@ -382,7 +382,7 @@ def script(tmp_path_factory):
     if not NODE:
         pytest.skip("no node")
     file = tmp_path_factory.mktemp("script") / "landscape.mjs"
-    file.write_text(landscape_module())
+    file.write_text(view_module("landscape"))
     return file
 
 
