@@ -19,10 +19,10 @@ from typing import Any, TextIO
 from . import figures
 from .algorithms import Algorithm, FedBABU, Local, Schedule, Server
 from .arguments import Seconds, fitted
-from .command_line import complain, parsed
+from .command_line import called, complain, parsed
 from .data import DataSpec, Dirichlet, Partition
-from .declare import Family, SettingError, near
-from .describe import sample, settings_text, within
+from .declare import Family, SettingError
+from .describe import sample, settings_text
 from .files import printable, user_folder, user_path
 from .geometry import hessian, landscape
 from .later import pd
@@ -208,47 +208,21 @@ def reproduce(options: argparse.Namespace) -> None:
 def schema(options: argparse.Namespace) -> None:
     """Print settings with type, range, default and help: those named, or all, and what local steps cost."""
     if options.json:
-        families: dict[str, type[Family]] = {
-            "Algorithm": Algorithm,
-            "Local": Local,
-            "Partition": Partition,
-            "Schedule": Schedule,
-            "Server": Server,
-        }
+        families: tuple[type[Family], ...] = (Algorithm, Local, Partition, Schedule, Server)
         kinds = {
-            name: {kind: member.model_json_schema() for kind, member in family.members().items()}
-            for name, family in families.items()
+            family.__name__: {kind: member.model_json_schema() for kind, member in family.members().items()}
+            for family in families
         }
         print(json.dumps({"Experiment": Experiment.model_json_schema(), "kinds": kinds}, indent=1))
         return
     if options.toml:
         print(sample(SAMPLE), end="")
         return
-    _say_all("\n\n".join(settings_text(declared) for declared in _described(options.names)) + "\n")
+    _say_all("\n\n".join(settings_text(declared) for declared in called(options.names, Experiment)) + "\n")
     if options.names:
         return
     print(f"Cost of a local step, in gradients of a batch\n{_table(_costs())}\n")
     print(f"Networks: {', '.join(registered())}")
-
-
-def _described(wanted: Sequence[str]) -> list[Any]:
-    """Classes of settings that are called so, in any letters; without names all.
-
-    Raises:
-        SettingError: if none is called so.
-    """
-    names: dict[Any, set[str]] = {}
-    classes = list(within(Experiment, names))
-    chosen: list[Any] = []
-    for name in wanted:
-        last = name.rpartition(".")[2].casefold()
-        called = [cls for cls in classes if last in {one.casefold() for one in names[cls]}]
-        if not called:
-            known = {one.casefold(): one for cls in classes for one in sorted(names[cls], reverse=True)}.values()
-            said = f"no settings are called so{near(name, known)}; known: {', '.join(sorted(known))}"
-            raise SettingError("schema", name, said)
-        chosen += called
-    return list(dict.fromkeys(chosen)) if wanted else classes
 
 
 def _costs() -> pd.DataFrame:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .declare import near, shown
+from .declare import Declared, SettingError, near, shown
+from .describe import within
 from .files import printable
 from .papers.command import parse_part
 from .papers.tables import SCALES
@@ -63,6 +64,26 @@ def parsed(arguments: Sequence[str], functions: Sequence[Command]) -> argparse.N
     return options
 
 
+def called(wanted: Sequence[str], declared: type[Declared]) -> list[Any]:
+    """The classes `within` one that are called so, in any letters; without names all.
+
+    Raises:
+        SettingError: if none is called so.
+    """
+    names: dict[Any, set[str]] = {}
+    classes = list(within(declared, names))
+    chosen: list[Any] = []
+    for name in wanted:
+        last = name.rpartition(".")[2].casefold()
+        fitting = [cls for cls in classes if last in {word.casefold() for word in names[cls]}]
+        if not fitting:
+            known = {word.casefold(): word for cls in classes for word in sorted(names[cls], reverse=True)}.values()
+            said = f"no settings are called so{near(name, known)}; known: {', '.join(sorted(known))}"
+            raise SettingError("schema", name, said)
+        chosen += fitting
+    return list(dict.fromkeys(chosen)) if wanted else classes
+
+
 def _parser(functions: dict[str, Command]) -> tuple[_Parser, dict[str, _Parser]]:
     """The parser, and those of the commands."""
     parser = _Parser(prog="flatlab", description="Flat minima and personalization in federated learning.")
@@ -73,13 +94,7 @@ def _parser(functions: dict[str, Command]) -> tuple[_Parser, dict[str, _Parser]]
         about = functions[name].__doc__
         added = commands.add_parser(name, help=about, description=about)
         added.set_defaults(command=functions[name])
-        if own:
-            text = "module with classes of your own, e.g. an algorithm; may be given again"
-            added.add_argument("--import", dest="modules", action="append", default=[], metavar="MODULE", help=text)
-        if trains:
-            added.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-            added.add_argument("--root", default="data", help="folder of the data sets (default: data)")
-            added.add_argument("--store", default="runs", help="folder of the runs (default: runs)")
+        _common(added, trains, own)
         return added
 
     command("demo", trains=True, own=False)
@@ -119,6 +134,17 @@ def _parser(functions: dict[str, Command]) -> tuple[_Parser, dict[str, _Parser]]
     opening.add_argument("--to", metavar="FOLDER", help="copy flatlab's notebooks there first; none is written over")
     opening.usage = "flatlab lab [-h] [--to FOLDER] [place] [-- JUPYTER'S OPTIONS]"
     return parser, commands.choices
+
+
+def _common(parser: argparse.ArgumentParser, trains: bool, own: bool) -> None:
+    """The arguments that commands share: those that train or measure, those that take classes of a user's own."""
+    if own:
+        text = "module with classes of your own, e.g. an algorithm; may be given again"
+        parser.add_argument("--import", dest="modules", action="append", default=[], metavar="MODULE", help=text)
+    if trains:
+        parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+        parser.add_argument("--root", default="data", help="folder of the data sets (default: data)")
+        parser.add_argument("--store", default="runs", help="folder of the runs (default: runs)")
 
 
 def _reproducing(parser: argparse.ArgumentParser) -> None:

@@ -20,9 +20,9 @@ from flatlab.geometry.settings import SharpnessSettings, Times
 from flatlab.geometry.sharpness_measures import MEASURES, sharpness
 from flatlab.later import pd
 from flatlab.personalization import Personalization, Tuning, personalize
-from flatlab.personalization.finetune import client_ids
 from flatlab.results import Result
 from flatlab.streams import stream
+from flatlab.training.finding import client_ids
 from flatlab.training.progress import Progress
 
 CONFIDENCE = 0.95

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from flatlab.declare import SettingError
-from flatlab.models import copied, plain_recurrence, stateless
+from flatlab.models import BatchStatNorm, copied, plain_recurrence, stateless
 from flatlab.models.made_in import made_in
 from flatlab.tasks import Classification
 
@@ -73,6 +74,24 @@ def precision(model: nn.Module) -> torch.dtype:
     """In what a network is measured by default: its own precision, but float32 for those of fewer digits."""
     kinds = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
     return torch.float64 if torch.float64 in kinds else torch.float32
+
+
+def uses_batch_statistics(model: nn.Module) -> bool:
+    """Whether a sample's output depends on the batch it is in, in evaluation mode."""
+    return any(
+        isinstance(layer, BatchStatNorm) or (isinstance(layer, _BatchNorm) and layer.running_mean is None)
+        for layer in model.modules()
+    )
+
+
+def normalisation(model: nn.Module, statistics: str) -> str:
+    """How a network normalises, in words; `statistics` as for `own_copy`."""
+    if uses_batch_statistics(model):
+        return "batch statistics" + ", re-estimated in place of the running ones" * (statistics == "batch")
+    if any(isinstance(layer, _NormBase) and layer.running_mean is not None for layer in model.modules()):
+        return "running statistics, as stored"
+    kinds = {type(layer).__name__ for layer in model.modules() if type(layer).__name__.endswith("Norm")}
+    return ", ".join(sorted(kinds)) or "none"
 
 
 def scripted(model: nn.Module) -> bool:

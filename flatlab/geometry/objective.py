@@ -21,15 +21,24 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from flatlab.arguments import with_settings
 from flatlab.declare import tell
 from flatlab.geometry.checks import batch_matters, check_derivative, check_outputs, check_parameters, check_samples
-from flatlab.geometry.network_calls import CLASSIFICATION, Loss, call, cross_entropy, own_copy, plain, precision
-from flatlab.geometry.second_derivatives import NoDerivative, TwiceDifferentiable, explained, need_second
+from flatlab.geometry.network_calls import (
+    CLASSIFICATION,
+    Loss,
+    call,
+    cross_entropy,
+    normalisation,
+    own_copy,
+    plain,
+    precision,
+    uses_batch_statistics,
+)
+from flatlab.geometry.second_derivatives import NoDerivative, TwiceDifferentiable, explained
 from flatlab.geometry.settings import ObjectiveSettings
-from flatlab.models import BatchStatNorm, copied, frame, stale_gradient
+from flatlab.models import copied, frame, stale_gradient
 from flatlab.models.made_in import made_in
 from flatlab.models.net import within
 from flatlab.tasks import Classification, Segmentation, Task
@@ -166,7 +175,7 @@ class Target:
             "loss": self._loss_name,
             "part": self.part,
             "parameters": self.size,
-            "normalisation": self.normalisation,
+            "normalisation": normalisation(self.model, self.settings.statistics),
             "batch": "free" if self.batch is None else f"fixed batches of {self.batch}, in order{alone}",
             "precision": str(self.images.dtype).removeprefix("torch."),
             "device": self.device.type,
@@ -182,17 +191,6 @@ class Target:
     def ends_alone(self) -> bool:
         """Whether a batch that belongs to the function holds one sample, normalised with itself alone."""
         return self.batch is not None and (self.batch == 1 or len(self.labels) % self.batch == 1)
-
-    @property
-    def normalisation(self) -> str:
-        """How the network normalises, in words."""
-        if uses_batch_statistics(self.model):
-            retaken = ", re-estimated in place of the running ones" if self.settings.statistics == "batch" else ""
-            return f"batch statistics{retaken}"
-        if keeps_statistics(self.model):
-            return "running statistics, as stored"
-        kinds = {type(layer).__name__ for layer in self.model.modules() if type(layer).__name__.endswith("Norm")}
-        return ", ".join(sorted(kinds)) or "none"
 
     @functools.cached_property
     def layout(self) -> torch.memory_format:
@@ -278,7 +276,7 @@ class Target:
         Raises:
             ValueError: if the output depends on no parameter of the network in a way that torch can differentiate.
         """
-        self._need_gradients()
+        self.need_gradients()
         share = self.share(params, span)
         if not share.requires_grad:
             check_derivative(self)
@@ -290,45 +288,10 @@ class Target:
         with frame():
             return stale_gradient(self.model, self.images[self.spans(2)[0]], call)
 
-    def _need_gradients(self) -> None:
+    def need_gradients(self) -> None:
+        """Raise `NoDerivative` where torch would give another network's gradient, silently."""
         if self._stale is not None:
             raise NoDerivative(
                 f"model.{self._stale}: torch.utils.checkpoint computes layers again, with other weights than those"
                 " measured, or drops their gradients; call them without checkpointing"
             )
-
-    @frame()
-    def along(self, direction: Mapping[str, Tensor], span: slice) -> tuple[Tensor, Tensor]:
-        """The logits of one span, and their derivative along a direction of the selected parameters, both detached.
-
-        J v = d/du <J^T u, v>: two backward passes (the first is linear in u).
-
-        Raises:
-            NoDerivative: naming an operation that torch cannot differentiate so.
-        """
-        self._need_gradients()
-        leaves = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
-        logits = self.outputs(leaves, self.images[span])
-        if not logits.requires_grad:
-            check_derivative(self)
-            return logits, torch.zeros_like(logits)
-        with explained(self.model, lambda: self.outputs(leaves, self.images[span])):
-            u = torch.zeros_like(logits, requires_grad=True)
-            pulled = torch.autograd.grad(logits, list(leaves.values()), u, create_graph=True, allow_unused=True)
-            need_second(part for part in pulled if part is not None)
-            parts = [(part, direction[name]) for name, part in zip(leaves, pulled, strict=True) if part is not None]
-            (change,) = torch.autograd.grad([part for part, _ in parts], u, [weight for _, weight in parts])
-        return logits.detach(), change
-
-
-def uses_batch_statistics(model: nn.Module) -> bool:
-    """Whether a sample's output depends on the batch it is in, in evaluation mode."""
-    return any(
-        isinstance(layer, BatchStatNorm) or (isinstance(layer, _BatchNorm) and layer.running_mean is None)
-        for layer in model.modules()
-    )
-
-
-def keeps_statistics(model: nn.Module) -> bool:
-    """Whether layers of the network normalise with running statistics."""
-    return any(isinstance(layer, _NormBase) and layer.running_mean is not None for layer in model.modules())

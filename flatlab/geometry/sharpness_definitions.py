@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from flatlab.declare import SettingError
+from flatlab.geometry.checks import check_derivative
 from flatlab.geometry.network_calls import cross_entropy
 from flatlab.geometry.objective import Target
+from flatlab.geometry.second_derivatives import explained, need_second
 from flatlab.models import frame
 from flatlab.streams import stream
 
@@ -90,10 +92,36 @@ def fisher_rao(target: Target) -> Value:
     _needs_cross_entropy(target, "fisher_rao")
     total = 0.0
     for span in target.spans(64):
-        logits, change = target.along(target.weights, span)
+        logits, change = _along_weights(target, span)
         p = logits.softmax(1)
         total += (p * (change - (p * change).sum(1, keepdim=True)).square()).sum().item()
     return Value(total / len(target.labels))
+
+
+@frame()
+def _along_weights(target: Target, span: slice) -> tuple[Tensor, Tensor]:
+    """The logits of one span, and their derivative along the selected weights, both detached.
+
+    J w = d/du <J^T u, w>: two backward passes (the first is linear in u).
+
+    Raises:
+        NoDerivative: naming an operation that torch cannot differentiate so.
+    """
+    target.need_gradients()
+    leaves = {name: weight.detach().requires_grad_() for name, weight in target.weights.items()}
+    logits = target.outputs(leaves, target.images[span])
+    if not logits.requires_grad:
+        check_derivative(target)
+        return logits, torch.zeros_like(logits)
+    with explained(target.model, lambda: target.outputs(leaves, target.images[span])):
+        u = torch.zeros_like(logits, requires_grad=True)
+        pulled = torch.autograd.grad(logits, list(leaves.values()), u, create_graph=True, allow_unused=True)
+        need_second(part for part in pulled if part is not None)
+        parts = [
+            (part, weight) for weight, part in zip(target.weights.values(), pulled, strict=True) if part is not None
+        ]
+        (change,) = torch.autograd.grad([part for part, _ in parts], u, [weight for _, weight in parts])
+    return logits.detach(), change
 
 
 @frame()

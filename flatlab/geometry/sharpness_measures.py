@@ -37,8 +37,8 @@ from flatlab.geometry.sharpness_definitions import (
 )
 from flatlab.later import pd
 from flatlab.models import frame
-from flatlab.personalization.finetune import client_ids
 from flatlab.results import Result
+from flatlab.training.finding import client_ids
 from flatlab.training.progress import Progress, gather
 from flatlab.training.threads import computing_with
 

@@ -18,9 +18,8 @@ from ..models import frame
 from ..results import Result
 from ..tasks import Segmentation, class_scores
 from ..training import Run, State, labels, score_clients, score_holdout, score_unseen
-from ..training.finding import as_runs
+from ..training.finding import as_runs, client_ids, run_round
 from ..training.single_samples import by_batch
-from .finetune import client_ids, run_round
 
 TOGETHER = 16  # images whose batch statistics pictures have
 

@@ -15,7 +15,8 @@ from ..models import frame
 from ..results import Result
 from ..training import Run
 from ..training.evaluate import right_ones
-from .finetune import Tuning, client_ids, run_round, tuned_parts
+from ..training.finding import client_ids, run_round
+from .finetune import Tuning, tuned_parts
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from pydantic import Field
 from torch import Tensor
 
 from ..algorithms import SGD, FedAvg, Local, Params, Part
-from ..arguments import Count, NotNegative, Positive, Settings, Whole, checked, with_settings
+from ..arguments import Count, NotNegative, Positive, Settings, Whole, with_settings
 from ..declare import SettingError, setting
 from ..later import pd
 from ..models import Model, frame, names
 from ..results import Result, spread
 from ..training import Diverged, Run, State, Trained, diverging, labels, score_clients
-from ..training.finding import as_runs
+from ..training.finding import as_runs, client_ids, run_round
 from ..training.progress import Progress, gather
 from ..training.single_samples import tell_lone
 
@@ -201,38 +201,6 @@ def tuned_parts(run: Run, settings: Tuning, state: State, wanted: list[int]) -> 
         for place, row in enumerate(chunk.clients):
             parts[row] = {name: value[place] for name, value in chunk.params.items()}
     return parts
-
-
-@checked
-def run_round(run: Run, round: Whole | Literal["best"] | None) -> int:
-    """The round that "best" or None stands for; a number as it is.
-
-    Raises:
-        SettingError: if it is something else, or no round was evaluated on the clients.
-    """
-    if round is None:
-        return run.round
-    if isinstance(round, int):
-        return round
-    best = run.best_round
-    if best is None:
-        reason = f"{run.id} has no evaluated round; set evaluation.clients_every, or train on"
-        raise SettingError("round", "best", reason)
-    return best
-
-
-@checked
-def client_ids(run: Run, clients: Sequence[Whole] | None) -> list[int]:
-    """All clients of a run, or those asked for.
-
-    Raises:
-        SettingError: if one of them does not exist, or would count twice.
-    """
-    everyone = range(run.data.clients)
-    wanted = list(everyone if clients is None else clients)
-    if not wanted or not set(wanted) <= set(everyone) or len(set(wanted)) < len(wanted):
-        raise SettingError("clients", wanted, f"must be some of 0 to {len(everyone) - 1}, each once")
-    return wanted
 
 
 def _lone(run: Run, settings: Tuning, clients: list[int]) -> list[int]:

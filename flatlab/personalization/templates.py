@@ -25,11 +25,10 @@ from ..results import Result, spread
 from ..streams import stream
 from ..training import Run, State, labels
 from ..training.evaluate import CUT, rectangles
-from ..training.finding import as_runs
+from ..training.finding import as_runs, run_round
 from ..training.objective import mappable
 from ..training.single_samples import tell_lone
 from ..training.threads import computing_with
-from .finetune import run_round
 
 AT_ONCE = 2**13  # samples in a forward pass, where clients are computed as one batch
 Held = tuple[Tensor, dict[str, Tensor]]  # a client's samples, and how each is augmented

@@ -20,12 +20,12 @@ from ..arguments import Whole, with_settings
 from ..declare import SettingError, setting
 from ..later import pd
 from ..models import Model, frame
-from ..personalization.finetune import Tuning, client_ids, run_round, tuned_parts
+from ..personalization.finetune import Tuning, tuned_parts
 from ..results import Result, spread
 from ..streams import stream
 from ..training import Run, State, labels
 from ..training.evaluate import Score, client_lots, holdout_lots
-from ..training.finding import as_runs
+from ..training.finding import as_runs, client_ids, run_round
 from ..training.objective import logits
 from ..training.progress import Progress, gather
 from ..training.sequential import laid_out

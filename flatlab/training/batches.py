@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..algorithms import Algorithm
 from ..data import FederatedDataset
+from ..declare import SettingError
 from ..streams import stream
 
 SAMPLES_AT_ONCE = 2048  # samples augmented together: large enough to hide the call, small enough for the cache
@@ -115,11 +116,29 @@ def _window(
     return {key: np.concatenate([epoch[key] for epoch in epochs])[here] for key in epochs[0]}
 
 
+def samples_a_step(algorithm: Algorithm) -> int:
+    """The most samples that a local step takes."""
+    return algorithm.batch_size * algorithm.batches_per_step
+
+
+def step_counts(algorithm: Algorithm, indices: Sequence[Tensor]) -> list[int]:
+    """How many steps each client takes in a round.
+
+    Raises:
+        SettingError: if they are too many to be counted.
+    """
+    size = samples_a_step(algorithm)
+    counts = [algorithm.local_steps or algorithm.epochs * math.ceil(len(index) / size) for index in indices]
+    if max(counts, default=0) > torch.iinfo(torch.int64).max:
+        raise SettingError("epochs", algorithm.epochs, "more steps than can be counted")
+    return counts
+
+
 def passes(algorithm: Algorithm, held: int, round: int) -> int:
     """Sample passes in `round` (from 0) of a client that holds so many samples."""
     if algorithm.local_steps is None:
         return algorithm.epochs * held
-    size = algorithm.batch_size * algorithm.batches_per_step
+    size = samples_a_step(algorithm)
     ends = (divmod(number * algorithm.local_steps, math.ceil(held / size)) for number in (round, round + 1))
     before, after = (epochs * held + min(steps * size, held) for epochs, steps in ends)
     return after - before

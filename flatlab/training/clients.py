@@ -10,7 +10,6 @@ import copy
 import functools
 import itertools
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
@@ -21,10 +20,9 @@ from torch import Tensor
 
 from ..algorithms import Algorithm, Params, Slots
 from ..data import FederatedDataset
-from ..declare import SettingError
 from ..models import Model, names
 from ..tasks import Classification, Task
-from .batches import Plan, plan
+from .batches import Plan, plan, samples_a_step, step_counts
 from .cuda_graph import Recordings
 from .device import Precision, computing_in
 from .fitting import fitting
@@ -140,7 +138,11 @@ class Cohort:
             watch: told of each step of a single client, which is then trained by plain autograd.
         """
         trained = set(names(self.model, part or algorithm.train))
-        settings, steps = self._settings({"lr": lr, **(varied or {})}, params, indices), self._steps(algorithm, indices)
+        settings = {
+            name: next(iter(params.values())).new_tensor(value).expand(len(indices))
+            for name, value in {"lr": lr, **(varied or {})}.items()
+        }
+        steps = torch.tensor(step_counts(algorithm, indices)).to(self.data.images.device)
 
         def work(start: int, stop: int) -> Work:
             rows = slice(start, min(stop, len(indices)))
@@ -182,8 +184,7 @@ class Cohort:
                 yield finished(algorithm, [client], done, begun) if done is not None and wanted else None
 
         if self.threads == 1 and min(self.workers, len(indices)) > 1:
-            steps = self._steps(algorithm, indices).tolist()
-            turns = Turns(train, self._networks, steps, self.workers, "client")
+            turns = Turns(train, self._networks, step_counts(algorithm, indices), self.workers, "client")
             yield from itertools.chain.from_iterable(turns.results())
         else:
             for client in range(len(indices)):
@@ -266,14 +267,6 @@ class Cohort:
         """The batches of these clients; made ahead of time, it is only handed out."""
         return self.planned.pop(key := _key(algorithm, streams, seed), None) or plan(self.data, indices, *key)
 
-    def _steps(self, algorithm: Algorithm, indices: Sequence[Tensor]) -> Tensor:
-        """[clients] how many steps each takes."""
-        size = _samples_a_step(algorithm)
-        counts = [algorithm.local_steps or algorithm.epochs * math.ceil(len(index) / size) for index in indices]
-        if max(counts, default=0) > torch.iinfo(torch.int64).max:
-            raise SettingError("epochs", algorithm.epochs, "more steps than can be counted")
-        return torch.tensor(counts).to(self.data.images.device)
-
     def prefetch(self, algorithm: Algorithm, indices: Sequence[Tensor], streams: Sequence[Name], seed: int) -> None:
         """Make the plan of clients that are trained next, all at once, while the device is busy with others."""
         self.planned.clear()
@@ -281,27 +274,13 @@ class Cohort:
         if self.way == "graph" and fit >= len(indices):
             self.planned[_key(algorithm, streams, seed)] = self.plan(algorithm, indices, streams, seed)
 
-    def _settings(
-        self, given: Mapping[str, float | Sequence[float]], params: Params, indices: Sequence[Tensor]
-    ) -> Params:
-        """The settings as tensors [clients]."""
-        like, count = next(iter(params.values())), len(indices)
-        return {
-            name: like.new_tensor(value).expand(count) if isinstance(value, float | int) else like.new_tensor(value)
-            for name, value in given.items()
-        }
-
-
-def _samples_a_step(algorithm: Algorithm) -> int:
-    return algorithm.batch_size * algorithm.batches_per_step
-
 
 def _largest(algorithm: Algorithm, indices: Sequence[Tensor]) -> int:
     """Samples in the largest batch."""
-    return min(_samples_a_step(algorithm), max(len(index) for index in indices))
+    return min(samples_a_step(algorithm), max(len(index) for index in indices))
 
 
 def _key(algorithm: Algorithm, streams: Sequence[Name], seed: int | Sequence[int]) -> Any:
     """What a plan depends on, on the same data: arguments of `plan`."""
     seeds = seed if isinstance(seed, int) else tuple(seed)
-    return tuple(streams), seeds, algorithm.epochs, _samples_a_step(algorithm), algorithm.local_steps
+    return tuple(streams), seeds, algorithm.epochs, samples_a_step(algorithm), algorithm.local_steps

@@ -167,5 +167,14 @@ def diverging(cohort: Cohort, algorithm: Algorithm, params: Params, **orders: An
     return None
 
 
+def local_fault(where: str, loss: float, drift: float, algorithm: Algorithm, step: Step | None) -> str:
+    """What is said of local training in a round that diverged, and of the step that did it."""
+    first = "" if step is None else f"; first local step {step.number + 1}: {step.fault}"
+    return (
+        f"{where}: the round's training loss became {loss:.4g}, the distance moved {drift:.4g}{first};"
+        f" lower algorithm.{algorithm.suspect()}, or set algorithm.clip"
+    )
+
+
 def _largest(value: Tensor) -> float:
     return float(value.abs().max()) if value.numel() else 0.0

@@ -1,15 +1,15 @@
-"""Runs of a store, found by their settings, and the settings in which runs differ.
+"""Runs of a store, found by their settings; the settings in which runs differ; which round and clients are meant.
 
 fl.differing(fl.runs("runs", algorithm="FedBABU", alpha=0.3))
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ..arguments import checked
+from ..arguments import Whole, checked
 from ..data import FederatedDataset
 from ..declare import Declared, SettingError, near, tell
 from ..later import pd
@@ -149,3 +149,35 @@ def as_runs(runs: Run | Iterable[Run]) -> list[Run]:
     if not several:
         raise SettingError("runs", [], "needs at least one run")
     return several
+
+
+@checked
+def run_round(run: Run, round: Whole | Literal["best"] | None) -> int:
+    """The round that "best" or None stands for; a number as it is.
+
+    Raises:
+        SettingError: if it is something else, or no round was evaluated on the clients.
+    """
+    if round is None:
+        return run.round
+    if isinstance(round, int):
+        return round
+    best = run.best_round
+    if best is None:
+        reason = f"{run.id} has no evaluated round; set evaluation.clients_every, or train on"
+        raise SettingError("round", "best", reason)
+    return best
+
+
+@checked
+def client_ids(run: Run, clients: Sequence[Whole] | None) -> list[int]:
+    """All clients of a run, or those asked for.
+
+    Raises:
+        SettingError: if one of them does not exist, or would count twice.
+    """
+    everyone = range(run.data.clients)
+    wanted = list(everyone if clients is None else clients)
+    if not wanted or not set(wanted) <= set(everyone) or len(set(wanted)) < len(wanted):
+        raise SettingError("clients", wanted, f"must be some of 0 to {len(everyone) - 1}, each once")
+    return wanted

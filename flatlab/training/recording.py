@@ -205,16 +205,6 @@ class Record:
             write_run_files(self.store, self.experiment, self._begun_with)
         self._damaged = False
 
-    def parents_rows(self, round: int) -> list[dict[str, Any]] | None:
-        """The rows of a round that the parent of a fork did, as far as they are there; None if it did not do it."""
-        parent = self.experiment.parent
-        if parent is None or round > parent.round:
-            return None
-        with contextlib.suppress(OSError):
-            rows = Store(self.store.directory.parent / parent.run).history.read()
-            return rows[rows["round"] == round].to_dict("records")
-        return []
-
     def add(self, state: State, report: Round, *, lazily: bool = False) -> None:
         """Put a round on record: history first, so that a state never lacks its rows.
 

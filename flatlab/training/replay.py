@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from .checkpoints import Store
 from .recording import Record
 from .round import Federation
 from .state import State
@@ -33,7 +35,7 @@ def remade_rows(record: Record, federation: Federation, rounds: Sequence[int]) -
     ranks, federation.ranks = federation.ranks, None  # the other processes know nothing of this
     try:
         for round in rounds:
-            rows = record.parents_rows(round)
+            rows = _parents_rows(record, round)
             if rows is None:
                 rows, state = [], replayed(record, federation, round - 1, state)
                 if state is not None:
@@ -42,3 +44,14 @@ def remade_rows(record: Record, federation: Federation, rounds: Sequence[int]) -
             yield rows
     finally:
         federation.ranks = ranks
+
+
+def _parents_rows(record: Record, round: int) -> list[dict[str, Any]] | None:
+    """The rows of a round that the parent of a fork did, as far as they are there; None if it did not do it."""
+    parent = record.experiment.parent
+    if parent is None or round > parent.round:
+        return None
+    with contextlib.suppress(OSError):
+        rows = Store(record.store.directory.parent / parent.run).history.read()
+        return rows[rows["round"] == round].to_dict("records")
+    return []

@@ -25,7 +25,7 @@ from .accumulate import Fold
 from .attackers import Attackers
 from .batches import passes
 from .clients import Cohort
-from .diverged import Diverged, diverging
+from .diverged import Diverged, diverging, local_fault
 from .evaluate import score_clients, score_holdout, score_unseen
 from .experiment import Experiment
 from .holders import at_server, holders, servers_own
@@ -139,8 +139,9 @@ class Federation(Layout):
         losses, drifts = torch.stack([fold.loss, fold.drift]).tolist()
         for client, loss, drift in zip(clients, losses, drifts, strict=True):
             if not (math.isfinite(loss) and math.isfinite(drift)):
-                orders = vars(self.orders(state, [client]))
-                raise self._diverged(round + 1, client, loss, drift, algorithm, state.params, **orders)
+                whose, orders = f"round {round + 1}, client {client}", vars(self.orders(state, [client]))
+                step = diverging(self.attackers.cohort(round), algorithm, state.params, **orders)
+                raise Diverged(local_fault(whose, loss, drift, algorithm, step), round + 1, client, step)
         params, slots, weights, pending = self._served(state, fold)
         if algorithm.swa is not None:
             swa, count = algorithm.swa.after(round, rounds, params, swa, count)
@@ -277,7 +278,9 @@ class Federation(Layout):
         orders: dict[str, Any] = {"indices": [index], "streams": streams, "seed": seed, "lr": lr, "part": held.train}
         trained = next(self.cohort.train(plain, params, **orders))
         if not math.isfinite(loss := float(trained.loss)):
-            raise self._diverged(round + 1, None, loss, 0.0, plain, params, **orders)
+            step = diverging(self.cohort, plain, params, **orders)
+            whose = f"round {round + 1}, the server's own data"
+            raise Diverged(local_fault(whose, loss, 0.0, algorithm, step), round + 1, None, step)
         return {name: value[0] for name, value in trained.params.items()}
 
     def _check_server(self, round: int, numbers: Tensor) -> None:
@@ -287,24 +290,3 @@ class Federation(Layout):
             who = "the server: the global model" if algorithm.topology is None else "the mean of the clients' models"
             message = f"round {round}, {who} is no longer finite; lower algorithm.{blamed}"
             raise Diverged(message, round)
-
-    def _diverged(
-        self,
-        round: int,
-        client: int | None,
-        loss: float,
-        drift: float,
-        algorithm: Algorithm,
-        params: Params,
-        **orders: Any,
-    ) -> Diverged:
-        """What is raised of a client, or of the server's own data: with the step that did it."""
-        who = "the server's own data" if client is None else f"client {client}"
-        cohort = self.cohort if client is None else self.attackers.cohort(round - 1)
-        found = diverging(cohort, algorithm, params, **orders)
-        first = "" if found is None else f"; first local step {found.number + 1}: {found.fault}"
-        message = (
-            f"round {round}, {who}: the round's training loss became {loss:.4g}, the distance moved {drift:.4g}{first};"
-            f" lower algorithm.{self.experiment.algorithm.suspect()}, or set algorithm.clip"
-        )
-        return Diverged(message, round, client, found)
