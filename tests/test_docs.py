@@ -39,7 +39,7 @@ def loggers(monkeypatch):
 
 
 def test_recipes_log_every_round(loggers, tmp_path, monkeypatch):
-    test_blocks_run_one_after_another("howto.md", tmp_path, monkeypatch, loggers)
+    test_blocks_run_one_after_another("howto_runs.md", tmp_path, monkeypatch, loggers)
     writer = loggers["torch.utils.tensorboard"].SummaryWriter.return_value.__enter__.return_value
     scored = [(name, step) for (name, _, step), _ in writer.add_scalar.call_args_list]
     assert {("holdout/accuracy", 1), ("holdout/accuracy", 2), ("train/loss", 1), ("train/drift", 2)} <= {*scored}
@@ -51,7 +51,7 @@ def test_recipes_log_every_round(loggers, tmp_path, monkeypatch):
         assert all(0 <= values["holdout/accuracy"] <= 1 for (values,), _ in calls)
 
 
-@pytest.mark.parametrize("page", ["extending.md"])
+@pytest.mark.parametrize("page", ["extending.md", "howto.md", "howto_results.md"])
 def test_blocks_run_one_after_another(page, tmp_path, monkeypatch, loggers):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
@@ -108,7 +108,7 @@ def test_where_to_change_what_names_files_that_hold_it():
 
 
 def test_the_table_of_drawing_options_names_those_of_each_drawing():
-    text = (DOCS / "howto.md").read_text(encoding="utf-8").partition("| drawn | options")[2]
+    text = (DOCS / "howto_results.md").read_text(encoding="utf-8").partition("| drawn | options")[2]
     rows = [row.strip("| ").split(" | ") for row in text.partition("\n\n")[0].splitlines()[2:]]
     names = {call: set(re.findall("`([a-z]+)=", options)) for call, options in rows}
     drawings = {kind.__name__: draw for kind, draw in figures._DRAWINGS.items()} | {"Run": figures.draw_runs}
