@@ -9,7 +9,7 @@
 """
 
 from ..statistics import difference, interval, verdict
-from . import background, crossing, fedasam, fedbabu
+from . import background, crossing, fedasam, fedbabu, unseen
 from .archive import Archive
 from .filled import FilledTable, fill
 from .judging import Claim, judge, page
@@ -45,5 +45,6 @@ __all__ = [
     "plan",
     "select",
     "show",
+    "unseen",
     "verdict",
 ]

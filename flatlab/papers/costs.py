@@ -29,6 +29,10 @@ _KNOWN = {
     "digits": (1438, 359, (1, 8, 8), 10),
     "cifar10": (50_000, 10_000, (3, 32, 32), 10),
     "cifar100": (50_000, 10_000, (3, 32, 32), 100),
+    "digit_styles": (1439, 358, (1, 8, 8), 10),
+    "digit_scenes": (180, 64, (1, 24, 32), 4),
+    "pacs64": (7993, 1998, (3, 64, 64), 7),
+    "camvid240": (367, 233, (3, 180, 240), 11),
 }
 # Stated where nothing was measured: arithmetic of training on one core, and what a step costs besides.
 CORE_FLOPS, STEP_SECONDS = 6e10, 2e-3
@@ -138,12 +142,13 @@ def tuning_cost(experiment: Experiment, epochs: int, speed: Speed, clients: int 
 
 def sizes(experiment: Experiment) -> tuple[int, int, tuple[int, int, int], int]:
     """Train images, test images, shape, classes; a data set of the user's own is loaded for it."""
-    name = experiment.data.name
+    name, by = experiment.data.name, experiment.data.shrink
     if name not in _KNOWN:
-        source = load(name).shrunk(experiment.data.shrink)
+        source = load(name).shrunk(by)
         shape = (int(source.images.shape[1]), int(source.images.shape[2]), int(source.images.shape[3]))
         return source.n_train, len(source.labels) - source.n_train, shape, len(source.class_names)
-    return _KNOWN[name]
+    train, test, (channels, height, width), classes = _KNOWN[name]
+    return train, test, (channels, height // by, width // by), classes
 
 
 def training_flops(experiment: Experiment) -> float:

@@ -8,7 +8,7 @@ eigenvalue(), eigenvalue_ratio()      # of the Hessian on the holdout
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -67,14 +67,17 @@ class Quantity:
         return None if result is None else self.read(result)
 
 
-def score(window: int = 1) -> Quantity:
-    """Holdout accuracy, the mean of the rounds scored among the last `window`."""
+NAMES = {"accuracy": "accuracy", "miou": "mIoU"}
+
+
+def score(window: int = 1, split: str = "holdout", metric: str = "accuracy") -> Quantity:
+    """A score of the global model, the mean of the rounds scored among the last `window`, and of unseen groups."""
 
     def read(history: pd.DataFrame) -> Reading:
-        late = spread(_late(history, window))
+        late = spread(_late(history, window, metric, split))
         return Reading(late.mean, left_out=late.left_out)
 
-    what = "holdout accuracy" + (f", mean of the last {window} rounds" if window > 1 else "")
+    what = f"{split} {NAMES[metric]}" + (f", mean of the last {window} rounds" if window > 1 else "")
     return Quantity(what, "%", None, read)
 
 
@@ -98,15 +101,15 @@ def roughness(window: int) -> Quantity:
     return Quantity(f"mean jump of holdout accuracy over the last {window} rounds", "%", None, read)
 
 
-def initial(best: bool = False) -> Quantity:
-    """Initial accuracy on clients' own test sets after the last round, or the round where its mean is best."""
+def initial(best: bool = False, metric: str = "accuracy") -> Quantity:
+    """Initial score on clients' own test sets after the last round, or the round where mean accuracy is best."""
 
     def read(history: pd.DataFrame) -> Reading:
-        rows = history[(history["split"] == "test") & (history["metric"] == "accuracy")]
+        rows = history[(history["split"] == "test") & (history["metric"] == metric)]
         chosen = best_round(history) if best else rows["round"].max()
         return _over_clients(rows[rows["round"] == chosen]["value"])
 
-    return Quantity("initial accuracy" + (", best round by test accuracy" if best else ""), "%", None, read)
+    return Quantity(f"initial {NAMES[metric]}" + (", best round by test accuracy" if best else ""), "%", None, read)
 
 
 def personalization(epochs: int = FIVE_EPOCHS, lr: float = 0.001, **settings: Any) -> Measurement:
@@ -114,27 +117,30 @@ def personalization(epochs: int = FIVE_EPOCHS, lr: float = 0.001, **settings: An
     return Measurement(kind="personalize", settings={"epochs": epochs, "lr": lr, **settings})
 
 
-def personalized(needs: Measurement, after: int | None = None) -> Quantity:
-    """Accuracy on clients' own test sets after fine-tuning for all epochs of the measurement, or so many."""
+def personalized(needs: Measurement, after: int | None = None, metric: str = "accuracy") -> Quantity:
+    """A score on clients' own test sets after fine-tuning for all epochs of the measurement, or so many."""
     epochs = needs.settings["epochs"] if after is None else after
 
     def read(result: Any) -> Reading:
-        return _over_clients(result.frame[result.frame["epoch"] == epochs]["accuracy"])
+        return _over_clients(result.frame[result.frame["epoch"] == epochs][metric])
 
     part = needs.settings.get("part", "all")
     tuned = "" if part == "all" else f", {part} tuned"
     best = ", best round by test accuracy" if needs.settings.get("round") == "best" else ""
-    return Quantity(f"personalized accuracy after {epochs} epochs{tuned}{best}", "%", needs, read)
+    return Quantity(f"personalized {NAMES[metric]} after {epochs} epochs{tuned}{best}", "%", needs, read)
 
 
-def gain(needs: Measurement) -> Quantity:
-    """What fine-tuning adds to the accuracy of a client, on average."""
+def gain(needs: Measurement, metric: str = "accuracy", clients: Sequence[int] | None = None) -> Quantity:
+    """What fine-tuning adds to a score of a client, on average over all or some."""
 
     def read(result: Any) -> Reading:
-        before, after = (result.frame[result.frame["epoch"] == epoch] for epoch in (0, needs.settings["epochs"]))
-        return _over_clients(after.set_index("client")["accuracy"] - before.set_index("client")["accuracy"])
+        chosen = result.frame if clients is None else result.frame[result.frame["client"].isin(clients)]
+        before, after = (chosen[chosen["epoch"] == epoch] for epoch in (0, needs.settings["epochs"]))
+        return _over_clients(after.set_index("client")[metric] - before.set_index("client")[metric])
 
-    return Quantity("gain from fine-tuning", "%", needs, read)
+    of = "" if metric == "accuracy" else f" in {NAMES[metric]}"
+    some = "" if clients is None else f", clients {', '.join(map(str, clients))}"
+    return Quantity(f"gain from fine-tuning{of}{some}", "%", needs, read)
 
 
 def headless_accuracy(templates: str = "clean") -> Quantity:
@@ -154,14 +160,17 @@ def head_accuracy() -> Quantity:
     return Quantity("accuracy with head (own classes)", "%", needs, read)
 
 
-def top_eigenvalues(limit: int = 1000) -> Measurement:
-    """The five largest eigenvalues on samples of the holdout."""
-    return Measurement(kind="eigenvalues", settings={"k": 5, "limit": limit})
+def top_eigenvalues(limit: int = 1000, k: int = 5, **which: Any) -> Measurement:
+    """The k largest eigenvalues on samples of the holdout, or of which Hessian the settings say."""
+    return Measurement(kind="eigenvalues", settings={"k": k, "limit": limit, **which})
 
 
 def eigenvalue(needs: Measurement) -> Quantity:
     """The largest eigenvalue of the Hessian."""
-    return Quantity("λ₁", "", needs, lambda result: Reading(float(result.frame["eigenvalue"].iloc[0])), ratio=True)
+    where = f", {needs.settings['data']}" if "data" in needs.settings else ""
+    return Quantity(
+        f"λ₁{where}", "", needs, lambda result: Reading(float(result.frame["eigenvalue"].iloc[0])), ratio=True
+    )
 
 
 def eigenvalue_ratio(needs: Measurement) -> Quantity:
@@ -194,7 +203,7 @@ def _over_clients(values: pd.Series) -> Reading:
     return Reading(over.mean, over.std, worst_tenth(values), over.left_out)
 
 
-def _late(history: pd.DataFrame, window: int, metric: str = "accuracy") -> pd.Series:
-    """A score on the holdout, of the rounds that were scored among the last `window`."""
-    rows = history[(history["split"] == "holdout") & (history["metric"] == metric)].sort_values("round")
+def _late(history: pd.DataFrame, window: int, metric: str = "accuracy", split: str = "holdout") -> pd.Series:
+    """A score on the holdout or another split, of the rounds that were scored among the last `window`."""
+    rows = history[(history["split"] == split) & (history["metric"] == metric)].sort_values("round")
     return rows[rows["round"] > rows["round"].max() - window]["value"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from ..declare import SettingError, near
-from . import background, crossing, fedasam_tables, fedbabu_tables
+from . import background, crossing, fedasam_tables, fedbabu_tables, unseen
 from .questions import claims
 from .tables import Item, ScaleName, checked_scale
 
@@ -15,6 +15,7 @@ BUILDERS: dict[str, Callable[[ScaleName], Item]] = {
     **fedasam_tables.TABLES,
     **crossing.TABLES,
     **background.TABLES,
+    **unseen.TABLES,
 }
 
 

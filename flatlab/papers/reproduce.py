@@ -14,6 +14,7 @@ import torch
 
 from ..data import DataSpec, FederatedDataset, Source, load
 from ..data.dealing import federate
+from ..declare import SettingError
 from ..training import Diverged, Experiment, Run
 from ..training.device import pick_device
 from ..training.lockstep import shape, train_together
@@ -21,8 +22,10 @@ from ..training.progress import reporter
 from ..training.start import reuse_rounds
 from .archive import Archive
 from .costs import checkpoint_every
+from .drawn import DRAWN
 from .measurements import Measurement
 from .planning import Measuring, Plan, Training
+from .unseen import NEEDS
 
 Report = Callable[[str], object]
 TOGETHER = 12  # runs at a time on a GPU; what they come to is kept when all have ended
@@ -67,9 +70,11 @@ class Workshop:
         """Train, measure and keep all that the plan names.
 
         Raises:
+            SettingError: before any work, if a data set's file is missing that cannot be downloaded.
             KeyboardInterrupt: after the round in flight; the same call goes on.
         """
         self._experiments = {run.id: run for item in plan.items for run in item.experiments().values()}
+        self._need_files({step.experiment.data.name for step in plan.trainings})
         waiting = list(plan.measurings)
         ready = {id: run for id, run in self._experiments.items() if self.archive.has(run)}
         ready = {id: run for id, run in ready.items() if id not in {step.experiment.id for step in plan.trainings}}
@@ -101,10 +106,21 @@ class Workshop:
         key = spec.to_json()
         if key not in self._data:
             if spec.name not in self._sources:
+                place = self.root / f"{spec.name}.npz"
+                if spec.name in DRAWN and not place.exists():
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    DRAWN[spec.name]().save(place)
                 self._sources[spec.name] = load(spec.name, self.root)
             made = federate(self._sources[spec.name], spec)
             self._data[key] = made.sharing(self._data.values()).to(self.device)
         return self._data[key]
+
+    def _need_files(self, names: set[str]) -> None:
+        lacking = sorted(name for name in names & NEEDS.keys() if not (self.root / f"{name}.npz").exists())
+        if lacking:
+            files = ", ".join(f"{name}.npz ({NEEDS[name]})" for name in lacking)
+            told = f"lacks {files}, which cannot be downloaded: put it there (layout: data/README.md), or take quick"
+            raise SettingError("root", str(self.root), told)
 
     def _options(self, experiment: Experiment) -> dict[str, Any]:
         every = checkpoint_every(experiment)
