@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..files import json_cell
 from ..geometry.landscape_result import Landscape, overflown
 from .landscape import axis_name, caption
+
+
+def landscape_view(result: Landscape) -> tuple[list[dict[str, Any]], bytes, str]:
+    """What the browser shows: the panels, their grids, and the caption.
+
+    The grids are float32, little end first, panel by panel: loss [ny, nx], then accuracy [ny, nx].
+    """
+    names = result.about["panels"]
+    grids = [result.surface(name, value)[2] for name in names for value in ("loss", "accuracy")]
+    packed = b"".join(np.asarray(grid, "<f4").tobytes() for grid in grids)
+    return [landscape_panel(result, name) for name in names], packed, landscape_caption(result)
 
 
 def landscape_panel(result: Landscape, name: str) -> dict[str, Any]:

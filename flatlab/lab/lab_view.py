@@ -84,7 +84,7 @@ class Bench(Panel):
         self.shelf.observe(lambda _: self._mark(), "grouped")
         self.shelf.renamed = lambda: submit(lambda _: self._changed_runs())
         self.transport.slider.observe(lambda change: self.guarded(lambda: self._slid(change["new"])), "value")
-        self.transport.slider.formats = figures.formats()
+        self.transport.slider.formats = [*figures.formats(), "html"]
         self.transport.slider.on_msg(lambda _, said, __: self.guarded(lambda: self._save_film(said)))
         self.tabs.observe(lambda _: self.guarded(self._show), "selected_index")
         self.setup.controls.observe(lambda _: self.guarded(self._refit), ["changed", "valid"])
@@ -231,13 +231,17 @@ class Bench(Panel):
         self._look()
 
     def _save_film(self, said: dict[str, Any]) -> None:
-        """Send the browser a film of the view in front, for the person's downloads."""
-        pictures, pace = figures.pictures_of(**self.panel(self.tabs.front).filmed())
-        kind, count = said["format"], len(pictures)
+        """Send the browser a film of the view in front, or the page of all, for the person's downloads."""
+        kind, panel = said["format"], self.panel(self.tabs.front)
+        pictures, pace = ([], 0) if kind == "html" else figures.pictures_of(**panel.filmed())
+        count = max(len(pictures), 1)
 
         def work(job: Job) -> None:
-            drawn = (picture() for done, picture in enumerate(pictures) if job.report(done, count))
-            data = figures.film(drawn, kind, said["speed"] * pace, said["loop"])
+            if kind == "html":
+                data = pages.of_panel(self).html().encode()
+            else:
+                drawn = (picture() for done, picture in enumerate(pictures) if job.report(done, count))
+                data = figures.film(drawn, kind, said["speed"] * pace, said["loop"])
             if job.report(count, count):
                 self.transport.slider.send({"kind": "file", "format": kind}, [data])
 

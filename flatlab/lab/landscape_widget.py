@@ -16,7 +16,7 @@ import traitlets
 
 from .. import figures
 from ..declare import SettingError
-from ..figures.landscape_panels import landscape_caption, landscape_panel
+from ..figures.landscape_panels import landscape_view
 from ..geometry.landscape_result import Landscape
 from ..pages.scripts import LANDSCAPE_CSS, view_module
 
@@ -76,13 +76,7 @@ class LandscapeView(anywidget.AnyWidget):
         with self.hold_sync():
             if result is None or [panel["name"] for panel in self.panels] != list(result.about["panels"]):
                 self.cursor = []
-            self.panels, self.grids, self.caption = [], b"", ""
-            if result is not None:
-                names = result.about["panels"]
-                self.panels = [landscape_panel(result, name) for name in names]
-                grids = [result.surface(name, value)[2] for name in names for value in ("loss", "accuracy")]
-                self.grids = b"".join(np.asarray(grid, "<f4").tobytes() for grid in grids)
-                self.caption = landscape_caption(result)
+            self.panels, self.grids, self.caption = ([], b"", "") if result is None else landscape_view(result)
 
     def plot_options(self) -> dict[str, Any]:
         """The options of `Landscape.plot` that draw what the view shows, from its own angle."""

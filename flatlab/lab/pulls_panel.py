@@ -28,17 +28,19 @@ class PullsView(anywidget.AnyWidget):
     """What `fl.pulls` measured, a panel a run, with one play button.
 
     Attributes:
-        runs, names, caption: as `figures.pull_view` gives them.
+        result: what is shown; runs, names, caption: as `figures.pull_view` gives them.
     """
 
     _esm = view_module("pulls")
     _css = LANDSCAPE_CSS
+    result: geometry.Pulls | None = None
     runs: Any = traitlets.List().tag(sync=True)
     names: Any = traitlets.List().tag(sync=True)
     caption = traitlets.Unicode().tag(sync=True)
 
     def show(self, result: geometry.Pulls | None) -> None:
         """Show a result, or nothing."""
+        self.result = result
         with self.hold_sync():
             self.names, self.caption, self.runs = ([], "", []) if result is None else figures.pull_view(result)
 
@@ -48,7 +50,7 @@ class PullsPanel(Measured):
 
     Attributes:
         settings: the controls of the settings of `pulls`.
-        view: what plays; result: the `Pulls` that it shows, None before the first.
+        view: what plays.
         cost: says how many rounds are to be trained again, and about how long that takes.
     """
 
@@ -57,7 +59,6 @@ class PullsPanel(Measured):
 
     def __init__(self, runs: Run | Iterable[Run]) -> None:
         super().__init__(runs)
-        self.result: geometry.Pulls | None = None
         options: dict[str, Any] = {"first": {PullSettings: ("rounds", "limit")}, "across": True}
         self.settings = Controls(PullSettings(), hide=HIDDEN, **options)
         self.view, self.cost = PullsView(), ipywidgets.HTML()
@@ -68,9 +69,13 @@ class PullsPanel(Measured):
         self.round.observe(lambda _: self._price(), "value")
         self.settings.observe(lambda _: self._price(), "changed")
 
+    @property
+    def result(self) -> geometry.Pulls | None:
+        """What is shown, None before the first."""
+        return self.view.result
+
     def clear(self) -> None:
         """Show nothing."""
-        self.result = None
         self.view.show(None)
 
     def refresh(self) -> None:
@@ -90,7 +95,6 @@ class PullsPanel(Measured):
         def then(result: geometry.Pulls) -> None:
             if result.about["complete"]:
                 self.known[key] = result
-            self.result = result
             self.view.show(result)
 
         return self.ask(work, then, "the pulls")

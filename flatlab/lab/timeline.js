@@ -37,7 +37,7 @@ function render({ model, el }) {
   for (const one of SPEEDS) element("option", "", speed, `${one}/s`).value = one;
   const loop = button("⟲", "Begin again at the end", () => set("loop", !model.get("loop")));
   const save = element("select", "flatlab-timeline-button", root);
-  save.title = "Save the view in front, round by round";
+  save.title = "Save the view in front, round by round (GIF, MP4), or all views as one page (HTML)";
   for (const one of ["save", ...model.get("formats")]) element("option", "", save, one.toUpperCase()).value = one;
   if (!model.get("formats").length) save.remove();
   save.onchange = () => {

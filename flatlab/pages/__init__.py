@@ -6,6 +6,17 @@ lab.save_page("bench.html")                # what is on the screen
 
 from .of_runs import of_panel, of_runs, save_page, shown
 from .page import Page
-from .parts import ChartPart, LandscapePart, Part, PicturePart
+from .parts import ChartPart, LandscapePart, Part, PicturePart, PullsPart
 
-__all__ = ["ChartPart", "LandscapePart", "Page", "Part", "PicturePart", "of_panel", "of_runs", "save_page", "shown"]
+__all__ = [
+    "ChartPart",
+    "LandscapePart",
+    "Page",
+    "Part",
+    "PicturePart",
+    "PullsPart",
+    "of_panel",
+    "of_runs",
+    "save_page",
+    "shown",
+]

@@ -11,7 +11,7 @@ from ..arguments import checked
 from ..declare import SettingError
 from ..figures.run_curves import X
 from ..files import Damaged
-from ..geometry import Eigenvalues, FlatnessVsGain, HessianAlong, Landscape, Spectrum, Trace
+from ..geometry import Eigenvalues, FlatnessVsGain, HessianAlong, Landscape, Pulls, Spectrum, Trace
 from ..personalization import Personalization
 from ..training import Run
 from ..training.as_code import call, code_for, run_names
@@ -19,7 +19,7 @@ from ..training.finding import as_runs
 from ..training.run_names import labels
 from .about import origin_table, settings_tables
 from .page import Page, time_line
-from .parts import CHART_LOOK, LANDSCAPE_LOOK, ChartPart, LandscapePart, Part, PicturePart
+from .parts import CHART_LOOK, LANDSCAPE_LOOK, ChartPart, LandscapePart, Part, PicturePart, PullsPart
 
 
 @checked
@@ -35,14 +35,15 @@ def save_page(
 ) -> Path:
     """Write runs as one HTML page under 1 MB, to be sent to others: it needs neither a kernel nor a network.
 
-    Curves answer the mouse, landscapes turn; below stand settings, the Python that makes it, and which code made the
-    runs, on which machine and when. The page forbids itself every request, and opens from a folder as from a server.
+    Curves answer the mouse, landscapes turn, clients that pull play; below stand settings, the Python that makes it,
+    and which code made the runs, on which machine and when. The page forbids itself every request, and opens from a
+    folder as from a server.
 
     Args:
         runs: a run or several.
         path: the file, as "pair.html".
-        results: measurements to show, as `fl.landscape` and others give them; None: the newest plane that is kept with
-            the first run and is of these runs alone.
+        results: measurements to show, as `fl.landscape`, `fl.pulls` and others give them; None: the newest
+            plane that is kept with the first run and is of these runs alone.
         metrics: some of "accuracy", "loss" and so on, as `fl.plot(runs, metrics=...)` takes them.
         x: "round", "samples", "seconds" or "megabytes".
         bands: runs that differ in seeds alone as their mean with a band.
@@ -106,6 +107,8 @@ def part_of(result: Any, runs: Sequence[Run] = ()) -> Part:
         if result.about["dimensions"] == 2:
             return LandscapePart("Loss landscape", result, {"runs": [run.id for run in runs]})
         return ChartPart("Loss along a line", figures.chart_lines(result))
+    if isinstance(result, Pulls):
+        return PullsPart("Clients that pull", result)
     if isinstance(result, (Spectrum, Eigenvalues, Trace, HessianAlong)):
         name = str(result.about.get("model", "")) or type(result).__name__
         return ChartPart("Hessian", figures.chart_hessian({name: {0: result}}))
@@ -160,6 +163,8 @@ def part_of_view(view: Any, title: str) -> Part | None:
         return ChartPart(title, chart, _look(view, CHART_LOOK))
     if isinstance(result, Landscape) and hasattr(view, "camera"):
         return LandscapePart(title, result, _look(view, LANDSCAPE_LOOK))
+    if isinstance(result, Pulls) and not hasattr(view, "fill"):  # the view itself, not the panel around it
+        return PullsPart(title, result)
     return None
 
 

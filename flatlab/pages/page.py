@@ -78,7 +78,7 @@ class Page:
                 raise SettingError(
                     "page",
                     f"{len(text) / 1e6:.1f} MB",
-                    f"at most {MOST_BYTES / 1e6:g} MB: show fewer runs, or landscapes of fewer points",
+                    f"at most {MOST_BYTES / 1e6:g} MB: show fewer runs, points of landscapes, or rounds of pulls",
                 )
         return text
 

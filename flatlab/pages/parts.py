@@ -1,4 +1,4 @@
-"""What a page shows: charts, landscapes and still pictures, each as JSON for the browser and as a figure."""
+"""What a page shows: charts, landscapes, clients that pull, pictures, each as JSON for the browser and as a figure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from .. import figures
 from ..figures.chart import Array, Chart, Plot, Series
-from ..figures.landscape_panels import landscape_caption, landscape_panel
-from ..geometry import Landscape
+from ..figures.landscape_panels import landscape_view
+from ..geometry import Landscape, Pulls
 
 CHART_LOOK = ("log", "smooth", "hidden", "height")
 LANDSCAPE_LOOK = ("mode", "log", "shared", "value", "shown", "camera", "runs")
@@ -65,15 +65,13 @@ class LandscapePart:
 
     def told(self, every: int = 1) -> dict[str, Any]:
         """As JSON; `grids` are float32 in base64, panel by panel: loss [ny, nx], then accuracy [ny, nx]."""
-        names = self.result.about["panels"]
-        grids = [self.result.surface(name, value)[2] for name in names for value in ("loss", "accuracy")]
-        packed = b"".join(np.asarray(grid, "<f4").tobytes() for grid in grids)
+        panels, packed, caption = landscape_view(self.result)
         return {
             "kind": "landscape",
             "title": self.title,
-            "panels": [landscape_panel(self.result, name) for name in names],
+            "panels": panels,
             "grids": base64.b64encode(packed).decode(),
-            "caption": landscape_caption(self.result),
+            "caption": caption,
             "look": FIRST_LOOK | self.look,
         }
 
@@ -82,6 +80,23 @@ class LandscapePart:
         look = FIRST_LOOK | self.look
         options: dict[str, Any] = {"view": "surface"} if self.look.get("mode") == "3d" else {}
         return figures.draw(self.result, value=look["value"], log=look["log"], **options)
+
+
+@dataclass(frozen=True)
+class PullsPart:
+    """Clients that pull, with a play button of their own; runs side by side move together."""
+
+    title: str
+    result: Pulls
+
+    def told(self, every: int = 1) -> dict[str, Any]:
+        """As JSON: `runs`, `names` and `caption` as `figures.pull_view` gives them."""
+        names, caption, runs = figures.pull_view(self.result)
+        return {"kind": "pulls", "title": self.title, "runs": runs, "names": names, "caption": caption}
+
+    def figure(self) -> figures.Drawing:
+        """The rounds as small panels."""
+        return figures.draw(self.result)
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,7 @@ class PicturePart:
         return self.drawing
 
 
-Part = ChartPart | LandscapePart | PicturePart
+Part = ChartPart | LandscapePart | PullsPart | PicturePart
 
 
 def _thinned(plot: Plot, every: int) -> Plot:

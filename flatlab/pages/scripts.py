@@ -30,8 +30,8 @@ def view_module(view: str) -> str:
 
 def page_scripts() -> tuple[str, ...]:
     """What a page runs, in this order: other views, which leave their `render` as globals, and the page's own."""
-    views = {"flatlabLandscape": view_module("landscape"), "flatlabTimeLine": view_module("timeline")}
-    alone = [_left_as(name, module) for name, module in views.items()]
+    names = {"landscape": "flatlabLandscape", "pulls": "flatlabPulls", "timeline": "flatlabTimeLine"}
+    alone = [_left_as(name, view_module(view)) for view, name in names.items()]
     own = (BUNDLE / "saved.js").read_text("utf-8")
     return tuple(inside(f"(() => {{\n{script}\n}})();") for script in (*alone, own))
 

@@ -71,7 +71,9 @@ class Stories(Panel):
             f'<ul style="margin:4px 0">{said}</ul></div>'
         )
         if story.time():
-            views.append(TimeLine(value=story.time()["max"], disabled=False, moving=True, **story.time()))
+            time = TimeLine(value=story.time()["max"], disabled=False, moving=True, formats=["html"], **story.time())
+            time.on_msg(lambda *_: self.guarded(lambda: self._send_page(time)))
+            views.append(time)
         for part in story.shown():
             if isinstance(part, ChartPart):
                 view = chart_view(HEIGHT)
@@ -83,6 +85,10 @@ class Stories(Panel):
         if story.filled is not None:
             views.append(ipywidgets.HTML(html_table(story.filled.printed())))
         self.stage.children = views
+
+    def _send_page(self, time: TimeLine) -> None:
+        """The story as a page, for the person's downloads."""
+        time.send({"kind": "file", "format": "html"}, [self.story.page().html().encode()])
 
     def run_own(self) -> None:
         """Open the bench with the settings of the story's last side, its first seed."""

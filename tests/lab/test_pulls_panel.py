@@ -8,6 +8,7 @@ from PIL import Image
 from small_runs import six_clients, trained
 
 import flatlab as fl
+from flatlab import pages
 from flatlab.lab.pulls_panel import PullsPanel
 
 
@@ -37,6 +38,8 @@ def test_it_says_what_is_trained_again_and_shows_what_was_measured(runs):
     assert {name for name, _ in panel.view.names} == {f"mostly {label}" for label in set(wanted.frame["main"]) - {-1}}
     assert set(panel.view.get_state()) >= {"runs", "names", "caption", "_esm"}  # what a page gets
     assert first["rounds"][-1]["swa"] and not second["rounds"][-1]["swa"] and "variance" in first["share"]
+    (part,) = pages.shown(panel)  # what a saved page has
+    assert part.told()["runs"] == panel.view.runs and part.told()["caption"] == panel.view.caption
     assert panel.code() == 'fl.pulls([run1, run2], data="holdout", rounds=2, limit=40).plot()'
     assert eval(panel.code(), {"fl": fl, "run1": runs[0], "run2": runs[1]}).png()[:4] == panel.figure().png()[:4]
     job = panel.job
@@ -69,3 +72,12 @@ def test_a_bench_saves_a_film_of_the_view_in_front(make):
     lab.settle()
     slider._handle_custom_msg({"kind": "animate", "format": "gif", "speed": 5.0, "loop": True}, [])
     assert len(sent) == 1 and "has no rounds to go through" in lab.note.value
+    assert slider.formats[-1] == "html"  # a page needs no rounds
+    slider._handle_custom_msg({"kind": "animate", "format": "html", "speed": 5.0, "loop": True}, [])
+    lab._saving.wait()
+    (content, (data,)) = sent[-1]
+    assert (
+        content == {"kind": "file", "format": "html"}
+        and data.startswith(b"<!DOCTYPE html>")
+        and lab.run.id.encode() in data
+    )

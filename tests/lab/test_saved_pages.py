@@ -7,6 +7,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from small_runs import six_clients, trained
@@ -78,7 +79,7 @@ def test_the_page_allows_its_own_scripts_and_no_request(text):
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
     assert policy.startswith("default-src 'none';") and "unsafe-eval" not in policy and "http" not in policy
     digests = {base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in SCRIPT.findall(text)}
-    assert digests == set(re.findall(r"'sha256-(.*?)'", policy)) and len(digests) == 3
+    assert digests == set(re.findall(r"'sha256-(.*?)'", policy)) and len(digests) == 4
     assert len(text.encode()) < 1_000_000
     outside = JSON.sub("", SCRIPT.sub("", text))
     assert not re.search(r"(?:src|href|url)\W{1,3}(?!data:)\w+:", outside), outside[:3000]
@@ -143,6 +144,25 @@ def test_without_a_bundle_pictures_take_the_place_of_what_moves(runs, monkeypatc
     text = of_runs(runs).html()
     assert text.count('src="data:image/png;base64,') == 2 and not SCRIPT.search(text) and "still pictures" in text
     assert "script-src 'none'" in text and len(text.encode()) < 1_000_000
+
+
+def test_clients_that_pull_play_in_the_page_with_the_numbers_of_pulls(runs):
+    twins = {"<i>plain</i>": runs[0], "forked": runs[0].fork(round=1, algorithm=fl.FedAvg(lr=0.01)).to(2)}
+    found = fl.pulls(twins, rounds=2, limit=32)
+    text = of_runs(twins.values(), [found]).html()
+    part = told(text)["parts"][1]
+    assert part["kind"] == "pulls" and "data:image/png" not in text and len(text.encode()) < 1_000_000
+    assert [run["name"] for run in part["runs"]] == list(twins) and "<i>" not in JSON.sub("", SCRIPT.sub("", text))
+    for run, (name, rows) in zip(part["runs"], found.frame.groupby("run", sort=False), strict=True):
+        assert run["id"] == twins[name].id and part["caption"].count("of the variance") == 2
+        for round in run["rounds"]:
+            marks = [round["from"], *round["clients"], round["mean"], round["to"]]
+            own = rows[rows["round"] == round["round"]].set_index("series")
+            before = rows[(rows["round"] == round["round"] - 1) & (rows["series"] == "global")]
+            wanted = pd.concat([before, own.loc[["client"]], own.loc[["mean"]], own.loc[["global"]]])
+            for value in ("x", "y", "loss", "accuracy"):
+                assert [mark[value] for mark in marks] == wanted[value].tolist()
+        assert [round["round"] for round in run["rounds"]] == sorted(set(rows["round"]))[1:]
 
 
 def test_a_result_without_a_view_of_its_own_is_a_picture(runs):

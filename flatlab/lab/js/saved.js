@@ -46,9 +46,9 @@ offerCode();
 here.flatlabModels = page.parts.map((/** @type {any} */ part, /** @type {number} */ k) => {
   const el = /** @type {HTMLElement} */ (document.getElementById(`part-${k}`));
   if (part.kind === "picture") return null;
-  const model = new Still(part.kind === "chart" ? chartValues(part) : landscapeValues(part));
+  const model = new Still(part.kind === "chart" ? chartValues(part) : part.kind === "landscape" ? landscapeValues(part) : part);
   if (part.kind === "chart") new Chart(model, makeStore(model), el);
-  else here.flatlabLandscape({ model, el });
+  else (part.kind === "landscape" ? here.flatlabLandscape : here.flatlabPulls)({ model, el });
   return model;
 });
 offerTime();
