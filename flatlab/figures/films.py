@@ -22,6 +22,7 @@ from ..geometry import Landscape, Pulls
 from ..training.finding import as_runs
 from .clients import draw_cohort
 from .landscape import draw_landscape
+from .landscape_panels import clients_at, mark_rounds
 from .pulls import draw_pull, pull_panels
 from .run_curves import draw_runs
 from .style import Drawing, paper_style
@@ -46,7 +47,8 @@ def animate(
 
     Args:
         thing: a run or several: their curves with a mark that moves, or the clients of the first; what `fl.pulls`
-            measured: arrows that fan out and snap into their mean; or a landscape with ways: these grow.
+            measured: arrows that fan out and snap into their mean; or a landscape with ways, which grow, or with
+            clients of several rounds.
         path: of the file: .gif, or .mp4, which needs `pip install imageio-ffmpeg`.
         speed: rounds a second; of more than 150 rounds (steps of a way, parts of a pull) some are left out.
         loop: whether a GIF begins again at its end.
@@ -104,11 +106,12 @@ def _steps(thing: Any, view: str) -> list[Callable[..., Drawing]]:
 
 
 def _ways(result: Landscape) -> Iterator[Landscape]:
-    """A landscape with its ways up to each of their rounds."""
-    ways = result.frame[result.frame["series"] == "trajectory"]
-    at = ways["name"].str.extract(r"(\d+)$")[0].astype(int)
-    for round in sorted(set(at)):
-        yield replace(result, frame=result.frame.drop(ways.index[at > round]).reset_index(drop=True))
+    """A landscape with its ways up to each of their rounds, or without ways of each round's clients alone."""
+    rounds, series = mark_rounds(result, result.frame), result.frame["series"]
+    at, clients = rounds[series == "trajectory"], sorted(set(rounds[series == "clients"].dropna()))
+    for round in sorted(set(at)) or (clients if len(clients) > 1 else []):
+        grown = replace(result, frame=result.frame.drop(at.index[at > round]).reset_index(drop=True))
+        yield clients_at(grown, int(round))
 
 
 def film(pictures: Iterable[Drawing], kind: Format, speed: float, loop: bool = True) -> bytes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..files import json_cell
 from ..geometry.landscape_result import Landscape, overflown
+from ..later import pd
 from .landscape import axis_name, caption
 
 
@@ -25,7 +27,8 @@ def landscape_view(result: Landscape) -> tuple[list[dict[str, Any]], bytes, str]
 def landscape_panel(result: Landscape, name: str) -> dict[str, Any]:
     """A panel but for its values: name, nx, ny, x and y (their ends), axes (their names), marks."""
     xs, ys, _ = result.surface(name)
-    marks = result.marks(name)[["series", "name", "x", "y", "loss", "accuracy", "residual"]]
+    marks = result.marks(name)
+    marks = marks[["series", "name", "x", "y", "loss", "accuracy", "residual"]].assign(round=mark_rounds(result, marks))
     return {
         "name": name,
         "nx": len(xs),
@@ -35,6 +38,23 @@ def landscape_panel(result: Landscape, name: str) -> dict[str, Any]:
         "axes": [axis_name(result.about, name, axis) for axis in (0, 1)],
         "marks": [{key: json_cell(cell) for key, cell in mark.items()} for mark in marks.to_dict("records")],
     }
+
+
+def mark_rounds(result: Landscape, marks: pd.DataFrame) -> pd.Series:
+    """The round of each mark on a way and of each client; NaN of others, and where an earlier version did not say."""
+    moves = marks["series"].isin(["trajectory", "clients"])
+    rounds = marks["name"].str.extract(r"\bround (\d+)$")[0].astype(float).where(moves)
+    alone = result.about.get("clients", [])
+    return rounds.mask(marks["series"] == "clients", alone[0]) if len(alone) == 1 else rounds
+
+
+def clients_at(result: Landscape, round: int | None) -> Landscape:
+    """A landscape of whose clients those of one round are left: of the nearest to `round`; None: of the last."""
+    rounds = mark_rounds(result, result.frame)[result.frame["series"] == "clients"].dropna()
+    if rounds.empty:
+        return result
+    shown = rounds.max() if round is None else min(sorted(set(rounds)), key=lambda one: abs(one - round))
+    return replace(result, frame=result.frame.drop(rounds.index[rounds != shown]).reset_index(drop=True))
 
 
 def landscape_caption(result: Landscape) -> str:

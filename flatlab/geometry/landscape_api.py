@@ -11,7 +11,7 @@ Compared models share samples, draws, range and size of the grid. The weights th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def landscape(
     *,
     settings: LandscapeSettings,
     markers: Mapping[str, Any] | None = None,
-    clients: Count | None = None,
+    clients: Count | Sequence[Count] | None = None,
     store: str | Path | bool = True,
     progress: Progress | None = None,
     watch: Callable[[Landscape], object] | None = None,
@@ -62,7 +62,7 @@ def landscape(
         data: "holdout", "train", "test" or "unseen" of the first run; a FederatedDataset; or (images, labels).
         settings: made of the keyword arguments.
         markers: more models or runs to show on each panel, e.g. fine-tuned ones.
-        clients: a round whose sampled clients' models are shown on their run's panel.
+        clients: a round, or several, whose sampled clients' models are shown on their run's panel, trained again.
         store: where points are kept while and after they are measured, so that the same call goes on or returns at
             once: True is with the first run (bare models have no place), False nowhere, or a file.
         progress: called with the points done and their number (more than needed, with `refine`); False stops. None: a
@@ -81,7 +81,8 @@ def landscape(
     """
     subjects = named(models)
     objectives = targets(subjects, data, settings)
-    shown = marks(subjects, objectives, settings, clients, markers or {})
+    rounds = [] if clients is None else list(dict.fromkeys(clients if isinstance(clients, Sequence) else [clients]))
+    shown = marks(subjects, objectives, settings, rounds, markers or {})
     fingerprint = fingerprint_of(settings, objectives, shown)
     kept = Kept(store, subjects, fingerprint)
     if kept.begun is not None and kept.whole:
@@ -91,6 +92,7 @@ def landscape(
         watch(_first_look(surfaces, settings))
     meters = _meters(surfaces, kept.begun.about["memory format"] if kept.begun is not None else None)
     about = {**settings.key, **_about(meters, surfaces), "models": list(objectives), "fingerprint": fingerprint}
+    about |= {"clients": rounds} if rounds else {}
     kept.restore(surfaces)
     return _filled(surfaces, meters, settings, about, kept, progress, watch)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -42,7 +42,7 @@ class Request(NamedTuple):
         settings: of `fl.landscape`, with the round and the client chosen.
         data: its samples.
         rounds: of each run's model.
-        clients: the round whose clients are marked.
+        clients: the rounds whose clients are marked.
         corners: the three models of a plane; none if the runs themselves are shown.
         tuned: by run, the clients whose fine-tuned models are marked; none if no run's are.
         tuning: how they are fine-tuned.
@@ -52,7 +52,7 @@ class Request(NamedTuple):
     settings: LandscapeSettings
     data: str
     rounds: tuple[int, ...]
-    clients: int | None
+    clients: tuple[int, ...]
     corners: tuple[Corner, ...]
     tuned: tuple[tuple[int, ...], ...]
     tuning: Tuning
@@ -60,7 +60,9 @@ class Request(NamedTuple):
 
     def options(self) -> dict[str, Any]:
         """Of `fl.landscape`, as plain values."""
-        marked = {} if self.clients is None else {"clients": self.clients}
+        marked: dict[str, Any] = {"clients": list(self.clients)} if self.clients else {}
+        if len(self.clients) == 1:
+            (marked["clients"],) = self.clients
         return {"data": self.data, **self.settings.changed(), **marked}
 
     def names(self) -> list[str]:
@@ -132,6 +134,36 @@ class Request(NamedTuple):
         if kind == "client":
             return f"run{k + 1}.clients({self.rounds[k]})[{client}]"
         return call(f"run{k + 1}.model", str(self.rounds[k]), **_which(corner))
+
+
+def sampled(run: Run, round: int) -> list[int]:
+    """The clients of a round."""
+    rows = run.history[(run.history["round"] == round) & (run.history["split"] == "train")]
+    return sorted(set(rows["client"]) - {-1})
+
+
+def corners(
+    runs: Sequence[Run], rounds: Sequence[int], client: int, tuned: Sequence[Sequence[int]], markers: Iterable[str]
+) -> list[Corner]:
+    """The models of these rounds to lay a plane through; of a run without a global one that of `client`."""
+    there = []
+    for k, run in enumerate(runs):
+        there.append(Corner("own", k, client) if run.kept else Corner("global", k))
+        if run.experiment.algorithm.swa and not run.kept:
+            there.append(Corner("swa", k))
+        there += [Corner("client", k, who) for who in sampled(run, rounds[k])]
+        there += [Corner("tuned", k, who) for who in tuned[k]]
+    return there + [Corner("marker", marker=name) for name in markers]
+
+
+def stored(runs: Sequence[Run], most: int) -> tuple[tuple[int, ...], float]:
+    """The rounds from 1 that all runs have stored, evenly at most so many with the last, and the seconds that their
+    clients take to be trained again (NaN: not known).
+    """
+    common = sorted(set.intersection(*(set(run.checkpoints) for run in runs)) - {0})
+    every = -(-len(common) // most) if common else 1
+    kept = common[(len(common) - 1) % every :: every]
+    return tuple(kept), sum(run.retraining(round, round)[1] for run in runs for round in kept)
 
 
 def _which(corner: Corner) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -69,10 +69,10 @@ def marks(
     subjects: Mapping[str, Any],
     targets: Mapping[str, Target],
     settings: LandscapeSettings,
-    clients: int | None,
+    clients: Sequence[int],
     markers: Mapping[str, Any],
 ) -> dict[str, list[Mark]]:
-    """By subject, what is shown with it: its checkpoints, its clients' models of the round `clients`, and markers."""
+    """By subject, what is shown with it: its checkpoints, its clients' models of the rounds `clients`, and markers."""
     shown = {}
     for name, subject in subjects.items():
         target, several = targets[name], []
@@ -81,12 +81,13 @@ def marks(
                 ("trajectory", f"round {kept}", model_of(subject, kept, "global", settings.client))
                 for kept in need_run(subject).checkpoints
             ]
-        if clients is not None:
+        for at in clients:
             try:
-                trained = need_run(subject).clients(clients)
+                trained = need_run(subject).clients(at)
             except SettingError as error:
-                raise SettingError("clients", clients, error.problems[0].allowed) from error
-            several += [("clients", f"client {client}", model) for client, model in trained.items()]
+                raise SettingError("clients", at, error.problems[0].allowed) from error
+            when = f", round {at}" if len(clients) > 1 else ""
+            several += [("clients", f"client {client}{when}", model) for client, model in trained.items()]
         several += [("markers", str(label), _marked(marker, settings)) for label, marker in markers.items()]
         shown[name] = [
             Mark(series, label, vector_of(target, model, label), buffers_of(target, model))

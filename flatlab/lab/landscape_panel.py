@@ -19,7 +19,7 @@ from .. import figures, geometry
 from ..arguments import checked
 from ..geometry import LandscapeSettings
 from ..geometry.inputs import refuse_misfits
-from ..geometry.landscape_request import Corner, Request
+from ..geometry.landscape_request import Request, corners, sampled, stored
 from ..geometry.settings import Kind
 from ..jobs import Job
 from ..personalization import Tuning
@@ -38,6 +38,7 @@ FIRST = {
 }
 APART = ("round", "client", "source", "loss", "one_class")  # chosen below, or for a script only
 TUNED = 3  # at most so many clients of a run are fine-tuned
+FOLLOWED = 12  # at most so many rounds' clients are marked
 
 
 class Landscape(Measured):
@@ -51,6 +52,7 @@ class Landscape(Measured):
         settings: the controls of the settings of `landscape`.
         auto: whether it is measured by itself whenever the run rests.
         clients, fine_tuned: whether clients of that round are marked, as they came back or fine-tuned with `tuning`.
+        every: of all stored rounds, so that they follow the time line.
         corners: the three models that a plane goes through.
         view: the `LandscapeView` of planes; its traits say how the result is looked at.
         lines: the chart of lines, in its place.
@@ -76,6 +78,7 @@ class Landscape(Measured):
         self.clients = _tick(
             "With clients", "Mark the models of the clients sampled in this round, after their local training"
         )
+        self.every = _tick("", "Train the clients of stored rounds again, so that their marks follow the time line")
         self.fine_tuned = _tick(
             "With fine-tuned", f"Mark at most {TUNED} of these clients' models, fine-tuned from the global one"
         )
@@ -86,7 +89,7 @@ class Landscape(Measured):
         ]
         self.measure_button = self.button("Measure", "play", "Measure it", self.measure, "primary")
         self._three = wrapping(*self.corners)
-        asked = [self.data, self.round, self.client, self.clients, self.fine_tuned]
+        asked = [self.data, self.round, self.client, self.clients, self.every, self.fine_tuned]
         # What a person looks at comes first, below what is asked for most.
         first, marked = wrapping(self.measure_button, *asked[:3], self.auto), wrapping(*asked[3:])
         self.fill(first, self._three, self.view, self.lines, marked, self.tuning, self.settings, self.copy_code)
@@ -140,12 +143,12 @@ class Landscape(Measured):
             chosen["round"] = rounds[0]
         if not plane or self.data.value != "holdout":  # there, models that are given belong to nobody
             chosen |= whose(self.client)
-        marked = self.clients.value and not self.clients.disabled
+        marked = stored(self.runs, FOLLOWED)[0] if self.every.value else (min(rounds),)
         return Request(
             settings=settings.replace(**chosen),
             data=self.data.value,
             rounds=rounds,
-            clients=min(rounds) if marked else None,
+            clients=marked if self.clients.value and not self.clients.disabled else (),
             corners=tuple(control.value for control in self.corners) if plane else (),
             tuned=tuple(tuple(self._to_tune(k)) for k in range(len(self.runs))) if self.fine_tuned.value else (),
             tuning=self.tuning.value,
@@ -220,7 +223,10 @@ class Landscape(Measured):
 
     def _allow_clients(self) -> None:
         """At round 0 nobody was sampled whose model could be marked."""
-        self.clients.disabled = self._plane() or not min(self.rounds())
+        rounds, seconds = stored(self.runs, FOLLOWED)
+        self.clients.disabled = self._plane() or not (min(self.rounds()) or (self.every.value and rounds))
+        self.every.description = f"of {len(rounds)} stored rounds" + (f", {seconds:.2g} s" if seconds > 0 else "")
+        self.every.layout.display = "" if self.clients.value and len(rounds) > 1 else "none"
 
     def _present(self, request: Request, result: geometry.Landscape) -> None:
         self._request = request
@@ -240,34 +246,18 @@ class Landscape(Measured):
     def _offer_corners(self) -> None:
         if not self._plane():
             return
-        corners = [(corner.label(len(self.runs)), corner) for corner in self._corners()]
+        tuned = [self._to_tune(k) for k in range(len(self.runs))]
+        known = corners(self.runs, self.rounds(), self.client.value, tuned, self.markers)
+        offered = [(corner.label(len(self.runs)), corner) for corner in known]
         for k, control in enumerate(self.corners):
-            if list(control.options) != corners:
+            if list(control.options) != offered:
                 chosen = control.value
-                control.options = corners
-                known = [corner for _, corner in corners]
+                control.options = offered
                 control.value = chosen if chosen in known else known[min(k, len(known) - 1)]
-
-    def _corners(self) -> list[Corner]:
-        """The models that there are to lay a plane through, as of the round chosen."""
-        corners = []
-        for k, run in enumerate(self.runs):
-            corners.append(Corner("own", k, self.client.value) if run.kept else Corner("global", k))
-            if run.experiment.algorithm.swa and not run.kept:
-                corners.append(Corner("swa", k))
-            corners += [Corner("client", k, client) for client in self._sampled(k)]
-            corners += [Corner("tuned", k, client) for client in self._to_tune(k)]
-        return corners + [Corner("marker", marker=name) for name in self.markers]
-
-    def _sampled(self, run: int) -> list[int]:
-        """The clients of the round chosen."""
-        history = self.runs[run].history
-        sampled = history[(history["round"] == self.rounds()[run]) & (history["split"] == "train")]
-        return sorted(set(sampled["client"]) - {-1})
 
     def _to_tune(self, run: int) -> list[int]:
         """Some of them; before the first round, and where no client trains, the first of all."""
-        return (self._sampled(run) or list(range(self.runs[run].data.clients)))[:TUNED]
+        return (sampled(self.runs[run], self.rounds()[run]) or list(range(self.runs[run].data.clients)))[:TUNED]
 
 
 def _tick(description: str, tooltip: str) -> widgets.Checkbox:

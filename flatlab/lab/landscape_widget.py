@@ -16,7 +16,7 @@ import traitlets
 
 from .. import figures
 from ..declare import SettingError
-from ..figures.landscape_panels import landscape_view
+from ..figures.landscape_panels import clients_at, landscape_view
 from ..geometry.landscape_result import Landscape
 from ..pages.scripts import LANDSCAPE_CSS, view_module
 
@@ -99,9 +99,9 @@ class LandscapeView(anywidget.AnyWidget):
         """The static picture of what is shown."""
         if self.result is None:
             return figures.draw_missing("nothing measured yet")
-        frame = self.result.frame
-        kept = frame[frame["series"].isin(["surface", *self.shown])].reset_index(drop=True)
-        return dataclasses.replace(self.result, frame=kept).plot(**self.plot_options())
+        seen = clients_at(self.result, self.at)
+        kept = seen.frame[seen.frame["series"].isin(["surface", *self.shown])].reset_index(drop=True)
+        return dataclasses.replace(seen, frame=kept).plot(**self.plot_options())
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         bundle = super()._repr_mimebundle_(**options)

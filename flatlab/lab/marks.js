@@ -77,16 +77,46 @@ export function placeNames(names, spots, box) {
   return placed;
 }
 
-/** The round of a mark on a way; null of others. */
-export const roundOf = (mark) => (mark.series === "trajectory" ? Number(/(\d+)$/.exec(mark.name)?.[1] ?? NaN) : null);
+/** The round of a mark on a way, and of a client; null of others, and where an earlier version did not say. */
+export const roundOf = (mark) => mark.round ?? (mark.series === "trajectory" ? Number(/(\d+)$/.exec(mark.name)?.[1] ?? NaN) : null);
 
-/** Where runs are at a round: of each way the mark of it, or of the last one kept before it. */
+/** Of some rounds the nearest, of two the earlier; the last if none is looked at. */
+export const nearestRound = (rounds, at) =>
+  at === null ? Math.max(...rounds) : [...rounds].sort((a, b) => Math.abs(a - at) - Math.abs(b - at) || a - b)[0];
+
+/** Where runs are at a round: of each way the mark of it, or of the nearest round that was kept. */
 export function standing(marks, at) {
   if (at === null) return [];
-  const before = marks.filter((mark) => mark.series === "trajectory" && roundOf(mark) <= at);
-  return [...new Set(before.map(wayOf))].map((way) =>
-    before.filter((mark) => wayOf(mark) === way).reduce((last, mark) => (roundOf(mark) >= roundOf(last) ? mark : last)),
-  );
+  const ways = marks.filter((mark) => mark.series === "trajectory");
+  return [...new Set(ways.map(wayOf))].map((way) => {
+    const own = ways.filter((mark) => wayOf(mark) === way);
+    const round = nearestRound(own.map(roundOf), at);
+    return own.find((mark) => roundOf(mark) === round);
+  });
+}
+
+/** The round whose clients are seen: the nearest of those measured, the last by default; null if no mark says one. */
+export function clientsRound(marks, at) {
+  const rounds = marks.filter(({ series }) => series === "clients").map(roundOf).filter((round) => round !== null);
+  return rounds.length ? nearestRound(rounds, at) : null;
+}
+
+/** The marks that are seen at a round: of clients those of one round. */
+export function seenMarks(marks, at) {
+  const round = clientsRound(marks, at);
+  return marks.filter((mark) => mark.series !== "clients" || round === null || roundOf(mark) === round);
+}
+
+/** What is said of the round that is looked at: whose models are marked, and of which round where its own is not stored. */
+export function toldOfRound(marks, at, told) {
+  const now = standing(marks, at);
+  const clients = clientsRound(marks, at);
+  const others = at !== null && [...now.map(roundOf), clients].some((round) => round !== null && round !== at);
+  return [
+    ...(others ? [`round ${at} is not stored: the nearest is shown`] : []),
+    ...now.map((mark) => `${mark.name}: ${told(mark)}`),
+    ...(clients === null ? [] : [`clients of round ${clients}`]),
+  ].join("; ");
 }
 
 function drawNames(pen, spots, box) {
@@ -110,7 +140,7 @@ function drawMarks(pen, spots, scale, value, marked, box, at) {
   const now = new Set(standing(spots.map(({ mark }) => mark), at));
   for (const { mark, at: spot } of [...spots].sort((a, b) => ORDER.indexOf(a.mark.series) - ORDER.indexOf(b.mark.series))) {
     const moved = now.size > 0 && mark.series === "models"; // the star is elsewhere
-    pen.globalAlpha = moved || (now.size > 0 && roundOf(mark) > at) ? 0.4 : 1;
+    pen.globalAlpha = moved || (now.size > 0 && !now.has(mark) && roundOf(mark) > at) ? 0.4 : 1;
     drawShape(pen, now.has(mark) ? "models" : moved ? "trajectory" : mark.series, spot[0], spot[1], rgb(scale.place(mark[value])));
     pen.globalAlpha = 1;
     if (!marked || mark.name !== marked.name || mark.series !== marked.series) continue;

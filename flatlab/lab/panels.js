@@ -17,7 +17,7 @@ function drawPanel(scene, panel, value, shown, ink) {
   const flat = scene.model.get("mode") === "2d";
   const place = flat ? drawPlane(scene, pen, panel, value, ink, dpr) : drawSolid(scene, pen, panel, value, ink); // to pixels
   drawBar(pen, scale, value, ink, width - 54, 22, height - 58);
-  panel.spots = panel.marks
+  panel.spots = seenMarks(panel.marks, scene.at)
     .filter((mark) => shown.includes(mark.series))
     .map((mark) => ({ mark, at: place(mark.x, mark.y, mark[value]) }))
     .filter(({ at }) => at.every(Number.isFinite));
@@ -129,7 +129,7 @@ function said(scene, panel, value) {
 function saidOfMark(scene, panel, value) {
   const { marked } = scene;
   const mark = marked && panel.marks.find((other) => other.name === marked.name && other.series === marked.series);
-  if (!mark) return standing(panel.marks, scene.at).map((now) => `${now.name}: ${value} ${words(now[value])}`).join("; ") || " ";
+  if (!mark) return toldOfRound(panel.marks, scene.at, (now) => `${value} ${words(now[value])}`) || " ";
   const off = mark.residual > 1e-3 ? `, ${words(mark.residual, 3)} off the plane` : "";
   return `${mark.name}: own ${value} ${words(mark[value])}${off}`;
 }

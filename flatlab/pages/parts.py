@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import figures
 from ..figures.chart import Array, Chart, Plot, Series
-from ..figures.landscape_panels import landscape_view
+from ..figures.landscape_panels import clients_at, landscape_view
 from ..geometry import Landscape, Pulls
 
 CHART_LOOK = ("log", "smooth", "hidden", "height")
@@ -79,7 +79,7 @@ class LandscapePart:
         """As matplotlib draws it: contours, which show marks, unless a person looked at surfaces."""
         look = FIRST_LOOK | self.look
         options: dict[str, Any] = {"view": "surface"} if self.look.get("mode") == "3d" else {}
-        return figures.draw(self.result, value=look["value"], log=look["log"], **options)
+        return figures.draw(clients_at(self.result, None), value=look["value"], log=look["log"], **options)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from small_runs import click
 from test_javascript import NODE
 
 import flatlab as fl
+from flatlab.figures.films import _ways
+from flatlab.figures.landscape_panels import mark_rounds
 from flatlab.geometry import Landscape as Measured
 from flatlab.geometry.landscape_request import Corner
 from flatlab.lab.chart import StillChart
@@ -78,6 +80,7 @@ def test_the_view_carries_every_number_once():
     assert first["marks"] == []
     assert second["marks"][0] == {
         "series": "clients", "name": "client 3", "x": 0.5, "y": 0.2, "loss": 9.0, "accuracy": 0.25, "residual": 0.4,
+        "round": None,
     }  # fmt: skip
 
 
@@ -518,6 +521,63 @@ def test_names_stand_beside_their_marks_and_never_on_each_other(script):
     assert few == [{"text": "a", "left": 59, "middle": 50}]
     assert 1 < len(crowded) < 9
     assert named == ["m", "a, round 0", "a, round 4"]  # twelve clients are named by pointing at them
+
+
+def test_marks_follow_the_round_that_is_looked_at_and_say_which_it_is(script):
+    marks = [
+        {"series": series, "name": f"{who}, round {round}", "round": round, "loss": round / 10}
+        for round in (2, 5, 9)
+        for series, who in (("trajectory", "a"), ("clients", f"a, client {round}"))
+    ]
+    looked = (None, 1, 3, 5, 7, 40)
+    clients, stars, said = evaluate(
+        script,
+        f"{json.dumps(looked)}.map(at => s.seenMarks({json.dumps(marks)}, at).filter(m => m.series === 'clients').map(m => m.name))",
+        f"{json.dumps(looked)}.map(at => s.standing({json.dumps(marks)}, at).map(m => m.round))",
+        f"{json.dumps(looked)}.map(at => s.toldOfRound({json.dumps(marks)}, at, m => `loss ${{m.loss}}`))",
+    )
+    rounds = [9, 2, 2, 5, 5, 9]  # the nearest that is stored, of two the earlier
+    assert clients == [[f"a, client {round}, round {round}"] for round in rounds]
+    assert stars == [[], *([round] for round in rounds[1:])]
+    nearest = "round {} is not stored: the nearest is shown; "
+    assert said == [
+        "clients of round 9",
+        nearest.format(1) + "a, round 2: loss 0.2; clients of round 2",
+        nearest.format(3) + "a, round 2: loss 0.2; clients of round 2",
+        "a, round 5: loss 0.5; clients of round 5",
+        nearest.format(7) + "a, round 5: loss 0.5; clients of round 5",
+        nearest.format(40) + "a, round 9: loss 0.9; clients of round 9",
+    ]
+    (old,) = evaluate(script, "s.seenMarks([{series: 'clients', name: 'client 3'}], 4).length")
+    assert old == 1  # of a landscape that does not say of which round
+
+
+def test_clients_of_all_stored_rounds_are_measured_where_they_were(small, runs):
+    small.settings.change(directions="pca")
+    small.clients.value = True
+    assert small.every.layout.display == "" and small.every.description.startswith("of 3 stored rounds")
+    small.every.value = True
+    small.measure()
+    found = small.settle()
+    marks = pd.DataFrame(small.view.panels[0]["marks"])
+    own = marks[marks["series"] == "clients"].set_index("name")
+    assert set(own["round"]) == {1, 2, 3} == set(found.about["clients"])
+    for k, run in enumerate(runs):
+        for round in (1, 2, 3):
+            begin = f"{run.name}, client "
+            names = {f"{begin}{who}, round {round}" for who in run.clients(round)}
+            assert names == set(own.index[own.index.str.startswith(begin) & (own["round"] == round)]), k
+    # A client's loss is that of its own model after that round, wherever the plane is.
+    who, model = next(iter(runs[0].clients(2).items()))
+    alone = fl.landscape(model, source=runs[0].data, limit=40, points=3, store=False).summary()["loss"][0]
+    assert own.loc[f"FedAvg, client {who}, round 2", "loss"] == pytest.approx(alone, rel=1e-4)
+    assert "clients=[1, 2, 3]" in small.code()
+    small.view.at = 2
+    drawn = [text for axes in small.figure().axes for text in axes.texts]
+    assert drawn and not any("round 3" in text.get_text() and "client" in text.get_text() for text in drawn)
+    for at, step in enumerate(_ways(found)):  # of a film: the ways grow, the clients are those of the round
+        shown = mark_rounds(step, step.frame).groupby(step.frame["series"]).max()
+        assert (shown["trajectory"], shown["clients"]) == (at, max(at, 1))
 
 
 def test_marks_on_the_centre_of_a_random_plane_are_explained():

@@ -29,12 +29,12 @@ test("of many rounds' marks those of one are seen: that named, the latest before
   assert.deepEqual(ofRound([2], 1), []);
 });
 
-test("on its way each run stands at the round, or at the last one kept before it", () => {
+test("on its way each run stands at the round, or at the nearest that was kept", () => {
   const mark = (series, name) => ({ series, name });
   const marks = [mark("models", "round 9"), ...[0, 2, 4].map((k) => mark("trajectory", `a, b, round ${k}`)), ...[3, 10].map((k) => mark("trajectory", `c, round ${k}`))];
   const names = (at) => standing(marks, at).map(({ name }) => name);
   assert.deepEqual(names(3), ["a, b, round 2", "c, round 3"]);
-  assert.deepEqual([names(0), names(99)], [["a, b, round 0"], ["a, b, round 4", "c, round 10"]]);
+  assert.deepEqual([names(0), names(99)], [["a, b, round 0", "c, round 3"], ["a, b, round 4", "c, round 10"]]);
   assert.deepEqual(standing(marks, null), []);
   assert.equal(roundOf(marks[0]), null);
 });
