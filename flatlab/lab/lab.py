@@ -114,7 +114,8 @@ class Lab(Bench):
 
     @checked
     def fork(self, round: Whole | None = None, **changes: Any) -> None:
-        """Begin a new run at a round (default: the slider's) with the settings on the left, and `changes`.
+        """Begin a new run at a round (default: the slider's) with the settings on the left, and `changes`; beside it
+        its parent is shown.
 
         Raises:
             SettingError: if nothing is changed, or something that a fork keeps.
@@ -134,7 +135,12 @@ class Lab(Bench):
             error = SettingError("rounds", rounds, f"must exceed {at}, the round at which the fork begins")
             self.setup.controls.control("rounds").mark(str(error))
             raise error
-        self.compute(lambda _: session.fork(at, **changed), self._adopt, f"forking at round {at}")
+
+        def begun(made: Session) -> None:
+            self._adopt(made)
+            self.shelf.shown = list(dict.fromkeys([*self.shelf.shown, session.run.id]))
+
+        self.compute(lambda _: session.fork(at, **changed), begun, f"forking at round {at}")
 
     @checked
     def take_up(self, run: str | None = None) -> None:

@@ -249,6 +249,7 @@ def test_fork_here_goes_on_from_the_sliders_round_with_the_settings_on_the_left(
     assert child is not parent and child.round == 2 and child.experiment.parent.round == 2
     assert child.experiment.algorithm.local.rho == 0.1 and parent.experiment.algorithm.local.rho == 0.5
     assert (lab.transport.slider.min, lab.transport.slider.value) == (2, 2)
+    assert lab.shelf.table.shown == [parent.id] and [run.id for run in lab.runs] == [child.id, parent.id]
     assert "settings changed" not in lab.transport.status.value
     assert lab.ensure().round == 4 and parent.round == 3
     lab.setup.controls.control("model.width").box.value = 0.5
@@ -564,4 +565,4 @@ def test_before_the_first_round_what_needs_one_is_off_or_says_so(make):
     clients.refresh()
     landscape.refresh()
     assert not (clients.score_button.disabled or clients.measure_button.disabled or landscape.clients.disabled)
-    assert landscape.request().clients == 1
+    assert landscape.request().clients == (1,)
