@@ -87,6 +87,22 @@ class Archive:
             shutil.rmtree(part, ignore_errors=True)
         return place
 
+    def keep_again(self, experiment: Experiment, run: Run) -> None:
+        """Note that a kept run was trained once more for its weights and came to other numbers, as on another machine.
+
+        What is measured from then on is of these weights; `run.json` says under `again` where they were made, and by
+        how much the last accuracy on holdout images differs.
+        """
+        here, there = (scores[_of_holdout(scores)] for scores in (self.history(experiment), run.history))
+        both = here.merge(there, on=["round", "split", "metric", "client"], suffixes=("_here", "_there"))
+        if both.empty or both["value_here"].equals(both["value_there"]):
+            return
+        last = both[both["round"] == both["round"].max()].iloc[0]
+        made = machine(json.loads((run.directory / "versions.json").read_text(encoding="utf-8")))["name"]
+        again = {"machine": made, "holdout accuracy differs by": float(last["value_there"] - last["value_here"])}
+        about = self.about(experiment) | {"again": again}
+        write_atomically(self._place(experiment) / "run.json", json.dumps(about, indent=1).encode())
+
     def keep_failure(self, experiment: Experiment, why: str) -> None:
         """Note that a run cannot be finished (it diverged), so that nobody tries again unasked."""
         path = self._failed(experiment)
@@ -211,6 +227,10 @@ def condensed(history: pd.DataFrame) -> pd.DataFrame:
     means = history[trained].groupby(["round", "split", "metric"], as_index=False)["value"].mean().assign(client=-1)
     whole = pd.concat([history[~trained], means])[list(history.columns)]
     return whole.sort_values(["round", "split", "metric", "client"], ignore_index=True)
+
+
+def _of_holdout(history: pd.DataFrame) -> pd.Series[bool]:
+    return (history["split"] == "holdout") & (history["metric"] == "accuracy")
 
 
 def gradients(experiment: Experiment) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from ..later import pd
 from ..statistics import CONFIDENCE, Interval, interval
@@ -71,6 +72,7 @@ class FilledTable:
     versions: tuple[str, ...]
     missing_runs: int
     seconds: float
+    again: tuple[dict[str, Any], ...] = ()
 
     def frame(self) -> pd.DataFrame:
         """A row a cell: ours (mean over seeds), its interval, seeds, spread over clients, and the paper's number."""
@@ -148,6 +150,13 @@ class FilledTable:
             said.append(
                 f"Made on {'; '.join(self.machines)}; {'; '.join(self.versions)}; training took {self.seconds:.0f} s."
             )
+        if self.again:
+            where = "; ".join(sorted({trained["machine"] for trained in self.again}))
+            most = max(abs(trained["holdout accuracy differs by"]) for trained in self.again)
+            said.append(
+                f"Weights of {len(self.again)} of its runs were trained again on {where} for what was measured later;"
+                f" their holdout accuracy differs from the kept by at most {100 * most:.1f} points."
+            )
         said.append(f"Again: `flatlab reproduce {self.table.id} --scale {self.table.scale}`; one cell: add"
                     f" `--cell \"{self.cells[0].cell.row}\" \"{self.cells[0].cell.column}\" --again`.")  # fmt: skip
         return said
@@ -168,6 +177,7 @@ def fill(table: Table, archive: Archive) -> FilledTable:
         tuple(sorted(versions)),
         len(runs) - len(kept) - failed,
         sum(said["seconds"] for said in kept),
+        tuple(said["again"] for said in kept if "again" in said),
     )
 
 

@@ -9,6 +9,7 @@ measurement or another run needs its weights.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -66,7 +67,7 @@ class Plan:
         return Cost(*(all_of - left for all_of, left in zip(whole, self._training(), strict=True)))
 
     def jobs(self) -> list[list[str]]:
-        """Ids of runs to be trained, those together that need one another: what a cluster may do side by side."""
+        """Ids of runs to be trained or measured, those together that need one another: work for machines side by side."""
         group: dict[str, str] = {}
 
         def root(run: str) -> str:
@@ -83,6 +84,7 @@ class Plan:
             root(mine.id)
         for measuring in self.measurings:
             first, *rest = [experiment.id for experiment in measuring.experiments]
+            root(first)  # measured alone, of a run that is trained already, it is a job, too
             for other in rest:
                 group[root(other)] = root(first)
         found: dict[str, list[str]] = {}
@@ -98,12 +100,16 @@ class Plan:
         """
         if not (of >= 1 and 0 <= number < of):
             raise SettingError("part", f"{number}/{of}", f"must be 0/{of} to {max(of - 1, 0)}/{of}")
-        seconds = {step.experiment.id: step.cost.seconds for step in self.trainings}
+        seconds: defaultdict[str, float] = defaultdict(float)
+        for training in self.trainings:
+            seconds[training.experiment.id] += training.cost.seconds
+        for measuring in self.measurings:
+            seconds[measuring.experiments[0].id] += measuring.cost.seconds
         bins: list[tuple[float, list[str]]] = [(0.0, []) for _ in range(of)]
-        for job in sorted(self.jobs(), key=lambda job: -sum(seconds.get(run, 0.0) for run in job)):
+        for job in sorted(self.jobs(), key=lambda job: -sum(seconds[run] for run in job)):
             least = min(range(of), key=lambda place: (bins[place][0], place))
             spent, runs = bins[least]
-            bins[least] = (spent + sum(seconds.get(run, 0.0) for run in job), runs + job)
+            bins[least] = (spent + sum(seconds[run] for run in job), runs + job)
         mine = set(bins[number][1])
         return Plan(
             self.items,

@@ -164,7 +164,9 @@ class Workshop:
                     raise error
                 self.archive.keep_failure(step.experiment, str(error))
                 self._report(f"    diverged: {error}")
-            elif not step.for_weights:
+            elif step.for_weights:
+                self.archive.keep_again(step.experiment, run)
+            else:
                 self.archive.keep(step.experiment, run)
 
     def _trained(self, runs: list[Run]) -> dict[str, BaseException]:

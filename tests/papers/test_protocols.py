@@ -8,9 +8,10 @@ import flatlab as fl
 from flatlab.papers import SCALES, fedasam, fedbabu, plan
 from flatlab.papers import items as stated
 from flatlab.papers.archive import Archive
-from flatlab.papers.costs import Speed, cost
+from flatlab.papers.costs import Cost, Speed, cost
 from flatlab.papers.crossing import FOLLOW_UPS
 from flatlab.papers.fedbabu import unbalanced_sizes
+from flatlab.papers.planning import Measuring, Plan
 from flatlab.papers.questions import claims
 from flatlab.papers.tables import RECALLED, Figure, Table
 
@@ -167,10 +168,14 @@ def test_follow_ups_have_rows_at_full_scale_and_are_named_elsewhere():
 def test_parts_of_a_plan_are_the_plan(tmp_path):
     whole = plan([items("short")["fedasam.cifar10"]], Archive(tmp_path))
     parts = [whole.part(number, 5) for number in range(5)]
+    single = [(measurement, runs[0]) for measurement, runs in items("short")["fedbabu.table4"].measurements()]
     runs = [step.experiment.id for part in parts for step in part.trainings]
     assert sorted(runs) == sorted(step.experiment.id for step in whole.trainings)
     for part in parts:
         mine = {step.experiment.id for step in part.trainings}
         assert all(step.begins is None or step.begins[0] in mine for step in part.trainings)
+    trained = Plan(whole.items, (), tuple(Measuring(m, (run,), Cost()) for m, run in single), 0)
+    measured = [step for number in range(5) for step in trained.part(number, 5).measurings]
+    assert len(measured) == len(single) and {step.experiments[0].id for step in measured} == {r.id for _, r in single}
     with pytest.raises(fl.SettingError, match="5/5"):
         whole.part(5, 5)

@@ -222,7 +222,18 @@ def test_a_measurement_that_lacks_weights_has_its_run_trained_again(table, done,
     work(tmp_path, here).do(without)
     old, new = pd.read_parquet(archive.folder / lost.relative_to(here.folder)), pd.read_parquet(lost)
     pd.testing.assert_frame_equal(old, new)
-    assert kept
+    assert kept and "again" not in here.about(victim)
+
+
+def test_weights_that_came_to_other_numbers_are_told_beside_the_table(table, done, tmp_path):
+    folder, archive, _ = done
+    here, victim = Archive(shutil.copytree(archive.folder, tmp_path / "here")), experiment("FedBABU", 1)
+    path = here.folder / "runs" / victim.id / "history.parquet"
+    kept = pd.read_parquet(path)
+    kept.assign(value=kept["value"] - 0.015 * (kept["split"] == "holdout")).to_parquet(path)
+    here.keep_again(victim, work(folder, here).run(victim))
+    assert here.about(victim)["again"]["holdout accuracy differs by"] == pytest.approx(0.015)
+    assert "Weights of 1 of its runs" in fill(table, here).markdown() and "1.5 points" in fill(table, here).markdown()
 
 
 def test_an_interrupted_table_goes_on(table, tmp_path, done, monkeypatch):
