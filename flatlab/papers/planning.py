@@ -67,7 +67,7 @@ class Plan:
         return Cost(*(all_of - left for all_of, left in zip(whole, self._training(), strict=True)))
 
     def jobs(self) -> list[list[str]]:
-        """Ids of runs to be trained or measured, those together that need one another: work for machines side by side."""
+        """Ids of runs to be trained or measured, those together that need one another: work side by side."""
         group: dict[str, str] = {}
 
         def root(run: str) -> str:
