@@ -202,7 +202,13 @@ class Family(Declared):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        cls.abstract = "kind" not in cls.__annotations__
+        abstract, cls.abstract = "kind" not in cls.__annotations__, True  # not yet among the others
+        if not abstract and not cls.__module__.startswith("flatlab."):
+            family = cls.__mro__[cls.__mro__.index(Family) - 1]
+            kind = cls.model_fields["kind"].default
+            if getattr(family.members().get(kind), "__module__", "").startswith("flatlab."):
+                tell(f"{cls.__name__}.kind = {kind!r} hides flatlab's own of that name in files; choose another")
+        cls.abstract = abstract
 
     @classmethod
     def members(cls) -> dict[str, type[Self]]:

@@ -44,6 +44,25 @@ def test_settings_survive_json(radius, count):
     assert Scene.from_json(scene.to_json()) == scene
 
 
+def test_a_kind_of_flatlabs_own_is_not_hidden_without_a_word():
+    class Cube(Shape):
+        __module__ = "flatlab.shapes"
+        kind: Literal["cube"] = "cube"
+
+    with pytest.warns(UserWarning, match=r"Mine\.kind = 'cube' hides flatlab's own of that name"):
+
+        class Mine(Shape):
+            kind: Literal["cube"] = "cube"
+
+    for _ in range(2):  # a notebook's cell, run again, hides only what it made before
+
+        class Own(Cube):
+            kind: Literal["own cube"] = "own cube"
+
+    assert Shape.members()["own cube"] is Own
+    assert not Own.abstract
+
+
 class Lamp(Shape):
     """A kind that a later version gave two settings."""
 
