@@ -204,7 +204,7 @@ class Family(Declared):
         super().__pydantic_init_subclass__(**kwargs)
         abstract, cls.abstract = "kind" not in cls.__annotations__, True  # not yet among the others
         if not abstract and not cls.__module__.startswith("flatlab."):
-            family = cls.__mro__[cls.__mro__.index(Family) - 1]
+            family: Any = cls.__mro__[cls.__mro__.index(Family) - 1]
             kind = cls.model_fields["kind"].default
             if getattr(family.members().get(kind), "__module__", "").startswith("flatlab."):
                 tell(f"{cls.__name__}.kind = {kind!r} hides flatlab's own of that name in files; choose another")
