@@ -63,17 +63,16 @@ def make(
 
 
 def _take(story: Story, kept: Archive) -> None:
-    """Runs and measurements that are kept elsewhere; of a table's runs, the rows of the holdout and of the end."""
+    """Runs and measurements that are kept elsewhere; of histories the rows of the holdout and of the end."""
     here, drawn = story.archive, story.firsts().values() if story.planes else ()
     for experiment in story.experiments().values():
         if kept.has(experiment) and experiment not in drawn:
             there = kept.folder / "runs" / experiment.id
             shutil.copytree(there, here.folder / "runs" / experiment.id)
-            if story.table is not None:
-                rows = kept.history(experiment)
-                rows[(rows["split"] == "holdout") | (rows["round"] == rows["round"].max())].to_parquet(
-                    here.folder / "runs" / experiment.id / "history.parquet", index=False, compression="zstd"
-                )
+            rows = kept.history(experiment)
+            rows[(rows["split"] == "holdout") | (rows["round"] == rows["round"].max())].to_parquet(
+                here.folder / "runs" / experiment.id / "history.parquet", index=False, compression="zstd"
+            )
     wanted = {here._file(*needed) for item in story.items() for needed in item.measurements()}
     for file in here.folder.glob("runs/*/*.parquet"):
         if file.name != "history.parquet" and file not in wanted:

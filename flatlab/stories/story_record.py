@@ -121,7 +121,8 @@ class Story:
     def protocol(self) -> str:
         """What was trained, from the experiments."""
         runs = list(self.experiments().values())
-        who = dict.fromkeys(f"{run.data.clients} clients by {_dealt(run.data.partition)}" for run in runs)
+        held = {run.id: f"{run.data.clients} client{'' if run.data.clients == 1 else 's'}" for run in runs}
+        who = dict.fromkeys(f"{held[run.id]} by {_dealt(run.data.partition)}" for run in runs)
         share = " or ".join(dict.fromkeys(f"{100 * run.participation:g} %" for run in runs))
         rounds = " or ".join(dict.fromkeys(str(run.rounds) for run in runs))
         seeds = ", ".join(map(str, sorted({run.seed for run in runs})))
@@ -166,6 +167,7 @@ class Story:
         runs = [group[0] for group in self.series.values()]
         if self.table is not None:
             runs += [cell.experiments[0] for cell in self.table.cells if cell.column == self.table.columns[0]]
+        runs = list({run.id: run for run in runs}.values())
         return dict(zip(experiment_labels(runs), runs, strict=True))
 
     def code(self) -> str:
@@ -201,7 +203,7 @@ def _dealt(partition: Partition) -> str:
     """A partition in words, with the settings of its own kind."""
     own = [name for name in type(partition).__annotations__ if name != "kind"]
     said = ", ".join(f"{name} {value:g}" for name in own if isinstance(value := getattr(partition, name), (int, float)))
-    return f"{type(partition).__name__} ({said})"
+    return type(partition).__name__ + (f" ({said})" if said else "")
 
 
 def _versions(about: Mapping[str, Any]) -> dict[str, Any]:

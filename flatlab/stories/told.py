@@ -10,6 +10,7 @@ from ..papers import demonstration, fedasam_tables, fedbabu_tables
 from ..papers.demonstration import FLAT, PERSONAL, ROWS, SEEDS, TUNING
 from ..papers.measurements import Measurement
 from ..papers.questions import claims
+from ..papers.tables import Figure, Table
 from ..training import Experiment
 from .story_record import Story
 
@@ -44,19 +45,61 @@ def _skew(name: str, title: str) -> Story:
     return Story(name, title, about, parts, sides)
 
 
+def _skew10(name: str, title: str) -> Story:
+    accuracy, *_ = claims("short")["fedasam.q1"].parts
+    about = (
+        "FedAvg on photographs, where each client holds a single class (α = 0), beside FedAvg where all hold all"
+        " classes evenly: the gap that the methods of both papers are made for."
+    )
+    sides = {part.name: part.experiments for part in (accuracy.left, accuracy.right)}
+    return Story(name, title, about, (accuracy,), sides)
+
+
 def _cifar10(name: str, title: str) -> Story:
-    about = "The main table of the FedASAM paper, in few rounds; what that leaves out stands below it."
-    table = fedasam_tables.TABLES["fedasam.cifar10"]("short")
+    about = (
+        "The main table of the FedASAM paper, in few rounds; what that leaves out stands below it. The curves are those"
+        " of its first column, where each client holds a single class (α = 0)."
+    )
+    table = _table(fedasam_tables.TABLES["fedasam.cifar10"]("short"))
     claimed = [part for key in ("fedasam.q2", "fedasam.q3") for part in claims("short")[key].parts]
     parts = tuple(part for part in claimed if part.left.quantity.label.startswith("holdout") and part.left.less is None)
-    return Story(name, title, about, parts, {}, table=table)  # type: ignore[arg-type]
+    drawn = {row: _of_cell(table, row, table.columns[0]) for row in ("FedAvg", "FedASAM + SWA")}
+    return Story(name, title, about, parts, drawn, table=table)
+
+
+def _table(made: Table | Figure) -> Table:
+    assert isinstance(made, Table)
+    return made
+
+
+def _of_cell(table: Table, row: str, column: str) -> tuple[Experiment, ...]:
+    return next(tuple(cell.experiments) for cell in table.cells if (cell.row, cell.column) == (row, column))
 
 
 def _table1(name: str, title: str) -> Story:
     about = "What one model gives clients of few classes, and what tuning a copy of it on their own images adds."
-    table = fedbabu_tables.TABLES["fedbabu.table1"]("quick")
+    table = _table(fedbabu_tables.TABLES["fedbabu.table1"]("quick"))
     parts = tuple(part for part in claims("quick")["fedbabu.rq3"].parts if part.left.name.startswith("FedAvg, s="))
-    return Story(name, title, about, parts, {}, table=table)  # type: ignore[arg-type]
+    return Story(name, title, about, parts, {}, table=table)
+
+
+def _mixing(name: str, title: str) -> Story:
+    about = (
+        "Mixup and Cutout, which help a network that one machine trains: do they help FedAvg, where each client holds a"
+        " single class (α = 0)?"
+    )
+    table = _table(fedasam_tables.TABLES["fedasam.mixing"]("quick"))
+    return Story(name, title, about, claims("quick")["fedasam.q5"].parts, {}, table=table)
+
+
+def _head(name: str, title: str) -> Story:
+    about = (
+        "What FedBABU rests on: a network on one machine of which all is trained, or the body alone below a head that"
+        " stays as it was drawn, or the head alone."
+    )
+    table = _table(fedbabu_tables.TABLES["fedbabu.centralized"]("quick"))
+    parts = claims("quick")["fedbabu.rq2"].parts[:2]
+    return Story(name, title, about, parts, {}, table=table)
 
 
 def _demo(setting: str) -> dict[str, tuple[Experiment, ...]]:
@@ -69,8 +112,11 @@ _MAKERS: dict[str, tuple[str, Callable[[str, str], Story]]] = {
     "flat": ("Flat and sharp: FedASAM + SWA", _flat),
     "babu": ("One epoch of tuning: FedBABU", _babu),
     "skew": ("What skew does to FedAvg", _skew),
+    "skew10": ("What skew does to FedAvg, on CIFAR-10", _skew10),
     "cifar10": ("FedASAM's table on CIFAR-10", _cifar10),
     "table1": ("FedBABU's first table, on digits", _table1),
+    "head": ("FedBABU's frozen head, on digits", _head),
+    "mixing": ("FedASAM's Mixup and Cutout, on digits", _mixing),
 }
 TITLES = {name: title for name, (title, _) in _MAKERS.items()}
 

@@ -90,11 +90,13 @@ def test_what_was_trained_is_said_from_the_experiments(name):
         r"\d", story.title.replace("CIFAR-10", "")
     )
     runs, said = list(story.experiments().values()), story.protocol()
-    assert {int(count) for count in re.findall(r"(\d+) clients", said)} == {run.data.clients for run in runs}
+    assert {int(count) for count in re.findall(r"(\d+) clients?", said)} == {run.data.clients for run in runs}
     assert [int(seed) for seed in re.search(r"seeds (.*)\.$", said)[1].split(", ")] == sorted(
         {run.seed for run in runs}
     )
-    assert f"{100 * runs[0].participation:g} %" in said and f"of {runs[0].rounds} rounds" in said
+    shares, rounds = re.search(r"; (.*) of them in each of (.*) rounds; ", said).groups()
+    assert set(shares.split(" or ")) == {f"{100 * run.participation:g} %" for run in runs}
+    assert set(rounds.split(" or ")) == {str(run.rounds) for run in runs}
 
 
 @ALL
