@@ -108,7 +108,7 @@ class Lab(Bench):
         if session.state == "stopped":
             session = Session(session.run)
             self._adopt(session)
-        self._round = at  # the slider stays there meanwhile
+        self._shown.round = at  # the slider stays there meanwhile
         job = session.rewind(at)
         self._rewinding = enqueue(Job(lambda _: self._rewound(job, at)))
 
@@ -149,7 +149,7 @@ class Lab(Bench):
         if chosen is None:
             raise SettingError("run", None, "check one in the table, or give its id")
         directory = self.shelf.directory(chosen)
-        self.compute(lambda _: Session(self._opened(directory)), self._adopt, f"taking up {chosen}")
+        self.compute(lambda _: Session(self._shown.opened(directory)), self._adopt, f"taking up {chosen}")
 
     @checked
     def attempt(self, setting: str) -> None:
@@ -212,7 +212,7 @@ class Lab(Bench):
     def _new(self, experiment: Experiment, acts: list[Callable[[Session], None]]) -> Session:
         try:
             data = self.setup.dataset(experiment.data)
-            return Session(self._trained(identified(experiment, data), data))
+            return Session(self._shown.made(identified(experiment, data), data))
         except BaseException as error:
             if isinstance(error, SettingError):
                 self.setup.controls.complain(error)
@@ -263,7 +263,7 @@ class Lab(Bench):
         if not same(self.experiment if self.setup.controls.valid else session.run.experiment, session.run.experiment):
             self.setup.experiment = session.run.experiment  # first what may fail
         before, self.session = self.session, session
-        self._round = self._view = None
+        self._shown.follow()
         self.tabs.outdate()
         if before is not None and before is not session:
             before.stop()  # its run can have another, and be deleted
@@ -272,7 +272,7 @@ class Lab(Bench):
         self._heard(session)
 
     def _rewound(self, job: Job, at: int) -> None:
-        if self._round == at:  # the slider was not moved meanwhile
-            self._round = self._view = None
+        if self._shown.round == at:  # the slider was not moved meanwhile
+            self._shown.follow()
         self._changed_runs()
         self._tell_looking(job)

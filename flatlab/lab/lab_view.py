@@ -5,7 +5,6 @@ The buttons that make and move runs are `Lab`'s.
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 from collections.abc import Sequence
@@ -16,18 +15,18 @@ import ipywidgets
 import traitlets
 
 from .. import figures, pages
-from ..data import FederatedDataset, Fixed, Source
+from ..data import FederatedDataset, Source
 from ..files import user_folder
 from ..jobs import Job, enqueue, named, on_compute_thread, submit, watch
 from ..training import Experiment, Run
 from ..training.network import describe
-from ..training.run_files import read_experiment
 from .curves import Curves
-from .experiment_form import Setup, bare, same
+from .experiment_form import Setup, same
 from .line import measuring
 from .panel import Panel
 from .run_list import Shelf
 from .session import Session
+from .shown_runs import ShownRuns
 from .transport import BUSY, Transport
 from .views import VIEWS, WHOLE, Views
 from .what_if import WhatIf
@@ -59,12 +58,9 @@ class Bench(Panel):
             data, root, lambda path: self.guarded(lambda: self.attempt(path)), model=spec, **settings
         )  # first: what it refuses leaves no widgets behind
         super().__init__()
-        self._own = own
-        self._store, self._root, self._options = user_folder(store, "store"), user_folder(root, "root"), options
+        folders = {"store": user_folder(store, "store"), "root": user_folder(root, "root")}
+        self._shown = ShownRuns(setup.dataset, own, **folders, **options)
         self.session: Session | None = None
-        self._round: int | None = None  # the round that is looked at; None: the run's latest
-        self._view: Run | None = None
-        self._overlaid: list[Run] = []
         self._looking: Job | None = None
         self._unraised: BaseException | None = None  # what went wrong when runs were looked at; `settle` raises it
         self._lock, self._showing = threading.RLock(), threading.RLock()
@@ -86,7 +82,8 @@ class Bench(Panel):
         self.transport.slider.observe(lambda change: self.guarded(lambda: self._slid(change["new"])), "value")
         self.transport.slider.formats = [*figures.formats(), "html"]
         self.transport.slider.on_msg(lambda _, said, __: self.guarded(lambda: self._save_film(said)))
-        self.tabs.observe(lambda _: self.guarded(self._show), "selected_index")
+        # A tab that comes to the front waits for no measurement.
+        self.tabs.observe(lambda _: self.guarded(lambda: self._draw_in_turn(measuring())), "selected_index")
         self.setup.controls.observe(lambda _: self.guarded(self._refit), ["changed", "valid"])
         self.setup.observe(lambda _: self._refit(), "ready")
         watch(self._show_work)
@@ -119,19 +116,12 @@ class Bench(Panel):
         """
         if not self.runs:
             raise RuntimeError(f"panel({name!r}): there is no run yet; step() or start() makes one")
-        return self.tabs.panel(name, self._shown(name))
+        return self.tabs.panel(name, self._shown.runs(self.run, name in WHOLE))
 
     @property
     def runs(self) -> list[Run]:
         """What the views show: the run, as of the slider's round, and those selected in the list."""
-        run = self._view or self.run
-        return [] if run is None else [run, *(other for other in self._overlaid if other.id != run.id)]
-
-    def _shown(self, view: str) -> list[Run]:
-        """What a view shows: the run as of the slider's round; or whole, and the round is marked."""
-        if view not in WHOLE or self._view is None or self.run is None:
-            return self.runs
-        return [max(self._view, self.run, key=lambda run: run.round), *self.runs[1:]]
+        return self._shown.runs(self.run)
 
     def attempt(self, setting: str) -> None:
         """Open "What if" with the setting of that dotted name chosen, on the settings on the left."""
@@ -201,10 +191,7 @@ class Bench(Panel):
             self._next_list = time.monotonic() + max(LISTED, (time.monotonic() - begun) / SHARE)
         if resting or time.monotonic() >= self._next_frame:
             self._next_frame = time.monotonic() + FRAME  # so that what is queued now is not queued twice
-            if on_compute_thread():
-                self._draw()
-            else:
-                submit(lambda _: self._draw())
+            self._draw_in_turn(at_once=on_compute_thread())
 
     def _refit(self) -> None:
         """Fit buttons, progress and slider to where things stand."""
@@ -220,14 +207,14 @@ class Bench(Panel):
             if session is not None:
                 self._following = threading.get_ident()
                 try:
-                    self.transport.fit(session.run, self._round)
+                    self.transport.fit(session.run, self._shown.round)
                 finally:
                     self._following = None
 
     def _slid(self, round: int) -> None:
         if self._following == threading.get_ident() or self.run is None:
             return
-        self._round = None if round == self.run.round else round
+        self._shown.round = None if round == self.run.round else round
         self._look()
 
     def _save_film(self, said: dict[str, Any]) -> None:
@@ -252,12 +239,8 @@ class Bench(Panel):
 
         def look(_: Job) -> None:
             # As things stand now: the slider may have moved again, or the run was taken back, since this was queued.
-            session, at, ids = self.session, self._round, self.shelf.shown
-            # A shallow copy shares what is on disk and in memory, and has a present of its own.
-            self._view = None if session is None or at is None else copy.copy(session.run).rewind(at)
-            known = {run.id: run for run in self._overlaid}
             try:
-                self._overlaid = [known.get(run) or self._opened(self.shelf.directory(run)) for run in ids]
+                self._shown.look(self.run, [self.shelf.directory(run) for run in self.shelf.shown])
             except FileNotFoundError:
                 self.shelf.refresh()  # which drops it
                 raise
@@ -287,15 +270,11 @@ class Bench(Panel):
         if isinstance(panel, Curves):
             self._grouping = traitlets.link((self.shelf, "grouped"), (panel.bands, "value"))
         elif isinstance(panel, WhatIf):
-            panel.form, panel.load, panel.make = lambda: self.experiment, self.setup.dataset, self._trained
+            panel.form, panel.load, panel.make = lambda: self.experiment, self.setup.dataset, self._shown.made
 
-    def _show(self) -> None:
-        """A tab came to the front."""
+    def _draw_in_turn(self, at_once: bool) -> None:
         if self.session is not None:
-            if measuring():  # nobody waits for that before a tab is shown
-                self._draw()
-            else:
-                submit(lambda _: self._draw())
+            self._draw() if at_once else submit(lambda _: self._draw())
 
     def _draw(self) -> None:
         """Bring the view in front up to date; on the compute thread."""
@@ -304,8 +283,9 @@ class Bench(Panel):
             if not self.runs:
                 return
             resting = self.session is not None and self.session.state not in BUSY
-            front, at = self.tabs.front, None if self._view is None else self._view.round
-            self.tabs.draw(self._shown(front), at, grown=at is None or front in WHOLE, resting=resting)
+            rewound, whole = self._shown.rewound, self.tabs.front in WHOLE
+            at = None if rewound is None else rewound.round
+            self.tabs.draw(self._shown.runs(self.run, whole), at, grown=at is None or whole, resting=resting)
         except Exception as error:  # a view that cannot be drawn must not end the training
             trouble = error
             self.blame(error)
@@ -318,15 +298,3 @@ class Bench(Panel):
             self._next_frame = max(begun + LIVE, now + (time.thread_time() - spent) / SHARE)
         else:
             self._next_frame = now + max(FRAME, (now - begun) / SHARE)
-
-    def _opened(self, directory: Path) -> Run:
-        experiment = read_experiment(directory)
-        if isinstance(experiment.data.partition, Fixed):  # the run's own copy, wherever the file is now
-            return self._trained(experiment, None)
-        data = self.setup.dataset(bare(experiment).data)
-        known = data if experiment.data in (data.spec, data.spec.replace(fingerprint=None)) else None
-        return self._trained(experiment, known)
-
-    def _trained(self, experiment: Experiment, data: FederatedDataset | None) -> Run:
-        own = self._own if experiment.model.name == "custom" else None
-        return Run(experiment, data, own, store=self._store, root=self._root, **self._options)

@@ -55,10 +55,10 @@ class Meter:
             self.accuracy = f"holdout accuracy {float(report.holdout.accuracy):.3f}, "
 
     def text(self, rounds_left: int) -> str:
-        """One line: accuracy, training loss aside, samples a second, time left."""
+        """One line: time left first, which must be seen where the line is cut; accuracy, samples a second."""
         speed = self.samples / max(self.seconds, 1e-9)
         left = tqdm.format_interval(int(rounds_left * self.seconds / max(self.count, 1)))
-        return f"{self.accuracy}{speed:,.0f} samples/s, {left} left"
+        return f"{left} left, " * (rounds_left > 0) + f"{self.accuracy}{speed:,.0f} samples/s"
 
 
 def reporter(run: Run, show: bool = True) -> Listener | None:

@@ -501,7 +501,7 @@ def test_a_kind_of_algorithm_defined_later_is_offered_set_and_taken_up(make, dat
     class Other(fl.FedAvg):
         kind: Literal["Other"] = "Other"
 
-    other = fl.Run(lab.experiment.replace(algorithm=Other(lr=0.05)), data, store=lab.run.directory.parent).to(1)
+    other = fl.Run(lab.experiment.replace(algorithm=Other(lr=0.05)), data, store=lab.shelf.directory("")).to(1)
     lab.take_up(other.id)
     lab.settle()
     assert lab.run.id == other.id and menu.value == "Other" and "settings changed" not in lab.transport.status.value
@@ -552,7 +552,7 @@ def test_a_network_of_ones_own_can_be_chosen_again_after_another_run_was_taken_u
 def test_before_the_first_round_what_needs_one_is_off_or_says_so(make):
     lab = make()
     lab.setup.settle()
-    run = fl.Run(lab.experiment, lab.setup.dataset(lab.experiment.data), store=lab._store)
+    run = fl.Run(lab.experiment, lab.setup.dataset(lab.experiment.data), store=lab.shelf.directory(""))
     clients, landscape = fl.lab.Clients(run), fl.lab.Landscape(run)
     assert clients.score_button.disabled and clients.measure_button.disabled and landscape.clients.disabled
     clients.score_button.click()

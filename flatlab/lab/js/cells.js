@@ -56,8 +56,9 @@ export class Cells {
   named(head) {
     const { items, y } = this.about;
     head.append(items.rounds || y.names.length ? this.about.what || y.label : y.label);
-    this.shownNames = () => (items.named.length > NAMED ? [] : items.named.map((/** @type {string} */ name, /** @type {number} */ k) => [name, items.colors[k]]));
-    for (const [name, color] of this.shownNames()) {
+    if (items.named.length > NAMED) return;
+    for (const [k, name] of items.named.entries()) {
+      const color = items.colors[k];
       const entry = element("span", "flatlab-cells-name", head, name);
       const swatch = element("span", "flatlab-cells-swatch", entry);
       swatch.style.background = this.chart.ink.lit(color);

@@ -42,16 +42,16 @@ async function painted(chart) {
   ink.font = "600 12px system-ui, sans-serif";
   write(chart.title.textContent ?? "", 6, 14);
   ink.font = "11px system-ui, sans-serif";
-  for (const { place, canvas, shownNames, about } of chart.plots) {
+  for (const { place, canvas, swatches, about } of chart.plots) {
     const [own, at] = [place.getBoundingClientRect(), canvas.getBoundingClientRect()];
     const [left, top] = [own.left - box.left, own.top - box.top + HEAD];
     write(about.what || about.y.label, left + 4, top + 11);
-    let x = left + 14 + ink.measureText(about.what || about.y.label).width;
-    for (const [name, color] of shownNames()) {
+    for (const [swatch, color] of swatches) {
+      const spot = swatch.getBoundingClientRect(); // names may fill several lines
+      const y = spot.top - box.top + HEAD;
       ink.fillStyle = chart.ink.lit(color);
-      ink.fillRect(x, top + 3, 9, 9);
-      write(name, x + 12, top + 11);
-      x += 22 + ink.measureText(name).width;
+      ink.fillRect(spot.left - box.left, y, spot.width, spot.height);
+      write(swatch.parentElement.textContent, spot.right - box.left + 3, y + spot.height);
     }
     ink.drawImage(canvas, at.left - box.left, at.top - box.top + HEAD, at.width, at.height);
   }

@@ -73,7 +73,7 @@ function toPage(chart) {
 function toSize(chart) {
   const dress = () => {
     const now = inksOf(chart.root);
-    if (now.text === chart.ink.text) return;
+    if (now.text === chart.ink.text && now.paper === chart.ink.paper) return;
     chart.ink = now;
     chart.plots.forEach((/** @type {any} */ plot) => plot.redraw());
     chart.values();
