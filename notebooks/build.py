@@ -68,6 +68,8 @@ def build(script: Path) -> Path:
 
 def still(output: NotebookNode, pictures: dict[str, str]) -> NotebookNode | None:
     """An output that needs no widget state to be shown, a panel as it was at the end; None if nothing is left of it."""
+    if "flatlab-gone" in output.get("data", {}).get("text/html", ""):  # what is said beside a dead panel
+        return None
     if output.output_type in ("display_data", "execute_result") and WIDGET in output.data:
         model = output.data.pop(WIDGET)["model_id"]
         if model in pictures:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets
+from IPython.display import display
 
 from .. import figures, pages
 from ..arguments import checked
@@ -22,6 +23,14 @@ from ..errors import plain_words
 from ..jobs import Job, enqueue, on_compute_thread
 from .fields import free
 from .line import Work
+
+# Where a page is loaded whose kernel is gone, JupyterLab writes an error in a panel's place, and looks at no other form of
+# it. This output beside it is seen then, and where nobody hides it: in a notebook that is not trusted, or on a site.
+GONE = """<div class="flatlab-gone" style="padding:8px 12px;border-left:4px solid #f57c00">Nothing answers here any more:
+<b>run the cell again</b>. What was trained and measured is kept.</div><style>
+.jp-OutputArea-child:has(.flatlab-gone), body:not(:has(.jp-OutputArea)):has(.flatlab-panel) .flatlab-gone { display: none }
+.jp-OutputArea:has(> * > .jp-OutputArea-output.jupyter-widgets):not(:has(.flatlab-panel))
+> .jp-OutputArea-child:has(.flatlab-gone) { display: flex }</style>"""
 
 
 class Picture(ipywidgets.HTML):
@@ -218,3 +227,8 @@ class Panel(ipywidgets.VBox):
         except Exception as error:  # without a picture the live view is still of use
             self.blame(error)
         return data, metadata
+
+    def _ipython_display_(self) -> None:
+        data, metadata = self._repr_mimebundle_()
+        display(data, metadata=metadata, raw=True)
+        display({"text/html": GONE}, raw=True)

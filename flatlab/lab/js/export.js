@@ -63,7 +63,7 @@ function drawn(chart) {
   const box = chart.row.getBoundingClientRect();
   const lines = chart.legend.lines.filter((/** @type {any} */ { name }) => !chart.hidden.has(name));
   const [width, plots] = [Math.ceil(box.width), Math.ceil(box.height)];
-  const height = plots + 24 + LINE * lines.length + 8;
+  const height = plots + 24 + LINE * (lines.length + 1) + 8;
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">`,
     `<style>text{font:11px system-ui,sans-serif;fill:${chart.ink.text}}</style>`,
@@ -71,11 +71,23 @@ function drawn(chart) {
     `<text x="6" y="14" font-weight="600">${escaped(chart.title.textContent)}</text>`,
   ];
   for (const plot of chart.plots) parts.push(...panel(chart, plot, box));
+  // Numbers stand below what they are of, as on the screen.
+  const inColumns = (/** @type {Iterable<Element>} */ cells, /** @type {number} */ y) => {
+    for (const cell of cells) {
+      const right = cell.getBoundingClientRect().right - parseFloat(getComputedStyle(cell).paddingRight) - box.left;
+      parts.push(`<text x="${right}" y="${y}" text-anchor="end">${escaped(cell.textContent)}</text>`);
+    }
+  };
+  if (lines.length) {
+    const [when, ...heads] = chart.legend.when.parentElement.children;
+    parts.push(`<text x="8" y="${plots + 32}">${escaped(when.textContent)}</text>`);
+    inColumns(heads, plots + 32);
+  }
   lines.forEach((/** @type {any} */ { name, series, cells }, /** @type {number} */ k) => {
-    const y = plots + 32 + LINE * k;
-    const values = cells.map((/** @type {any} */ [, cell]) => cell.textContent).join("   ");
+    const y = plots + 32 + LINE * (k + 1);
     parts.push(`<path d="M8 ${y - 4}h20" ${stroke(chart.ink.lit(series.color), 2.5, series.dash)}/>`);
-    parts.push(`<text x="36" y="${y}">${escaped(`${name}   ${values}`)}</text>`);
+    parts.push(`<text x="36" y="${y}">${escaped(name)}</text>`);
+    inColumns(cells.map((/** @type {any} */ [, cell]) => cell), y);
   });
   parts.push("</svg>");
   return { text: parts.join("\n"), width, height };

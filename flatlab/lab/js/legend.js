@@ -62,9 +62,10 @@ export class Legend {
 
   /** The values at the crosshair; null: the last ones. @param {number | null} x @param {string} forward */
   update(x, forward) {
-    const { ink, hidden, plots } = this.chart;
+    const { ink, hidden, plots, weight } = this.chart;
     const last = this.chart.at === null ? "last" : `round ${this.chart.at}`;
-    this.when.textContent = x === null || !plots.length ? last : `${plots[0].about.x.label} ${digits(x)}`;
+    const place = x === null || !plots.length ? last : `${plots[0].about.x.label} ${digits(x)}`;
+    this.when.textContent = weight > 0 ? `${place}, smoothed` : place;
     for (const { name, series, row, toggle, swatch, cells } of this.lines) {
       row.classList.toggle("flatlab-chart-off", hidden.has(name));
       row.classList.toggle("flatlab-chart-lit", name === forward);

@@ -292,5 +292,6 @@ export class Plot {
       const show = !hidden.has(String(series.label));
       if (k && series.show !== show) this.u.setSeries(k, { show }, false);
     });
+    this.bringForward(this.chart.forward); // the pointer rests on the one that was hidden: the others are not to be faint
   }
 }

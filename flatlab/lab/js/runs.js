@@ -135,7 +135,7 @@ class RunTable {
       return { ...row, round: Math.max(row.round, last), accuracy: length ? curve.y[length - 1] / 100 : null };
     });
     const chosen = found(rows, search, filters);
-    const keys = columnsOf(chosen.length ? chosen : rows);
+    const keys = columnsOf(filtering || !chosen.length ? rows : chosen); // a condition stays where it is being typed
     const lines = sorted(linesOf(chosen, this.model.get("grouped")), sort[0], sort[1]);
     const problems = Object.entries(this.model.get("problems"));
     const shown = new Set([...this.model.get("shown"), this.model.get("own")].filter(Boolean));

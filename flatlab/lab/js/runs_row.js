@@ -86,7 +86,7 @@ export class Rows {
       table.set("shown", there < ids.length ? [...others, ...ids.filter((/** @type {string} */ id) => id !== own)] : others);
     };
     this.name(row, line, open, ids.includes(own));
-    spark(element("td", "", row), ids.map((/** @type {string} */ id) => curves[id]).filter(Boolean), table.model.get("looks")[ids[0]], table.ink);
+    spark(element("td", "", row), ids.map((/** @type {string} */ id) => curves[id]).filter(Boolean), this.look(members), table.ink);
     for (const column of keys) this.cell(row, line, column);
     const acts = element("td", "flatlab-runs-acts", row);
     if (ids.length === 1 && ids[0] !== own)
@@ -98,11 +98,16 @@ export class Rows {
     return row;
   }
 
+  /** How the curve of runs on one line looks, if one of them is shown. @param {any[]} members */
+  look(members) {
+    return members.map(({ id }) => this.table.model.get("looks")[id]).find(Boolean);
+  }
+
   /** @param {Element} row @param {any} line @param {boolean} open @param {boolean} own */
   name(row, { members, key }, open, own) {
     const { table } = this;
     const cell = element("td", "flatlab-runs-name", row);
-    const look = table.model.get("looks")[members[0].id];
+    const look = this.look(members);
     const swatch = element("span", "flatlab-chart-swatch", cell);
     swatch.style.borderTop = look ? `3px ${borderOf(look.dash)} ${table.ink.lit(look.color)}` : `1px solid ${table.ink.grid}`;
     if (members.length > 1) {
