@@ -5,7 +5,6 @@ The script is bundled when flatlab is built (setup.py); where that could not be 
 
 from __future__ import annotations
 
-import base64
 import io
 import threading
 import time
@@ -20,7 +19,7 @@ import traitlets
 from ..figures import Chart, paper
 from ..figures.chart import Array
 from ..pages.scripts import BUNDLE, MISSING
-from .panel import Picture
+from .panel import Picture, pictured
 
 
 class ChartView(anywidget.AnyWidget):
@@ -106,8 +105,7 @@ class ChartView(anywidget.AnyWidget):
         bundle = super()._repr_mimebundle_(**options)
         if bundle is None or not self.chart.plots:
             return bundle
-        picture = base64.b64encode(paper(self.chart.smoothed(self.smooth), last=True).png()).decode()
-        return {**bundle[0], "image/png": picture}, bundle[1]
+        return pictured(bundle, paper(self.chart.smoothed(self.smooth), last=True))
 
 
 class StillChart(ipywidgets.VBox):

@@ -9,6 +9,8 @@ import anywidget
 import ipywidgets
 import traitlets
 
+from .fields import push
+
 
 class Clipboard(anywidget.AnyWidget):
     """Copies `text` in the browser each time `serial` changes; the browser says beside it whether that worked."""
@@ -36,11 +38,8 @@ class CopyCode(ipywidgets.VBox):
 
     def __init__(self, code: Callable[[], str], failed: Callable[[BaseException], None]) -> None:
         self._code, self._failed = code, failed
-        self.button = ipywidgets.Button(
-            description="Copy as code",
-            icon="clipboard",
-            tooltip="Python that reproduces what is shown; goes to the clipboard and into a box below",
-        )
+        told = "Python that reproduces what is shown; goes to the clipboard and into a box below"
+        self.button = push("Copy as code", "clipboard", told)
         self.box = ipywidgets.Textarea(
             layout=ipywidgets.Layout(width="100%", height="150px", display="none"), tooltip="The code that was copied"
         )

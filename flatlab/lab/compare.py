@@ -47,9 +47,14 @@ class Compare(Panel):
         self.table = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="100%"))
         self.stage = ipywidgets.VBox(layout=ipywidgets.Layout(width="100%", min_height="360px"))
         self.copy_code = CopyCode(self.code, self.blame)
-        self.view.observe(lambda _: self._choose(), "value")
+        self.view.observe(lambda _: self.guarded(self._choose), "value")
         self.fill(self.view, self.stage, self.table, self.copy_code)
-        self._choose()
+        self.guarded(self._choose)
+
+    @property
+    def held(self) -> Iterable[Panel]:  # type: ignore[override]
+        """Those made so far."""
+        return self._panels.values()
 
     @property
     def panel(self) -> Panel:
@@ -72,10 +77,6 @@ class Compare(Panel):
         """Look at the runs again: the view that is shown, and the table."""
         self.panel.refresh()
         self._fill_table()
-
-    def seek(self, round: int | None) -> None:
-        """Mark another round."""
-        self.panel.seek(round)
 
     def filmed(self) -> dict[str, Any]:
         """As of the view that is shown."""
@@ -107,23 +108,9 @@ class Compare(Panel):
         self._fill_table()
         return self.panel.settle(seconds)
 
-    def cancel(self) -> None:
-        """End the work of all views."""
-        for panel in self._panels.values():
-            panel.cancel()
-
-    def close(self) -> None:
-        """Free the widgets of the views that are not shown, too."""
-        for panel in self._panels.values():
-            panel.close()
-        super().close()
-
     def _choose(self) -> None:
-        try:
-            self.stage.children = [self.panel]
-            self.refresh()
-        except Exception as error:  # an error in a callback is shown nowhere that a person looks
-            self.blame(error)
+        self.stage.children = [self.panel]
+        self.refresh()
 
     def _fill_table(self) -> None:
         text = html_table(self.differences())
@@ -162,17 +149,12 @@ class Beside(Panel):
         for panel in self.panels[len(runs) :]:
             panel.close()
         self.panels = self.panels[: len(runs)]
-        self.row.children = self.panels
+        self.row.children = self.held = self.panels
 
     def refresh(self) -> None:
         """Look at the runs again."""
         for panel in self.panels:
             panel.refresh()
-
-    def seek(self, round: int | None) -> None:
-        """Show another round of each."""
-        for panel in self.panels:
-            panel.seek(round)
 
     def figure(self) -> figures.Drawing:
         """All of them, one below the other."""
@@ -185,11 +167,6 @@ class Beside(Panel):
     def settle(self, seconds: float | None = None) -> Any:
         """Wait for all; their results."""
         return [panel.settle(seconds) for panel in self.panels]
-
-    def cancel(self) -> None:
-        """End the work of all."""
-        for panel in self.panels:
-            panel.cancel()
 
     def _lead(self, round: str) -> None:
         """Bring the others to the round that one of them was moved to, or to their latest."""

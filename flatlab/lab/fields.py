@@ -31,6 +31,7 @@ class Field:
     several = True
 
     def __init__(self, *widgets: ipywidgets.Widget) -> None:
+        self._callbacks: list[Callable[[], None]] = []
         self._message = ipywidgets.HTML(layout=ipywidgets.Layout(display="none", width="100%"))
         self._row = ipywidgets.HBox(widgets, layout=ipywidgets.Layout(width="100%", align_items="center"))
         self.widget = ipywidgets.VBox([self._row, self._message], layout=ipywidgets.Layout(width="100%"))
@@ -56,7 +57,7 @@ class Field:
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Have `callback()` called whenever the value changes."""
-        raise NotImplementedError
+        self._callbacks.append(callback)
 
     def close(self) -> None:
         """Free the widgets."""
@@ -71,6 +72,10 @@ class Field:
         self._message.value = complaint(message)
         self._message.layout.display = "" if message else "none"
 
+    def _tell(self, _: Any = None) -> None:
+        for callback in self._callbacks:
+            callback()
+
 
 class Value(Field):
     """A setting whose one widget holds its value as it is: a menu, a switch."""
@@ -78,15 +83,13 @@ class Value(Field):
     def __init__(self, widget: ipywidgets.Widget) -> None:
         self.control = widget
         super().__init__(widget)
+        widget.observe(self._tell, "value")
 
     def read(self) -> Any:
         return self.control.value
 
     def write(self, value: Any) -> None:
         self.control.value = value
-
-    def listen(self, callback: Callable[[], None]) -> None:
-        self.control.observe(lambda _: callback(), "value")
 
 
 class Menu(Value):
@@ -142,7 +145,6 @@ class Group(Field):
 
     def __init__(self, make: Callable[[Any], Controls], heading: str, tooltip: str) -> None:
         self._make = make
-        self._callbacks: list[Callable[[], None]] = []
         self.controls: Controls | None = None
         title = f"<b>{heading.replace('_', ' ')}</b>"
         self._heading = [ipywidgets.HTML(title, tooltip=tooltip)] if heading else []
@@ -158,20 +160,13 @@ class Group(Field):
             self.controls.value = value
             return
         self.controls = self._make(value)
-        self.controls.observe(lambda _: self._tell(), "changed")
+        self.controls.observe(self._tell, "changed")
         self._place.children = [*self._heading, self.controls]
 
     def close(self) -> None:
         if self.controls is not None:
             self.controls.close()
         super().close()
-
-    def listen(self, callback: Callable[[], None]) -> None:
-        self._callbacks.append(callback)
-
-    def _tell(self) -> None:
-        for callback in self._callbacks:
-            callback()
 
 
 class Maybe(Field):
@@ -181,7 +176,6 @@ class Maybe(Field):
         self._make, self._start = make, start
         self.several = not isinstance(start, type) or issubclass(start, Family)  # else: settings without kinds
         self._inside: Field | None = None
-        self._callbacks: list[Callable[[], None]] = []
         self.on = ipywidgets.Checkbox(indent=True, **described(name, tooltip))
         self.on.layout.flex, self.on.layout.min_width = "1 1 0", "0"
         self._place = ipywidgets.Box([self.on], layout=ipywidgets.Layout(width="100%"))
@@ -223,16 +217,9 @@ class Maybe(Field):
             self.inside.write(value)
         self.on.value = value is not None
 
-    def listen(self, callback: Callable[[], None]) -> None:
-        self._callbacks.append(callback)
-
     def _switched(self) -> None:
         self._place.children = (self.on, self.inside.widget) if self.on.value else (self.on,)
         self._tell()
-
-    def _tell(self) -> None:
-        for callback in self._callbacks:
-            callback()
 
 
 def fold(widgets: Sequence[ipywidgets.Widget]) -> list[ipywidgets.Widget]:
@@ -253,6 +240,12 @@ def fold(widgets: Sequence[ipywidgets.Widget]) -> list[ipywidgets.Widget]:
 def menu_of(members: Mapping[str, type[Family]]) -> list[tuple[str, str]]:
     """The options of a menu of kinds."""
     return [(name.replace("_", " "), name) for name in members]
+
+
+def push(name: str, icon: str, tooltip: str, style: str = "") -> ipywidgets.Button:
+    """A button as wide as its name."""
+    layout = ipywidgets.Layout(width="auto")
+    return ipywidgets.Button(description=name, icon=icon, tooltip=tooltip, button_style=style, layout=layout)
 
 
 def try_button(name: str, act: Callable[[], object]) -> ipywidgets.Button:

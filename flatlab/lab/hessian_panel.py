@@ -30,8 +30,7 @@ from ..training.as_code import call
 from .chart import chart_view
 from .controls import Controls
 from .fields import wrapping
-from .measured import Measured
-from .rounds import whose
+from .measured import APART, Measured
 
 Quantity = Literal["spectrum", "top", "trace", "along"]
 BUTTONS: dict[Quantity, tuple[str, str]] = {
@@ -42,7 +41,6 @@ BUTTONS: dict[Quantity, tuple[str, str]] = {
 }
 ROUNDS = 10  # about so many are proposed along a run
 FIRST = ("method", "part", "limit")
-APART = ("round", "client", "source", "loss", "one_class")  # chosen below, or for a script only
 ASKED: dict[Quantity, tuple[str, ...]] = {
     "spectrum": ("steps",),
     "top": ("k", "subsets"),
@@ -173,7 +171,7 @@ class Spectrum(Measured):
 
     def _key(self, what: Quantity) -> tuple[str, tuple[int, ...]]:
         """What is the same of all rounds of a measurement, and the rounds."""
-        alike = self.request(what)._replace(settings=self.settings.value.replace(**whose(self.client)))
+        alike = self.request(what)._replace(settings=self.settings.value.replace(**self.whose()))
         rounds = tuple(run.round for run in self.runs) if what == "along" else self.rounds()
         return repr((alike, [run.id for run in self.runs])), rounds
 
@@ -185,7 +183,7 @@ class Spectrum(Measured):
         """
         settings, amounts = self.settings.value, self.amounts.value
         rounds = set(self.rounds())
-        chosen: dict[str, Any] = whose(self.client)
+        chosen: dict[str, Any] = self.whose()
         if len(rounds) == 1 and what != "along":
             chosen["round"] = rounds.pop()
         more = {name: value for name in ASKED[what] if (value := getattr(amounts, name)) is not None}

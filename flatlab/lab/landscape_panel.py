@@ -29,14 +29,13 @@ from .chart import chart_view
 from .controls import Controls
 from .fields import wrapping
 from .landscape_widget import LandscapeView
-from .measured import Measured
-from .rounds import fitted, whose
+from .measured import APART, Measured
+from .rounds import fitted, offer
 
 FIRST = {
     LandscapeSettings: ("directions", "dimensions", "points", "limit", "repeats", "span", "refine", "trajectory"),
     Tuning: ("epochs", "lr"),
 }
-APART = ("round", "client", "source", "loss", "one_class")  # chosen below, or for a script only
 TUNED = 3  # at most so many clients of a run are fine-tuned
 FOLLOWED = 12  # at most so many rounds' clients are marked
 
@@ -142,7 +141,7 @@ class Landscape(Measured):
         if not plane and len(set(rounds)) == 1:
             chosen["round"] = rounds[0]
         if not plane or self.data.value != "holdout":  # there, models that are given belong to nobody
-            chosen |= whose(self.client)
+            chosen |= self.whose()
         marked = stored(self.runs, FOLLOWED)[0] if self.every.value else (min(rounds),)
         return Request(
             settings=settings.replace(**chosen),
@@ -250,10 +249,7 @@ class Landscape(Measured):
         known = corners(self.runs, self.rounds(), self.client.value, tuned, self.markers)
         offered = [(corner.label(len(self.runs)), corner) for corner in known]
         for k, control in enumerate(self.corners):
-            if list(control.options) != offered:
-                chosen = control.value
-                control.options = offered
-                control.value = chosen if chosen in known else known[min(k, len(known) - 1)]
+            offer(control, offered, known[min(k, len(known) - 1)])
 
     def _to_tune(self, run: int) -> list[int]:
         """Some of them; before the first round, and where no client trains, the first of all."""

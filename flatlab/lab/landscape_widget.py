@@ -6,7 +6,6 @@ The grids travel once, as float32 bytes. How they are looked at (`mode`, `log`, 
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..declare import SettingError
 from ..figures.landscape_panels import clients_at, landscape_view
 from ..geometry.landscape_result import Landscape
 from ..pages.scripts import LANDSCAPE_CSS, view_module
+from .panel import pictured
 
 SERIES = ("models", "trajectory", "clients", "markers")
 
@@ -105,12 +105,5 @@ class LandscapeView(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         bundle = super()._repr_mimebundle_(**options)
-        if bundle is None:
-            return None
-        data, metadata = bundle
         names = ", ".join(panel["name"] for panel in self.panels) or "nothing yet"
-        shown = {
-            "text/plain": f"Loss landscape of {names}",
-            "image/png": base64.b64encode(self.figure().png()).decode(),
-        }
-        return {**data, **shown}, metadata
+        return bundle and pictured(bundle, self.figure(), f"Loss landscape of {names}")

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ipywidgets
+from tqdm import tqdm
 
 from ..jobs import Job, named
+from .fields import push
 
 SECONDS = 0.2  # between two looks: a measurement may report thousands of times a second
 STYLE = f"<style>{Path(__file__).with_name('lab.css').read_text('utf-8')}</style>"  # of all panels: each has a line
@@ -28,12 +30,7 @@ class Work(ipywidgets.HBox):
 
     def __init__(self) -> None:
         self.meter = ipywidgets.IntProgress(tooltip="How much is measured", layout=ipywidgets.Layout(width="110px"))
-        self.cancel_button = ipywidgets.Button(
-            description="Cancel",
-            tooltip="End this measurement; what is done is kept",
-            icon="times",
-            layout=ipywidgets.Layout(width="auto"),
-        )
+        self.cancel_button = push("Cancel", "times", "End this measurement; what is done is kept")
         self.text = ipywidgets.HTML()
         layout = ipywidgets.Layout(flex="0 0 auto", align_items="center", display="none", max_width="100%")
         super().__init__([self.meter, self.cancel_button, self.text, ipywidgets.HTML(STYLE)], layout=layout)
@@ -73,14 +70,9 @@ def sentence(queue: Sequence[Job]) -> str:
     far = f", {done} of {total}" if total else f", {done} products" if done else " …"
     if done and total:
         seconds = (time.monotonic() - first.begun) * (total - done) / done
-        far += f" ({100 * done // total} %), {_duration(seconds)} left"
+        far += f" ({100 * done // total} %), {tqdm.format_interval(math.ceil(seconds))} left"
     return _capital(f"{waiting} waits for {first.name}{far}" if waiting else f"{first.name}{far}")
 
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(math.ceil(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

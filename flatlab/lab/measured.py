@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ipywidgets import Dropdown
+
 from .. import figures
 from ..jobs import Job
 from ..training import Run
@@ -12,7 +14,9 @@ from ..training.as_code import code_for
 from ..training.finding import as_runs
 from .clipboard import CopyCode
 from .panel import Panel
-from .rounds import chosen_round, client_picker, data_picker, offer_clients, offer_data, offer_rounds, round_slider
+from .rounds import chosen_round, fitted, offer, offer_rounds, round_slider
+
+APART = ("round", "client", "source", "loss", "one_class")  # settings that are chosen beside, or for a script only
 
 
 class Measured(Panel):
@@ -34,7 +38,11 @@ class Measured(Panel):
         super().__init__()
         self.runs = runs
         self.known: dict[Any, Any] = {}
-        self.data, self.round, self.client = data_picker(), round_slider(), client_picker()
+        self.round = round_slider()
+        told = "Samples whose loss is measured: global test set, or all clients' own training or test sets"
+        self.data = Dropdown(options=["holdout", "train", "test"], description="Data", tooltip=told, **fitted(125))
+        told = "Clients keep parts of the model for themselves, so that no model is global: whose is measured"
+        self.client = Dropdown(options=[0], description="Model of client", tooltip=told, **fitted(185))
         self.copy_code = CopyCode(lambda: f"{code_for(self.runs)}\n{self.code()}\n", self.blame)
 
     def show(self, runs: Run | Iterable[Run]) -> None:
@@ -47,13 +55,19 @@ class Measured(Panel):
 
     def refresh(self) -> None:
         """Offer the rounds and clients that there are by now; nothing is measured."""
-        offer_data(self.data, self.runs)
+        unseen = ["unseen"] if all(run.data.unseen for run in self.runs) else []
+        offer(self.data, ["holdout", "train", "test", *unseen], "holdout")
         offer_rounds(self.round, self.runs)
-        offer_clients(self.client, self.runs)
+        self.client.layout.display = "" if any(run.kept for run in self.runs) else "none"
+        offer(self.client, range(min(run.data.clients for run in self.runs)), 0)
 
     def rounds(self) -> tuple[int, ...]:
         """The round of each run's model."""
         return tuple(chosen_round(self.round, run) for run in self.runs)
+
+    def whose(self) -> dict[str, int]:
+        """The argument `client` of a measurement, if there is something to choose."""
+        return {} if self.client.layout.display == "none" else {"client": self.client.value}
 
     def ends(self) -> tuple[tuple[str, int], ...]:
         """The runs and how far they have come."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import ipywidgets
@@ -34,6 +33,7 @@ class Number(Field):
         self.box = kind(continuous_update=False, **described(name, tooltip))
         if span is None:
             super().__init__(self.box)
+            self.box.observe(self._tell, "value")
             return
         self.box.layout.width, self.box.layout.flex = "184px", "0 0 184px"
         layout = ipywidgets.Layout(width="auto", flex="1 1 80px", min_width="0")
@@ -49,6 +49,7 @@ class Number(Field):
         super().__init__(self.box, self.slider)
         self.slider.observe(lambda change: self._follow(change["new"]), "value")
         self.box.observe(lambda change: self._lead(change["new"]), "value")
+        self.box.observe(self._tell, "value")
 
     def read(self) -> Any:
         return self.box.value
@@ -56,9 +57,6 @@ class Number(Field):
     def write(self, value: Any) -> None:
         self.box.value = value
         self._lead(value)  # also where the box had it already
-
-    def listen(self, callback: Callable[[], None]) -> None:
-        self.box.observe(lambda _: callback(), "value")
 
     def _follow(self, value: float) -> None:
         if self._moving or self._reported(value):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,23 @@ from ..arguments import checked
 from ..declare import SettingError
 from ..errors import plain_words
 from ..jobs import Job, enqueue, on_compute_thread
-from .fields import free
+from .fields import free, push
 from .line import Work
 
-# Where a page is loaded whose kernel is gone, JupyterLab writes an error in a panel's place, and looks at no other form of
+# Where a page is loaded whose kernel is gone, JupyterLab writes an error in a panel's place, and shows no other form of
 # it. This output beside it is seen then, and where nobody hides it: in a notebook that is not trusted, or on a site.
-GONE = """<div class="flatlab-gone" style="padding:8px 12px;border-left:4px solid #f57c00">Nothing answers here any more:
-<b>run the cell again</b>. What was trained and measured is kept.</div><style>
-.jp-OutputArea-child:has(.flatlab-gone), body:not(:has(.jp-OutputArea)):has(.flatlab-panel) .flatlab-gone { display: none }
+GONE = """<div class="flatlab-gone" style="padding:8px 12px;border-left:4px solid #f57c00">Nothing here answers now:
+<b>run the cell again</b>. What was trained and measured is kept.</div><style>.jp-OutputArea-child:has(.flatlab-gone),
+body:not(:has(.jp-OutputArea)):has(.flatlab-panel) .flatlab-gone { display: none }
 .jp-OutputArea:has(> * > .jp-OutputArea-output.jupyter-widgets):not(:has(.flatlab-panel))
 > .jp-OutputArea-child:has(.flatlab-gone) { display: flex }</style>"""
+
+
+def pictured(bundle: Any, figure: figures.Drawing, text: str | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What shows a widget, and beside it a picture for viewers that do not (an untrusted notebook, GitHub)."""
+    data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+    still = {"image/png": base64.b64encode(figure.png()).decode()} | ({} if text is None else {"text/plain": text})
+    return {**data, **still}, metadata
 
 
 class Picture(ipywidgets.HTML):
@@ -67,6 +74,7 @@ class Panel(ipywidgets.VBox):
     """
 
     name = "Panel"
+    held: Iterable[Panel] = ()  # the panels in it
     live = False  # whether `refresh` costs next to nothing, so that every round can be shown
 
     def __init__(self) -> None:
@@ -91,8 +99,7 @@ class Panel(ipywidgets.VBox):
         self, name: str, icon: str, tooltip: str, act: Callable[[], object], style: str = ""
     ) -> ipywidgets.Button:
         """A button of this panel, which shows what goes wrong when it acts."""
-        layout = ipywidgets.Layout(width="auto")
-        made = ipywidgets.Button(description=name, icon=icon, tooltip=tooltip, button_style=style, layout=layout)
+        made = push(name, icon, tooltip, style)
         made.on_click(lambda _: self.guarded(act))
         return made
 
@@ -143,7 +150,9 @@ class Panel(ipywidgets.VBox):
         return enqueue(self.job)
 
     def cancel(self) -> None:
-        """End the work in the background, if there is any."""
+        """End the work in the background, if there is any, also that of panels in it."""
+        for panel in self.held:
+            panel.cancel()
         if self.job is not None:
             self.job.cancel()
 
@@ -151,10 +160,14 @@ class Panel(ipywidgets.VBox):
         """End the work in the background and free all widgets of the panel."""
         if self.comm is not None:
             self.cancel()
+            for panel in self.held:  # those that are not seen now, too
+                panel.close()
             free(self)
 
     def seek(self, round: int | None) -> None:
         """Another round is looked at (None: the latest); panels that show all rounds mark it."""
+        for panel in self.held:
+            panel.seek(round)
 
     def filmed(self) -> dict[str, Any]:
         """What a film of it shows, as `figures.pictures_of` takes it; most panels refuse."""
@@ -217,16 +230,13 @@ class Panel(ipywidgets.VBox):
         return self.figure()
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        """The live view, and a picture for viewers without widgets (an untrusted notebook, GitHub)."""
         bundle = super()._repr_mimebundle_(**options)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        data = dict(data)
-        data["text/plain"] = f"{self.name} panel of flatlab: run the cell again to bring it to life"
         try:
-            data["image/png"] = base64.b64encode(self.stand_in().png()).decode()
+            text = f"{self.name} panel of flatlab: run the cell again to bring it to life"
+            return pictured(bundle, self.stand_in(), text)
         except Exception as error:  # without a picture the live view is still of use
             self.blame(error)
-        return data, metadata
+            return bundle, {}
 
     def _ipython_display_(self) -> None:
         data, metadata = self._repr_mimebundle_()

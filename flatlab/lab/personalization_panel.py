@@ -24,6 +24,7 @@ from .chart import chart_view
 from .controls import Controls
 from .fields import wrapping
 from .measured import Measured
+from .rounds import offer
 
 VIEWS = {"curves": "curves", "histogram": "histogram", "scatter": "scatter", "flatness": "flatness vs gain"}
 Key = tuple[Any, ...]
@@ -85,10 +86,7 @@ class Personalization(Measured):
         """Look at the runs again: there may be a later round, of which nothing is measured yet."""
         with self._lock:
             options = [(f"{place}: {label}", place - 1) for place, label in enumerate(labels(self.runs), 1)]
-            if options != list(self.of.options):
-                chosen = self.of.value or 0
-                self.of.options = options
-                self.of.value = min(chosen, len(options) - 1)
+            offer(self.of, options, 0)
             super().refresh()
             self._redraw()
 

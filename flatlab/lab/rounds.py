@@ -1,4 +1,4 @@
-"""Which model and samples: choices of a round, a client and a set, as the panels have them; fixed widths."""
+"""Choices whose options change: of a round, as the panels have it; fixed widths."""
 
 from __future__ import annotations
 
@@ -16,21 +16,13 @@ def fitted(width: int) -> dict[str, Any]:
     return {"layout": layout, "style": {"description_width": "initial"}}
 
 
-def data_picker() -> widgets.Dropdown:
-    """Chooses the samples."""
-    return widgets.Dropdown(
-        options=["holdout", "train", "test"], description="Data", **fitted(125),
-        tooltip="Samples whose loss is measured: global test set, or all clients' own training or test sets",
-    )  # fmt: skip
-
-
-def offer_data(picker: widgets.Dropdown, runs: Sequence[Run]) -> None:
-    """The sets that all runs have; the choice stays if it can."""
-    there = ["holdout", "train", "test", *(["unseen"] if all(run.data.unseen for run in runs) else [])]
-    if list(picker.options) != there:
+def offer(picker: widgets.Widget, options: Sequence[Any], otherwise: Any) -> None:
+    """Put options into a menu; the choice stays if it is among them, else it is `otherwise`."""
+    if list(picker.options) != list(options):
         chosen = picker.value
-        picker.options = there
-        picker.value = chosen if chosen in there else "holdout"
+        picker.options = options
+        values = [option[1] if isinstance(option, tuple) else option for option in options]
+        picker.value = chosen if chosen in values else otherwise
 
 
 def round_slider() -> widgets.SelectionSlider:
@@ -45,36 +37,9 @@ def offer_rounds(slider: widgets.SelectionSlider, runs: Sequence[Run], first: in
     """The rounds of which all runs have a checkpoint by now, and each run's latest; the choice stays if it can."""
     stored = set.intersection(*(set(run.checkpoints) for run in runs))
     last = min(run.round for run in runs)  # a run that was taken back has later ones on record
-    common = [*(str(round) for round in sorted(stored) if first <= round <= last), "latest"]
-    if list(slider.options) != common:
-        chosen = slider.value
-        slider.options = common
-        slider.value = chosen if chosen in common else "latest"
+    offer(slider, [*(str(round) for round in sorted(stored) if first <= round <= last), "latest"], "latest")
 
 
 def chosen_round(slider: widgets.SelectionSlider, run: Run) -> int:
     """The round that it stands at."""
     return run.round if slider.value == "latest" else int(slider.value)
-
-
-def client_picker() -> widgets.Dropdown:
-    """Chooses among the clients that `offer_clients` puts into it."""
-    return widgets.Dropdown(
-        options=[0], description="Model of client", **fitted(185),
-        tooltip="Clients keep parts of the model for themselves, so that no model is global: whose is measured",
-    )  # fmt: skip
-
-
-def offer_clients(picker: widgets.Dropdown, runs: Sequence[Run]) -> None:
-    """All runs' clients, where a run has no global model; else there is nothing to choose."""
-    picker.layout.display = "" if any(run.kept for run in runs) else "none"
-    clients = list(range(min(run.data.clients for run in runs)))
-    if list(picker.options) != clients:
-        chosen = picker.value
-        picker.options = clients
-        picker.value = chosen if chosen in clients else 0
-
-
-def whose(picker: widgets.Dropdown) -> dict[str, int]:
-    """The argument `client` of a measurement, if there is something to choose."""
-    return {} if picker.layout.display == "none" else {"client": picker.value}

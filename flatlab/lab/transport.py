@@ -11,6 +11,7 @@ import traitlets
 from ..pages.scripts import view_module
 from ..training import Run
 from ..training.status import no_better_than_guessing
+from .fields import push
 from .session import Session
 
 BUSY = ("running", "pausing", "stopping")
@@ -57,17 +58,13 @@ class Transport(ipywidgets.VBox):
     """
 
     def __init__(self) -> None:
-        def button(name: str, icon: str, tooltip: str, style: str = "") -> ipywidgets.Button:
-            layout = ipywidgets.Layout(width="auto")
-            return ipywidgets.Button(description=name, icon=icon, tooltip=tooltip, button_style=style, layout=layout)
-
         self.buttons = {
-            "run": button("Run", "play", "Train to the end; with changed settings, a new run", "success"),
-            "step": button("Step", "step-forward", "Train one round"),
-            "pause": button("Pause", "pause", "Wait after the round in flight"),
-            "stop": button("Stop", "stop", "Train no further after the round in flight; Run goes on with it"),
-            "rewind": button("Rewind", "undo", "Take the run back to the round of the slider; nothing on disk is lost"),
-            "fork": button("Fork here", "code-fork", "Begin a new run at the slider's round with the settings above"),
+            "run": push("Run", "play", "Train to the end; with changed settings, a new run", "success"),
+            "step": push("Step", "step-forward", "Train one round"),
+            "pause": push("Pause", "pause", "Wait after the round in flight"),
+            "stop": push("Stop", "stop", "Train no further after the round in flight; Run goes on with it"),
+            "rewind": push("Rewind", "undo", "Take the run back to the round of the slider; nothing on disk is lost"),
+            "fork": push("Fork here", "code-fork", "Begin a new run at the slider's round with the settings above"),
         }
         self.color: str | None = None  # of the run's curve, and of its bar
         self.fold = ipywidgets.ToggleButton(

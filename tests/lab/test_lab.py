@@ -397,6 +397,15 @@ def test_the_static_picture_and_the_live_view_are_both_there(make):
     assert {"image/png", "application/vnd.jupyter.widget-view+json", "text/plain"} <= set(data)
 
 
+def test_beside_the_view_lies_what_is_said_once_its_kernel_is_gone(make, monkeypatch):
+    lab, sent = make(), []
+    monkeypatch.setattr("flatlab.lab.panel.display", lambda data, **_: sent.append(data))
+    lab._ipython_display_()
+    view, gone = sent
+    assert "application/vnd.jupyter.widget-view+json" in view
+    assert set(gone) == {"text/html"} and "run the cell again" in gone["text/html"] and len(gone["text/html"]) < 1000
+
+
 def test_data_not_yet_shared_out_and_a_network_of_ones_own(make, data):
     source = fl.load("digits")
     lab = make(source)

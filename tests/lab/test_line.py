@@ -21,7 +21,7 @@ def job(name, state="waiting", progress=(0, 0), begun=0.0):
 
 def test_the_sentence_says_what_waits_for_what():
     running = job("the Hessian", "running", (9, 52), time.monotonic() - 8.9)
-    assert sentence([running, job("Step")]) == "Step waits for the Hessian, 9 of 52 (17 %), 43 s left"
+    assert sentence([running, job("Step")]) == "Step waits for the Hessian, 9 of 52 (17 %), 00:43 left"
     assert sentence([running]).startswith("The Hessian, 9 of 52")
     assert sentence([job("fine-tuning", "running")]) == "Fine-tuning …"
     assert sentence([job("Run", "running"), job("the landscape")]) == "The landscape waits for the round in flight"
