@@ -18,6 +18,7 @@ from ..declare import SettingError
 from ..later import pd
 from ..training import Run
 from ..training.finding import as_runs
+from ..training.single_samples import by_batch
 from ..training.status import Watched
 from .chart import Array, Axis, Chart, Mark, Plot, Series
 from .colors import tint
@@ -140,6 +141,9 @@ def chart_runs(
     if personal:
         names = ", ".join(dict.fromkeys(personal))
         said.append(f"{names}: no global model, so no holdout score; metrics=['initial'] has the clients' own.")
+    local = any(isinstance(run, Run) and by_batch(run.cohort.model) for run in several)
+    if local and any(METRICS[name].split == "unseen" or METRICS[name].metric == "miou" for name in metrics):
+        said.append("Batch statistics are those of the images at hand, unseen ones too: local, as SiloBN has them.")
     return Chart(plots, bands=" ".join(said), at=at)
 
 

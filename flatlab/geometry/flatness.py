@@ -56,6 +56,9 @@ def flatness_vs_gain(
 ) -> FlatnessVsGain:
     """Per client, sharpness of a run's model on its training samples against the gain from fine-tuning on them.
 
+    The gap to unseen domains is of a run, not of a client: a client's accuracy less that on what nobody holds is
+    `initial` less one number, and has its ranks. Over runs, `sharpness` and `compare` have both columns.
+
     Args:
         run: a run with at least 5 clients.
         measure: one of `sharpness.MEASURES`.

@@ -29,6 +29,7 @@ from ..training.finding import as_runs, client_ids, run_round
 from ..training.objective import logits
 from ..training.progress import Progress, gather
 from ..training.sequential import laid_out
+from ..training.single_samples import by_batch
 
 Lots = Sequence[Tensor]
 
@@ -119,8 +120,8 @@ def evade(
 
     measured, complete = gather(rows(), total, "evasion", progress)
     about = {"attacks": [way.to_dict() for way in attacks], "tuning": settings.to_dict(), "complete": complete}
-    norm = {run.id: run.experiment.model.normalisation for run in runs}
-    about |= {"jointly": [run for run, kind in norm.items() if kind == "batch"], "transfer": source is not None}
+    jointly = [run.id for run in runs if by_batch(run.cohort.model)]
+    about |= {"jointly": jointly, "transfer": source is not None}
     return Evasions(pd.DataFrame(measured), about)
 
 

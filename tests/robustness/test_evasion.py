@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import flatlab as fl
 from flatlab.declare import SettingError
@@ -152,8 +153,16 @@ def test_the_result_is_kept_and_drawn(trained, tmp_path):
     assert result.summary().groupby("run").size().tolist() == [3, 3]
     figure = result.plot()
     assert len(figure.axes[0].lines) == 2 and "holdout" in figure.caption
+    assert not result.about["jointly"] and fl.evade(trained("batch")).about["jointly"]
     stopped = fl.evade(runs, progress=lambda done, total: False)
     assert not stopped.about["complete"] and len(stopped.frame) == 1
+
+
+def test_a_network_of_one_s_own_is_said_to_be_attacked_jointly_only_if_its_batches_are(data, tmp_path):
+    layers = [nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)]
+    own = fl.models.split(nn.Sequential(*layers), head="4")
+    run = fl.train(fl.FedAvg(), data, own, store=tmp_path, **OPTIONS | {"rounds": 1})
+    assert not fl.evade(run).about["jointly"]
 
 
 def test_adversarial_training_beside_sam_is_the_same_in_every_engine_and_by_hand(data, tmp_path):

@@ -312,6 +312,8 @@ def test_classes_and_pictures_are_of_the_summed_confusion(data, run, tmp_path):
     assert ((picture.truth == -1) == (masks[place] == BEYOND).numpy()).all()
     drawn = found.plot()
     assert "SiloBN" in drawn.caption and len(drawn.axes) == 2 * 3 + 1
+    said = {name: fl.plot(run, metrics=[name]).caption for name in ("accuracy", "unseen", "miou", "unseen miou")}
+    assert [name for name, caption in said.items() if "SiloBN" in caption] == ["unseen", "miou", "unseen miou"]
     kept = fl.train(fl.FedPer(batch_size=5), data, SMALL, 1, task="segmentation", progress=False, store=tmp_path)
     both = fl.per_class([kept, run], "test", clients=[2], pictures=1)
     own, score = kept.history.query("split == 'test' and client == 2 and metric == 'miou'")["value"], both.frame
