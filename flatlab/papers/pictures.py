@@ -18,6 +18,7 @@ from .archive import Archive
 from .tables import Figure
 
 SEEDS = "band: 95 % t interval over seeds"
+BANDS = 6  # more of them cover each other
 
 
 def picture(figure: Figure, archive: Archive) -> Any:
@@ -29,7 +30,11 @@ def picture(figure: Figure, archive: Archive) -> Any:
     frame = make.frame(figure, archive)
     if frame.empty:
         return None
-    caption = f"{make.caption}{_missing(figure, archive)}{_left_out(frame)}"
+    about, count = make.caption, frame["series"].nunique()
+    if count > BANDS and {"low", "high"} <= set(frame):
+        frame = frame.assign(low=np.nan, high=np.nan)
+        about = f"means; bands of {count} series would cover each other: intervals stand in the table"
+    caption = f"{about}{_missing(figure, archive)}{_left_out(frame)}"
     draw = figures.draw_bundles if figure.kind == "clients" else figures.draw_series
     return draw(frame, make.x, make.y, figure.title, caption)
 

@@ -320,6 +320,14 @@ def test_figures_draw_what_is_kept_and_say_what_is_missing(kind, done, tmp_path)
     assert picture(figure, Archive(tmp_path / "nothing")) is None
 
 
+def test_bands_that_would_cover_each_other_are_left_out_and_said(done):
+    _, archive, _ = done
+    for count, banded in ((6, True), (7, False)):
+        series = {f"FedAvg {number}": (experiment("FedAvg", 0),) for number in range(count)}
+        drawn = picture(Figure("test.curves", "A figure", "quick", "curves", series, "p", "l"), archive)
+        assert drawn.caption.startswith("band") == banded and (f"bands of {count}" in drawn.caption) != banded
+
+
 def test_a_run_with_an_average_takes_the_plain_runs_rounds_and_has_a_straight_runs_numbers(done, tmp_path):
     _, archive, said = done
     averaged = experiment("FedAvg", 0, swa=True)
