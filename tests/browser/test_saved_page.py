@@ -1,8 +1,11 @@
-"""A saved page opened from a folder: no request, no error, curves that answer the mouse, landscapes that turn.
+"""A saved page opened from a folder: no request, no error, curves that answer the mouse, landscapes that turn, clients
+that pull, and one time line for all of them.
 
 With FLATLAB_SHOTS=1 in the environment, screenshots go to tests/browser/shots/ (not in git).
 """
 
+import contextlib
+import json
 import os
 import re
 from pathlib import Path
@@ -15,6 +18,7 @@ from jupyter import CHROMIUM  # noqa: E402
 from patience import PATIENCE  # noqa: E402
 
 import flatlab as fl  # noqa: E402
+import flatlab.lab  # noqa: E402
 from flatlab.pages.scripts import MISSING  # noqa: E402
 
 pytestmark = [
@@ -39,11 +43,10 @@ def runs(tmp_path_factory):
     return pair
 
 
-@pytest.fixture
-def opened(browser, runs, tmp_path):
-    """The page, alone in a folder; what it asked for, and what it complained of."""
-    file = fl.save_page(runs, tmp_path / "alone" / "pair.html") if (tmp_path / "alone").mkdir() is None else None
-    page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
+@contextlib.contextmanager
+def alone(browser, file):
+    """A page, open without a network; that it asked for nothing else, and complained of nothing, is looked at in the end."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light", offline=True)
     page.set_default_timeout(PATIENCE * 1000)
     asked, errors = [], []
     page.on("request", lambda request: asked.append(request.url))
@@ -53,7 +56,79 @@ def opened(browser, runs, tmp_path):
     yield page
     assert not errors, errors
     assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [file.as_uri()]
+    assert file.stat().st_size < 1_000_000
     page.close()
+
+
+@pytest.fixture
+def opened(browser, runs, tmp_path):
+    """The page of two runs."""
+    with alone(browser, fl.save_page(runs, tmp_path / "pair.html")) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """A bench of which four views were looked at; every second round is stored, and the last two."""
+    folder = tmp_path_factory.mktemp("bench")
+    lab = fl.lab.Lab(
+        fl.load("digits").federate(fl.Dirichlet(alpha=0.3), clients=6, seed=0),
+        model=fl.ModelSpec(name="lenet", width=0.125),
+        algorithm=fl.FedAvg(lr=0.1),
+        rounds=6,
+        participation=0.5,
+        store=folder,
+        checkpoint_every=2,
+    )
+    lab.ensure()
+    for name in ("Curves", "Clients"):
+        lab.panel(name)
+    landscape, pulls = lab.panel("Landscape"), lab.panel("Pulls")
+    landscape.settings.change(directions="pca", points=5, limit=64)
+    landscape.clients.value = landscape.every.value = True
+    pulls.settings.change(rounds=6, limit=64)
+    for panel in (landscape, pulls):
+        panel.measure()
+        panel.settle()
+    lab.settle()
+    yield lab
+    lab.close()
+
+
+def test_one_time_line_moves_four_views_of_a_bench(browser, bench, tmp_path):
+    expect, run = sync_api.expect, bench.run
+    marks = bench.panel("Landscape").result.marks().set_index("name")["loss"]
+    found = fl.pulls(run, rounds=6, limit=64)
+    losses = found.frame[found.frame["series"] == "global"].set_index("round")["loss"]
+    rows = run.history.query("split == 'holdout' and metric == 'accuracy'").set_index("round")["value"]
+    with alone(browser, bench.save_page(tmp_path / "bench.html")) as page:
+        told = json.loads(page.locator("#flatlab").text_content())
+        (part,) = [part for part in told["parts"] if part["kind"] == "pulls"]
+        for round, own in found.frame[found.frame["series"] == "client"].groupby("round"):
+            (shown,) = [one for one in part["runs"][0]["rounds"] if one["round"] == round]
+            for value in ("client", "x", "y", "loss", "accuracy"):
+                assert [client[value] for client in shown["clients"]] == own[value].tolist()
+        slider, values = page.locator("#time input"), page.locator(".flatlab-landscape .flatlab-values")
+        assert {2, 4, 5, 6} < set(run.checkpoints) and 3 not in run.checkpoints
+        for round, stored in ((2, 2), (3, 2), (5, 5)):  # of what is not stored the nearest, of two the earlier
+            slider.fill(str(round))
+            legend = page.locator(".flatlab-chart-legend").first
+            expect(legend.locator("th").first).to_have_text(f"round {round}")
+            expect(legend.locator("tbody td").nth(1)).to_have_text(f"{100 * rows[round]:.4g}")
+            expect(page.get_by_text(f"round {round}: 3 of 6 clients")).to_be_visible()
+            said = f"round {stored}: loss {marks[f'round {stored}']:.4g}; clients of round {stored}"
+            if stored != round:
+                said = f"round {round} is not stored: the nearest is shown; {said}"
+            expect(values).to_contain_text(re.compile(rf"{re.escape(said)}$"))
+            expect(page.locator(".flatlab-pulls .flatlab-values")).to_contain_text(
+                f"round {round}: loss {losses[round - 1]:.3g} → {losses[round]:.3g}"
+            )
+        arrows = page.locator("canvas.flatlab-pulls-canvas")
+        before = arrows.evaluate(SEEN)
+        page.locator(".flatlab-pulls button").first.click()
+        page.wait_for_function(
+            f"([canvas, before]) => ({SEEN})(canvas) !== before", arg=[arrows.element_handle(), before]
+        )
 
 
 def test_a_page_without_kernel_and_network(opened, runs):
