@@ -184,7 +184,8 @@ def _styles(groups: Sequence[Sequence[Run | Watched]]) -> list[dict[str, Any]]:
     left = [group for group in groups if _parents_round(group[0], several) is not None]
     plain = [group for group in groups if group not in left]
     styles: dict[str, dict[str, Any]] = {}
-    for group, style in zip(plain, line_styles(group[0].name for group in plain), strict=True):
+    names = [group[0].experiment.algorithm.name for group in plain]  # not its label: a rename leaves the colour
+    for group, style in zip(plain, line_styles(names), strict=True):
         styles |= dict.fromkeys((run.id for run in group), style)
     children = Counter[str]()
     while left:  # a fork of a fork has its tint after it

@@ -109,7 +109,9 @@ class Shelf(ipywidgets.VBox):
         self._store, self._failed = user_folder(store, "store"), failed
         self._held = StoreTable(self._store)
         self._known = figures.Histories()
-        self._trash: list[tuple[str, list[Path]]] = []  # what was deleted, in words, and where it lies
+        self._trash: list[
+            tuple[str, list[Path], list[str]]
+        ] = []  # deleted: in words, where it lies, what was shown of it
         self.take_up: Callable[[str], object] = lambda _: None
         self.renamed: Callable[[], object] = lambda: None
         self.table: RunTable | StillTable = StillTable() if MISSING else RunTable()
@@ -156,6 +158,7 @@ class Shelf(ipywidgets.VBox):
             if id == self.table.own or at_work(self.directory(id)):
                 raise SettingError("run", id, "is open in a lab: take up another run there first")
         names = {row["id"]: row["name"] for row in self.table.rows}
+        seen = [id for id in self.shown if id in runs]
         self.shown = [id for id in self.shown if id not in runs]
 
         def work(_: Job) -> None:  # behind what still reads them
@@ -166,7 +169,7 @@ class Shelf(ipywidgets.VBox):
             finally:
                 if aside:
                     told = names.get(runs[0], runs[0]) if len(aside) == 1 else f"{len(aside)} runs"
-                    self._trash.append((printable(told), aside))
+                    self._trash.append((printable(told), aside, seen))
                 self._told()
 
         return submit(work, self._follow)
@@ -175,18 +178,19 @@ class Shelf(ipywidgets.VBox):
         """Bring back what was deleted last."""
 
         def work(_: Job) -> None:
-            if self._trash:
-                for aside in self._trash.pop()[1]:
-                    restore(aside)
+            _, deleted, seen = self._trash.pop() if self._trash else ("", [], [])
+            for aside in deleted:
+                restore(aside)
             self._told()
+            self.shown = [*self.shown, *(id for id in seen if self.directory(id).exists())]
 
         return submit(work, self._follow)
 
     def close(self) -> None:
         """Remove for good what was deleted, and free the widgets."""
-        for _, aside in self._trash:
-            for one in aside:
-                remove(one)
+        for _, deleted, _ in self._trash:
+            for aside in deleted:
+                remove(aside)
         if self.comm is not None:
             free(self)
 

@@ -88,6 +88,13 @@ def test_a_label_is_in_the_table_in_figures_and_in_the_file_and_a_note_too(shelf
     assert by_id(shelf)[runs[0].id]["name"] == "FedAvg" and not shelf.errors
 
 
+def test_a_run_that_is_renamed_keeps_its_colour(shelf, runs):
+    before = shelf.mark(runs), shelf.table.looks
+    ask(shelf, "annotate", run=runs[2].id, label="for the talk")
+    assert (shelf.mark(runs), shelf.table.looks) == before
+    ask(shelf, "annotate", run=runs[2].id, label="")
+
+
 def test_what_was_deleted_is_out_of_the_store_and_comes_back_whole(shelf, runs, store):
     before = {path: path.read_bytes() for path in runs[0].directory.rglob("*") if path.is_file()}
     shelf.shown = [run.id for run in runs[:2]]
@@ -100,6 +107,7 @@ def test_what_was_deleted_is_out_of_the_store_and_comes_back_whole(shelf, runs, 
     ask(shelf, "undo")
     assert set(by_id(shelf)) == {run.id for run in runs} and shelf.table.undo == ""
     assert {path: path.read_bytes() for path in before} == before
+    assert shelf.shown == [run.id for run in runs[:2]]  # as they were
     ask(shelf, "undo")  # nothing is left to undo
     assert not shelf.errors and fl.Run.open(runs[0].directory, runs[0].data).round == 1
 

@@ -29,8 +29,9 @@ export class Card {
     const { left, top, width } = place.getBoundingClientRect();
     const wide = Math.min(330, innerWidth - 16);
     const beside = left > innerWidth / 2 ? left - wide - 8 : left + width + 8;
-    const x = Math.max(8, Math.min(beside, innerWidth - wide - 8));
-    Object.assign(this.box.style, { width: `${wide}px`, left: `${x}px`, top: `${Math.max(8, Math.min(top, innerHeight - 480))}px` });
+    // In a window that is made smaller it stays in sight.
+    const across = `max(8px, min(${beside}px, 100vw - ${wide + 8}px))`;
+    Object.assign(this.box.style, { width: `${wide}px`, left: across, top: `max(8px, min(${top}px, 100vh - 480px))` });
     this.fill({ title: `Client ${client}`, facts: [], classes: [], hints: [] }, []);
     this.box.focus();
     this.outside = (/** @type {Event} */ event) => {
