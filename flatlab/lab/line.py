@@ -60,8 +60,8 @@ def measuring() -> bool:
 
 
 def sentence(queue: Sequence[Job]) -> str:
-    """What runs, of how much, how long still; and what waits for it. Nothing of rounds that nothing waits for."""
-    if not queue or (queue[0].name in ROUNDS and len(queue) == 1):
+    """What runs, of how much, how long still; and what waits for it. Nothing of rounds that only rounds wait for."""
+    if all(job.name in ROUNDS for job in queue):
         return ""
     first, waiting = queue[0], " and ".join(dict.fromkeys(job.name for job in queue[1:]))
     if first.name in ROUNDS:

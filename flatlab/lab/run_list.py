@@ -178,7 +178,7 @@ class Shelf(ipywidgets.VBox):
         """Bring back what was deleted last."""
 
         def work(_: Job) -> None:
-            _, deleted, seen = self._trash.pop() if self._trash else ("", [], [])
+            _name, deleted, seen = self._trash.pop() if self._trash else ("", [], [])
             for aside in deleted:
                 restore(aside)
             self._told()

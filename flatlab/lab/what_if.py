@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 import ipywidgets
+from tqdm import tqdm
 
 import flatlab as fl
 
@@ -53,6 +55,7 @@ class WhatIf(Panel):
             experiment, data, store=self.run.directory.parent, root=self.run.root, device=str(self.run.device)
         )
         self._tried: tuple[str, list[Any]] = ("", [])
+        self._told: tuple[str, BaseException | None] = ("", None)
         style = {"description_width": "initial"}
         self.setting = ipywidgets.Dropdown(description="What if", style=style, tooltip="The setting to be changed")
         self.values = ipywidgets.Text(description="were", style=style, tooltip="Values to try, with commas between")
@@ -128,6 +131,7 @@ class WhatIf(Panel):
         self.against.layout.display = "" if self.against.chart.plots else "none"
         if over and self.sessions:
             self.measured()
+        self._tell(over)
 
     hint = refresh
 
@@ -149,6 +153,19 @@ class WhatIf(Panel):
 
     def _propose(self) -> None:
         self.values.value = ", ".join(map(str, values_to_try(self.form(), self.setting.value)))
+
+    def _tell(self, over: bool) -> None:
+        """How far the runs have come, or what went wrong with one; once, so that other words stay."""
+        runs = [session.run for session in self.sessions]
+        done, total = sum(run.round for run in runs), sum(run.rounds for run in runs)
+        meters = [(run.rounds - run.round, session.meter) for run, session in zip(runs, self.sessions, strict=True)]
+        seconds = sum(rounds * meter.seconds / max(meter.count, 1) for rounds, meter in meters)
+        far = f"{len(runs)} runs: {done} of {total} rounds ({100 * done // max(total, 1)} %)"
+        text = "" if over else f"{far}, {tqdm.format_interval(math.ceil(seconds))} left"
+        error = next((session.error for session in self.sessions if session.error is not None), None)
+        if (text, error) != self._told:
+            self._told = text, error
+            self.say(text) if error is None else self.blame(error)
 
     def _made(self, experiment: Experiment, run: Run) -> Run:
         spec = bare(experiment).data

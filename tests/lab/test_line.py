@@ -26,6 +26,7 @@ def test_the_sentence_says_what_waits_for_what():
     assert sentence([job("fine-tuning", "running")]) == "Fine-tuning …"
     assert sentence([job("Run", "running"), job("the landscape")]) == "The landscape waits for the round in flight"
     assert sentence([job("Run", "running")]) == sentence([]) == ""  # the status says it
+    assert sentence([job("Run", "running"), job("Run"), job("Run")]) == ""  # of runs that are tried side by side, too
 
 
 def test_cancel_ends_what_is_shown_and_not_the_round():

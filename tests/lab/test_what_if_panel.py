@@ -15,10 +15,14 @@ def test_each_value_is_a_run_with_its_curve_and_then_a_point(tmp_path):
     panel = WhatIf(run)
     assert panel.setting.value == "algorithm.lr" and panel.values.value == "0.02, 0.05, 0.1, 0.2"
     panel.values.value = "0.02, 0.05"
+    said = []
+    panel.note.observe(lambda change: said.append(change["new"]), "value")
     panel.start()
     panel.settle()
     until(lambda: all(session.state == "done" for session in panel.sessions))
     panel.refresh()
+    far = [text.split(", ")[0] for text in said if "rounds" in text]
+    assert "2 runs: 3 of 4 rounds (75 %)" in far and panel.note.value == ""
     assert panel.sessions[1].run.id == run.id  # which was there already
     plots = panel.multiples.chart.plots
     for plot, session in zip(plots, panel.sessions, strict=True):
@@ -38,6 +42,9 @@ def test_each_value_is_a_run_with_its_curve_and_then_a_point(tmp_path):
     with pytest.raises(fl.SettingError, match="lr = -1"):
         panel.start()
     assert panel.figure().png()[:4] == b"\x89PNG"
+    panel.sessions[0].error = FloatingPointError("the loss is nan")
+    panel.refresh()
+    assert "the loss is nan" in panel.note.value
     panel.close()
 
 

@@ -155,7 +155,8 @@ export class Chart {
 
   fit() {
     if (this.cells) return this.fitCells();
-    const across = Math.max(1, Math.min(2, this.plots.length, Math.floor(this.row.clientWidth / 280)));
+    const most = this.plots.length === 3 ? 3 : 2; // no place stays empty
+    const across = Math.max(1, Math.min(most, this.plots.length, Math.floor(this.row.clientWidth / 280)));
     this.row.style.gridTemplateColumns = `repeat(${across}, minmax(0, 1fr))`;
     const rows = Math.max(1, Math.ceil(this.plots.length / across));
     const height = Math.max(LOWEST, Math.floor(Math.max(this.height, this.room()) / rows) - LABEL);

@@ -63,7 +63,7 @@ export class Legend {
   /** The values at the crosshair; null: the last ones. @param {number | null} x @param {string} forward */
   update(x, forward) {
     const { ink, hidden, plots, weight } = this.chart;
-    const last = this.chart.at === null ? "last" : `round ${this.chart.at}`;
+    const last = this.chart.at !== null ? `round ${this.chart.at}` : plots[0] ? lastOf(plots[0].about, plots[0].curves) : "last";
     const place = x === null || !plots.length ? last : `${plots[0].about.x.label} ${digits(x)}`;
     this.when.textContent = weight > 0 ? `${place}, smoothed` : place;
     for (const { name, series, row, toggle, swatch, cells } of this.lines) {
@@ -79,6 +79,15 @@ export class Legend {
 /** Whether a plot shows something of that name. @param {any} plot @param {string} name */
 function has({ about }, name) {
   return about.series.some((/** @type {any} */ one) => one.name === name);
+}
+
+/**
+ * What the values are that stand there while nobody points: of values of a setting, the greatest is no last one.
+ * @param {any} about @param {{x: ArrayLike<number>}[]} [curves]
+ */
+export function lastOf({ x, series }, curves = []) {
+  const setting = x.label !== "round" && !x.label.includes(":") && series.length > 0 && series.every((/** @type {any} */ { role }) => role === "values");
+  return setting ? `${x.label} ${digits(Math.max(...curves.flatMap((curve) => Array.from(curve.x))))}` : "last";
 }
 
 /**
