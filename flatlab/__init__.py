@@ -18,9 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import geometry, lab, pages, papers, stories, training  # noqa: F401
+    from .algorithms import *  # noqa: F403
     from .api import *  # noqa: F403
     from .figures import animate  # noqa: F401
     from .pages import save_page  # noqa: F401
+    from .personalization import *  # noqa: F403
+    from .robustness import *  # noqa: F403
+    from .zoo import *  # noqa: F403
 
     __version__: str
 

@@ -5,7 +5,9 @@ from .aggregation import Aggregation, Uniform, Weighted
 from .algorithm import Algorithm, Carry, LocalBatch, Message
 from .averaging import SWA, Averaging, WiMA
 from .evasion import FGSM, PGD, Evasion
-from .local import ASAM, SAM, SGD, Gradient, Local, Params, Slots, stretched
+from .local import ASAM, SAM, SGD, Local, Params, Slots
+from .local import Gradient as Gradient  # for who writes a method, not in `fl`
+from .local import stretched as stretched
 from .named import Centralized, FedASAM, FedAvg, FedAvgM, FedBABU, FedPer, FedProx, FedSAM, LocalOnly
 from .schedules import Constant, Cyclical, Exponential, Schedule, Steps
 from .server import Adaptive, Average, Server
@@ -37,7 +39,6 @@ __all__ = [
     "FedPer",
     "FedProx",
     "FedSAM",
-    "Gradient",
     "Local",
     "LocalBatch",
     "LocalOnly",
@@ -56,6 +57,5 @@ __all__ = [
     "WiMA",
     "aggregation",
     "attacks",
-    "stretched",
     "topology",
 ]
