@@ -62,8 +62,8 @@ def docstring(declared: type[BaseModel], written: str | None) -> str | None:
         return written
     lines = inspect.cleandoc(written or "").splitlines()
     at = next((i for i, line in enumerate(lines) if re.match(r"\w+:$|>>> ", line)), len(lines))
-    parts = [*_paragraph(lines[:at]), "Args:", *textwrap.indent("\n".join(settings), "    ").splitlines()]
-    return "\n".join([*parts, *(["", *lines[at:]] if lines[at:] else [])])
+    args = "Args:\n" + textwrap.indent("\n".join(settings), "    ")
+    return "\n\n".join(filter(None, ["\n".join(lines[:at]).rstrip(), args, "\n".join(lines[at:])]))
 
 
 def signature(declared: type[BaseModel]) -> inspect.Signature:
@@ -104,12 +104,6 @@ def rows(declared: type[BaseModel]) -> list[dict[str, Any]]:
         }
         for name, field in declared.model_fields.items()
     ]
-
-
-def catalogue(declared: type[BaseModel]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Every setting of a class and of the classes of its fields, as rows under a title, each class once."""
-    for cls in within(declared):
-        yield f"{cls.__name__}: {first_line(cls)}", rows(cls)
 
 
 def within(
@@ -228,10 +222,3 @@ def _short(default: Any) -> Any:
 
 def _extra(field: FieldInfo) -> dict[str, Any]:
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-
-
-def _paragraph(lines: list[str]) -> list[str]:
-    """Lines with one empty line after them, if there are any."""
-    while lines and not lines[-1].strip():
-        lines = lines[:-1]
-    return [*lines, ""] if lines else []

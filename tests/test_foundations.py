@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import flatlab as fl
 from flatlab import figures
 from flatlab.declare import Declared, Family, SettingError, setting
-from flatlab.describe import catalogue
+from flatlab.describe import first_line, rows, within
 from flatlab.results import Result
 from flatlab.streams import key, stream, torch_stream
 
@@ -147,12 +147,12 @@ def test_settings_are_frozen():
         Scene().count = 2
 
 
-def test_the_catalogue_tells_type_range_default_unit_and_help():
-    found = dict(catalogue(Scene))
-    assert found["Circle: Round."][1] == {
+def test_rows_of_settings_tell_type_range_default_unit_and_help():
+    assert Circle in within(Scene)
+    assert rows(Circle)[1] == {
         "name": "radius", "type": "float", "allowed": "> 0", "default": 1.0, "unit": "cm", "help": "how wide",
     }  # fmt: skip
-    assert found["Scene: What is seen."][1]["allowed"] == "≥ 1, ≤ 9"
+    assert rows(Scene)[1]["allowed"] == "≥ 1, ≤ 9"
 
 
 def test_streams_depend_on_their_name_alone():
@@ -202,11 +202,11 @@ def test_what_cannot_be_drawn_is_named():
         fl.plot(3)
 
 
-def test_a_class_without_a_docstring_is_in_the_catalogue_too():
+def test_a_class_without_a_docstring_has_no_first_line():
     class Silent(Declared):
         size: int = setting(1, "how big")
 
-    assert [title for title, _ in catalogue(Silent)] == ["Silent: "]
+    assert (first_line(Silent), first_line(Circle)) == ("", "Round.")
 
 
 def test_every_error_of_the_package_names_its_setting():

@@ -146,8 +146,8 @@ def _refuse(parts: dict[str, nn.Module], head: str) -> None:
     refuse_impure(parts)
 
 
-def refuse_impure(parts: Mapping[str, nn.Module]) -> None:
-    """Raise for modules, by name, whose forward pass is no function of weights and batch alone.
+def refuse_impure(parts: Mapping[str, nn.Module], of: str = "module") -> None:
+    """Raise for modules, by name, whose forward pass is no function of weights and batch alone; they are `of` that.
 
     Raises:
         SettingError: naming the first.
@@ -156,14 +156,14 @@ def refuse_impure(parts: Mapping[str, nn.Module]) -> None:
         kind = type(part).__name__
         if isinstance(part, _BatchNorm) and part.running_mean is not None:
             raise SettingError(
-                f"module.{name}",
+                f"{of}.{name}",
                 allowed=f"a {kind} keeps running statistics, which a forward pass changes; convert the network first:"
                 " flatlab.models.stateless(module, norm='batch'), or norm='group'",
             )
         drops = isinstance(part, _DropoutNd) or kind in _DROPS
         if drops and (getattr(part, "p", None) or getattr(part, "drop_prob", None)):
             raise SettingError(
-                f"module.{name}",
+                f"{of}.{name}",
                 allowed=f"a {kind} draws random numbers in a forward pass; build the network without dropout"
                 " (torchvision: dropout=0 or stochastic_depth_prob=0), or set the layer's p to 0",
             )

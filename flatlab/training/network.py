@@ -14,6 +14,7 @@ from ..digest import digest, own
 from ..models import Model, ModelSpec, build, stale_gradient
 from ..models.net import need_weights
 from ..models.registry import is_own
+from ..models.splitting import refuse_impure
 from ..tasks import Task
 from .experiment import Experiment
 from .objective import logits
@@ -148,15 +149,15 @@ def _fits(model: Model, data: FederatedDataset, task: Task) -> None:
 
 def _check(model: Model, data: FederatedDataset) -> None:
     """Refuse a network that is no pure function of float32 weights and batch."""
-    for name, module in model.named_modules():
+    modules = dict(model.named_modules())
+    refuse_impure(modules, "model")
+    for name, module in modules.items():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise SettingError(
                 f"model.{name}",
-                allowed=f"a {type(module).__name__} keeps statistics, or cannot leave out padding; use"
-                " flatlab.models.BatchStatNorm, or models.split, which puts it in",
+                allowed=f"a {type(module).__name__} cannot leave out padding; use flatlab.models.BatchStatNorm, or"
+                " models.split, which puts it in",
             )
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
-            raise SettingError(f"model.{name}", allowed="Dropout draws hidden random numbers; set p = 0 or remove it")
     if len(list(model.named_parameters(remove_duplicate=False))) != len(list(model.named_parameters())):
         raise SettingError("model", allowed="two names share one parameter; give each its own")
     for name, value in model.named_parameters():

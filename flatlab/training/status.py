@@ -85,9 +85,11 @@ class Standing:
             written (nan: not begun, or done).
         """
         if self._all:
-            held = sorted(self._scan.look().items(), key=lambda item: _place(item[1].experiment))
-            self._experiments = {run: there.experiment for run, there in held}
-            self._places = {run: there.directory for run, there in held}
+            held = sorted(
+                self._scan.look().values(), key=lambda run: (run.experiment.algorithm.name, run.experiment.seed)
+            )
+            self._experiments = {run.id: run.experiment for run in held}
+            self._places = {run.id: run.directory for run in held}
         seen = {run: self._look(run) for run in self._experiments}
         if self._all:  # without a state it is half removed
             seen = {run: last for run, last in seen.items() if last.begun}
@@ -174,10 +176,6 @@ class Watched:
     def history(self) -> pd.DataFrame:
         """The rows of the rounds up to its newest state."""
         return self.rows.since(0, self.round)
-
-
-def _place(experiment: Experiment) -> tuple[str, int]:
-    return experiment.algorithm.name, experiment.seed
 
 
 def no_better_than_guessing(run: Run) -> str:

@@ -107,7 +107,7 @@ def sweep(
     todo = {experiment.id: experiment for experiment in wanted}
     store, root = user_folder(store, "store").resolve(), user_folder(root, "root").resolve()
     device = options.get("device", "auto")
-    graphics = _graphics(device)
+    graphics = torch.cuda.device_count() if str(device) in ("auto", "cuda") else 0  # GPUs that are shared out
     pool = Pool(executor, workers or graphics or os.cpu_count() or 1, graphics)
     as_one = pick_device(device).type == "cuda" if together is None else together
     watch = counter(Standing(store, list(todo.values())), progress)
@@ -250,11 +250,6 @@ def _jobs(todo: dict[str, Experiment], workers: int) -> list[list[str]]:
         shapes.setdefault(shape(experiment), []).append(name)
     share = math.ceil(len(todo) / workers)
     return [group[start : start + share] for group in shapes.values() for start in range(0, len(group), share)]
-
-
-def _graphics(device: str | torch.device) -> int:
-    """GPUs that a sweep on this machine shares out."""
-    return torch.cuda.device_count() if str(device) in ("auto", "cuda") else 0
 
 
 def _train(

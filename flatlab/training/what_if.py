@@ -113,16 +113,12 @@ def _parts(annotation: Any) -> list[Any]:
     return [part for one in get_args(annotation) for part in _parts(one)]
 
 
-def _is_family(part: Any) -> bool:
-    return isinstance(part, type) and issubclass(part, Family)
-
-
 def _choices(
     annotation: Any, now: Any, span: tuple[float, float] | None, log: bool, count: int, allowed: Callable[[Any], bool]
 ) -> list[Any]:
     if annotation is bool:
         return [False, True]
-    if get_origin(annotation) is Literal or _is_family(annotation):
+    if get_origin(annotation) is Literal or (isinstance(annotation, type) and issubclass(annotation, Family)):
         every = list(get_args(annotation)) if get_origin(annotation) is Literal else list(annotation.members())
         own = getattr(now, "kind", now)
         return [own, *[one for one in every if one != own]][:count]

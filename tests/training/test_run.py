@@ -519,11 +519,22 @@ def test_wrong_options_are_refused(digits, tmp_path, options, message):
         fl.Run(experiment(digits), digits, store=tmp_path, **options)
 
 
+class DropPath(torch.nn.Module):
+    """As timm's: told by its name and its probability."""
+
+    drop_prob = 0.5
+
+    def forward(self, x):
+        return x * (torch.rand(len(x), 1) < 0.5)
+
+
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([torch.nn.Flatten(), torch.nn.BatchNorm1d(64)], "BatchStatNorm, or models.split"),
-        ([torch.nn.Flatten(), torch.nn.Dropout(0.5)], "Dropout draws hidden random numbers"),
+        ([torch.nn.Flatten(), torch.nn.BatchNorm1d(64)], "model.body.1: a BatchNorm1d keeps running statistics"),
+        ([torch.nn.Flatten(), torch.nn.BatchNorm1d(64, track_running_stats=False)], "BatchStatNorm, or models.split"),
+        ([torch.nn.Flatten(), DropPath()], "model.body.1: a DropPath draws random numbers"),
+        ([torch.nn.Flatten(), torch.nn.Dropout(0.5)], "model.body.1: a Dropout draws random numbers"),
         ([torch.nn.Flatten(), torch.nn.Linear(3, 64)], "does not take images"),
         ([torch.nn.Flatten(), torch.nn.Linear(64, 64).double()], "is torch.float64"),
     ],
