@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import io
+import itertools
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -32,6 +33,7 @@ Speed = Annotated[float, Field(gt=0, le=50)]
 MOST = 150  # pictures: of more rounds, some are left out
 PARTS = 8  # pictures of a round in which clients pull
 DPI = 110
+FASTEST = 50  # pictures a second: what shows a GIF takes those that are shorter for a tenth of a second
 
 
 @checked
@@ -50,7 +52,8 @@ def animate(
             measured: arrows that fan out and snap into their mean; or a landscape with ways, which grow, or with
             clients of several rounds.
         path: of the file: .gif, or .mp4, which needs `pip install imageio-ffmpeg`.
-        speed: rounds a second; of more than 150 rounds (steps of a way, parts of a pull) some are left out.
+        speed: rounds a second; of more than 150 rounds (steps of a way, parts of a pull), or 50 pictures a second, some
+            are left out.
         loop: whether a GIF begins again at its end.
         view: what is seen of runs.
         **options: of the drawing.
@@ -115,19 +118,33 @@ def _ways(result: Landscape) -> Iterator[Landscape]:
 
 
 def film(pictures: Iterable[Drawing], kind: Format, speed: float, loop: bool = True) -> bytes:
-    """A file of pictures, so many a second; the last stays a little where it ends."""
-    images = [Image.open(io.BytesIO(picture.png(DPI))).convert("RGB") for picture in pictures]
+    """A file of pictures, so many a second, of more than 50 a second fewer; the last stays a little where it ends."""
+    every = int(np.ceil(speed / FASTEST))
+    speed /= every
+    images = [Image.open(io.BytesIO(picture.png(DPI))).convert("RGB") for picture in _thinned(pictures, every)]
     wide, high = images[0].size
     size = wide - wide % 2, high - high % 2  # MP4 has even sides
     images = [image.resize(size) if image.size != size else image for image in images]
     if kind == "mp4":
         return _mp4(images, speed)
-    out, each = io.BytesIO(), 1000 / speed
-    held = [each] * (len(images) - 1) + [max(each, 1000.0)]
+    out, ends = io.BytesIO(), [round(100 * place / speed) for place in range(len(images) + 1)]  # a GIF's hundredths
+    held = [10 * (end - begin) for begin, end in itertools.pairwise(ends)]
+    held[-1] = max(held[-1], 1000)
     small = [image.quantize(128, dither=Image.Dither.NONE) for image in images]
     more = {"loop": 0} if loop else {}
-    small[0].save(out, "GIF", save_all=True, append_images=small[1:], duration=[round(one) for one in held], **more)
+    small[0].save(out, "GIF", save_all=True, append_images=small[1:], duration=held, **more)
     return out.getvalue()
+
+
+def _thinned(pictures: Iterable[Drawing], every: int) -> Iterator[Drawing]:
+    """Each so-manieth picture, and the last."""
+    left = None
+    for place, picture in enumerate(pictures, 1):
+        left = picture if place % every else None
+        if left is None:
+            yield picture
+    if left is not None:
+        yield left
 
 
 def _mp4(images: list[Image.Image], speed: float) -> bytes:

@@ -191,9 +191,8 @@ class Scene {
       panel.scale = this.model.get("shared") ? common : scaled([panel]);
       panel.size = size;
       drawPanel(this, panel, value, shown, ink);
-      panel.text.replaceChildren();
-      element("div", "", panel.text, said(this, panel, value));
-      element("div", "", panel.text, saidOfMark(this, panel, value));
+      // In one line after another, so that nothing moves; what is too long is seen when the pointer rests on it.
+      panel.text.textContent = panel.text.title = [said(this, panel, value), saidOfMark(this, panel, value)].filter(Boolean).join(" · ");
       panel.canvas.setAttribute("aria-label", `${panel.name}: ${value} over ${panel.axes.join(" and ")}; ${said(this, panel, value)}`);
     }
   }

@@ -107,16 +107,18 @@ export function seenMarks(marks, at) {
   return marks.filter((mark) => mark.series !== "clients" || round === null || roundOf(mark) === round);
 }
 
-/** What is said of the round that is looked at: whose models are marked, and of which round where its own is not stored. */
+/** What is said of the round that is looked at: whose models are marked, and which round is shown where it is not stored. */
 export function toldOfRound(marks, at, told) {
   const now = standing(marks, at);
   const clients = clientsRound(marks, at);
-  const others = at !== null && [...now.map(roundOf), clients].some((round) => round !== null && round !== at);
-  return [
-    ...(others ? [`round ${at} is not stored: the nearest is shown`] : []),
-    ...now.map((mark) => `${mark.name}: ${told(mark)}`),
-    ...(clients === null ? [] : [`clients of round ${clients}`]),
-  ].join("; ");
+  const [round, ...others] = new Set([...now.map(roundOf), clients].filter((one) => one !== null));
+  if (at === null || others.length) {
+    const each = now.map((mark) => `${mark.name}: ${told(mark)}`);
+    return [...each, ...(clients === null ? [] : [`clients of round ${clients}`])].join("; ");
+  }
+  if (round === undefined) return "";
+  const each = now.map((mark) => [wayOf(mark), told(mark)].filter(Boolean).join(" "));
+  return [round === at ? `round ${at}` : `round ${at} is not stored, shown is ${round}`, each.join("; ")].filter(Boolean).join(": ");
 }
 
 function drawNames(pen, spots, box) {

@@ -129,7 +129,7 @@ function said(scene, panel, value) {
 function saidOfMark(scene, panel, value) {
   const { marked } = scene;
   const mark = marked && panel.marks.find((other) => other.name === marked.name && other.series === marked.series);
-  if (!mark) return toldOfRound(panel.marks, scene.at, (now) => `${value} ${words(now[value])}`) || " ";
+  if (!mark) return toldOfRound(panel.marks, scene.at, (now) => `${value} ${words(now[value])}`);
   const off = mark.residual > 1e-3 ? `, ${words(mark.residual, 3)} off the plane` : "";
   return `${mark.name}: own ${value} ${words(mark[value])}${off}`;
 }

@@ -84,7 +84,7 @@ class Scene {
   start() {
     if (!this.count) return;
     if (this.time >= this.count) this.look(0);
-    this.play.textContent = "⏸";
+    this.play.textContent = "▮▮";
     this.before = performance.now();
     this.playing = requestAnimationFrame((now) => this.frame(now));
   }

@@ -38,7 +38,8 @@ function render({ model, el }) {
   const loop = button("⟲", "Begin again at the end", () => set("loop", !model.get("loop")));
   const save = element("select", "flatlab-timeline-button", root);
   save.title = "Save the view in front, round by round (GIF, MP4), or all views as one page (HTML)";
-  for (const one of ["save", ...model.get("formats")]) element("option", "", save, one.toUpperCase()).value = one;
+  element("option", "", save, "save").value = "save";
+  for (const one of model.get("formats")) element("option", "", save, one.toUpperCase()).value = one;
   if (!model.get("formats").length) save.remove();
   save.onchange = () => {
     model.send({ kind: "animate", format: save.value, speed: model.get("speed"), loop: model.get("loop") });
@@ -64,7 +65,7 @@ function render({ model, el }) {
   };
   const start = () => {
     if (now >= model.get("max")) look(model.get("min"));
-    play.textContent = "⏸";
+    play.textContent = "▮▮";
     [before, rest] = [performance.now(), 0];
     playing = requestAnimationFrame(frame);
   };

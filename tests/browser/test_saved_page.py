@@ -116,9 +116,8 @@ def test_one_time_line_moves_four_views_of_a_bench(browser, bench, tmp_path):
             expect(legend.locator("th").first).to_have_text(f"round {round}")
             expect(legend.locator("tbody td").nth(1)).to_have_text(f"{100 * rows[round]:.4g}")
             expect(page.get_by_text(f"round {round}: 3 of 6 clients")).to_be_visible()
-            said = f"round {stored}: loss {marks[f'round {stored}']:.4g}; clients of round {stored}"
-            if stored != round:
-                said = f"round {round} is not stored: the nearest is shown; {said}"
+            said = f"round {round}" if stored == round else f"round {round} is not stored, shown is {stored}"
+            said += f": loss {marks[f'round {stored}']:.4g}"
             expect(values).to_contain_text(re.compile(rf"{re.escape(said)}$"))
             expect(page.locator(".flatlab-pulls .flatlab-values")).to_contain_text(
                 f"round {round}: loss {losses[round - 1]:.3g} → {losses[round]:.3g}"

@@ -1,5 +1,7 @@
 """Films: a picture a round, of one size, in a file that others read; clients that pull end where the next model is."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -34,6 +36,29 @@ def test_a_gif_has_a_picture_a_round_and_begins_again_if_it_is_to(run, tmp_path)
     once = fl.animate(run, tmp_path / "clients.gif", loop=False, view="clients")
     with Image.open(once) as image:
         assert "loop" not in image.info and image.n_frames == 3
+
+
+def test_a_film_lasts_as_long_as_its_speed_says():
+    class Dot:
+        def __init__(self, place):
+            self.place = place
+
+        def png(self, dpi):
+            out = io.BytesIO()
+            Image.new("RGB", (8, 8), (7 * self.place, 0, 0)).save(out, "PNG")
+            return out.getvalue()
+
+    # Hundredths of a second are all that a GIF can say, and what is shorter than two is shown for ten.
+    for speed, count, each in ((8.0, 16, 125), (30.0, 30, 1000 / 30), (120.0, 31, 25)):
+        with Image.open(io.BytesIO(film(map(Dot, range(count)), "gif", speed))) as image:
+            held, red = [], []
+            for place in range(image.n_frames):
+                image.seek(place)
+                held.append(image.info["duration"])
+                red.append(image.convert("RGB").getpixel((0, 0))[0])
+        assert min(held) >= 20 and held[-1] == 1000 and red[-1] == 7 * (count - 1)
+        assert sum(held[:-1]) == pytest.approx(each * (len(held) - 1), abs=10)
+        assert len(held) == -(-count // round(each * speed / 1000))
 
 
 def test_each_picture_is_that_of_its_round(run):

@@ -539,15 +539,21 @@ def test_marks_follow_the_round_that_is_looked_at_and_say_which_it_is(script):
     rounds = [9, 2, 2, 5, 5, 9]  # the nearest that is stored, of two the earlier
     assert clients == [[f"a, client {round}, round {round}"] for round in rounds]
     assert stars == [[], *([round] for round in rounds[1:])]
-    nearest = "round {} is not stored: the nearest is shown; "
     assert said == [
         "clients of round 9",
-        nearest.format(1) + "a, round 2: loss 0.2; clients of round 2",
-        nearest.format(3) + "a, round 2: loss 0.2; clients of round 2",
-        "a, round 5: loss 0.5; clients of round 5",
-        nearest.format(7) + "a, round 5: loss 0.5; clients of round 5",
-        nearest.format(40) + "a, round 9: loss 0.9; clients of round 9",
+        "round 1 is not stored, shown is 2: a loss 0.2",
+        "round 3 is not stored, shown is 2: a loss 0.2",
+        "round 5: a loss 0.5",
+        "round 7 is not stored, shown is 5: a loss 0.5",
+        "round 40 is not stored, shown is 9: a loss 0.9",
     ]
+    fewer = [mark for mark in marks if mark["name"] not in ("a, client 5, round 5",)]
+    apart, nothing = evaluate(
+        script,
+        f"s.toldOfRound({json.dumps(fewer)}, 5, m => `loss ${{m.loss}}`)",
+        "s.toldOfRound([{series: 'models', name: 'm'}], 5, () => '')",
+    )
+    assert (apart, nothing) == ("a, round 5: loss 0.5; clients of round 2", "")
     (old,) = evaluate(script, "s.seenMarks([{series: 'clients', name: 'client 3'}], 4).length")
     assert old == 1  # of a landscape that does not say of which round
 
