@@ -61,6 +61,17 @@ def counted(number: int, thing: str, one: str = "", more: str = "") -> str:
     return f"{said} {one if number == 1 else more}".rstrip()
 
 
+def percent(share: float, half: float = math.nan) -> str:
+    """A share in percent, with what it may be more or less, if that is a number.
+
+    >>> percent(0.5), percent(0.5, 0.021), percent(float("nan"))
+    ('50.00', '50.00 ± 2.10', 'none')
+    """
+    if math.isnan(share):
+        return "none"
+    return f"{100 * share:.2f}" + ("" if math.isnan(half) else f" ± {100 * half:.2f}")
+
+
 class Spread(NamedTuple):
     """Mean and population standard deviation of finite values, how many they are, and how many others there were."""
 

@@ -5,12 +5,11 @@ fl.compare(runs, fl.personalize(runs), over="seed").summary()
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..later import pd
-from ..results import Result
+from ..results import Result, percent
 from ..statistics import Interval, interval
 from ..training import Run, differing
 from ..training.run_names import other_data, seedless
@@ -37,7 +36,7 @@ class Averages(Result):
         keys = [name for name in self.frame.columns if name not in ("of", *Interval._fields, "low", "high", "seeds")]
         rows = []
         for values, group in self.frame.groupby(keys, sort=False, dropna=False):
-            told = {f"{row.of} %": _percent(row.mean, row.half) for row in group.itertuples(index=False)}
+            told = {f"{row.of} %": percent(row.mean, row.half) for row in group.itertuples(index=False)}
             rows.append({**dict(zip(keys, values, strict=True)), **told, "seeds": group["seeds"].max()})
         return pd.DataFrame(rows)
 
@@ -59,9 +58,3 @@ def over_seeds(frame: pd.DataFrame, runs: Sequence[Run], labels: Mapping[str, st
             rows.append(known | ends)
     about = {"interval": "95 %, Student's t with n - 1 degrees of freedom", "over": list(SEEDS)}
     return Averages(pd.DataFrame(rows), about)
-
-
-def _percent(mean: float, half: float) -> str:
-    if math.isnan(mean):
-        return "none"
-    return f"{100 * mean:.2f}" + ("" if math.isnan(half) else f" ± {100 * half:.2f}")

@@ -15,7 +15,7 @@ from pydantic import Field
 from ..arguments import checked
 from ..declare import SettingError, near
 from ..later import pd
-from ..results import Result, counted, worst_tenth
+from ..results import Result, counted, percent, worst_tenth
 from ..statistics import difference
 from ..training import Run, differing
 from ..training.finding import as_runs
@@ -62,22 +62,19 @@ class Comparison(Result):
         scored, left_out = frame.get("scored", frame["round"]), frame.get("left_out", 0)  # not in older files
         late = scored != frame["round"]
         table["holdout %"] = [
-            "none" if pd.isna(value) else f"{100 * value:.2f}" + (f" (round {at:.0f})" if other else "")
+            percent(value) + (f" (round {at:.0f})" if other and not pd.isna(value) else "")
             for value, at, other in zip(frame["holdout"], scored, late, strict=True)
         ]
         for name in (beside for beside in ("unseen", "miou", "unseen miou", "attack success") if beside in frame):
-            table[f"{name} %"] = ["none" if pd.isna(value) else f"{100 * value:.2f}" for value in frame[name]]
+            table[f"{name} %"] = [percent(value) for value in frame[name]]
         for name in ("initial", "personal", "personalized"):
             if name not in frame or frame[name].isna().all():  # an older file; nobody has models of his own
                 continue
-            pairs = zip(frame[name], frame[f"{name} std"], strict=True)
-            table[f"{name} %"] = [
-                "none" if pd.isna(mean) else f"{100 * mean:.2f} ± {100 * std:.2f}" for mean, std in pairs
-            ]
+            table[f"{name} %"] = list(map(percent, frame[name], frame[f"{name} std"]))
         for name in (name for name in ("initial", "personalized") if f"{name} worst" in frame):
             worst = frame[f"{name} worst"]
             if not worst.isna().all():
-                table[f"{name} worst tenth %"] = ["none" if pd.isna(value) else f"{100 * value:.2f}" for value in worst]
+                table[f"{name} worst tenth %"] = [percent(value) for value in worst]
         if "rounds to level" in frame:
             level = self.about["level"]
             efforts = zip(*(frame[f"{what} to level"] for what in ("rounds", "samples", "megabytes")), strict=True)
