@@ -60,6 +60,7 @@ class FederatedDataset:
     unseen: dict[str, Tensor] = field(default_factory=dict, repr=False)  # images of groups that no client trains on
     masks: Tensor | None = field(default=None, repr=False)  # uint8 [N, H, W], the class of each pixel
     label_names: tuple[str, ...] = field(default=(), repr=False)  # of labels, where classes are those of the masks
+    real: str = field(default="", repr=False)  # fingerprint of the data that train images were distilled from
     scale: tuple[Tensor, Tensor] = field(init=False, repr=False)  # mean and std, float32 [C], on the images' device
 
     @classmethod

@@ -12,6 +12,7 @@ from pydantic import ValidationInfo, field_validator
 from flatlab.arguments import Seed, checked
 from flatlab.data.augment import Augmentation
 from flatlab.data.dealing import FEDBABU, federate
+from flatlab.data.distilled import KEPT, SUFFIX, read_synthetic
 from flatlab.data.federated import FederatedDataset
 from flatlab.data.given import Fixed
 from flatlab.data.partitions import Partition
@@ -47,7 +48,7 @@ class DataSpec(Declared):
     @field_validator("normalise")
     @classmethod
     def _known(cls, value: str, info: ValidationInfo) -> str:
-        if value == "fedbabu" and info.data.get("name") not in FEDBABU:
+        if value == "fedbabu" and info.data.get("name", "").removesuffix(SUFFIX) not in FEDBABU:
             raise ValueError(f"the paper has constants for {' and '.join(FEDBABU)} only; others allow 'default'")
         return value
 
@@ -57,14 +58,16 @@ class DataSpec(Declared):
 
         Args:
             root: folder of the data sets.
-            record: directory of a run that may keep a copy of the partition's file: a path that the specification
-                names counts from wherever a person stood.
+            record: directory of a run that may keep a copy of the partition's file, as a path that the specification
+                names counts from wherever a person stood; and of synthetic images.
 
         Raises:
             SettingError: if what comes out is not what the fingerprint stands for.
         """
         from flatlab.data.reading import load  # sources make these specs
 
+        if self.name.endswith(SUFFIX) and not (Path(root) / f"{self.name}.npz").exists():
+            return self._distilled(root, record)
         source, kept = load(self.name, root), None if record is None else record / PARTITION
         data = None
         if isinstance(self.partition, Fixed) and kept is not None and kept.exists():
@@ -73,3 +76,13 @@ class DataSpec(Declared):
                 partition = data.spec.partition.replace(path=self.partition.path)
                 data = replace(data, spec=data.spec.replace(partition=partition))
         return data or federate(source, self)
+
+    def _distilled(self, root: str | Path, record: Path | None) -> FederatedDataset:
+        if record is None or not (record / KEPT).exists():
+            told = "was made by fl.distil, and no run keeps its images here: give data=fl.distil(...) as it was made"
+            raise SettingError("data", self.name, told)
+        real = self.replace(name=self.name.removesuffix(SUFFIX), fingerprint=None).load(root)
+        made = read_synthetic(record / KEPT, real)
+        if self.fingerprint not in (None, made.fingerprint):
+            raise SettingError("DataSpec.fingerprint", self.fingerprint, f"{record / KEPT} gives {made.fingerprint}")
+        return made

@@ -7,6 +7,7 @@ work.do(plan([table], archive, has_weights=work.has_weights))
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,12 @@ class Workshop:
         """Train, measure and keep all that the plan names.
 
         Raises:
-            SettingError: before any work, if a data set's file is missing that cannot be downloaded.
+            SettingError: before any work, if files are missing that cannot be downloaded, and nothing can be done
+                without them; else what needs them is left out, and told.
             KeyboardInterrupt: after the round in flight; the same call goes on.
         """
         self._experiments = {run.id: run for item in plan.items for run in item.experiments().values()}
-        self._need_files({step.experiment.data.name for step in plan.trainings})
+        plan = self._possible(plan)
         waiting = list(plan.measurings)
         ready = {id: run for id, run in self._experiments.items() if self.archive.has(run)}
         ready = {id: run for id, run in ready.items() if id not in {step.experiment.id for step in plan.trainings}}
@@ -115,12 +117,22 @@ class Workshop:
             self._data[key] = made.sharing(self._data.values()).to(self.device)
         return self._data[key]
 
-    def _need_files(self, names: set[str]) -> None:
-        lacking = sorted(name for name in names & NEEDS.keys() if not (self.root / f"{name}.npz").exists())
-        if lacking:
-            files = ", ".join(f"{name}.npz ({NEEDS[name]})" for name in lacking)
-            told = f"lacks {files}, which cannot be downloaded: put it there (layout: data/README.md), or take quick"
+    def _possible(self, plan: Plan) -> Plan:
+        """What can be done of a plan with the files that are there."""
+        named = {step.experiment.data.name for step in plan.trainings}
+        lacking = sorted(name for name in named & NEEDS.keys() if not (self.root / f"{name}.npz").exists())
+        if not lacking:
+            return plan
+        files = ", ".join(f"{name}.npz ({NEEDS[name]})" for name in lacking)
+        told = f"lacks {files}, which cannot be downloaded: put it there (layout: data/README.md), or take scale quick"
+        if named == {*lacking}:
             raise SettingError("root", str(self.root), told)
+        self._report(f"left out: {self.root} {told}")
+        return replace(
+            plan,
+            trainings=tuple(step for step in plan.trainings if step.experiment.data.name not in lacking),
+            measurings=tuple(step for step in plan.measurings if step.experiments[0].data.name not in lacking),
+        )
 
     def _options(self, experiment: Experiment) -> dict[str, Any]:
         every = checkpoint_every(experiment)

@@ -13,7 +13,6 @@ in one plane, show how far that holds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from torch.func import functional_call
 from ..algorithms import stretched
 from ..arguments import Count, NotNegative, Positive, Seed, Whole, checked
 from ..data import FederatedDataset
+from ..data.distilled import with_synthetic
 from ..declare import SettingError
 from ..digest import digest
 from ..models import Model, ModelSpec, build, frame
@@ -157,13 +157,5 @@ def _near(at: Model, data: FederatedDataset, rho: float, seed: int, step: int) -
 def _dataset(data: FederatedDataset, clients: list[_Client], settings: tuple[object, ...]) -> FederatedDataset:
     """The data set with the synthetic images behind the real ones, and clients that hold those alone."""
     images, labels = torch.cat([client.pixels for client in clients]), torch.cat([client.labels for client in clients])
-    places = torch.arange(len(data.labels), len(data.labels) + len(labels), device=labels.device)
     origin = digest(data.fingerprint, settings, images.cpu().numpy(), labels.cpu().numpy())
-    made = replace(
-        data,
-        images=torch.cat([data.images, images]),
-        labels=torch.cat([data.labels, labels]),
-        train=places.split([len(client.labels) for client in clients]),
-        origin=origin,
-    )
-    return replace(made, spec=data.spec.replace(name=f"{data.spec.name}-distilled", fingerprint=made.fingerprint))
+    return with_synthetic(data, images, labels, [len(client.labels) for client in clients], origin)

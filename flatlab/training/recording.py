@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..data import FederatedDataset, Fixed
+from ..data.distilled import KEPT, write_synthetic
 from ..data.spec import PARTITION
 from ..files import sealed, set_aside
 from ..later import pd
@@ -97,7 +98,7 @@ class Record:
 
         Args:
             state: to begin with.
-            data: whose partition is copied, if it came from a file.
+            data: whose partition is copied, if it came from a file, and images, if they are synthetic.
             history: the rows of the rounds up to it, if another run did them.
             earlier: states before it, if another run did the rounds up to it.
             origin: which one, and how.
@@ -110,7 +111,9 @@ class Record:
         rows = self.store.history.read()
         self._first = int(rows["round"].min()) - 1 if len(rows) else state.round
         self._begun_with = self.versions() | ({"origin": origin} if origin else {})
-        if isinstance(self.experiment.data.partition, Fixed):
+        if data.real:
+            write_synthetic(data, self.store.directory / KEPT)
+        elif isinstance(self.experiment.data.partition, Fixed):
             data.save_partition(self.store.directory / PARTITION)
         for written in (*earlier, state):
             self._save(written, {before.round for before in earlier})

@@ -6,7 +6,7 @@ import flatlab as fl
 from flatlab.papers import SCALES, Archive, Table, Workshop, fill, plan, unseen
 from flatlab.papers.costs import sizes
 from flatlab.papers.drawn import DRAWN, FRAMES, STYLES, VOID
-from flatlab.papers.quantities import eigenvalue, top_eigenvalues
+from flatlab.papers.quantities import eigenvalue, score, top_eigenvalues
 from flatlab.papers.tables import cell
 
 
@@ -73,3 +73,13 @@ def test_without_its_file_a_table_says_which_before_it_starts(name, tmp_path):
     with pytest.raises(fl.SettingError, match=f"{table.cells[0].experiments[0].data.name}.npz .*data/README.md.*quick"):
         work.do(plan([table], archive))
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_lacks_its_file_is_left_out_and_told_where_other_work_is_left(tmp_path):
+    short = unseen.video_experiment(scale="short")
+    made = fl.Experiment(data=fl.DataSpec(name="digits", clients=2), model="lenet", algorithm=fl.FedAvg(), rounds=1)
+    cells = [cell(run.data.name, "a", score(), lambda seed, run=run: run, (0,)) for run in (short, made)]
+    table, archive, said = Table("test.both", "T", "short", tuple(cells), "p", "l"), Archive(tmp_path / "results"), []
+    work = Workshop(archive, tmp_path / "runs", tmp_path / "data", "cpu", report=said.append)
+    work.do(plan([table], archive))
+    assert archive.has(made) and not archive.has(short) and "camvid240.npz" in said[0]

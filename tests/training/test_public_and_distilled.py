@@ -151,3 +151,27 @@ def test_what_comes_out_is_a_federation_of_its_own(data, tmp_path):
     ):
         with pytest.raises(SettingError, match=said):
             fl.distil(data, **wrong)
+
+
+def test_a_run_on_distilled_images_opens_and_goes_on_by_itself(data, few, tmp_path):
+    tiny = fl.distil(data, SMALL, ipc=2, iterations=1)
+    whole = fl.train(fl.FedAvg(lr=0.05), tiny, SMALL, rounds=2, store=tmp_path / "whole", **OPTIONS)
+    made = fl.Run(whole.experiment, tiny, store=tmp_path / "broken", device="cpu").to(1)
+    again = fl.Run.open(made.directory, root=few, device="cpu")
+    assert again.round == 1 and again.data.spec == tiny.spec and again.data.fingerprint == tiny.fingerprint
+    assert torch.equal(again.data.images, tiny.images) and torch.equal(again.data.labels, tiny.labels)
+    assert same(again.to(2), whole) and again.history.equals(whole.history)
+    assert [run.id for run in fl.runs(tmp_path / "whole", root=few)] == [whole.id]
+    other = fl.load("digits").save(tmp_path / "few.npz").parent
+    with pytest.raises(SettingError, match=r"distilled from .*data="):
+        fl.Run.open(made.directory, root=other)
+    (made.directory / "distilled.npz").unlink()
+    with pytest.raises(SettingError, match=r"few-distilled.*data=fl.distil"):
+        fl.Run.open(made.directory, root=few)
+    assert fl.Run.open(made.directory, tiny).done
+
+
+def test_distilled_images_keep_fedbabus_constants():
+    assert fl.DataSpec(name="cifar10-distilled", normalise="fedbabu").normalise == "fedbabu"
+    with pytest.raises(SettingError, match="cifar10 and cifar100"):
+        fl.DataSpec(name="digits-distilled", normalise="fedbabu")

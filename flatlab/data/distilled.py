@@ -1,0 +1,58 @@
+"""Clients' synthetic images behind the real ones, as `distil` makes them; a run keeps a copy, and opens with it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flatlab.data.archive import read_arrays
+from flatlab.data.federated import FederatedDataset
+from flatlab.declare import SettingError
+from flatlab.files import write_atomically
+
+KEPT, SUFFIX = "distilled.npz", "-distilled"  # a run's copy; what the name of such data ends in
+
+
+def with_synthetic(
+    real: FederatedDataset, images: Tensor, labels: Tensor, counts: Sequence[int], origin: str
+) -> FederatedDataset:
+    """Data whose clients train on synthetic images alone, so many each; test images stay real."""
+    places = torch.arange(len(real.labels), len(real.labels) + len(labels), device=labels.device)
+    made = replace(
+        real,
+        images=torch.cat([real.images, images]),
+        labels=torch.cat([real.labels, labels]),
+        train=places.split([*counts]),
+        origin=origin,
+        real=real.fingerprint,
+    )
+    return replace(made, spec=real.spec.replace(name=f"{real.spec.name}{SUFFIX}", fingerprint=made.fingerprint))
+
+
+def write_synthetic(data: FederatedDataset, path: Path) -> None:
+    """Keep what `read_synthetic` needs beside the real data."""
+    held, content = torch.cat(data.train), io.BytesIO()
+    images, labels = data.images[held].cpu().numpy(), data.labels[held].cpu().numpy()
+    counts, origin, real = [len(part) for part in data.train], np.array(data.origin), np.array(data.real)
+    np.savez_compressed(content, images=images, labels=labels, counts=np.array(counts), origin=origin, real=real)
+    write_atomically(path, content.getvalue())
+
+
+def read_synthetic(path: Path, real: FederatedDataset) -> FederatedDataset:
+    """The data that was kept, if the real images are those that it was made of.
+
+    Raises:
+        SettingError: if they are not, or the file is damaged.
+    """
+    kept = read_arrays(path, (("images", "labels", "counts", "origin", "real"), ()))
+    if str(kept["real"]) != real.fingerprint:
+        told = f"is not what {path} was distilled from ({kept['real']}, here {real.fingerprint}); give data="
+        raise SettingError("data", real.spec.name, told)
+    images, labels = torch.from_numpy(kept["images"]), torch.from_numpy(kept["labels"])
+    return with_synthetic(real, images, labels, kept["counts"].tolist(), str(kept["origin"]))
