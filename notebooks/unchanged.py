@@ -5,7 +5,9 @@ notebook changes its outputs and numbers, which is no change of the notebook. On
 says so by the digest of its outputs, and is taken as it is.
 
 `git status` calls no filter where a file's size has changed, and lists it. So each time that Jupyter has saved a notebook
-that has not changed, git is told that it has looked at it. `make setup` installs both: `python notebooks/unchanged.py --install`.
+that has not changed, or that a command of Jupyter ends (`jupyter execute --inplace`), git is told that it has looked at it.
+`make setup` installs all of that: `python notebooks/unchanged.py --install`. What writes past Jupyter (VS Code) is listed until
+`git add --update`, and never has a difference.
 """
 
 from __future__ import annotations
@@ -24,11 +26,18 @@ HERE = Path(__file__).resolve()
 SCRIPT, PYTHON = "notebooks/unchanged.py", shlex.quote(sys.executable)
 FILTER = f"if test -x {PYTHON} -a -f {SCRIPT}; then {PYTHON} {SCRIPT} %f; else cat; fi"
 NAME = "flatlab-notebook"
-HOOK = f"""# Written by flatlab's `make setup`.
+HEAD = "# Written by flatlab's `make setup`."
+HOOK = f"""{HEAD}
+import atexit
 import sys
+from pathlib import Path
 
 sys.path.append({str(HERE.parent)!r})
-c.ContentsManager.post_save_hook = "unchanged.saved"
+if Path(sys.path[-1], "unchanged.py").exists():
+    import unchanged
+
+    c.ContentsManager.post_save_hook = "unchanged.saved"
+    atexit.register(unchanged.look_again)
 """
 
 
@@ -68,13 +77,25 @@ def saved(model: dict[str, Any], os_path: str, contents_manager: object) -> None
         git(path.parent, "-c", f"filter.{NAME}.clean={FILTER}", "update-index", "--", path.name)
 
 
+def look_again() -> None:
+    """A command of Jupyter ends, and may have run notebooks where they lie: as if it had saved them."""
+    root = HERE.parent.parent
+    for name in (git(root, "diff-files", "--name-only", "--", "*.ipynb") or "").splitlines():
+        if (root / name).exists():
+            saved({}, str(root / name), None)
+
+
 def install() -> None:
-    """Make the filter known to git, and the hook to this environment's Jupyter; what others have set there stays."""
+    """Make the filter known to git, and the hooks to this environment's Jupyter; what others have set there stays."""
     git(HERE.parent, "config", f"filter.{NAME}.clean", FILTER)
-    settings = Path(sys.prefix) / "etc" / "jupyter" / "jupyter_server_config.py"
-    if not settings.exists() or settings.read_text("utf-8").startswith(HOOK.splitlines()[0]):
+    settings = Path(sys.prefix) / "etc" / "jupyter" / "jupyter_config.py"  # of all its commands
+    earlier = settings.with_name("jupyter_server_config.py")
+    ours = [place for place in (settings, earlier) if not place.exists() or place.read_text("utf-8").startswith(HEAD)]
+    if settings in ours:
         settings.parent.mkdir(parents=True, exist_ok=True)
         settings.write_text(HOOK, "utf-8")
+    if earlier in ours:
+        earlier.unlink(missing_ok=True)
 
 
 def main() -> None:

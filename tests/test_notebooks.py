@@ -92,6 +92,19 @@ def test_git_lists_no_notebook_that_jupyter_saved_after_a_run(checkout, stored, 
     assert save("b.ipynb", run_by_hand(stored)) == " M b.ipynb\n"  # nobody said that this one is ours
 
 
+def test_git_lists_no_notebook_that_a_command_of_jupyter_ran_in_place(checkout, stored, tmp_path):
+    notebook, settings = tmp_path / "a.ipynb", tmp_path / "environment" / "etc" / "jupyter" / "jupyter_config.py"
+    command = "import sys, types; c = types.SimpleNamespace(ContentsManager=types.SimpleNamespace());"
+    command += "exec(open(sys.argv[1]).read()); open(sys.argv[2], 'w').write(sys.stdin.read())"
+    hook = settings.read_text("utf-8").replace(str(SCRIPT.parent), str(tmp_path / "notebooks"))
+    settings.write_text(hook, "utf-8")
+    for text, listed in ((run_by_hand(stored), ""), ({**stored, "cells": stored["cells"][:-1]}, " M a.ipynb\n")):
+        subprocess.run(
+            [sys.executable, "-c", command, settings, notebook], input=json.dumps(text), text=True, check=True
+        )
+        assert checkout("status", "--porcelain") == listed
+
+
 def test_a_checkout_without_environment_or_script_is_no_error_for_git(checkout, stored, tmp_path):
     (tmp_path / "notebooks" / SCRIPT.name).unlink()
     (tmp_path / "a.ipynb").write_text(json.dumps(run_by_hand(stored)))
@@ -100,7 +113,7 @@ def test_a_checkout_without_environment_or_script_is_no_error_for_git(checkout, 
 
 
 def test_settings_of_jupyter_that_others_wrote_stay(checkout, tmp_path):
-    settings = tmp_path / "environment" / "etc" / "jupyter" / "jupyter_server_config.py"
+    settings = tmp_path / "environment" / "etc" / "jupyter" / "jupyter_config.py"
     assert "unchanged.saved" in settings.read_text("utf-8")
     settings.write_text("# mine\n")
     unchanged.install()
