@@ -22,6 +22,7 @@ from unchanged import digest
 
 HERE = Path(__file__).parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 MOST_BYTES = 300_000
 # Run last: panels were shown before anything was trained, and what stands for them is to show what came of it.
 PICTURES = """
@@ -49,6 +50,7 @@ def scripts() -> list[Path]:
 def build(script: Path) -> Path:
     """Execute one notebook and write it."""
     notebook = jupytext.read(script)
+    notebook.metadata = NotebookNode(kernelspec=KERNEL)
     with tempfile.TemporaryDirectory() as folder:
         notebook.cells.append(nbformat.v4.new_code_cell(PICTURES))
         NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}}).execute()

@@ -118,3 +118,18 @@ def test_settings_of_jupyter_that_others_wrote_stay(checkout, tmp_path):
     settings.write_text("# mine\n")
     unchanged.install()
     assert settings.read_text("utf-8") == "# mine\n"
+
+
+def test_a_save_in_jupyter_leaves_the_script_as_it_is(tmp_path):
+    jupytext = pytest.importorskip("jupytext")
+    for file in (NOTEBOOKS.parent / "jupytext.toml", NOTEBOOKS / "02_landscape.py", NOTEBOOKS / "02_landscape.ipynb"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    script = tmp_path / "02_landscape.py"
+    manager = jupytext.TextFileContentsManager(root_dir=str(tmp_path))
+    model = manager.get("02_landscape.ipynb")
+    model["content"].metadata.kernelspec.display_name = "Python 3 (ipykernel)"  # as the kernel is called where it runs
+    model["content"].cells[0].metadata["trusted"] = True
+    before = script.stat().st_mtime_ns
+    manager.save(model, "02_landscape.ipynb")
+    assert script.stat().st_mtime_ns > before
+    assert script.read_text("utf-8") == (NOTEBOOKS / "02_landscape.py").read_text("utf-8")
