@@ -33,25 +33,7 @@ SAMPLING = ["sampling_error", "sampling_bias"]
 
 
 class Hessian(ModelHessian):
-    """The Hessian of a model's loss, and of its run's other models. Make it with `hessian`.
-
-    Args:
-        target: the loss and its samples.
-        settings: which were chosen, and how eigenvalues are found.
-        watch: see `hessian`.
-        run: the run behind it, if there is one.
-    """
-
-    @checked
-    def __init__(
-        self,
-        target: Target,
-        settings: HessianSettings | None = None,
-        watch: Callable[[int], object] | None = None,
-        run: Any = None,
-    ) -> None:
-        super().__init__(target, settings, watch)
-        self._run = run
+    """The Hessian of a model's loss, and of its run's other models. Make it with `hessian`."""
 
     @checked
     @frame()

@@ -39,6 +39,7 @@ class ModelHessian:
         settings: how eigenvalues are found.
         watch: called many times while it measures, with the Hessian-vector products done; False stops, by raising
             `geometry.Interrupted`.
+        run: the run behind it, if there is one.
         budgeted: whether it is the caller who has set the budget, so that warnings tell him to raise it.
     """
 
@@ -48,11 +49,12 @@ class ModelHessian:
         target: Target,
         settings: HessianSettings | None = None,
         watch: Callable[[int], object] | None = None,
+        run: Any = None,
         *,
         budgeted: bool = True,
     ) -> None:
         self.target, self.settings = target, settings or HessianSettings()
-        self._budgeted = budgeted
+        self._run, self._budgeted = run, budgeted
         self._method, self._seed, self._watch = self.settings.method, self.settings.seed, watch
         self._tolerance = self.settings.tolerance or METHODS[self._method]
         self._products = HessianProducts(target, self.settings.memory, watch=watch)

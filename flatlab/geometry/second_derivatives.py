@@ -150,15 +150,20 @@ def need_second(gradients: Iterable[Tensor]) -> None:
     Raises:
         RuntimeError: naming it, as torch does.
     """
-    nodes, seen = [tensor.grad_fn for tensor in gradients], set[Any]()  # nodes: an id is given anew when one is freed
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    for node in _way_back(gradients, set()):
         if node.name() == "torch::autograd::Error":
             raise RuntimeError("a function is marked with @once_differentiable")
-        nodes += [before for before, _ in node.next_functions]
+
+
+def _way_back(tensors: Iterable[Tensor], seen: set[Any]) -> Iterator[Any]:
+    """Autograd's nodes from tensors back to those `seen`, once each (not told by ids, which are given anew)."""
+    waiting = [tensor.grad_fn for tensor in tensors]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            waiting += [before for before, _ in node.next_functions]
 
 
 def _where(model: nn.Module, operation: str, forward: Callable[[], object]) -> str:
@@ -189,17 +194,11 @@ def _where(model: nn.Module, operation: str, forward: Callable[[], object]) -> s
 def _computed_by(output: Any, inputs: Any, wanted: str) -> bool:
     ends: set[Any] = {tensor.grad_fn for tensor in inputs if isinstance(tensor, Tensor)}
     outputs = output if isinstance(output, (tuple, list)) else [output]
-    nodes = [tensor.grad_fn for tensor in outputs if isinstance(tensor, Tensor)]
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in ends:
-            continue
-        ends.add(node)
+    for node in _way_back((tensor for tensor in outputs if isinstance(tensor, Tensor)), ends):
         name = node.name()
         custom = name.endswith("Backward")  # torch's own end in a number
         if name.rstrip("0123456789").lower() == wanted or (
             custom and wanted in ("@oncedifferentiable", "checkpointing")
         ):
             return True
-        nodes += [before for before, _ in node.next_functions]
     return False

@@ -7,7 +7,7 @@ same kind of machine, whose kernels decide how sums round).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import flatlab as fl
 
 from ..data import DataSpec
 from ..data.known import TORCHVISION
-from ..declare import Declared
+from ..declare import Declared, declared_classes
 from ..files import user_path
 from .device import pick_device
 from .experiment import Experiment
@@ -224,7 +224,7 @@ class _Script:
 
     def _foreign(self, value: Declared) -> None:
         """Import the classes that are not flatlab's, or say that they are needed."""
-        for cls in _classes(value):
+        for cls in declared_classes(value):
             if _known(cls):
                 continue
             line = f"from {cls.__module__} import {cls.__name__}"
@@ -236,10 +236,3 @@ class _Script:
 
 def _known(cls: type) -> bool:
     return getattr(fl, cls.__name__, None) is cls
-
-
-def _classes(value: Declared) -> Iterator[type[Declared]]:
-    yield type(value)
-    for inner in value.changed().values():
-        if isinstance(inner, Declared):
-            yield from _classes(inner)
