@@ -3,6 +3,7 @@
 // Follows element.js and pull_moments.js.
 
 const SPEEDS = { "¼": 0.25, "½": 0.5, "1": 1, "2": 2 }; // rounds a second
+const NARROW = 340; // pixels of a picture below which its words take a line more
 const NAMED = 10; // clients up to which each has its loss beside it
 
 class Scene {
@@ -113,9 +114,14 @@ class Scene {
     const width = Math.floor((wide - 10 * (columns - 1)) / columns) - 2; // of the frame
     const above = view ? this.row.getBoundingClientRect().top - view.getBoundingClientRect().top + view.scrollTop : 0;
     const rows = Math.ceil(this.panels.length / columns);
-    const high = view ? Math.floor((view.clientHeight - above - 30) / rows) - 58 : 340;
+    const lines = width < NARROW ? 3 : 2; // of what is said below
+    const high = view ? Math.floor((view.clientHeight - above - 30) / rows) - 26 - 16 * lines : 340;
     const height = Math.max(220, Math.min(high, width));
-    for (const panel of this.panels) panel.size = [width, height];
+    for (const panel of this.panels) {
+      panel.size = [width, height];
+      panel.canvas.parentElement.style.width = `${width}px`; // else its words would be wider, and it stood alone in its row
+      panel.said.style.height = `${1.35 * lines}em`;
+    }
   }
 
   draw() {
