@@ -31,6 +31,7 @@ from ..training.history import History
 from ..training.run_names import experiment_labels
 from ..training.status import Watched
 
+FEW = 6  # runs of a table that are told one by one
 RECORDS = Path(__file__).with_name("records")
 
 
@@ -163,11 +164,12 @@ class Story:
         return [Watched(run, Path(run.id), run.rounds, Kept(run.id, self.archive.history(run))) for run in runs]
 
     def firsts(self) -> dict[str, Experiment]:
-        """The first seed's run of each side, by what tells them apart."""
-        runs = [group[0] for group in self.series.values()]
-        if self.table is not None:
-            runs += [cell.experiments[0] for cell in self.table.cells if cell.column == self.table.columns[0]]
-        runs = list({run.id: run for run in runs}.values())
+        """The first seed's run of each side and cell, by what tells them apart; of a large table its first column's."""
+        cells = [] if self.table is None else [(cell.column, cell.experiments[0]) for cell in self.table.cells]
+        if self.table is not None and len({run.id for _, run in cells}) > FEW:
+            cells = [(column, run) for column, run in cells if column == self.table.columns[0]]
+        every = [*(group[0] for group in self.series.values()), *(run for _, run in cells)]
+        runs = list({run.id: run for run in every}.values())
         return dict(zip(experiment_labels(runs), runs, strict=True))
 
     def code(self) -> str:

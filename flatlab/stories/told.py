@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 
 from ..declare import SettingError, near
@@ -88,7 +89,7 @@ def _mixing(name: str, title: str) -> Story:
         "Mixup and Cutout, which help a network that one machine trains: do they help FedAvg, where each client holds a"
         " single class (α = 0)?"
     )
-    table = _table(fedasam_tables.TABLES["fedasam.mixing"]("quick"))
+    table = replace(_table(fedasam_tables.TABLES["fedasam.mixing"]("quick")), title="Mixup and Cutout, α=0, on digits")
     return Story(name, title, about, claims("quick")["fedasam.q5"].parts, {}, table=table)
 
 
