@@ -49,7 +49,8 @@ def make(case, root, store):
     return fl.Run(made, data, store=store, device="cpu", checkpoint_every=2)
 
 
-@pytest.mark.parametrize("case", ["ring", *(pytest.param(case, marks=pytest.mark.slow) for case in [*CASES][1:])])
+@pytest.mark.slow  # each starts a process; 4 s
+@pytest.mark.parametrize("case", CASES)
 def test_what_is_killed_inside_a_round_goes_on_with_the_same_bits(case, few, tmp_path):
     whole, store = make(case, few, tmp_path / "whole").to(), tmp_path / "killed"
     program = CHILD.format(threads=torch.get_num_threads(), case=case, root=str(few), store=str(store))
