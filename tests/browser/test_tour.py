@@ -10,6 +10,17 @@ from pathlib import Path
 import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
+from by_mouse import (  # noqa: E402
+    PARTITION,
+    SEEN,
+    check_rename_and_delete,
+    isolate,
+    light_and_open_a_client,
+    read_magnify_and_turn,
+    read_off_zoom_and_hide,
+    run_and_see,
+    smooth_scale_save_and_fill,
+)
 from jupyter import CHROMIUM, Notebook, server  # noqa: E402
 from patience import PATIENCE  # noqa: E402
 
@@ -34,12 +45,6 @@ DRAWN = (
     "() => { window.drawn = []; document.addEventListener('flatlab-drawn',"
     " ({ detail }) => window.drawn.push(Date.now() / 1000 - detail.stamp)) }"
 )
-# The picture of who holds what.
-PARTITION = ".flatlab-picture img" if MISSING else ".flatlab-cells canvas"
-SEEN = "picture => picture.src ?? picture.toDataURL()"
-# What the legend says at the crosshair, from the record.
-READ = """rows = lab.run.history.query("split == 'holdout' and round == ROUND").set_index("metric")["value"]
-print(f"{100 * rows['accuracy']:.4g} {rows['loss']:.4g} end")"""
 # The code on the clipboard makes its runs in a folder of its own, from nothing.
 ALONE = "shown = [run.history for run in lab.runs]\nimport os\nos.makedirs('elsewhere')\nos.chdir('elsewhere')\n"
 EQUAL = (
@@ -114,7 +119,10 @@ def test_the_tour(tour):
     button("Step").click()
     state("paused")
     says(1, r"\(1, 'paused', 'FedBABU', 0\.1\)")
-    button("Run").click()
+    if MISSING:
+        button("Run").click()
+    else:
+        run_and_see(tour, button)
     expect(button("Pause")).to_be_enabled()
     expect(lab.get_by_text(re.compile(r"round ([3-9]|\d\d+) of 3000")).first).to_be_visible()
     button("Pause").click()
@@ -122,6 +130,7 @@ def test_the_tour(tour):
     shot("2-paused")
     if not MISSING:
         read_off_zoom_and_hide(tour, says)
+        smooth_scale_save_and_fill(tour)
 
     # Look back with the slider, rewind the run, fork with another rho.
     line = lab.locator(".flatlab-timeline").first
@@ -164,6 +173,8 @@ def test_the_tour(tour):
     lab.get_by_role("button", name="3-D").first.click()
     expect(lab.get_by_role("button", name="3-D").first).to_have_attribute("aria-pressed", "true")
     shot("5-surface")
+    lab.get_by_role("button", name="3-D").first.click()
+    read_magnify_and_turn(tour, canvas, says)
     for name in ("Clients", "Hessian", "Personalization"):
         lab.get_by_role("tab", name=name).first.click()
         tour.hear()
@@ -175,7 +186,8 @@ def test_the_tour(tour):
     if MISSING:
         lab.get_by_label("runs", exact=True).select_option(index=1)
     else:
-        check_rename_and_delete(tour, button)
+        check_rename_and_delete(tour)
+        isolate(tour)
     lab.get_by_role("tab", name="Compare").click()
     expect(lab.get_by_text("algorithm.local.rho").first).to_be_visible()
     shot("7-compare")
@@ -224,78 +236,23 @@ def on_one_screen(tour, parts):
     assert heights[1] > 1.5 * heights[0], heights
 
 
-def light_and_open_a_client(tour):
-    """One client by the keyboard: it lights up in the bars and in the partition; its card opens, and closes."""
-    expect, page, lab = sync_api.expect, tour.page, tour.output(0)
-    partition = lab.locator(PARTITION).first
-    before = partition.evaluate(SEEN)
-    bars = lab.locator(".flatlab-view .flatlab-cells canvas:visible").first
-    bars.focus()
-    page.keyboard.press("ArrowRight")
-    page.wait_for_function(
-        f"([selector, before]) => ({SEEN})(document.querySelector(selector)) !== before", arg=[PARTITION, before]
-    )
-    page.keyboard.press("Enter")
-    card = page.locator(".flatlab-card")
-    expect(card).to_contain_text("training loss")
-    expect(card.get_by_role("img").first).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(card).to_have_count(0)
-
-
-def check_rename_and_delete(tour, button):
-    """The table of runs: a condition, a label and its undoing; in the end the first run is checked."""
-    expect, table = sync_api.expect, tour.output(0).locator(".flatlab-runs")
-    lines = table.locator("tbody tr")
-    expect(lines).to_have_count(2)
-    table.get_by_label("Search runs").fill("rho<0.1")
-    expect(lines).to_have_count(1)
-    table.get_by_label("Search runs").fill("")
-    expect(lines).to_have_count(2)
-    other = lines.filter(has=tour.page.get_by_role("button", name="Delete"))
-    other.hover()
-    other.get_by_role("button", name="✎").first.click()
-    table.get_by_label(re.compile("Label of")).fill("parent")
-    table.get_by_label(re.compile("Label of")).press("Enter")
-    expect(table.locator(".flatlab-runs-name", has_text="parent")).to_be_visible()
-    other.get_by_role("button", name="Delete").click()
-    expect(lines).to_have_count(1)
-    table.get_by_role("button", name="Undo").click()
-    expect(lines).to_have_count(2)
-    table.get_by_role("checkbox", name="Show parent").check()
-    tour.hear()
-
-
-def read_off_zoom_and_hide(tour, says):
-    """What the curves of a paused run answer to the mouse."""
-    expect, page, lab = sync_api.expect, tour.page, tour.output(0)
-    drawn = page.evaluate("() => window.drawn")
-    assert len(drawn) > 1 and sorted(drawn)[len(drawn) // 2] < 1, drawn  # seconds from the end of a round to the page
-
-    # Read off a round, zoom, switch the curve off and on.
-    chart = lab.locator(".flatlab-chart").first
-    over, legend = chart.locator(".u-over").first, chart.locator(".flatlab-chart-legend")
-    over.scroll_into_view_if_needed()
-    place = over.bounding_box()
-    page.mouse.move(place["x"] + 5, place["y"] + place["height"] / 2)
-    expect(legend).to_contain_text(re.compile(r"round \d+"))
-    round = re.search(r"round (\d+)", legend.inner_text())[1]
-    accuracy, loss = legend.locator("tbody td").all_inner_texts()[1:]
-    tour.write(2, READ.replace("ROUND", round))
-    says(2, rf"{re.escape(accuracy)} {re.escape(loss)} end")
-    over.scroll_into_view_if_needed()
-    place = over.bounding_box()
-    y, whole = place["y"] + place["height"] / 2, chart.get_by_role("button", name="Show everything again")
-    expect(whole).to_be_disabled()
-    page.mouse.move(place["x"] + 20, y)
-    page.mouse.down()
-    page.mouse.move(place["x"] + 120, y, steps=5)
-    page.mouse.up()
-    expect(whole).to_be_enabled()
-    over.dblclick()
-    expect(whole).to_be_disabled()
-    name = legend.get_by_role("button").first
-    for pressed in ("false", "true"):
-        name.click()
-        expect(name).to_have_attribute("aria-pressed", pressed)
-        page.wait_for_timeout(600)  # two clicks, no double-click
+def test_after_a_restart_and_a_reload_it_is_said_what_to_do(tour, address, browser):
+    expect = sync_api.expect
+    gone = tour.output(0).locator(".flatlab-gone")
+    tour.run(0)
+    expect(tour.output(0).locator(".flatlab-lab")).to_be_visible()
+    expect(gone).to_have_count(1)
+    expect(gone).to_be_hidden()  # beside what lives
+    tour.page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
+    tour.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    expect(tour.output(0).locator(".flatlab-lab.jupyter-widgets-disconnected")).to_be_visible()
+    expect(gone).to_be_hidden()  # the panel says it
+    tour.page.close()
+    anew = Notebook(browser, address)
+    gone = anew.output(0).locator(".flatlab-gone")
+    expect(gone).to_be_visible()
+    expect(gone).to_contain_text("run the cell again")
+    anew.run(0)
+    expect(anew.output(0).locator(".flatlab-lab")).to_be_visible()
+    expect(gone).to_be_hidden()
+    assert not anew.outside
