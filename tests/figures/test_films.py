@@ -88,9 +88,11 @@ def test_a_way_grows_and_what_does_not_move_or_has_another_name_is_refused(run, 
     way = fl.landscape(run, directions="pca", points=3, limit=20, store=False)
     pictures, _ = pictures_of(way)
     assert len(pictures) == len(run.checkpoints)
+    clients, _ = pictures_of(fl.landscape(run, points=3, limit=20, clients=[1, 3], store=False))
+    assert len(clients) == 2  # a picture a round
     for thing, path, said in (
         (run, "curves.png", "ends in .gif"),
-        (fl.landscape(run, points=3, limit=20, store=False), "plane.gif", "nothing of it changes"),
+        (fl.landscape(run, points=3, limit=20, clients=2, store=False), "plane.gif", "nothing of it changes"),
     ):
         with pytest.raises(fl.SettingError, match=said):
             fl.animate(thing, tmp_path / path)

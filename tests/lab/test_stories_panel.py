@@ -30,6 +30,15 @@ def test_curves_landscapes_and_sentences_are_there_at_once(panel):
     assert 0 < len(data["image/png"]) * 3 / 4 < 150_000
 
 
+def test_its_time_line_saves_the_page(panel, monkeypatch):
+    (time,) = [view for view in panel.stage.children if hasattr(view, "formats")]
+    sent = []
+    monkeypatch.setattr(type(time), "send", lambda _, content, buffers=None: sent.append((content, buffers)))
+    time._handle_custom_msg({"kind": "animate", "format": "html", "speed": 5.0, "loop": True}, [])
+    ((content, (data,)),) = sent
+    assert content == {"kind": "file", "format": "html"} and data.decode() == STORIES["flat"].page().html()
+
+
 def test_another_story_takes_its_place(panel, tmp_path):
     panel.choice.value = "babu"
     try:
