@@ -172,6 +172,10 @@ class Archive:
             if not place.exists():
                 write_atomically(place, path.read_bytes())
                 merged.added.append(str(name))
+            elif path.name == "run.json":
+                here, there = (json.loads(file.read_text(encoding="utf-8")) for file in (place, path))
+                if there.get("again", here.get("again")) != here.get("again"):  # what was measured there is taken in
+                    write_atomically(place, json.dumps(here | {"again": there["again"]}, indent=1).encode())
             elif path.suffix == ".parquet":
                 alike = _alike(pd.read_parquet(place), pd.read_parquet(path))
                 (merged.same if alike else merged.other).append(str(name))

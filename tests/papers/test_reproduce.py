@@ -234,6 +234,9 @@ def test_weights_that_came_to_other_numbers_are_told_beside_the_table(table, don
     here.keep_again(victim, work(folder, here).run(victim))
     assert here.about(victim)["again"]["holdout accuracy differs by"] == pytest.approx(0.015)
     assert "Weights of 1 of its runs" in fill(table, here).markdown() and "1.5 points" in fill(table, here).markdown()
+    merged = Archive(shutil.copytree(archive.folder, tmp_path / "merged"))
+    merged.merge(here)
+    assert merged.about(victim)["again"] == here.about(victim)["again"]
 
 
 def test_an_interrupted_table_goes_on(table, tmp_path, done, monkeypatch):
