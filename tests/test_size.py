@@ -24,6 +24,15 @@ def test_no_file_is_longer_than_300_lines_and_no_function_than_50():
                 assert code_lines(node) <= 50, (file, node.name)
 
 
+def test_modules_import_each_other_in_one_style():
+    for file in BACKEND.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            absolute = (
+                isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").startswith("flatlab")
+            )
+            assert not absolute, (file, f"line {node.lineno}: write `from .x import y`, as everywhere in the package")
+
+
 def test_a_method_of_the_zoo_takes_at_most_45_lines():
     for file in (BACKEND / "zoo").glob("*.py"):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from flatlab.declare import SettingError
+from ..declare import SettingError
 
 LARGE, MOST = 2**30, 100  # more than a GiB of arrays must take at least a hundredth of that in the file
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatlab.data.consecutive import at_end
-from flatlab.data.domains import held_out
-from flatlab.data.given import by_group
-from flatlab.declare import SettingError
+from ..declare import SettingError
+from .consecutive import at_end
+from .domains import held_out
+from .given import by_group
 
 Part = tuple[Any, Any, Any]  # images, labels, groups
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flatlab.declare import Declared, SettingError, setting
+from ..declare import Declared, SettingError, setting
 
 VOID = 255  # in a mask: no class
 

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from flatlab.data.given import by_group
-from flatlab.data.partitions import Indices, Labels, Partition, apportion
-from flatlab.declare import SettingError, setting
+from ..declare import SettingError, setting
+from .given import by_group
+from .partitions import Indices, Labels, Partition, apportion
 
 
 class Consecutive(Partition):

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from flatlab.data.arrays import statistics
-from flatlab.data.domains import Domains
-from flatlab.data.federated import FederatedDataset
-from flatlab.data.given import Fixed, indices_digest
-from flatlab.data.indices import checked_parts
-from flatlab.data.partitions import Labels
-from flatlab.declare import SettingError, tell
-from flatlab.models import frame
+from ..declare import SettingError, tell
+from ..models import frame
+from .arrays import statistics
+from .domains import Domains
+from .federated import FederatedDataset
+from .given import Fixed, indices_digest
+from .indices import checked_parts
+from .partitions import Labels
 
 if TYPE_CHECKING:
-    from flatlab.data.sources import Source
-    from flatlab.data.spec import DataSpec
+    from .sources import Source
+    from .spec import DataSpec
 
 # FedBABU's constants; those of CIFAR-10 are ImageNet's (its official code).
 FEDBABU = {

@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from flatlab.data.partitions import Drawn, Indices, Sized, apportion, class_pools, fill, hand_out
-from flatlab.declare import SettingError, setting, tell
+from ..declare import SettingError, setting, tell
+from .partitions import Drawn, Indices, Sized, apportion, class_pools, fill, hand_out
 
 LARGEST = 1e15  # concentrations above it draw the same shares, to rounding
 TOLD = 0.1  # difference of mean total variation, drawn against dealt, above which it may be told

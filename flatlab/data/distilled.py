@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatlab.data.archive import read_arrays
-from flatlab.data.federated import FederatedDataset
-from flatlab.declare import SettingError
-from flatlab.files import write_atomically
+from ..declare import SettingError
+from ..files import write_atomically
+from .archive import read_arrays
+from .federated import FederatedDataset
 
 KEPT, SUFFIX = "distilled.npz", "-distilled"  # a run's copy; what the name of such data ends in
 

@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from flatlab.data.given import by_group
-from flatlab.data.partitions import Indices, Labels, Partition, apportion, hand_out
-from flatlab.declare import SettingError, near, setting
-from flatlab.streams import stream
+from ..declare import SettingError, near, setting
+from ..streams import stream
+from .given import by_group
+from .partitions import Indices, Labels, Partition, apportion, hand_out
 
 
 class Domains(Partition):

@@ -14,19 +14,19 @@ import torch
 from pydantic_core import core_schema
 from torch import Tensor
 
-from flatlab import results
-from flatlab.arguments import Count, Seed, Whole, checked
-from flatlab.data.augment import Augmentation, moved, prepare
-from flatlab.data.domains import Domains
-from flatlab.data.given import indices_digest, labels_digest, write_partition
-from flatlab.data.indices import check_indices
-from flatlab.data.partitions import Labels
-from flatlab.declare import SettingError
-from flatlab.later import pd
-from flatlab.streams import stream
+from .. import results
+from ..arguments import Count, Seed, Whole, checked
+from ..declare import SettingError
+from ..later import pd
+from ..streams import stream
+from .augment import Augmentation, moved, prepare
+from .domains import Domains
+from .given import indices_digest, labels_digest, write_partition
+from .indices import check_indices
+from .partitions import Labels
 
 if TYPE_CHECKING:
-    from flatlab.data.spec import DataSpec
+    from .spec import DataSpec
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,11 +24,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flatlab.arguments import checked
-from flatlab.data.indices import check_indices, checked_parts
-from flatlab.data.partitions import Indices, Labels, Partition, own_tests
-from flatlab.declare import SettingError, setting
-from flatlab.files import FORMAT, parse_json, user_path, write_atomically
+from ..arguments import checked
+from ..declare import SettingError, setting
+from ..files import FORMAT, parse_json, user_path, write_atomically
+from .indices import check_indices, checked_parts
+from .partitions import Indices, Labels, Partition, own_tests
 
 
 class Groups(Partition):

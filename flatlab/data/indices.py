@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flatlab.declare import SettingError
+from ..declare import SettingError
 
 
 def checked_parts(where: str, given: Any, total: int, clients: int | None, disjoint: bool = False) -> list[np.ndarray]:

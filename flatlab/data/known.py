@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flatlab.streams import stream
+from ..streams import stream
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]  # train, test: images, labels; class names
 

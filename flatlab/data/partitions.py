@@ -15,9 +15,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from flatlab.data.indices import checked_parts
-from flatlab.declare import Family, SettingError, setting
-from flatlab.streams import stream
+from ..declare import Family, SettingError, setting
+from ..streams import stream
+from .indices import checked_parts
 
 Indices = list[np.ndarray]
 

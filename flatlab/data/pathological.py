@@ -6,7 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from flatlab.data.partitions import (
+from ..declare import SettingError, setting
+from ..streams import stream
+from .partitions import (
     Drawn,
     Indices,
     Labels,
@@ -17,8 +19,6 @@ from flatlab.data.partitions import (
     fill,
     hand_out,
 )
-from flatlab.declare import SettingError, setting
-from flatlab.streams import stream
 
 
 class Shards(Partition):

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from flatlab.arguments import checked
-from flatlab.data.archive import read_arrays
-from flatlab.data.known import GROUPS, TORCHVISION, digits, torchvision
-from flatlab.data.sources import Source
-from flatlab.declare import SettingError, near, shown
-from flatlab.files import acquire, user_folder, user_path
-from flatlab.models import frame
+from ..arguments import checked
+from ..declare import SettingError, near, shown
+from ..files import acquire, user_folder, user_path
+from ..models import frame
+from .archive import read_arrays
+from .known import GROUPS, TORCHVISION, digits, torchvision
+from .sources import Source
 
 _REQUIRED = ("train_images", "train_labels", "test_images", "test_labels", "class_names")
 _OPTIONAL = ("train_groups", "test_groups", "group_names", "mean", "std")

@@ -16,16 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flatlab.arguments import Count, Seed, checked
-from flatlab.data.arrays import checked_arrays, checked_constants, checked_masks, halves, statistics, videos
-from flatlab.data.augment import Augmentation
-from flatlab.data.dealing import federate
-from flatlab.data.federated import FederatedDataset
-from flatlab.data.partitions import Partition
-from flatlab.data.spec import DataSpec
-from flatlab.declare import SettingError
-from flatlab.files import user_path, write_atomically
-from flatlab.models import frame
+from ..arguments import Count, Seed, checked
+from ..declare import SettingError
+from ..files import user_path, write_atomically
+from ..models import frame
+from .arrays import checked_arrays, checked_constants, checked_masks, halves, statistics, videos
+from .augment import Augmentation
+from .dealing import federate
+from .federated import FederatedDataset
+from .partitions import Partition
+from .spec import DataSpec
 
 # FedSAM's constants. Its CIFAR-10 std is the mean of the images' own stds; that of all pixels is (.247, .243, .262).
 _CONSTANTS = {

@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from flatlab.arguments import Seed, checked
-from flatlab.data.augment import Augmentation
-from flatlab.data.dealing import FEDBABU, federate
-from flatlab.data.distilled import KEPT, SUFFIX, read_synthetic
-from flatlab.data.federated import FederatedDataset
-from flatlab.data.given import Fixed
-from flatlab.data.partitions import Partition
-from flatlab.declare import Declared, SettingError, setting
+from ..arguments import Seed, checked
+from ..declare import Declared, SettingError, setting
+from .augment import Augmentation
+from .dealing import FEDBABU, federate
+from .distilled import KEPT, SUFFIX, read_synthetic
+from .federated import FederatedDataset
+from .given import Fixed
+from .partitions import Partition
 
 PARTITION = "partition.json"  # a run's copy of the file that its partition was read from
 
@@ -64,7 +64,7 @@ class DataSpec(Declared):
         Raises:
             SettingError: if what comes out is not what the fingerprint stands for.
         """
-        from flatlab.data.reading import load  # sources make these specs
+        from .reading import load  # sources make these specs
 
         if self.name.endswith(SUFFIX) and not (Path(root) / f"{self.name}.npz").exists():
             return self._distilled(root, record)

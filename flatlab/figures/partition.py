@@ -12,9 +12,9 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from flatlab.arguments import checked
-from flatlab.data import FederatedDataset
-from flatlab.figures.style import PAGE, Drawing, class_labels, figure, plain
+from ..arguments import checked
+from ..data import FederatedDataset
+from .style import PAGE, Drawing, class_labels, figure, plain
 
 COMPACT = (4.4, 3.2)  # inches
 _TICKS = (0.01, 0.1, 0.3, 0.6, 1)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from flatlab.declare import SettingError, near
-from flatlab.geometry.network_calls import call, cross_entropy
-from flatlab.geometry.second_derivatives import NoDerivative
-from flatlab.models.net import PARTS, within
-from flatlab.tasks import Classification
+from ..declare import SettingError, near
+from ..models.net import PARTS, within
+from ..tasks import Classification
+from .network_calls import call, cross_entropy
+from .second_derivatives import NoDerivative
 
 if TYPE_CHECKING:
-    from flatlab.geometry.objective import Target
+    from .objective import Target
 
 FEW = 8  # samples of the probing forward passes
 

@@ -23,22 +23,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatlab.algorithms import Params
-from flatlab.arguments import with_settings
-from flatlab.declare import SettingError
-from flatlab.geometry.directions import trajectory_plane
-from flatlab.geometry.evaluate_points import Points
-from flatlab.geometry.inputs import common_task, named, need_run, refuse_misfits, targets
-from flatlab.geometry.objective import Target
-from flatlab.geometry.plane import Plane
-from flatlab.geometry.settings import PullSettings, Selection
-from flatlab.later import pd
-from flatlab.models import frame
-from flatlab.results import Result
-from flatlab.training import Run
-from flatlab.training.progress import Progress, gather
-from flatlab.training.state import State
-from flatlab.training.threads import computing_with
+from ..algorithms import Params
+from ..arguments import with_settings
+from ..declare import SettingError
+from ..later import pd
+from ..models import frame
+from ..results import Result
+from ..training import Run
+from ..training.progress import Progress, gather
+from ..training.state import State
+from ..training.threads import computing_with
+from .directions import trajectory_plane
+from .evaluate_points import Points
+from .inputs import common_task, named, need_run, refuse_misfits, targets
+from .objective import Target
+from .plane import Plane
+from .settings import PullSettings, Selection
 
 Row = dict[str, Any]
 

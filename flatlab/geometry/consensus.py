@@ -19,18 +19,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flatlab.arguments import with_settings
-from flatlab.declare import SettingError
-from flatlab.geometry.hvp import HessianProducts
-from flatlab.geometry.inputs import aim, common_task, named, need_run
-from flatlab.geometry.model_hessian import ModelHessian
-from flatlab.geometry.settings import HessianSettings
-from flatlab.geometry.trace import hutchinson
-from flatlab.later import pd
-from flatlab.models import frame
-from flatlab.results import Result
-from flatlab.training.progress import Progress, gather
-from flatlab.training.threads import computing_with
+from ..arguments import with_settings
+from ..declare import SettingError
+from ..later import pd
+from ..models import frame
+from ..results import Result
+from ..training.progress import Progress, gather
+from ..training.threads import computing_with
+from .hvp import HessianProducts
+from .inputs import aim, common_task, named, need_run
+from .model_hessian import ModelHessian
+from .settings import HessianSettings
+from .trace import hutchinson
 
 TRACE = 0.05  # standard error of the trace, as a share of it
 PROBES = 50  # for it, at most

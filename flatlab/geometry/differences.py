@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from flatlab.geometry.hessian_results import Eigenvalues
-from flatlab.later import pd
-from flatlab.personalization import Personalization
-from flatlab.personalization.comparison import row_of
-from flatlab.results import Result, spread
-from flatlab.training import Run, flattened
+from ..later import pd
+from ..personalization import Personalization
+from ..personalization.comparison import row_of
+from ..results import Result, spread
+from ..training import Run, flattened
+from .hessian_results import Eigenvalues
 
 NONE = "–"
 

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from flatlab.declare import SettingError
-from flatlab.geometry.model_hessian import ModelHessian
-from flatlab.geometry.objective import Target
-from flatlab.geometry.plane import Plane
-from flatlab.geometry.settings import HessianSettings
-from flatlab.streams import stream
+from ..declare import SettingError
+from ..streams import stream
+from .model_hessian import ModelHessian
+from .objective import Target
+from .plane import Plane
+from .settings import HessianSettings
 
 
 def random_plane(target: Target, dimensions: int = 2, seed: int = 0, index: int = 0) -> Plane:

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from flatlab.geometry.fused import fuse, remember
-from flatlab.geometry.network_calls import call, scripted
-from flatlab.geometry.objective import Target
-from flatlab.models import frame
-from flatlab.training.device import keep_freed_memory
-from flatlab.training.objective import mappable
-from flatlab.training.threads import cores, side_by_side
+from ..models import frame
+from ..training.device import keep_freed_memory
+from ..training.objective import mappable
+from ..training.threads import cores, side_by_side
+from .fused import fuse, remember
+from .network_calls import call, scripted
+from .objective import Target
 
 CHUNK = {"cpu": 64, "cuda": 512}
 

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flatlab.arguments import Whole, check_arguments, with_settings
-from flatlab.declare import SettingError
-from flatlab.geometry.inputs import need_run
-from flatlab.geometry.settings import SharpnessSettings, Times
-from flatlab.geometry.sharpness_measures import MEASURES, sharpness
-from flatlab.later import pd
-from flatlab.personalization import Personalization, Tuning, personalize
-from flatlab.results import Result
-from flatlab.streams import stream
-from flatlab.training.finding import client_ids
-from flatlab.training.progress import Progress
+from ..arguments import Whole, check_arguments, with_settings
+from ..declare import SettingError
+from ..later import pd
+from ..personalization import Personalization, Tuning, personalize
+from ..results import Result
+from ..streams import stream
+from ..training.finding import client_ids
+from ..training.progress import Progress
+from .inputs import need_run
+from .settings import SharpnessSettings, Times
+from .sharpness_measures import MEASURES, sharpness
 
 CONFIDENCE = 0.95
 

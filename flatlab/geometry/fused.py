@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flatlab.models import BatchStatNorm
-from flatlab.models.norm import batch_statistics
+from ..models import BatchStatNorm
+from ..models.norm import batch_statistics
 
 MOST_PATCH = 160  # pixels of a patch; above it the quadratic form costs more than it saves
 MOST_KEPT = 2**29  # bytes of patches

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flatlab.geometry.spline import spline_matrix
+from .spline import spline_matrix
 
 VALUES = ("loss", "accuracy", "loss_error", "rise_error")
 FEWEST = 6  # knots on an axis of the coarsest level

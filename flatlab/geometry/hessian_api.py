@@ -14,19 +14,19 @@ from typing import Any, Literal
 
 from torch import nn
 
-from flatlab.arguments import Count, Several, Whole, checked, with_settings
-from flatlab.declare import SettingError, tell
-from flatlab.geometry.hessian_results import ClientHessians, Eigenvalues, HessianAlong
-from flatlab.geometry.inputs import aim, client_models, model_of, need_run
-from flatlab.geometry.lanczos import Overflow
-from flatlab.geometry.model_hessian import ModelHessian, negative_end
-from flatlab.geometry.objective import Target
-from flatlab.geometry.sampling import error_bars
-from flatlab.geometry.settings import HessianSettings, Order
-from flatlab.later import pd
-from flatlab.models import frame
-from flatlab.training.progress import Progress, gather
-from flatlab.training.threads import computing_with
+from ..arguments import Count, Several, Whole, checked, with_settings
+from ..declare import SettingError, tell
+from ..later import pd
+from ..models import frame
+from ..training.progress import Progress, gather
+from ..training.threads import computing_with
+from .hessian_results import ClientHessians, Eigenvalues, HessianAlong
+from .inputs import aim, client_models, model_of, need_run
+from .lanczos import Overflow
+from .model_hessian import ModelHessian, negative_end
+from .objective import Target
+from .sampling import error_bars
+from .settings import HessianSettings, Order
 
 COLUMNS = ["quantity", "value", "error", "converged", "products"]
 SAMPLING = ["sampling_error", "sampling_bias"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from flatlab.results import Result
+from ..results import Result
 
 
 @dataclass(frozen=True)

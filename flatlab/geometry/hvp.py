@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from flatlab.geometry.objective import Target
-from flatlab.geometry.second_derivatives import explained, need_second
-from flatlab.models import frame
-from flatlab.training.threads import computing_with, hands, side_by_side
+from ..models import frame
+from ..training.threads import computing_with, hands, side_by_side
+from .objective import Target
+from .second_derivatives import explained, need_second
 
 
 class Interrupted(RuntimeError):

@@ -11,15 +11,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from flatlab.arguments import Whole, checked
-from flatlab.declare import SettingError
-from flatlab.geometry.network_calls import plain
-from flatlab.geometry.objective import Target
-from flatlab.geometry.settings import ObjectiveSettings, Selection
-from flatlab.streams import key
-from flatlab.tasks import Task
-from flatlab.training import Run, labels
-from flatlab.training.run_view import Which
+from ..arguments import Whole, checked
+from ..declare import SettingError
+from ..streams import key
+from ..tasks import Task
+from ..training import Run, labels
+from ..training.run_view import Which
+from .network_calls import plain
+from .objective import Target
+from .settings import ObjectiveSettings, Selection
 
 
 def aim(

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatlab.declare import SettingError
-from flatlab.streams import key
+from ..declare import SettingError
+from ..streams import key
 
 Product = Callable[[Tensor], Tensor]
 SPENT = "the products were spent before a start beside them: equal ones may be missing"

@@ -18,19 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from flatlab.arguments import Count, with_settings
-from flatlab.geometry.evaluate_points import Points
-from flatlab.geometry.grid import VALUES
-from flatlab.geometry.inputs import named, targets
-from flatlab.geometry.landscape_result import Landscape
-from flatlab.geometry.landscape_store import Kept, fingerprint_of
-from flatlab.geometry.panels import Panel, marks, panels
-from flatlab.geometry.settings import LandscapeSettings
-from flatlab.later import pd
-from flatlab.models import frame
-from flatlab.streams import stream
-from flatlab.training.progress import Progress, gather
-from flatlab.training.threads import computing_with
+from ..arguments import Count, with_settings
+from ..later import pd
+from ..models import frame
+from ..streams import stream
+from ..training.progress import Progress, gather
+from ..training.threads import computing_with
+from .evaluate_points import Points
+from .grid import VALUES
+from .inputs import named, targets
+from .landscape_result import Landscape
+from .landscape_store import Kept, fingerprint_of
+from .panels import Panel, marks, panels
+from .settings import LandscapeSettings
 
 SAVE_SECONDS = 15.0
 FEW, FEW_POINTS = 16, 5  # samples, and points on an axis, about, of the picture that is shown at once

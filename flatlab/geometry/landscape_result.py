@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from flatlab.arguments import Whole, checked
-from flatlab.declare import SettingError
-from flatlab.later import pd
-from flatlab.results import Result
+from ..arguments import Whole, checked
+from ..declare import SettingError
+from ..later import pd
+from ..results import Result
 
 Value = Literal["loss", "accuracy", "loss_error", "rise_error", "measured"]
 

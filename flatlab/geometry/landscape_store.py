@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from flatlab.declare import SettingError, tell
-from flatlab.digest import Opaque, digest
-from flatlab.files import printable, user_path
-from flatlab.geometry.grid import VALUES
-from flatlab.geometry.landscape_result import Landscape, overflown
-from flatlab.geometry.objective import Target
-from flatlab.geometry.panels import Mark, Panel
-from flatlab.geometry.plane import Plane
-from flatlab.geometry.settings import LandscapeSettings
+from ..declare import SettingError, tell
+from ..digest import Opaque, digest
+from ..files import printable, user_path
+from .grid import VALUES
+from .landscape_result import Landscape, overflown
+from .objective import Target
+from .panels import Mark, Panel
+from .plane import Plane
+from .settings import LandscapeSettings
 
 
 class Kept:

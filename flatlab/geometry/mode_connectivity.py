@@ -15,18 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flatlab.arguments import with_settings
-from flatlab.declare import SettingError
-from flatlab.geometry.evaluate_points import Points
-from flatlab.geometry.inputs import buffers_of, choose_samples, named, targets, vector_of
-from flatlab.geometry.objective import Target
-from flatlab.geometry.settings import ObjectiveSettings, PathSettings
-from flatlab.later import pd
-from flatlab.models import frame
-from flatlab.results import Result
-from flatlab.streams import stream
-from flatlab.training.progress import Progress, gather
-from flatlab.training.threads import computing_with
+from ..arguments import with_settings
+from ..declare import SettingError
+from ..later import pd
+from ..models import frame
+from ..results import Result
+from ..streams import stream
+from ..training.progress import Progress, gather
+from ..training.threads import computing_with
+from .evaluate_points import Points
+from .inputs import buffers_of, choose_samples, named, targets, vector_of
+from .objective import Target
+from .settings import ObjectiveSettings, PathSettings
 
 
 @dataclass(frozen=True)

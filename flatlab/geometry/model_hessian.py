@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from flatlab.arguments import Count, Positive, Several, checked
-from flatlab.declare import SettingError, tell
-from flatlab.geometry.hessian_results import Eigenvalues, Trace
-from flatlab.geometry.hvp import HessianProducts
-from flatlab.geometry.lanczos import Eigenpairs, Lanczos, Overflow, extreme_pairs, lanczos
-from flatlab.geometry.objective import Target
-from flatlab.geometry.power import power_iteration
-from flatlab.geometry.pyhessian_adapter import PyHessian
-from flatlab.geometry.sampling import error_bars, jackknifed, leave_out
-from flatlab.geometry.settings import HessianSettings, Order, Source, Times
-from flatlab.geometry.spectrum import Spectrum, quadrature
-from flatlab.geometry.trace import CONFIDENCE, hutchinson
-from flatlab.later import pd
-from flatlab.models import frame
-from flatlab.training.threads import computing_with
+from ..arguments import Count, Positive, Several, checked
+from ..declare import SettingError, tell
+from ..later import pd
+from ..models import frame
+from ..training.threads import computing_with
+from .hessian_results import Eigenvalues, Trace
+from .hvp import HessianProducts
+from .lanczos import Eigenpairs, Lanczos, Overflow, extreme_pairs, lanczos
+from .objective import Target
+from .power import power_iteration
+from .pyhessian_adapter import PyHessian
+from .sampling import error_bars, jackknifed, leave_out
+from .settings import HessianSettings, Order, Source, Times
+from .spectrum import Spectrum, quadrature
+from .trace import CONFIDENCE, hutchinson
 
 # The default tolerance of each: of residuals for the first, of the change of a value for the others.
 METHODS = {"lanczos": 1e-3, "pyhessian": 1e-3, "power": 1e-4}

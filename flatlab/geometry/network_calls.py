@@ -15,10 +15,10 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from flatlab.declare import SettingError
-from flatlab.models import BatchStatNorm, copied, plain_recurrence, stateless
-from flatlab.models.made_in import made_in
-from flatlab.tasks import Classification
+from ..declare import SettingError
+from ..models import BatchStatNorm, copied, plain_recurrence, stateless
+from ..models.made_in import made_in
+from ..tasks import Classification
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 CLASSIFICATION = Classification()

@@ -22,10 +22,16 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from flatlab.arguments import with_settings
-from flatlab.declare import tell
-from flatlab.geometry.checks import batch_matters, check_derivative, check_outputs, check_parameters, check_samples
-from flatlab.geometry.network_calls import (
+from ..arguments import with_settings
+from ..declare import tell
+from ..models import copied, frame, stale_gradient
+from ..models.made_in import made_in
+from ..models.net import within
+from ..tasks import Classification, Segmentation, Task
+from ..training.pace import memory_format
+from ..training.threads import computing_with
+from .checks import batch_matters, check_derivative, check_outputs, check_parameters, check_samples
+from .network_calls import (
     CLASSIFICATION,
     Loss,
     call,
@@ -36,14 +42,8 @@ from flatlab.geometry.network_calls import (
     precision,
     uses_batch_statistics,
 )
-from flatlab.geometry.second_derivatives import NoDerivative, TwiceDifferentiable, explained
-from flatlab.geometry.settings import ObjectiveSettings
-from flatlab.models import copied, frame, stale_gradient
-from flatlab.models.made_in import made_in
-from flatlab.models.net import within
-from flatlab.tasks import Classification, Segmentation, Task
-from flatlab.training.pace import memory_format
-from flatlab.training.threads import computing_with
+from .second_derivatives import NoDerivative, TwiceDifferentiable, explained
+from .settings import ObjectiveSettings
 
 
 @dataclass(frozen=True, eq=False)

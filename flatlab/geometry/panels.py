@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flatlab.declare import SettingError
-from flatlab.geometry.directions import eigen_plane, plane_through, random_plane, trajectory_plane
-from flatlab.geometry.grid import Grid
-from flatlab.geometry.inputs import buffers_of, model_of, need_run, vector_of
-from flatlab.geometry.objective import Target
-from flatlab.geometry.plane import Plane, window
-from flatlab.geometry.settings import LandscapeSettings
+from ..declare import SettingError
+from .directions import eigen_plane, plane_through, random_plane, trajectory_plane
+from .grid import Grid
+from .inputs import buffers_of, model_of, need_run, vector_of
+from .objective import Target
+from .plane import Plane, window
+from .settings import LandscapeSettings
 
 
 class Mark(NamedTuple):

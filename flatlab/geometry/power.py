@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatlab.geometry.lanczos import Eigenpairs, Product, generator
+from .lanczos import Eigenpairs, Product, generator
 
 
 def power_iteration(

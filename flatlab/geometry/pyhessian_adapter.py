@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatlab.geometry.hvp import HessianProducts
-from flatlab.geometry.lanczos import Eigenpairs
-from flatlab.geometry.trace import TraceEstimate, sample_until
-from flatlab.streams import key
+from ..streams import key
+from .hvp import HessianProducts
+from .lanczos import Eigenpairs
+from .trace import TraceEstimate, sample_until
 
 
 class PyHessian:

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flatlab.declare import SettingError
-from flatlab.geometry.objective import Target
-from flatlab.streams import stream
+from ..declare import SettingError
+from ..streams import stream
+from .objective import Target
 
 
 class Sampling(NamedTuple):

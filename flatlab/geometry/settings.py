@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import Field, field_serializer, field_validator, model_validator
 
-from flatlab.arguments import Axis, Count, Positive, Settings, Several, Share, Whole
-from flatlab.data import FederatedDataset
-from flatlab.declare import SettingError, setting
-from flatlab.geometry.network_calls import Loss
-from flatlab.geometry.plane import Plane
-from flatlab.training.run_view import Which
+from ..arguments import Axis, Count, Positive, Settings, Several, Share, Whole
+from ..data import FederatedDataset
+from ..declare import SettingError, setting
+from ..training.run_view import Which
+from .network_calls import Loss
+from .plane import Plane
 
 Times = Annotated[int, Field(ge=1, le=100_000)]  # of something that is done so often, one after another
 Lines = Annotated[int, Field(ge=1, le=1000)]

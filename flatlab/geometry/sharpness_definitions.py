@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flatlab.declare import SettingError
-from flatlab.geometry.checks import check_derivative
-from flatlab.geometry.network_calls import cross_entropy
-from flatlab.geometry.objective import Target
-from flatlab.geometry.second_derivatives import explained, need_second
-from flatlab.models import frame
-from flatlab.streams import stream
+from ..declare import SettingError
+from ..models import frame
+from ..streams import stream
+from .checks import check_derivative
+from .network_calls import cross_entropy
+from .objective import Target
+from .second_derivatives import explained, need_second
 
 
 class Value(NamedTuple):

@@ -16,18 +16,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flatlab.arguments import Whole, with_settings
-from flatlab.declare import SettingError, tell
-from flatlab.geometry.hessian_results import Eigenvalues
-from flatlab.geometry.inputs import named, need_run, targets
-from flatlab.geometry.lanczos import Overflow
-from flatlab.geometry.model_hessian import ModelHessian
-from flatlab.geometry.network_calls import cross_entropy
-from flatlab.geometry.objective import Target
-from flatlab.geometry.sampling import error_bars, jackknifed, leave_out
-from flatlab.geometry.second_derivatives import NoDerivative
-from flatlab.geometry.settings import HessianSettings, SharpnessSettings
-from flatlab.geometry.sharpness_definitions import (
+from ..arguments import Whole, with_settings
+from ..declare import SettingError, tell
+from ..later import pd
+from ..models import frame
+from ..results import Result
+from ..training.finding import client_ids
+from ..training.progress import Progress, gather
+from ..training.threads import computing_with
+from .hessian_results import Eigenvalues
+from .inputs import named, need_run, targets
+from .lanczos import Overflow
+from .model_hessian import ModelHessian
+from .network_calls import cross_entropy
+from .objective import Target
+from .sampling import error_bars, jackknifed, leave_out
+from .second_derivatives import NoDerivative
+from .settings import HessianSettings, SharpnessSettings
+from .sharpness_definitions import (
     Value,
     ascent,
     average,
@@ -35,12 +41,6 @@ from flatlab.geometry.sharpness_definitions import (
     has_linear_head,
     relative_flatness,
 )
-from flatlab.later import pd
-from flatlab.models import frame
-from flatlab.results import Result
-from flatlab.training.finding import client_ids
-from flatlab.training.progress import Progress, gather
-from flatlab.training.threads import computing_with
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from flatlab.arguments import Axis, Positive, checked
-from flatlab.declare import SettingError
-from flatlab.geometry.hvp import HessianProducts
-from flatlab.geometry.lanczos import Lanczos, generator, random_signs
-from flatlab.geometry.pyhessian_adapter import PyHessian
-from flatlab.geometry.settings import Source
-from flatlab.later import pd
-from flatlab.results import Result
+from ..arguments import Axis, Positive, checked
+from ..declare import SettingError
+from ..later import pd
+from ..results import Result
+from .hvp import HessianProducts
+from .lanczos import Lanczos, generator, random_signs
+from .pyhessian_adapter import PyHessian
+from .settings import Source
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flatlab.declare import SettingError
-from flatlab.geometry.lanczos import Product, generator, random_signs
+from ..declare import SettingError
+from .lanczos import Product, generator, random_signs
 
 FIRST_LOOK = 10
 CONFIDENCE = 0.99

@@ -1,15 +1,15 @@
 """Networks cut into body and head, without mutable buffers: the papers' own, torchvision's, or the user's."""
 
-from flatlab.models import cnn, mobilenet, resnet, segnet  # they register their networks
-from flatlab.models.building import build
-from flatlab.models.context import cuda_kernels, frame, plain_recurrence, recurrent, usual_switches
-from flatlab.models.exchange import plain, weights
-from flatlab.models.net import Model, copied, macs, names, stale_gradient
-from flatlab.models.norm import BatchStatNorm, sample_weight
-from flatlab.models.registry import network, registered
-from flatlab.models.spec import ModelSpec
-from flatlab.models.splitting import split, stateless
-from flatlab.models.user_context import with_context
+from . import cnn, mobilenet, resnet, segnet  # they register their networks
+from .building import build
+from .context import cuda_kernels, frame, plain_recurrence, recurrent, usual_switches
+from .exchange import plain, weights
+from .net import Model, copied, macs, names, stale_gradient
+from .norm import BatchStatNorm, sample_weight
+from .registry import network, registered
+from .spec import ModelSpec
+from .splitting import split, stateless
+from .user_context import with_context
 
 __all__ = [
     "BatchStatNorm",

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from flatlab.arguments import Count, Seed, checked
-from flatlab.declare import SettingError
-from flatlab.models.context import frame
-from flatlab.models.net import Model
-from flatlab.models.registry import find, is_own
-from flatlab.models.segnet import pixel_head
-from flatlab.models.spec import ModelSpec
-from flatlab.models.splitting import refuse_impure
-from flatlab.models.user_context import with_context
-from flatlab.streams import torch_stream
+from ..arguments import Count, Seed, checked
+from ..declare import SettingError
+from ..streams import torch_stream
+from .context import frame
+from .net import Model
+from .registry import find, is_own
+from .segnet import pixel_head
+from .spec import ModelSpec
+from .splitting import refuse_impure
+from .user_context import with_context
 
 
 @checked

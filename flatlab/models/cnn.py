@@ -10,9 +10,9 @@ from collections import OrderedDict
 
 from torch import nn
 
-from flatlab.models.layers import block
-from flatlab.models.registry import network
-from flatlab.models.spec import ModelSpec
+from .layers import block
+from .registry import network
+from .spec import ModelSpec
 
 
 @network("cnn4")

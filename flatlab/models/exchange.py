@@ -20,9 +20,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from flatlab.declare import SettingError, shown
-from flatlab.files import user_path, write_atomically
-from flatlab.models.norm import BatchStatNorm
+from ..declare import SettingError, shown
+from ..files import user_path, write_atomically
+from .norm import BatchStatNorm
 
 TORCH = (".pth", ".pt")
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which training scripts keep weights

@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from flatlab.models.norm import BatchStatNorm
-from flatlab.models.spec import ModelSpec
+from .norm import BatchStatNorm
+from .spec import ModelSpec
 
 
 def block(

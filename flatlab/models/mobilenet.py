@@ -6,9 +6,9 @@ from collections import OrderedDict
 
 from torch import nn
 
-from flatlab.models.layers import block
-from flatlab.models.registry import network
-from flatlab.models.spec import ModelSpec
+from .layers import block
+from .registry import network
+from .spec import ModelSpec
 
 _BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 

@@ -13,11 +13,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from flatlab.declare import SettingError
-from flatlab.models.context import usual_switches
-from flatlab.models.exchange import write
-from flatlab.models.made_in import made_in
-from flatlab.streams import torch_stream
+from ..declare import SettingError
+from ..streams import torch_stream
+from .context import usual_switches
+from .exchange import write
+from .made_in import made_in
 
 PARTS = ("all", "body", "head", "norms", "context")
 

@@ -21,8 +21,8 @@ from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
-from flatlab.arguments import checked, fitted
-from flatlab.declare import SettingError, near
+from ..arguments import checked, fitted
+from ..declare import SettingError, near
 
 # From a `ModelSpec` and the shape (C, H, W) of an image: the body, images to features [batch, n], and n.
 Builder = Callable[[Any, tuple[int, int, int]], tuple[nn.Module, int]]

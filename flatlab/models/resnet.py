@@ -10,9 +10,9 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flatlab.models.layers import block
-from flatlab.models.registry import network
-from flatlab.models.spec import ModelSpec
+from .layers import block
+from .registry import network
+from .spec import ModelSpec
 
 
 class Pad(nn.Module):

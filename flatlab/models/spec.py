@@ -6,8 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from flatlab.declare import Declared, SettingError, setting
-from flatlab.models.registry import find, is_own
+from ..declare import Declared, SettingError, setting
+from .registry import find, is_own
 
 
 class ModelSpec(Declared):

@@ -20,13 +20,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
-from flatlab.arguments import Count, checked
-from flatlab.declare import SettingError
-from flatlab.models.context import frame
-from flatlab.models.made_in import made_in
-from flatlab.models.net import Model, copied, need_weights
-from flatlab.models.norm import BatchStatNorm
-from flatlab.streams import torch_stream
+from ..arguments import Count, checked
+from ..declare import SettingError
+from ..streams import torch_stream
+from .context import frame
+from .made_in import made_in
+from .net import Model, copied, need_weights
+from .norm import BatchStatNorm
 
 _DROPS = ("StochasticDepth", "DropPath")  # torchvision's and timm's, told by name to import neither
 

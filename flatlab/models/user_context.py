@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flatlab.arguments import Count, Seed, checked
-from flatlab.declare import SettingError
-from flatlab.models.context import frame
-from flatlab.models.net import Model, copied
-from flatlab.streams import torch_stream
+from ..arguments import Count, Seed, checked
+from ..declare import SettingError
+from ..streams import torch_stream
+from .context import frame
+from .net import Model, copied
 
 
 class ContextLinear(nn.Linear):
