@@ -98,7 +98,7 @@ class Archive:
         if both.empty or both["value_here"].equals(both["value_there"]):
             return
         last = both[both["round"] == both["round"].max()].iloc[0]
-        made = machine(json.loads((run.directory / "versions.json").read_text(encoding="utf-8")))["name"]
+        made = machine(_versions(run))["name"]
         again = {"machine": made, "holdout accuracy differs by": float(last["value_there"] - last["value_here"])}
         about = self.about(experiment) | {"again": again}
         write_atomically(self._place(experiment) / "run.json", json.dumps(about, indent=1).encode())
@@ -208,7 +208,7 @@ class Archive:
 
     def _about(self, experiment: Experiment, run: Run) -> dict[str, Any]:
         timings = run.timings
-        versions = json.loads((run.directory / "versions.json").read_text(encoding="utf-8"))
+        versions = _versions(run)
         samples = sum(map(run.federation.samples, range(run.round)))
         return {
             "format": FORMAT,
@@ -231,6 +231,11 @@ def condensed(history: pd.DataFrame) -> pd.DataFrame:
     means = history[trained].groupby(["round", "split", "metric"], as_index=False)["value"].mean().assign(client=-1)
     whole = pd.concat([history[~trained], means])[list(history.columns)]
     return whole.sort_values(["round", "split", "metric", "client"], ignore_index=True)
+
+
+def _versions(run: Run) -> dict[str, Any]:
+    """On what a run was made."""
+    return dict(json.loads((run.directory / "versions.json").read_text(encoding="utf-8")))
 
 
 def _of_holdout(history: pd.DataFrame) -> pd.Series[bool]:

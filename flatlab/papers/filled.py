@@ -72,7 +72,7 @@ class FilledTable:
     versions: tuple[str, ...]
     missing_runs: int
     seconds: float
-    again: tuple[dict[str, Any], ...] = ()
+    again: tuple[dict[str, Any], ...]
 
     def frame(self) -> pd.DataFrame:
         """A row a cell: ours (mean over seeds), its interval, seeds, spread over clients, and the paper's number."""

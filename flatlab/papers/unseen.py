@@ -168,8 +168,7 @@ def domains(scale: ScaleName) -> Table:
         if row != "FedBN" or quantity is own  # its clients keep their norms: there is no global model to score
     ]  # fmt: skip
     done = (
-        f"{size.about}, {3 * size.clients} clients of one domain each, all in each round, {size.rounds} rounds of one"
-        f" epoch, SGD {size.lr:g}, momentum 0.9, batches of {size.batch_size}, {_means(SAMPLES)};"
+        f"{size.about}, {3 * size.clients} clients of one domain each, all in each round, {_trained(size, SAMPLES)};"
         " seen: the test images of the other domains; FedBN has no model for what nobody holds"
     )
     title = "Domains: is a flat minimum flat, and good, where no client has been?"
@@ -198,16 +197,18 @@ def segmentation(scale: ScaleName) -> Table:
     ]
     done = (
         f"{size.about}, {size.clients} clients with consecutive frames of a video, {size.participation:.0%} of them in"
-        f" each of {size.rounds} rounds of one epoch, SGD {size.lr:g}, momentum 0.9, batches of {size.batch_size},"
-        f" {_means(FRAMES)}; mIoU of confusions summed over a set; tuning: 5 epochs of SGD 0.01; but for the"
-        " last row batch statistics, which stay local as SiloBN's do"
+        f" each of {_trained(size, FRAMES)}; mIoU of confusions summed over a set; tuning: 5 epochs of SGD 0.01;"
+        " but for the last row batch statistics, which stay local as SiloBN's do"
     )
     title = "Segmentation: the video that nobody holds, and who gains from fine-tuning"
     return Table("background.segmentation", title, scale, tuple(cells), done, size.leaves_out)
 
 
-def _means(samples: int) -> str:
-    return f"ASAM rho 0.5, eta 0.2, SWA of each round from 75 % on, Hessian on {samples} images"
+def _trained(size: Size, samples: int) -> str:
+    return (
+        f"{size.rounds} rounds of one epoch, SGD {size.lr:g}, momentum 0.9, batches of {size.batch_size},"
+        f" ASAM rho 0.5, eta 0.2, SWA of each round from 75 % on, Hessian on {samples} images"
+    )
 
 
 TABLES: dict[str, Callable[[ScaleName], Item]] = {
