@@ -2,7 +2,8 @@
 
     background.topologies("short"), background.attacks("short")     # rows of `flatlab reproduce background`
 
-On FedBABU's data, network and constants; few clients, of which all take part.
+Few clients, of which all take part. At scale "paper" FedBABU's data, network and constants; "short" is what two cores
+carry: rounds of five steps, MNIST for the graphs, CIFAR-10 for the lies.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from ..algorithms import Aggregation, Topology
+from ..algorithms import Aggregation, FedAvg, Topology
 from ..algorithms import aggregation as rules
 from ..algorithms import attacks as lies
 from ..algorithms import topology as graphs
-from ..data import Dirichlet
-from ..training import Adversary, Experiment, World
+from ..data import DataSpec, Dirichlet
+from ..models import ModelSpec
+from ..training import Adversary, Evaluation, Experiment, World
 from . import fedbabu
+from .measurements import Measurement
 from .quantities import eigenvalue, initial, personalization, personalized, score, top_eigenvalues
 from .tables import Item, ScaleName, Table, cell
 
 EPOCHS = 5  # local, in a round
+STEPS, ROUNDS, RATE, TUNING_RATE = 5, 40, 0.05, 0.01  # of scale "short", where a round has steps
+SHORT_MODEL, TUNED = ModelSpec(name="cnn4", width=0.25), 4  # every so many clients are fine-tuned there
 SAMPLES = 500  # of the Hessian
 NODES, CLIENTS = 16, 20  # of the graphs; of those of whom a fifth lies
 GRAPHS: dict[str, Topology | None] = {
@@ -38,35 +43,59 @@ RULES: dict[str, Aggregation] = {
     "Krum": rules.Krum(share=0.2),
     "geometric": rules.Geometric(),
 }
+SHORT_RULES = ("mean", "median", "Krum")
 ATTACKS: dict[str, lies.Forgery | None] = {
     "nobody": None,
     "sign flip": lies.SignFlip(scale=3.0),
     "ALIE": lies.ALIE(),
 }
-LEVELS = {"α=100": 100.0, "α=0.3": 0.3}
+GRAPH_LEVELS = {"α=100": 100.0, "α=0.3": 0.3}
+LYING_LEVELS = {"α=100": 100.0, "α=0.1": 0.1}
 LEAVES_OUT: dict[ScaleName, str] = {
     "quick": "CIFAR-10 (digits in its place), 4convNet (lenet of half width)",
-    "short": "4convNet of full width; three quarters of the rounds",
+    "short": "4convNet of full width (a quarter of it), CIFAR-10 for the graphs (MNIST), rounds of epochs (40 rounds of"
+    " 5 steps at a constant rate), trimmed means and geometric medians; every fourth client fine-tuned",
     "paper": "nothing; no paper has this table",
 }
 
 
 def experiment(
-    *, clients: int, alpha: float, scale: ScaleName, seed: int = 0, world: World | None = None, **changes: Any
+    *,
+    clients: int,
+    alpha: float,
+    scale: ScaleName,
+    dataset: str = "cifar10",
+    seed: int = 0,
+    world: World | None = None,
+    **changes: Any,
 ) -> Experiment:
     """FedAvg with all of so many clients in each round.
 
     Args:
         clients: how many.
         alpha: of the Dirichlet partition.
-        scale: as of `fedbabu.experiment`, as all that is not said here.
+        scale: as of `fedbabu.experiment`, as all that is not said here; rounds of steps at "short".
+        dataset: at scale "short"; the others have FedBABU's CIFAR-10, or digits.
         seed: of everything random.
         world: what goes wrong.
         **changes: of the algorithm's settings.
     """
+    partition = Dirichlet(alpha=alpha)
+    if scale == "short":
+        settings = {"lr": RATE, "momentum": 0.9, "batch_size": 50, "local_steps": STEPS, **changes}
+        return Experiment(
+            data=DataSpec(name=dataset, partition=partition, clients=clients, seed=seed),
+            model=SHORT_MODEL,
+            algorithm=FedAvg(**settings),
+            rounds=ROUNDS,
+            participation=1.0,
+            evaluation=Evaluation(every=ROUNDS // 4),
+            world=world,
+            seed=seed,
+        )
     known: dict[str, Any] = {
         "dataset": "cifar10",
-        "partition": Dirichlet(alpha=alpha),
+        "partition": partition,
         "epochs": EPOCHS,
         "participation": 1.0,
     }
@@ -76,7 +105,7 @@ def experiment(
 
 def topologies(scale: ScaleName) -> Table:
     """Accuracy and largest eigenvalue of the clients' mean, accuracy of clients' own models, over graphs."""
-    size, tuned, top = fedbabu.size_of(scale), _tuning(scale), top_eigenvalues(SAMPLES)
+    size, tuned, top = fedbabu.size_of(scale), _tuning(scale, NODES), top_eigenvalues(SAMPLES)
     columns = {
         "mean of models": score(),
         "own models": initial(),
@@ -92,20 +121,20 @@ def topologies(scale: ScaleName) -> Table:
             row,
             f"{level}, {column}",
             quantity,
-            partial(experiment, clients=NODES, alpha=alpha, scale=scale, **changes[row]),
+            partial(experiment, clients=NODES, alpha=alpha, scale=scale, dataset="mnist", **changes[row]),
             size.seeds,
         )
         for row in GRAPHS
-        for level, alpha in LEVELS.items()
+        for level, alpha in GRAPH_LEVELS.items()
         for column, quantity in columns.items()
     ]
     title = "Gossip: is the mean of clients' models flat, and are their own good?"
-    return Table("background.topology", title, scale, tuple(cells), _protocol(scale, NODES), LEAVES_OUT[scale])
+    return Table("background.topology", title, scale, tuple(cells), _protocol(scale, NODES, "mnist"), LEAVES_OUT[scale])
 
 
 def attacks(scale: ScaleName) -> Table:
     """Accuracy by rule of aggregation and attack, before and after fine-tuning: do robust rules cost the minority?"""
-    size, tuned = fedbabu.size_of(scale), _tuning(scale)
+    size, tuned = fedbabu.size_of(scale), _tuning(scale, CLIENTS)
     columns = {"accuracy": score(), "personalized": personalized(tuned)}
 
     def make(row: str, attack: str, alpha: float) -> Callable[..., Experiment]:
@@ -115,26 +144,31 @@ def attacks(scale: ScaleName) -> Table:
 
     cells = [
         cell(row, f"{level}, {attack}, {column}", quantity, make(row, attack, alpha), size.seeds)
-        for row in RULES
-        for level, alpha in LEVELS.items()
+        for row in (SHORT_RULES if scale == "short" else RULES)
+        for level, alpha in LYING_LEVELS.items()
         for attack in ATTACKS
         for column, quantity in columns.items()
     ]
     title = "Clients that lie: what rules of aggregation stand, and what they cost where nobody lies"
-    done = f"{_protocol(scale, CLIENTS)}; a fifth of the clients lies; sign flip times 3"
+    done = f"{_protocol(scale, CLIENTS, 'cifar10')}; a fifth of the clients lies; sign flip times 3"
     return Table("background.attacks", title, scale, tuple(cells), done, LEAVES_OUT[scale])
 
 
-def _tuning(scale: ScaleName) -> Any:
+def _tuning(scale: ScaleName, clients: int) -> Measurement:
+    if scale == "short":
+        return personalization(5, TUNING_RATE, clients=list(range(0, clients, TUNED)))
     return personalization(5, fedbabu.size_of(scale).tuning_lr)
 
 
-def _protocol(scale: ScaleName, clients: int) -> str:
+def _protocol(scale: ScaleName, clients: int, dataset: str) -> str:
     size = fedbabu.size_of(scale)
+    rounds, each, lr = max(1, size.passes // EPOCHS), f"{EPOCHS} local epochs", size.lr
+    tuning_lr, data = size.tuning_lr, size.dataset or "cifar10"
+    if scale == "short":
+        rounds, each, lr, tuning_lr, data = ROUNDS, f"{STEPS} local steps", RATE, TUNING_RATE, dataset
     return (
-        f"{clients} clients, all in each round, {EPOCHS} local epochs, {max(1, size.passes // EPOCHS)} rounds, SGD"
-        f" {size.lr:g}, momentum 0.9, batches of 50; tuning: 5 epochs of SGD {size.tuning_lr:g}; Hessian on {SAMPLES}"
-        " holdout samples"
+        f"{data}, {clients} clients, all in each round, {rounds} rounds of {each}, SGD {lr:g}, momentum 0.9, batches of"
+        f" 50; tuning: 5 epochs of SGD {tuning_lr:g}; Hessian on {SAMPLES} holdout samples"
     )
 
 

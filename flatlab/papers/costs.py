@@ -27,6 +27,7 @@ from .archive import Archive, gradients, machine, network_key
 # Train images, test images, shape, classes of the data sets that the papers use.
 _KNOWN = {
     "digits": (1438, 359, (1, 8, 8), 10),
+    "mnist": (60_000, 10_000, (1, 28, 28), 10),
     "cifar10": (50_000, 10_000, (3, 32, 32), 10),
     "cifar100": (50_000, 10_000, (3, 32, 32), 100),
     "digit_styles": (1439, 358, (1, 8, 8), 10),
