@@ -248,7 +248,14 @@ def table_centralized(scale: ScaleName) -> Table:
     """The last accuracies of Figure 2."""
     figure = figure2(scale)
     cells = [Cell(name, "holdout accuracy", score(), experiments) for name, experiments in figure.series.items()]
-    return Table("fedbabu.centralized", figure.title, scale, tuple(cells), figure.protocol, figure.leaves_out)
+    return Table(
+        "fedbabu.centralized",
+        f"{figure.title}: accuracy at the end",
+        scale,
+        tuple(cells),
+        figure.protocol,
+        figure.leaves_out,
+    )
 
 
 TABLES: dict[str, Callable[[ScaleName], Item]] = {

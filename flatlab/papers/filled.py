@@ -116,7 +116,13 @@ class FilledTable:
 
     def markdown(self) -> str:
         """Title, table and notes."""
-        lines = [f"### {self.table.title}", "", f"`{self.table.id}`, scale `{self.table.scale}`.", ""]
+        used = ", ".join(dict.fromkeys(run.data.name for run in self.table.experiments().values()))
+        lines = [
+            f"### {self.table.title}",
+            "",
+            f"`{self.table.id}`, scale `{self.table.scale}`, trained on {used}.",
+            "",
+        ]
         return "\n".join([*lines, *markdown(self.printed()), "", *(f"- {note}" for note in self.notes()), ""])
 
     def latex(self) -> str:
