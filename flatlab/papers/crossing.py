@@ -141,6 +141,27 @@ def crossing(scale: ScaleName) -> Table:
     return Table("crossing.table", title, scale, tuple(cells), done, size.leaves_out)
 
 
+def parts(scale: ScaleName) -> Table:
+    """The largest eigenvalue of the whole network, of its body and of its head: FedBABU never trains the head."""
+    size = fedbabu.size_of(scale)
+    columns = {"loss": holdout_loss(), "λ₁": eigenvalue(top_eigenvalues(SAMPLES))}
+    columns |= {f"λ₁ of the {part}": eigenvalue(part_eigenvalue(part)) for part in ("body", "head")}
+    cells = [
+        cell(row, f"{level}, {column}", quantity, partial(experiment, scale=scale, **setting, **skew), size.seeds)
+        for row, setting in rows(scale).items()
+        if row.endswith(("SGD", "ASAM + SWA")) and setting["base"] in BASES
+        for level, skew in levels(scale).items()
+        for column, quantity in columns.items()
+    ]
+    title = "Where curvature lies: in the body, or in the head that FedBABU leaves as it was drawn"
+    return Table("crossing.parts", title, scale, tuple(cells), protocol(scale), size.leaves_out)
+
+
+def part_eigenvalue(part: str) -> Measurement:
+    """The largest eigenvalue of the Hessian's block of a part."""
+    return top_eigenvalues(SAMPLES, k=1, part=part)
+
+
 def flatness(scale: ScaleName) -> Measurement:
     """Per client, sharpness against what fine-tuning gains, on every fifth client."""
     size = fedbabu.size_of(scale)
@@ -176,4 +197,8 @@ def protocol(scale: ScaleName) -> str:
     )
 
 
-TABLES: dict[str, Callable[[ScaleName], Item]] = {"crossing.table": crossing, "crossing.curves": figure}
+TABLES: dict[str, Callable[[ScaleName], Item]] = {
+    "crossing.table": crossing,
+    "crossing.parts": parts,
+    "crossing.curves": figure,
+}

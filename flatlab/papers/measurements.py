@@ -36,7 +36,13 @@ Kind = Literal[
     "flatness",
 ]  # fmt: skip
 LONGEST = 20  # epochs of the longest tuning curve that a table shows
-HESSIAN = ("limit", "method", "batch", "client")  # settings that say which Hessian; the others say what is asked of it
+HESSIAN = (
+    "limit",
+    "method",
+    "batch",
+    "client",
+    "part",
+)  # settings that say which Hessian; the others say what is asked of it
 
 
 class Measurement(Declared):

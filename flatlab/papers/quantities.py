@@ -167,7 +167,7 @@ def top_eigenvalues(limit: int = 1000, k: int = 5, **which: Any) -> Measurement:
 
 def eigenvalue(needs: Measurement) -> Quantity:
     """The largest eigenvalue of the Hessian."""
-    where = f", {needs.settings['data']}" if "data" in needs.settings else ""
+    where = "".join(f", {needs.settings[name]}" for name in ("data", "part") if name in needs.settings)
     return Quantity(
         f"λ₁{where}", "", needs, lambda result: Reading(float(result.frame["eigenvalue"].iloc[0])), ratio=True
     )

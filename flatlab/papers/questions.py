@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -237,7 +238,17 @@ def _crossing(scale: ScaleName) -> list[Claim]:
         Part(f"personalized accuracy, {level}", cross(base, "ASAM", True, tuned), cross(base, "SGD", False, tuned), "+")
         for base in crossing.BASES
     )
+    block = {part: eigenvalue(crossing.part_eigenvalue(part)) for part in ("body", "head")}
+
+    def of_part(base: str, part: str) -> Side:
+        return replace(cross(base, "SGD", False, block[part]), name=f"{base}'s {part}")
+
+    where = (
+        Part(f"λ₁, {level}", of_part("FedBABU", "head"), of_part("FedBABU", "body"), "+"),
+        Part(f"λ₁, {level}", of_part("FedBABU", "body"), of_part("FedAvg", "body"), "=", SAME_CURVATURE),
+    )
     return [
         Claim("crossing.flat", "Does ASAM + SWA flatten FedBABU as it flattens FedAvg?", flat, scale),
+        Claim("crossing.parts", "Is FedBABU's large eigenvalue that of the head, which it never trains?", where, scale),
         Claim("crossing.personal", "Does a flatter model personalize better?", both, scale),
     ]
