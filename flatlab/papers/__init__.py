@@ -9,7 +9,7 @@
 """
 
 from ..statistics import difference, interval, verdict
-from . import background, crossing, fedasam, fedbabu, unseen
+from . import background, crossing, disagreement, distilled, fedasam, fedbabu, lying, unseen
 from .archive import Archive
 from .filled import FilledTable, fill
 from .judging import Claim, judge, page
@@ -34,12 +34,15 @@ __all__ = [
     "claims",
     "crossing",
     "difference",
+    "disagreement",
+    "distilled",
     "fedasam",
     "fedbabu",
     "fill",
     "interval",
     "items",
     "judge",
+    "lying",
     "page",
     "picture",
     "plan",

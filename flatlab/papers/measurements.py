@@ -13,15 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ..algorithms import Evasion
 from ..declare import Declared, setting
 from ..geometry import (
     ClientHessians,
+    Disagreement,
     Eigenvalues,
     FlatnessVsGain,
     Hessian,
     Landscape,
     Spectrum,
     Trace,
+    disagreement,
     flatness_vs_gain,
     hessian,
     landscape,
@@ -29,11 +32,13 @@ from ..geometry import (
 from ..later import pd
 from ..personalization import Headless, Personalization, headless, personalize
 from ..results import Result
+from ..robustness import Evasions, evade
 from ..training import Run
+from .surrogates import Surrogates, surrogates
 
 Kind = Literal[
     "personalize", "headless", "eigenvalues", "trace", "spectrum", "landscape", "local_plane", "client_eigenvalues",
-    "flatness",
+    "flatness", "evade", "disagreement", "surrogates",
 ]  # fmt: skip
 LONGEST = 20  # epochs of the longest tuning curve that a table shows
 HESSIAN = (
@@ -123,6 +128,12 @@ def _local_plane(runs: list[Run], settings: dict[str, Any]) -> Result:
     return landscape(models, source=run.data, directions="plane", store=False, **settings)
 
 
+def _evade(runs: list[Run], settings: dict[str, Any]) -> Result:
+    """Clients' models, tuned or not, on their own test images."""
+    attacks = [Evasion.from_dict(attack) for attack in settings.pop("attacks")]
+    return evade(runs, attacks, clients=settings.pop("clients", "all"), **settings)
+
+
 _MEASURES: dict[str, tuple[Callable[[list[Run], dict[str, Any]], Result], type[Result]]] = {
     "personalize": (lambda runs, settings: personalize(runs, **settings), Personalization),
     "headless": (lambda runs, settings: headless(runs, **settings), Headless),
@@ -133,4 +144,7 @@ _MEASURES: dict[str, tuple[Callable[[list[Run], dict[str, Any]], Result], type[R
     "local_plane": (_local_plane, Landscape),
     "client_eigenvalues": (_client_eigenvalues, ClientHessians),
     "flatness": (lambda runs, settings: flatness_vs_gain(runs[0], **settings), FlatnessVsGain),
+    "evade": (_evade, Evasions),
+    "disagreement": (lambda runs, settings: disagreement(runs[0], **settings), Disagreement),
+    "surrogates": (lambda runs, settings: surrogates(runs[0], **settings), Surrogates),
 }

@@ -194,11 +194,14 @@ def _measuring_cost(measurement: Measurement, experiments: Iterable[Experiment],
             total += tuning_cost(experiment, settings["epochs"], speed, None if some is None else len(some))
             continue
         rate, _ = speed.rate(experiment)
+        if measurement.kind == "evade":
+            total += _evading_cost(experiment, settings, speed)
+            continue
         limit = settings.get("limit", 1000)
         passes = {
             "eigenvalues": 60 * 2.5, "trace": 60 * 2.5, "spectrum": 50 * 2.5, "client_eigenvalues": 20 * 30 * 2.5,
             "landscape": settings.get("points", 21) ** 2 / 3, "local_plane": settings.get("points", 21) ** 2 / 3,
-            "flatness": 20 * 60 * 2.5 * 0.2,
+            "flatness": 20 * 60 * 2.5 * 0.2, "disagreement": 130 * 2.5,
         }.get(measurement.kind, 30.0)  # fmt: skip
         total += Cost(0.0, passes * limit, 0.0, passes * limit / rate)
     return total

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..later import pd
 from ..results import Result, spread, worst_tenth
 from ..training import Experiment
@@ -67,7 +69,7 @@ class Quantity:
         return None if result is None else self.read(result)
 
 
-NAMES = {"accuracy": "accuracy", "miou": "mIoU"}
+NAMES = {"accuracy": "accuracy", "miou": "mIoU", "success": "attack success"}
 
 
 def score(window: int = 1, split: str = "holdout", metric: str = "accuracy") -> Quantity:
@@ -196,6 +198,33 @@ def flatness_correlation(needs: Measurement) -> Quantity:
         return Reading(float(result.about["correlations"][0]["correlation"]))
 
     return Quantity("rank correlation of λ₁ per client with gain", "", needs, read)
+
+
+def under_attack(needs: Measurement, eps: float) -> Quantity:
+    """Accuracy on clients' own test images, each changed by at most eps; 0: not at all."""
+
+    def read(result: Any) -> Reading:
+        return _over_clients(result.frame[np.isclose(result.frame["eps"], eps)]["accuracy"])
+
+    tuned = f", {needs.settings['epochs']} epochs tuned" if needs.settings.get("epochs") else ""
+    return Quantity(f"accuracy at eps {255 * eps:g}/255{tuned}", "%", needs, read)
+
+
+def differing(needs: Measurement, column: str) -> Quantity:
+    """A column of `Disagreement`: of how far clients' models differ, and how sharp the loss is there."""
+    return Quantity(column, "", needs, lambda result: Reading(float(result.frame[column].iloc[0])), ratio=True)
+
+
+def surrogate_error(needs: Measurement, name: str, far: bool) -> Quantity:
+    """How much the loss on synthetic images differs from that on real ones, within the radius or beyond it."""
+
+    def read(result: Any) -> Reading:
+        rows = result.summary().set_index(["surrogate", "far"])
+        return Reading(float(rows["relative"][name, far]))
+
+    where = "beyond" if far else "within"
+    label = f"error of the loss {where} {needs.settings['radius']:g} of w, as a share of the loss"
+    return Quantity(label, "%", needs, read, ratio=False)
 
 
 def _over_clients(values: pd.Series) -> Reading:

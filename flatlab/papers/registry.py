@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from ..declare import SettingError, near
-from . import background, crossing, fedasam_tables, fedbabu_tables, unseen
+from . import background, crossing, disagreement, distilled, fedasam_tables, fedbabu_tables, lying, unseen
 from .questions import claims
 from .tables import Item, ScaleName, checked_scale
 
@@ -16,6 +16,9 @@ BUILDERS: dict[str, Callable[[ScaleName], Item]] = {
     **crossing.TABLES,
     **background.TABLES,
     **unseen.TABLES,
+    **lying.TABLES,
+    **disagreement.TABLES,
+    **distilled.TABLES,
 }
 
 

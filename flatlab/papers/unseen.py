@@ -1,8 +1,8 @@
-"""What no client has seen: a style of pictures left out, a video by another light. No paper has these tables.
+"""What no client has seen: a style of pictures left out, a video by another light, writers. No paper has these tables.
 
-    unseen.domains("short"), unseen.segmentation("short")     # rows of `flatlab reproduce background`
+    unseen.domains("short"), unseen.segmentation("short"), unseen.writers("short")     # `flatlab reproduce background`
 
-Short takes PACS at 32x32 pixels and CamVid at 80x60, quick what `drawn` makes of scikit-learn's digits.
+Short takes PACS at 32x32 pixels, CamVid at 80x60 and FEMNIST, quick what `drawn` makes of scikit-learn's digits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from ..algorithms import ASAM, SWA
-from ..data import Augmentation, Consecutive, DataSpec, Domains, Partition
+from ..data import Augmentation, Consecutive, DataSpec, Domains, Groups, Partition
 from ..models import ModelSpec
 from ..tasks import Segmentation
 from ..training import Evaluation, Experiment
@@ -49,6 +49,9 @@ class Size:
     unseen: tuple[str, ...] = ()  # domains, each left out once
     dusk: tuple[int, ...] = ()  # clients that hold the dark video
     participation: float = 1.0
+    images: int | None = None  # train images of a client, where it does not get its share of all
+    tests: int | None = None  # its test images, likewise
+    tuning_lr: float = 0.01
 
 
 _PACS: dict[str, Any] = {
@@ -99,6 +102,27 @@ VIDEOS: dict[ScaleName, Size] = {
 }  # fmt: skip
 
 
+_FEMNIST: dict[str, Any] = {
+    "dataset": "femnist",
+    "about": "FEMNIST, 184 writers, of whom 79 have test images only",
+    "lr": 0.05,
+    "batch_size": 20,
+    "clients": 105,
+    "participation": 0.2,
+}
+WRITERS: dict[ScaleName, Size] = {
+    "quick": Size(
+        "digit_styles", "digits in four styles, of which one is left out", "FEMNIST (digits in four styles)",
+        ModelSpec(name="cnn4", width=0.25), rounds=24, lr=0.1, batch_size=32, clients=6, unseen=("outlined",),
+    ),
+    "short": Size(
+        leaves_out="cnn4 of full width, three quarters of the rounds", model=ModelSpec(name="cnn4", width=0.25),
+        rounds=96, **_FEMNIST,
+    ),
+    "paper": Size(leaves_out="nothing; no paper has this table", model=ModelSpec(name="cnn4"), rounds=384, **_FEMNIST),
+}  # fmt: skip
+
+
 def domain_experiment(
     unseen: str | None = None, *, scale: ScaleName = "short", seed: int = 0, **changes: Any
 ) -> Experiment:
@@ -112,7 +136,7 @@ def domain_experiment(
     """
     size = DOMAINS[scale]
     partition = Domains(unseen=(unseen or size.unseen[0],), clients_per_domain=size.clients)
-    made = _experiment("FedAvg", size, partition, seed, changes)
+    made = experiment("FedAvg", size, partition, seed, changes)
     return made.replace(**{"data.clients": 3 * size.clients})  # of the four domains
 
 
@@ -129,11 +153,33 @@ def video_experiment(
         **changes: of the algorithm's settings.
     """
     size = VIDEOS[scale]
-    made = _experiment(kind, size, Consecutive(), seed, changes)
+    made = experiment(kind, size, Consecutive(), seed, changes)
     return made.replace(**{"task": Segmentation(), "data.clients": size.clients, "model.norm": norm})
 
 
-def _experiment(kind: str, size: Size, partition: Partition, seed: int, changes: Mapping[str, Any]) -> Experiment:
+def writer_experiment(*, scale: ScaleName = "short", seed: int = 0, **changes: Any) -> Experiment:
+    """FedAvg on clients of which each holds the characters of one writer (quick: one style).
+
+    Args:
+        scale: of the table.
+        seed: of everything random.
+        **changes: of the algorithm's settings.
+    """
+    size = WRITERS[scale]
+    partition = Domains(unseen=size.unseen, clients_per_domain=2) if size.unseen else Groups()
+    return experiment("FedAvg", size, partition, seed, changes).replace(**{"data.clients": size.clients})
+
+
+def experiment(kind: str, size: Size, partition: Partition, seed: int, changes: Mapping[str, Any]) -> Experiment:
+    """What a size makes of an algorithm.
+
+    Args:
+        kind: of the algorithm.
+        size: of data, network and training.
+        partition: who holds what.
+        seed: of everything random.
+        changes: of the algorithm's settings.
+    """
     settings = {"lr": size.lr, "momentum": 0.9, "batch_size": size.batch_size, **changes}
     moved: dict[str, Any] = {} if size.augmentation is None else {"augmentation": size.augmentation}
     return Experiment(
@@ -204,6 +250,23 @@ def segmentation(scale: ScaleName) -> Table:
     return Table("background.segmentation", title, scale, tuple(cells), done, size.leaves_out)
 
 
+def writers(scale: ScaleName) -> Table:
+    """Accuracy and largest eigenvalue on writers who are clients, and on writers of whom nobody holds an image."""
+    size = WRITERS[scale]
+    columns = {"seen": initial(), "unseen": score(split="unseen"), **_flatness(SAMPLES)}
+    cells = [
+        cell(row, column, quantity, partial(writer_experiment, scale=scale, **changes), SEEDS)
+        for row, changes in METHODS.items()
+        for column, quantity in columns.items()
+    ]
+    done = (
+        f"{size.about}; {size.clients} clients, {size.participation:.0%} of them in each of {_trained(size, SAMPLES)};"
+        " accuracies are means over writers; seen of the Hessian: the whole holdout"
+    )
+    title = "Writers: is a flat model better for those who are no clients?"
+    return Table("background.writers", title, scale, tuple(cells), done, size.leaves_out)
+
+
 def _trained(size: Size, samples: int) -> str:
     return (
         f"{size.rounds} rounds of one epoch, SGD {size.lr:g}, momentum 0.9, batches of {size.batch_size},"
@@ -214,5 +277,10 @@ def _trained(size: Size, samples: int) -> str:
 TABLES: dict[str, Callable[[ScaleName], Item]] = {
     "background.domains": domains,
     "background.segmentation": segmentation,
+    "background.writers": writers,
 }
-NEEDS = {"pacs64": "PACS, 64x64 pixels", "camvid240": "CamVid, 240x180 pixels"}  # files that nobody may pass on
+NEEDS = {  # files that nobody may pass on, or that nobody can download in this form
+    "pacs64": "PACS, 64x64 pixels",
+    "camvid240": "CamVid, 240x180 pixels",
+    "femnist": "FEMNIST with its writers as groups",
+}

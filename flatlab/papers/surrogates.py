@@ -1,0 +1,95 @@
+"""Is the loss on a few synthetic images the loss on the real ones? Both, on one plane of weights around a model.
+
+    surrogates(run, radius=5.0).summary()
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data import FederatedDataset
+from ..geometry import Plane, landscape
+from ..later import pd
+from ..results import Result
+from ..streams import stream
+from ..training import Run
+from ..training.distill import distil
+
+BASELINE, RANDOM = "random real images", "random networks"
+SPAN = 3.0  # the plane's half side, in radii
+
+
+@dataclass(frozen=True)
+class Surrogates(Result):
+    """Losses on synthetic and on real train images, a row a point of the plane and a surrogate.
+
+    `frame`: `surrogate`, `x` and `y` (distances in all weights together), `distance` of the point from the model,
+    `real` and `synthetic` loss, `far` (beyond the radius).
+    """
+
+    def summary(self) -> pd.DataFrame:
+        """Per surrogate, within the radius and beyond: mean |synthetic - real|, mean real loss, and the ratio."""
+        rows = self.frame.assign(error=(self.frame["synthetic"] - self.frame["real"]).abs())
+        means = rows.groupby(["surrogate", "far"], sort=False)[["error", "real"]].mean().reset_index()
+        return means.assign(relative=means["error"] / means["real"])
+
+
+def surrogates(
+    run: Run,
+    *,
+    radius: float = 5.0,
+    ipc: int = 10,
+    iterations: int = 100,
+    points: int = 11,
+    limit: int = 500,
+    seed: int = 0,
+) -> Surrogates:
+    """Distil the clients' images in several ways, and measure each where the real ones are measured.
+
+    The ways: images as drawn (no distillation), features of random networks, features and logits at the model itself
+    (rho 0), and at weights as far from it as the radius.
+
+    Args:
+        run: whose latest model is in the plane's middle; its rate of distillation is `distil`'s own.
+        radius: FedDM's rho; the plane reaches three times as far.
+        ipc: synthetic images per class and client.
+        iterations: steps of the distillation.
+        points: on an axis of the plane, odd.
+        limit: real train images at most, drawn with the seed.
+        seed: of images, weights and directions.
+    """
+    model = run.model()
+    ways: dict[str, dict[str, Any]] = {
+        BASELINE: {"iterations": 0},
+        RANDOM: {"iterations": iterations, "model": run.experiment.model},
+        "rho 0": {"iterations": iterations, "at": model, "rho": 0.0},
+        f"rho {radius:g}": {"iterations": iterations, "at": model, "rho": radius},
+    }
+    size = sum(value.numel() for value in model.parameters())
+    plane = _plane(torch.cat([value.detach().flatten() for value in model.parameters()]), size, seed)
+
+    def losses(data: FederatedDataset, most: int | None) -> pd.DataFrame:
+        images = data.samples("train", limit=most)
+        measured = landscape(model, images, directions=plane, points=points, span=SPAN * radius, store=False)
+        return measured.surfaces[["x", "y", "loss"]].reset_index(drop=True)
+
+    real = losses(run.data, limit)
+    distance = np.hypot(real["x"], real["y"])
+    frames = [
+        pd.DataFrame({"surrogate": name, "x": real["x"], "y": real["y"], "distance": distance, "real": real["loss"]})
+        .assign(synthetic=losses(distil(run.data, ipc=ipc, seed=seed, **way), None)["loss"], far=distance > radius)
+        for name, way in ways.items()
+    ]  # fmt: skip
+    about = {"radius": radius, "ipc": ipc, "iterations": iterations, "samples": limit, "seed": seed, "run": run.id}
+    return Surrogates(pd.concat(frames, ignore_index=True), about)
+
+
+def _plane(origin: torch.Tensor, size: int, seed: int) -> Plane:
+    """Two random directions of length 1 at right angles, so that coordinates are distances."""
+    drawn = torch.from_numpy(stream(seed, "surrogates").standard_normal((size, 2)))
+    axes = torch.linalg.qr(drawn).Q.T.to(origin)
+    return Plane(origin, axes[0].contiguous(), axes[1].contiguous(), kind="random", scale="distance in weight space")
