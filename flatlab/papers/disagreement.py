@@ -1,6 +1,6 @@
 """Do clients disagree along sharp directions? The runs are those of `background.topology`, and FedASAM's on them.
 
-    disagreement.disagreement("short")     # a row of `flatlab reproduce background`
+disagreement.disagreement("short")     # a row of `flatlab reproduce background`
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ ROWS: dict[str, dict[str, Any]] = {
 QUICK_ASAM = ASAM(rho=0.1, eta=0.2)  # a body without norms learns nothing at 0.5
 NEEDS = Measurement(kind="disagreement", settings={"limit": SAMPLES})
 COLUMNS = {
-    "distance": "distance",
-    "penalty": "penalty",
-    "alignment": "alignment",
-    "tr(H)/d": "mean eigenvalue",
-    "λ₁": "lambda_1",
+    "distance": differing(NEEDS, "distance"),
+    "penalty": differing(NEEDS, "penalty"),
+    "alignment": differing(NEEDS, "alignment"),
+    "tr(H)/d": differing(NEEDS, "mean eigenvalue"),
+    "alignment / (tr(H)/d)": differing(NEEDS, "alignment", "mean eigenvalue"),
+    "λ₁": differing(NEEDS, "lambda_1"),
 }
 
 
@@ -49,7 +50,7 @@ def experiment(row: str, alpha: float, scale: ScaleName, seed: int = 0) -> Any:
 
 def disagreement(scale: ScaleName) -> Table:
     """How far clients' models lie apart, and the curvature in these directions against that of random ones."""
-    columns = {"accuracy": score()} | {name: differing(NEEDS, column) for name, column in COLUMNS.items()}
+    columns = {"accuracy": score(), **COLUMNS}
     cells = [
         cell(row, f"{level}, {column}", quantity, partial(experiment, row, alpha, scale), fedbabu.size_of(scale).seeds)
         for row in ROWS

@@ -1,4 +1,4 @@
-"""Is the landscape of distilled images true? The loss on them against that on the real ones, near a model and far from it.
+"""Is the landscape of distilled images true? Their loss against that of the real ones, near a model and far from it.
 
     distilled.distilled("short")     # a row of `flatlab reproduce background`
 
@@ -16,7 +16,7 @@ from ..models import ModelSpec
 from ..training import Evaluation, Experiment
 from .measurements import Measurement
 from .quantities import score, surrogate_error
-from .surrogates import BASELINE, RANDOM
+from .surrogates import BASELINE, RANDOM, ZONES
 from .tables import Item, ScaleName, Table, cell, method
 from .unseen import SEEDS
 
@@ -57,21 +57,18 @@ def measured(scale: ScaleName) -> Measurement:
 
 
 def distilled(scale: ScaleName) -> Table:
-    """By how much the loss on synthetic images differs from the real one, within FedDM's rho of the model and beyond."""
+    """How much the loss on synthetic images differs from the real one: at the model, within FedDM's rho, beyond."""
     needs, make = measured(scale), partial(experiment, scale=scale)
     cells = [
-        cell(row, column, quantity, make, SEEDS)
+        cell(row, zone if zone == "at w" else f"{zone} {RADIUS:g}", surrogate_error(needs, row, zone), make, SEEDS)
         for row in ROWS
-        for column, quantity in {
-            f"within {RADIUS:g}": surrogate_error(needs, row, far=False),
-            f"beyond {RADIUS:g}": surrogate_error(needs, row, far=True),
-        }.items()
+        for zone in ZONES
     ]
     cells.append(cell("the model itself", "accuracy", score(), make, SEEDS))
     done = (
         f"{DATASET[scale]}, {CLIENTS} clients of {CLASSES} classes, {ROUNDS} rounds of {STEPS} steps, SGD {RATE:g},"
-        " momentum 0.9, batches of 50; 10 synthetic images a class and client; on a plane of 11 x 11 weights up to 3 rho"
-        " to each side, mean |synthetic - real loss| over mean real loss, on 500 real train images;"
+        " momentum 0.9, batches of 50; 10 synthetic images a class and client; on a plane of 11 x 11 weights, up to 3"
+        " rho to each side, mean |synthetic - real loss| over mean real loss, on 500 real train images;"
         f" {ITERATIONS[scale]} steps of the distillation"
     )
     title = "Distilled images: is their loss the real one, near the model and far from it?"

@@ -199,7 +199,9 @@ def _note(filled: FilledCell) -> str:
 
 
 def short(value: float) -> str:
-    """As tables have it: two places, or three significant figures of large numbers."""
+    """As tables have it: two places, four significant figures of large numbers, two of small ones."""
+    if 1e-6 < abs(value) < 0.1:
+        return f"{value:.2g}"
     return f"{value:.2f}" if abs(value) < 100 else f"{value:.4g}"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..algorithms import ASAM, FGSM, PGD, SAM, attacks
+from ..algorithms import ASAM, FGSM, PGD, SAM, SGD, attacks
 from ..data import Dirichlet
 from ..models import ModelSpec
 from ..training import Adversary, Evaluation, Experiment, World
@@ -26,7 +26,11 @@ LIARS, BEGIN = 0.2, 0.5  # share of the clients, and of the rounds that pass bef
 EPS = (0, 2, 4, 8)  # of 255
 SAMPLES, TUNED = 256, 2  # of the Hessian; epochs of fine-tuning before images are changed
 STEPS = 5  # of PGD
-LOCALS: dict[str, Any] = {"FedAvg": {}, "FedSAM": {"local": SAM(rho=0.05)}, "FedASAM": {"local": ASAM(rho=0.5, eta=0.2)}}
+ROWS: dict[str, dict[str, Any]] = {
+    f"{name}{end}": {"local": local, "swa": swa}
+    for name, local in (("FedAvg", SGD()), ("FedSAM", SAM(rho=0.05)), ("FedASAM", ASAM(rho=0.5, eta=0.2)))
+    for end, swa in (("", None), (" + SWA", AVERAGED))
+}
 _SHARED: dict[str, Any] = {"lr": 0.05, "batch_size": 50, "clients": 10}
 _SMALL: dict[str, Any] = {"model": ModelSpec(name="cnn4", width=0.25), "images": 500, "tests": 100, **_SHARED}
 _WHOLE: dict[str, Any] = {"model": ModelSpec(name="cnn4"), "leaves_out": "nothing; no paper has this table", **_SHARED}
@@ -133,8 +137,8 @@ def backdoor(scale: ScaleName) -> Table:
     done = (
         f"{_protocol(size, EVEN)}; a fifth of the clients, in the second half of the rounds, marks half of its images"
         " with a bright square, calls them 0, and enlarges its updates until the model is its own; tuning: epochs of"
-        f" SGD {size.tuning_lr:g}, momentum 0.9, by all clients on clean images; success: triggered test images of other"
-        " classes that are called 0"
+        f" SGD {size.tuning_lr:g}, momentum 0.9, by all clients on clean images; success: of triggered test images of"
+        " other classes those that are called 0"
     )
     title = "A backdoor: does fine-tuning wash it out, and of which part?"
     return Table("background.backdoor", title, scale, tuple(cells), done, size.leaves_out)
@@ -149,12 +153,10 @@ def evasion(scale: ScaleName) -> Table:
         columns |= {f"{name} {eps}/255": under_attack(needs, eps / 255) for eps in EPS if eps or tuned}
     columns["λ₁"] = eigenvalue(top)
     cells = [
-        cell(f"{row} + SWA" if swa else row, column, quantity,
-             partial(shown, scale=scale, **changes, **({"swa": AVERAGED} if swa else {})), SEEDS)
-        for row, changes in LOCALS.items()
-        for swa in (False, True)
+        cell(row, column, quantity, partial(shown, scale=scale, **changes), SEEDS)
+        for row, changes in ROWS.items()
         for column, quantity in columns.items()
-    ]  # fmt: skip
+    ]
     done = (
         f"{_protocol(size, SKEWED)}; SAM rho 0.05, ASAM rho 0.5, eta 0.2, SWA of each round from 75 % on; accuracy on"
         f" clients' own test images, each set attacked as one batch of batch statistics; PGD: {STEPS} steps of eps / 2"

@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..declare import SettingError
 from ..training import Experiment
 from ..training.start import shared_rounds
 from .archive import Archive
-from .costs import Cost, Speed, cost, tuning_cost
+from .costs import Cost, Speed, cost, sizes, tuning_cost
 from .measurements import Measurement
+from .surrogates import REAL
 from .tables import Item
 
 
@@ -194,8 +196,8 @@ def _measuring_cost(measurement: Measurement, experiments: Iterable[Experiment],
             total += tuning_cost(experiment, settings["epochs"], speed, None if some is None else len(some))
             continue
         rate, _ = speed.rate(experiment)
-        if measurement.kind == "evade":
-            total += _evading_cost(experiment, settings, speed)
+        if measurement.kind in _COSTS:
+            total += _COSTS[measurement.kind](experiment, settings, speed)
             continue
         limit = settings.get("limit", 1000)
         passes = {
@@ -205,3 +207,22 @@ def _measuring_cost(measurement: Measurement, experiments: Iterable[Experiment],
         }.get(measurement.kind, 30.0)  # fmt: skip
         total += Cost(0.0, passes * limit, 0.0, passes * limit / rate)
     return total
+
+
+def _evading_cost(experiment: Experiment, settings: dict[str, Any], speed: Speed) -> Cost:
+    """Of attacks on clients' own test images, after fine-tuning or without it."""
+    tests = getattr(experiment.data.partition, "test_size", None)
+    images = sizes(experiment)[1] if tests is None else tests * (experiment.data.clients or 1)
+    passes = images * sum(attack.get("steps", 1) + 1 for attack in settings["attacks"])
+    tuned = tuning_cost(experiment, settings["epochs"], speed) if settings.get("epochs") else Cost()
+    return tuned + Cost(gradients=passes, seconds=passes / speed.rate(experiment)[0])
+
+
+def _distilling_cost(experiment: Experiment, settings: dict[str, Any], speed: Speed) -> Cost:
+    """Of three ways of distilling, in each of which a class of a client is some real and some synthetic images."""
+    held = (experiment.data.clients or 1) * getattr(experiment.data.partition, "per_client", sizes(experiment)[3])
+    passes = 3 * settings["iterations"] * held * (REAL / 3 + settings.get("ipc", 10))
+    return Cost(gradients=passes, seconds=passes / speed.rate(experiment)[0])
+
+
+_COSTS = {"evade": _evading_cost, "surrogates": _distilling_cost}

@@ -210,21 +210,25 @@ def under_attack(needs: Measurement, eps: float) -> Quantity:
     return Quantity(f"accuracy at eps {255 * eps:g}/255{tuned}", "%", needs, read)
 
 
-def differing(needs: Measurement, column: str) -> Quantity:
-    """A column of `Disagreement`: of how far clients' models differ, and how sharp the loss is there."""
-    return Quantity(column, "", needs, lambda result: Reading(float(result.frame[column].iloc[0])), ratio=True)
-
-
-def surrogate_error(needs: Measurement, name: str, far: bool) -> Quantity:
-    """How much the loss on synthetic images differs from that on real ones, within the radius or beyond it."""
+def differing(needs: Measurement, column: str, over: str | None = None) -> Quantity:
+    """A column of `Disagreement`, or its ratio to another: how far models lie apart, how sharp the loss is there."""
 
     def read(result: Any) -> Reading:
-        rows = result.summary().set_index(["surrogate", "far"])
-        return Reading(float(rows["relative"][name, far]))
+        row = result.frame.iloc[0]
+        return Reading(float(row[column] / (1.0 if over is None else row[over])))
 
-    where = "beyond" if far else "within"
-    label = f"error of the loss {where} {needs.settings['radius']:g} of w, as a share of the loss"
-    return Quantity(label, "%", needs, read, ratio=False)
+    return Quantity(column if over is None else f"{column} / {over}", "", needs, read, ratio=True)
+
+
+def surrogate_error(needs: Measurement, name: str, zone: str) -> Quantity:
+    """How much the loss on synthetic images differs from that on real ones, in a zone around the model."""
+
+    def read(result: Any) -> Reading:
+        rows = result.summary().set_index(["surrogate", "zone"])
+        return Reading(float(rows["relative"][name, zone]))
+
+    where = zone if zone == "at w" else f"{zone} {needs.settings['radius']:g} of w"
+    return Quantity(f"error of the loss {where}, as a share of it", "%", needs, read)
 
 
 def _over_clients(values: pd.Series) -> Reading:

@@ -1,6 +1,6 @@
 """Is the loss on a few synthetic images the loss on the real ones? Both, on one plane of weights around a model.
 
-    surrogates(run, radius=5.0).summary()
+surrogates(run, radius=5.0).summary()
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from ..training import Run
 from ..training.distill import distil
 
 BASELINE, RANDOM = "random real images", "random networks"
+REAL = 128  # images of each class and client in a step, at most
+ZONES = "at w", "within", "beyond"  # the model itself; up to the radius; farther
 SPAN = 3.0  # the plane's half side, in radii
 
 
@@ -28,13 +30,13 @@ class Surrogates(Result):
     """Losses on synthetic and on real train images, a row a point of the plane and a surrogate.
 
     `frame`: `surrogate`, `x` and `y` (distances in all weights together), `distance` of the point from the model,
-    `real` and `synthetic` loss, `far` (beyond the radius).
+    `real` and `synthetic` loss, `zone` ("at w", "within" the radius, "beyond" it).
     """
 
     def summary(self) -> pd.DataFrame:
-        """Per surrogate, within the radius and beyond: mean |synthetic - real|, mean real loss, and the ratio."""
+        """Per surrogate and zone: mean |synthetic - real|, mean real loss, and the ratio of these two."""
         rows = self.frame.assign(error=(self.frame["synthetic"] - self.frame["real"]).abs())
-        means = rows.groupby(["surrogate", "far"], sort=False)[["error", "real"]].mean().reset_index()
+        means = rows.groupby(["surrogate", "zone"], sort=False)[["error", "real"]].mean().reset_index()
         return means.assign(relative=means["error"] / means["real"])
 
 
@@ -77,13 +79,14 @@ def surrogates(
         measured = landscape(model, images, directions=plane, points=points, span=SPAN * radius, store=False)
         return measured.surfaces[["x", "y", "loss"]].reset_index(drop=True)
 
-    real = losses(run.data, limit)
+    real = losses(run.data, limit).rename(columns={"loss": "real"})
     distance = np.hypot(real["x"], real["y"])
-    frames = [
-        pd.DataFrame({"surrogate": name, "x": real["x"], "y": real["y"], "distance": distance, "real": real["loss"]})
-        .assign(synthetic=losses(distil(run.data, ipc=ipc, seed=seed, **way), None)["loss"], far=distance > radius)
-        for name, way in ways.items()
-    ]  # fmt: skip
+    zone = np.select([distance == 0, distance <= radius], ZONES[:2], ZONES[2])
+    frames = []
+    for name, way in ways.items():
+        made = distil(run.data, ipc=ipc, real=REAL, seed=seed, **way)
+        told = {"distance": distance, "zone": zone, "synthetic": losses(made, None)["loss"]}
+        frames.append(real.assign(surrogate=name, **told))
     about = {"radius": radius, "ipc": ipc, "iterations": iterations, "samples": limit, "seed": seed, "run": run.id}
     return Surrogates(pd.concat(frames, ignore_index=True), about)
 

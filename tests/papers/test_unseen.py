@@ -12,9 +12,11 @@ from flatlab.papers.tables import cell
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_each_cell_is_three_seeds_of_what_it_says(scale):
-    domains, videos = unseen.domains(scale), unseen.segmentation(scale)
-    assert all([run.seed for run in made.experiments] == [0, 1, 2] for t in (domains, videos) for made in t.cells)
-    assert all(run.seed == run.data.seed for t in (domains, videos) for run in t.experiments().values())
+    domains, videos, writers = unseen.domains(scale), unseen.segmentation(scale), unseen.writers(scale)
+    assert all(
+        [run.seed for run in made.experiments] == [0, 1, 2] for t in (domains, videos, writers) for made in t.cells
+    )
+    assert all(run.seed == run.data.seed for t in (domains, videos, writers) for run in t.experiments().values())
     for made in domains.cells:
         left_out, run = made.column.split(" left out")[0], made.experiments[0]
         assert run.data.partition.unseen == (left_out,) and run.data.clients == 3 * unseen.DOMAINS[scale].clients
@@ -66,7 +68,7 @@ def test_a_cell_at_quick_needs_no_file_and_its_run_opens_again(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["domains", "segmentation"])
+@pytest.mark.parametrize("name", ["domains", "segmentation", "writers"])
 def test_without_its_file_a_table_says_which_before_it_starts(name, tmp_path):
     table, archive = getattr(unseen, name)("short"), Archive(tmp_path / "results")
     work = Workshop(archive, tmp_path / "runs", tmp_path / "data", "cpu")
