@@ -7,12 +7,12 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from unittest import mock
 
+import programs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -152,11 +152,9 @@ def test_schema_lists_every_setting_once(capsys, monkeypatch):
 
 
 def test_ctrl_c_ends_after_the_round_in_flight_and_says_how_to_go_on(toml, few, tmp_path):
-    command = [sys.executable, "-m", "flatlab.cli", "run", str(toml), "--store", str(tmp_path / "runs")]
-    command += ["--root", str(few), "--set", "data.name=few"]  # which needs no scikit-learn
-    process = subprocess.Popen(
-        [*command, "--set", "model.width=0.125", "--set", "rounds=100000"], stderr=subprocess.PIPE, text=True
-    )
+    command = ["-m", "flatlab.cli", "run", toml, "--store", tmp_path / "runs"]
+    command += ["--root", few, "--set", "data.name=few"]  # which needs no scikit-learn
+    process = programs.start([*command, "--set", "model.width=0.125", "--set", "rounds=100000"])
     until(lambda: len(list(tmp_path.glob("runs/*/checkpoints/round-*"))) > 1, process=process)
     process.send_signal(signal.SIGINT)
     message = process.communicate(timeout=PATIENCE)[1]

@@ -1,10 +1,9 @@
 """Copied code is executed in a namespace of its own with another store, and must give the same runs to the bit."""
 
 import json
-import subprocess
-import sys
 
 import ipywidgets
+import programs
 import pytest
 import torch
 from small_runs import SPEC, click, trained
@@ -47,8 +46,9 @@ def test_it_does_so_in_a_fresh_process(data, tmp_path):
     run = trained(fl.FedBABU(lr=0.2), data, tmp_path / "a", rounds=2)
     tail = "import torch\ntorch.set_num_threads(1)\n" + code_for(run, store=tmp_path / "b")
     tail += "print(run1.id, run1.history.to_json())\n"
-    said = subprocess.run([sys.executable, "-c", tail], capture_output=True, text=True, check=True).stdout
-    id, history = said.strip().splitlines()[-1].split(" ", 1)
+    ended = programs.run(["-c", tail])
+    assert ended.returncode == 0, ended.stderr
+    id, history = ended.stdout.strip().splitlines()[-1].split(" ", 1)
     assert id == run.id and json.loads(history) == json.loads(run.history.to_json())
 
 

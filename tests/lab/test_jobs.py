@@ -2,10 +2,10 @@
 
 import ast
 import os
-import subprocess
 import sys
 import threading
 
+import programs
 import pytest
 from patience import PATIENCE
 
@@ -116,8 +116,10 @@ ENDINGS = {  # what the thread is at, what the program does last, its exit statu
     "forks": ("listens", FORKS, 0),
 }
 PROGRAM = """
-import os, sys, threading, time, torch
+import os, sys, threading, time, torch, warnings
 from flatlab import jobs
+
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 tells of a fork that has threads
 
 begun = threading.Event()
 
@@ -166,9 +168,7 @@ def ended(tmp_path_factory):
     wanted = {name: ending for name, ending in ENDINGS.items() if name != "forks" or hasattr(os, "fork")}
     status = {}
     for group in [wanted] if one_for_all else [{name: ending} for name, ending in wanted.items()]:
-        quiet = ["-W", "ignore::DeprecationWarning"]  # Python 3.12 tells of a fork that has threads
-        command = [sys.executable, *quiet, "-c", PROGRAM, str(folder), repr(group)]
-        done = subprocess.run(command, timeout=PATIENCE, capture_output=True, text=True)
+        done = programs.run(["-c", PROGRAM, folder, repr(group)], timeout=PATIENCE)
         status |= ast.literal_eval(done.stdout) if one_for_all else dict.fromkeys(group, done.returncode)
     return {name: (status[name], *[(folder / f"{name}.{k}").read_text() for k in (1, 2)]) for name in wanted}
 

@@ -4,11 +4,10 @@ import _thread
 import asyncio
 import errno
 import shutil
-import subprocess
-import sys
 import threading
 import time
 
+import programs
 import pytest
 from pandas.testing import assert_frame_equal
 from patience import PATIENCE, until
@@ -569,4 +568,4 @@ def test_leaving_python_while_training_is_a_clean_exit(tmp_path):
         "session.start()\nwhile session.run.round < 2: time.sleep(0.01)\n"
         "assert session.state == 'running', session.error"
     )
-    assert subprocess.run([sys.executable, "-c", program], timeout=PATIENCE).returncode == 0
+    assert programs.run(["-c", program], timeout=PATIENCE).returncode == 0

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import programs
 import pytest
 import torch
 from patience import PATIENCE, free_port, until
@@ -73,32 +74,38 @@ def command(file, store, root):
 IN_TURN = """
 import os, sys
 from flatlab.cli import main
-commands, last = eval(sys.argv[1]), int(sys.argv[2])
+commands, last = eval(sys.argv[1]), int(os.environ["MASTER_PORT"])
 for place, command in enumerate(commands):  # each in a group of its own, which meets at another port
-    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "False", "MASTER_PORT": str(last - place)}
+    os.environ["MASTER_PORT"] = str(last - place)
     if status := main(command):
         sys.exit(status)
 """
 
 
+def two_ranks(arguments):
+    """Two processes that are told what torchrun tells its own, without torchrun."""
+    told = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(free_port()),
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+    return [
+        programs.start(arguments, env=os.environ | told | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")
+    ]
+
+
 @pytest.fixture(scope="module")
 def shared(digits, few, tmp_path_factory):
-    """A store in which two processes of torchrun trained an experiment with each of `ALGORITHMS`; what they said."""
-    folder, launched = tmp_path_factory.mktemp("shared"), []
+    """A store in which two processes trained an experiment with each of `ALGORITHMS`; what they said."""
+    folder, commands = tmp_path_factory.mktemp("shared"), []
     for place, algorithm in enumerate(ALGORITHMS.values()):
         file = toml(experiment(digits, algorithm), folder / f"{place}.toml")
-        launched.append(command(file, folder / "two", few)[2:])
-    (folder / "in_turn.py").write_text(IN_TURN)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launch, folder / "in_turn.py", repr(launched), str(free_port())],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder / "two", done.stdout, done.stderr
+        commands.append(command(file, folder / "two", few)[2:])
+    ranks = two_ranks(["-c", IN_TURN, repr(commands)])
+    said = [rank.communicate(timeout=PATIENCE) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    return folder / "two", *map("".join, zip(*said, strict=True))
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -116,26 +123,21 @@ def test_two_processes_give_the_numbers_of_one(digits, shared, tmp_path, name):
         assert (state[key] - tensor).abs().max() < 2e-4, key
 
 
+@pytest.mark.slow  # what torchrun tells its processes is told to those above
+def test_torchrun_starts_them(digits, few, tmp_path):
+    value, store = experiment(digits, ALGORITHMS["gossip"], rounds=2), tmp_path / "two"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch += command(toml(value, tmp_path / "run.toml"), store, few)
+    done = subprocess.run(launch, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(value.id) == 1 and done.stderr.count("2 processes") == 1
+    assert fl.Run(value, digits, store=store, device="cpu").done
+
+
 def test_a_killed_process_ends_the_others_with_a_message_and_the_run_goes_on(digits, few, tmp_path):
     value = experiment(digits, ALGORITHMS["swa, server data"], rounds=100_000)
     file, store = toml(value, tmp_path / "run.toml"), tmp_path / "two"
-    # What torchrun tells its processes, without torchrun, which would end the survivor before it can speak.
-    told = {
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(free_port()),
-        "TORCHELASTIC_RUN_ID": "test",
-    }
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, *command(file, store, few)],
-            env=os.environ | told | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
+    ranks = two_ranks(command(file, store, few))  # torchrun would end the survivor before it can speak
     until(lambda: max(Store(store / value.id).checkpoints(), default=0) >= 3, process=ranks[0])
     ranks[1].send_signal(signal.SIGKILL)
     _, said = ranks[0].communicate(timeout=PATIENCE)

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-import subprocess
 import sys
 import textwrap
 import warnings
@@ -12,6 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import programs
 import pytest
 import torch
 from pandas.testing import assert_frame_equal
@@ -380,12 +380,7 @@ KILLER = textwrap.dedent(
 def test_kills_lose_nothing(data, tmp_path, kills):
     """Killed at any moment, also inside a write; the next process goes on without a word, and nothing is other."""
     program = KILLER.format(tests=sys.path)
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "killed"), str(kills)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = programs.run(["-c", program, tmp_path / "killed", kills])
     assert done.returncode == 0, done.stdout + done.stderr
     rounds = [int(line) for line in done.stdout.split()]
     assert len(rounds) == kills and rounds == sorted(rounds) and rounds[-1] > 0

@@ -2,10 +2,10 @@
 
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 
+import programs
 import pytest
 import torch
 from pandas.testing import assert_frame_equal
@@ -54,8 +54,7 @@ def make(case, root, store):
 def test_what_is_killed_inside_a_round_goes_on_with_the_same_bits(case, few, tmp_path):
     whole, store = make(case, few, tmp_path / "whole").to(), tmp_path / "killed"
     program = CHILD.format(threads=torch.get_num_threads(), case=case, root=str(few), store=str(store))
-    command, environment = [sys.executable, "-c", program], os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    killed = programs.run(["-c", program], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     again = make(case, few, store)
     assert 0 < again.round <= DIES  # inside `to` the state of a fast round may wait

@@ -5,12 +5,12 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import types
 from unittest import mock
 
+import programs
 import pytest
 from patience import PATIENCE, until
 
@@ -54,15 +54,7 @@ def program(tmp_path, few):
     def start(text):
         (tmp_path / "program.py").write_text(text)
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        process = subprocess.Popen(
-            [sys.executable, "program.py"],
-            cwd=tmp_path,
-            env=environment,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        process = programs.start(["program.py"], cwd=tmp_path, env=environment, session=True)
         started.append(process)
         return process
 

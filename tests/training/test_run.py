@@ -5,7 +5,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
@@ -13,6 +12,7 @@ import time
 from unittest import mock
 
 import pandas as pd
+import programs
 import pytest
 import torch
 from pandas.testing import assert_frame_equal
@@ -97,8 +97,7 @@ CHILD = textwrap.dedent(
 def test_a_run_killed_and_made_again_is_bit_equal(whole, digits, tmp_path, inside):
     program = CHILD.format(threads=torch.get_num_threads(), store=str(tmp_path), inside=inside)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # it imports this file
-    command = [sys.executable, "-c", program]
-    killed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    killed = programs.run(["-c", program], env=environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     run = fl.Run(experiment(digits), digits, store=tmp_path)
     assert run.round == 4  # the round in flight is all that is lost

@@ -5,13 +5,13 @@ import hashlib
 import itertools
 import json
 import shutil
-import subprocess
 import sys
 import textwrap
 import threading
 from typing import ClassVar, Literal
 
 import numpy as np
+import programs
 import pytest
 import torch
 
@@ -75,8 +75,7 @@ def test_stores_caches_and_company_change_no_bit(few, tmp_path):
         data=data.spec, model=SPEC, algorithm=fl.FedASAM(lr=0.1), rounds=2, participation=0.5, evaluation=evaluation
     )
     (tmp_path / "program.py").write_text(PROGRAM)
-    command = [sys.executable, "program.py", wanted.to_json()]
-    away = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    away = programs.start(["program.py", wanted.to_json()], cwd=tmp_path)
     options = {"participation": 0.5, "evaluation": evaluation, "progress": False, "device": "cpu"}
     fl.train(wanted.algorithm, data, wanted.model, wanted.rounds, store=tmp_path / "train", **options)
     _, said = away.communicate()

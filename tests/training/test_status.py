@@ -4,13 +4,12 @@ import contextlib
 import math
 import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import programs
 import pytest
 from planted import experiments, plant, stop_the_clock
 
@@ -50,8 +49,7 @@ while not run.done:
 
 def test_a_run_in_another_process_is_followed_and_not_disturbed(few, tmp_path):
     standing, heard = Standing(tmp_path), []
-    pipes = dict.fromkeys(("stdin", "stderr"), subprocess.PIPE)
-    process = subprocess.Popen([sys.executable, "-c", TRAIN, str(tmp_path), str(few)], text=True, **pipes)
+    process = programs.start(["-c", TRAIN, tmp_path, few])
     while process.poll() is None:
         heard += standing.table()["round"].tolist()
         if heard[-1:] > heard[-2:-1]:

@@ -3,12 +3,12 @@
 import copy
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import programs
 import pytest
 import torch
 from remembering import KINDS, LR, ROUNDS, run_of
@@ -39,8 +39,7 @@ def killed(tmp_path_factory):
     store = tmp_path_factory.mktemp("killed")
     program = Path(__file__).with_name("remembering.py")
     paths = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, program, store]
-    ended = subprocess.run(command, env=paths, capture_output=True, text=True, timeout=300)
+    ended = programs.run([program, store], env=paths, timeout=300)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     return store
 
