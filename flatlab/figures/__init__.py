@@ -143,8 +143,8 @@ def _together(results: Mapping[str, Any]) -> Drawing:
     """
     kinds = {type(result) for result in results.values()}
     if len(kinds) != 1 or not kinds <= TOGETHER:
-        found, known = (", ".join(sorted(kind.__name__ for kind in some)) or "nothing" for some in (kinds, TOGETHER))
-        raise TypeError(f"there is no drawing for a mapping to {found}: all of one kind, of {known}")
+        given, allowed = (", ".join(sorted(kind.__name__ for kind in some)) or "nothing" for some in (kinds, TOGETHER))
+        raise TypeError(f"there is no drawing for a mapping to {given}: all of one kind, of {allowed}")
     return _DRAWINGS[kinds.pop()](results)
 
 

@@ -159,8 +159,8 @@ class Items:
 
     def columns(self) -> list[Array]:
         """Its numbers: client, x, y, value, color, of boxes width and height, and round."""
-        more = [one for one in (self.wide, self.high, self.round) if one is not None]
-        return [np.asarray(one, np.float64) for one in (self.client, self.x, self.y, self.value, self.color, *more)]
+        columns = (self.client, self.x, self.y, self.value, self.color, self.wide, self.high, self.round)
+        return [np.asarray(column, np.float64) for column in columns if column is not None]
 
     def at(self, round: int | None) -> Items:
         """Those of a round alone."""
@@ -271,7 +271,7 @@ class Chart:
 
 
 def _smoothed(plot: Plot, weight: float) -> Plot:
-    both = ((replace(one, low=None, high=None, role="raw"), one.smoothed(weight)) for one in plot.series)
+    both = ((replace(series, low=None, high=None, role="raw"), series.smoothed(weight)) for series in plot.series)
     return replace(plot, series=tuple(series for pair in both for series in pair))
 
 
@@ -295,4 +295,4 @@ def _mean_and_band(members: Array) -> dict[str, Any]:
 
 def names_of(plots: Sequence[Plot]) -> list[str]:
     """The entries of the legend."""
-    return list(dict.fromkeys(one.name for plot in plots for one in plot.series if one.role != "raw"))
+    return list(dict.fromkeys(series.name for plot in plots for series in plot.series if series.role != "raw"))

@@ -184,9 +184,9 @@ def _of_round(run: Run, client: int, round: int | None, hints: list[str]) -> lis
     rows = rows[(rows["client"] == client) & (rows["round"] <= (run.round if round is None else round))]
     facts = []
     for split, metric, name in (("train", "loss", "training loss"), ("train", "drift", "drift")):
-        mine = rows[(rows["split"] == split) & (rows["metric"] == metric)]
-        if len(mine):
-            facts.append((name, f"{mine['value'].iloc[-1]:.3g} (round {mine['round'].iloc[-1]})"))
+        scores = rows[(rows["split"] == split) & (rows["metric"] == metric)]
+        if len(scores):
+            facts.append((name, f"{scores['value'].iloc[-1]:.3g} (round {scores['round'].iloc[-1]})"))
     if not facts:
         hints.append("Loss and drift: it was not sampled so far.")
     return facts
@@ -195,11 +195,11 @@ def _of_round(run: Run, client: int, round: int | None, hints: list[str]) -> lis
 def _of_tuning(run: Run, client: int, facts: list[Any], hints: list[str], card: dict[str, Any]) -> bytes:
     kept = recalled(run.directory)
     tuned, judged = kept.get(Personalization), kept.get(Corrected)
-    mine = None if tuned is None else tuned.frame[tuned.frame["client"] == client]
-    if tuned is None or mine is None or mine.empty:
+    curve = None if tuned is None else tuned.frame[tuned.frame["client"] == client]
+    if tuned is None or curve is None or curve.empty:
         hints.append("Accuracy before and after tuning, and the images that tuning put right: press Measure.")
         return b""
-    ends = mine.sort_values("epoch")["accuracy"]
+    ends = curve.sort_values("epoch")["accuracy"]
     how = f"round {tuned.about['round']}, {tuned.about['epochs']} epochs"
     facts.append(("accuracy", f"{100 * ends.iloc[0]:.1f} % → {100 * ends.iloc[-1]:.1f} % tuned ({how})"))
     rows = None if judged is None else judged.frame[judged.frame["client"] == client]

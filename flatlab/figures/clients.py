@@ -161,7 +161,7 @@ def _one_client(
     fig: SubFigure, run: Run, client: int, tuned: Personalization | None, sharp: Sequence[Sharpness], hint: str = ""
 ) -> None:
     curves = None if tuned is None else tuned.frame[tuned.frame["client"] == client]
-    rows = pd.concat([found.frame for found in sharp]) if sharp else pd.DataFrame({"measure": []})
+    rows = pd.concat([sharpness.frame for sharpness in sharp]) if sharp else pd.DataFrame({"measure": []})
     measures = list(dict.fromkeys(rows["measure"]))
     panels = fig.subplots(1, 1 + max(1, len(measures)), gridspec_kw={"width_ratios": (2, *[1] * max(1, len(measures)))})
     colour = line_style(run.name, [])["color"]
@@ -177,13 +177,13 @@ def _one_client(
         return
     panels[1].set_ylabel("sharpness on own samples")
     for axis, measure in zip(panels[1:], measures, strict=True):
-        mine = rows[rows["measure"] == measure].sort_values("client")
-        places = range(len(mine))
-        axis.errorbar(places, mine["value"], mine["error"].fillna(0), fmt="none", ecolor="0.6", lw=0.8)
-        axis.scatter(places, mine["value"], s=14, color=[colour if who == client else "0.6" for who in mine["client"]])
-        axis.set_xticks(places, mine["client"])
-        axis.set(xlabel="client", xlim=(-0.6, len(mine) - 0.4))
-        finite = mine.loc[np.isfinite(mine["value"]), "value"]
+        own = rows[rows["measure"] == measure].sort_values("client")
+        places = range(len(own))
+        axis.errorbar(places, own["value"], own["error"].fillna(0), fmt="none", ecolor="0.6", lw=0.8)
+        axis.scatter(places, own["value"], s=14, color=[colour if who == client else "0.6" for who in own["client"]])
+        axis.set_xticks(places, own["client"])
+        axis.set(xlabel="client", xlim=(-0.6, len(own) - 0.4))
+        finite = own.loc[np.isfinite(own["value"]), "value"]
         low, high = min([0, *finite]), max([0, *finite])
         axis.set_ylim(1.2 * low, 1.2 * high or 1)
         axis.set_title(LABELS[measure], fontsize=7)

@@ -39,7 +39,7 @@ def tint(color: str, number: int = 1) -> str:
     scale, light = 1 / (1 + (number - 1) // 2), bool(number % 2)
     lighter = ([round(part + scale * share * (255 - part)) for part in parts] for share in (0.45, 0.4, 0.35, 0.3, 0.25))
     darker = [round((1 - scale * (0.6 if light else 0.4)) * part) for part in parts]
-    mixed = next((one for one in lighter if light and contrast_to_white(one) >= 3), darker)
+    mixed = next((mixture for mixture in lighter if light and contrast_to_white(mixture) >= 3), darker)
     return "#" + "".join(f"{part:02x}" for part in mixed)
 
 

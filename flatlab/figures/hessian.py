@@ -87,13 +87,13 @@ def draw_along(results: HessianAlong | Mapping[str, HessianAlong]) -> Drawing:
     fig = figure(COLUMN + 0.5 if len(kinds) == len(several) == 1 else PAGE, 2.6)
     for axis, kind in zip(fig.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
         for name, result, style in _styled(several):
-            for rank, (quantity, mine) in enumerate(result.frame.groupby("quantity", sort=False)):
+            for rank, (quantity, numbers) in enumerate(result.frame.groupby("quantity", sort=False)):
                 if (quantity == "trace") != (kind == "trace"):
                     continue
                 # One run has a colour for each quantity; of several, each has its own and its marks tell the ranks.
                 look = {"color": style["color"], "marker": MARKS[rank % len(MARKS)]} if name else {"marker": "o"}
                 label = f"{name} {LABELS.get(quantity, quantity)}".strip()
-                axis.errorbar(mine["round"], mine["value"], mine["error"], ms=3, lw=1, label=label, **look)
+                axis.errorbar(numbers["round"], numbers["value"], numbers["error"], ms=3, lw=1, label=label, **look)
         axis.set(xlabel="round", ylabel=f"{'trace' if kind == 'trace' else 'eigenvalues λ'} of {HESSIAN}")
         whole(axis.xaxis)
     fig.name_above()
@@ -108,8 +108,8 @@ def draw_clients(result: ClientHessians) -> Drawing:
     quantities = list(dict.fromkeys(result.frame["quantity"]))
     order = result.frame[result.frame["quantity"] == quantities[0]].sort_values("value")["client"].tolist()
     for axis, name in zip(fig.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
-        mine = result.frame[result.frame["quantity"] == name].set_index("client").loc[order]
-        axis.errorbar(range(len(mine)), mine["value"], mine["error"], fmt="o", ms=3, lw=0.8)
+        numbers = result.frame[result.frame["quantity"] == name].set_index("client").loc[order]
+        axis.errorbar(range(len(numbers)), numbers["value"], numbers["error"], fmt="o", ms=3, lw=0.8)
         axis.set(xlabel="client", ylabel=f"{LABELS.get(name, name)} of {HESSIAN}")
         axis.set_xticks(range(len(order)), order, rotation=90 if len(order) > 20 else 0)
     fig.caption = "Each client's model on its own images. " + _measured(result.about) + _lacking(result.frame["value"])

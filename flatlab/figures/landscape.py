@@ -196,15 +196,15 @@ def _marks(axis: Axes, marks: pd.DataFrame, value: str, scale: Normalize) -> Non
     ways = [name.rpartition(", ")[0] if series == "trajectory" else "" for series, name in names]
     wide, high = np.ptp(axis.get_xlim()), np.ptp(axis.get_ylim())
     said: list[tuple[float, float]] = []
-    for (series, _), mine in marks.groupby([marks["series"], pd.Series(ways, dtype=object)], sort=False):
+    for (series, _), places in marks.groupby([marks["series"], pd.Series(ways, dtype=object)], sort=False):
         if series == "trajectory":
-            axis.plot(mine["x"], mine["y"], "-", color="white", linewidth=0.8, alpha=0.8)
+            axis.plot(places["x"], places["y"], "-", color="white", linewidth=0.8, alpha=0.8)
         axis.scatter(
-            mine["x"], mine["y"], c=mine[value], cmap="viridis", norm=scale, edgecolors="white", linewidths=0.6,
+            places["x"], places["y"], c=places[value], cmap="viridis", norm=scale, edgecolors="white", linewidths=0.6,
             marker=SHAPES[str(series)], s=80 if series == "models" else 14, zorder=4 if series == "models" else 3,
         )  # fmt: skip
         # A trajectory ends at its model, which is named itself.
-        named = mine.iloc[:1] if series == "trajectory" else mine if len(mine) <= NAMED else mine.iloc[:0]
+        named = places.iloc[:1] if series == "trajectory" else places if len(places) <= NAMED else places.iloc[:0]
         for row in named.to_dict("records"):
             name = row["name"].rpartition(", ")[2] if series == "trajectory" else row["name"]
             if not any(max(abs(row["x"] - x) / wide, abs(row["y"] - y) / high) < CLOSE for x, y in said):
@@ -243,8 +243,8 @@ def _lines(result: Landscape, log: bool, top: float | None) -> Drawing:
     for panel, (label, style) in zip(panels, seed_styles(panels), strict=True):
         for axis, value, factor in ((losses, "loss", 1), (hits, "accuracy", 100)):
             # A mean over the directions that stay finite would hide those that do not: a gap, and a mark below.
-            mine = points[(points["panel"] == panel) & (lost | points[value].notna())]
-            values = mine.groupby("x")[value]
+            rows = points[(points["panel"] == panel) & (lost | points[value].notna())]
+            values = rows.groupby("x")[value]
             lines = factor * values.agg(["mean", "std"]).where(values.agg(lambda ys: bool(np.isfinite(ys).all())))
             axis.plot(lines.index, lines["mean"], label=plain(label), **style)
             if repeats > 1:

@@ -53,7 +53,7 @@ def clients_at(result: Landscape, round: int | None) -> Landscape:
     rounds = mark_rounds(result, result.frame)[result.frame["series"] == "clients"].dropna()
     if rounds.empty:
         return result
-    shown = rounds.max() if round is None else min(sorted(set(rounds)), key=lambda one: abs(one - round))
+    shown = rounds.max() if round is None else min(sorted(set(rounds)), key=lambda number: abs(number - round))
     return replace(result, frame=result.frame.drop(rounds.index[rounds != shown]).reset_index(drop=True))
 
 

@@ -76,17 +76,17 @@ def _ranks(results: Mapping[str, Any], colors: Mapping[str, str]) -> Plot:
         _values(name, color, _rounds(result, 0), "rank", "value", dash="none")
         for name, result, color in _coloured(results, colors)
     )
-    last = max(float(one.x[-1]) for one in series)
+    last = max(float(curve.x[-1]) for curve in series)
     return Plot(series, Axis("rank", limits=(0.5, last + 0.5), whole=True), Axis(f"eigenvalue of {HESSIAN}"))
 
 
 def _along(frames: Mapping[str, pd.DataFrame], kind: str, colors: Mapping[str, str]) -> Plot:
     series = []
     for name, frame, color in _coloured(frames, colors):
-        mine = frame[(frame["quantity"] == "trace") == (kind == "trace")].drop_duplicates(
+        kept = frame[(frame["quantity"] == "trace") == (kind == "trace")].drop_duplicates(
             ["round", "quantity"], keep="last"
         )
-        for place, (quantity, rows) in enumerate(mine.groupby("quantity", sort=False)):
+        for place, (quantity, rows) in enumerate(kept.groupby("quantity", sort=False)):
             label = f"{name} {str(quantity).replace('lambda_', 'λ')}"
             rows = rows.sort_values("round")
             series.append(_values(label, color, rows, "round", "value", dash=DASHES[place % len(DASHES)]))
@@ -108,10 +108,10 @@ def chart_lines(result: Landscape) -> Chart:
     losses: list[Series] = []
     hits: list[Series] = []
     for name, _, color in _coloured(dict.fromkeys(result.about["panels"]), {}):
-        mine, marks = points[points["panel"] == name], result.marks(name)
+        rows, marks = points[points["panel"] == name], result.marks(name)
         for value, factor, series in (("loss", 1, losses), ("accuracy", 100, hits)):
             # A mean over the directions that stay finite would hide those that do not: a gap.
-            values = (factor * mine[value]).where(np.isfinite(mine[value])).groupby(mine["x"])
+            values = (factor * rows[value]).where(np.isfinite(rows[value])).groupby(rows["x"])
             mean = values.mean().where(values.count() == repeats)
             x, y, std = mean.index.to_numpy(np.float64), mean.to_numpy(), values.std().to_numpy()
             band = {"low": y - std, "high": y + std} if repeats > 1 else {}
@@ -120,7 +120,7 @@ def chart_lines(result: Landscape) -> Chart:
                 series.append(_points(f"{name}: marked", color, marks["x"], factor * marks[value]))
         for curvature in result.about["eigenvalues"].get(name, []):
             xs = np.linspace(points["x"].min(), points["x"].max(), 401)
-            centre = float(mine.loc[mine["x"] == 0, "loss"].iloc[0])
+            centre = float(rows.loc[rows["x"] == 0, "loss"].iloc[0])
             label = f"{name}: λ t²/2, λ = {curvature:.3g}"
             losses.append(Series(label, color, xs, centre + curvature * xs**2 / 2, dash=":"))
     across = Axis("coordinate along the direction")
@@ -165,12 +165,10 @@ def _epochs(result: Personalization, colors: Mapping[str, str]) -> Chart:
 def _flatness(result: FlatnessVsGain, population: str) -> Chart:
     frame, plots = result.frame, []
     client, x = frame["client"].to_numpy(), frame["sharpness"].to_numpy(np.float64)
-    for found in result.about["correlations"]:
-        label = {"gain": "gain from fine-tuning", "initial": "initial accuracy"}[found["with"]]
-        name = (
-            f"Spearman {found['correlation']:.2f}, 95 % [{found['low']:.2f}, {found['high']:.2f}] with {found['with']}"
-        )
-        y = 100 * frame[found["with"]].to_numpy(np.float64)
+    for link in result.about["correlations"]:
+        label = {"gain": "gain from fine-tuning", "initial": "initial accuracy"}[link["with"]]
+        name = f"Spearman {link['correlation']:.2f}, 95 % [{link['low']:.2f}, {link['high']:.2f}] with {link['with']}"
+        y = 100 * frame[link["with"]].to_numpy(np.float64)
         finite = np.isfinite(x) & np.isfinite(y)
         items = Items(client[finite], x[finite], y[finite], y[finite], 0 * client[finite], ("#0173b2",), named=(name,),
                       population=population)  # fmt: skip

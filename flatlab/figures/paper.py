@@ -45,25 +45,36 @@ def paper(chart: Chart, last: bool = False) -> Drawing:
 
 def draw_plot(axes: Axes, plot: Plot, at: int | None = None) -> None:
     """Draw one plot into empty axes, with a round marked on its curves."""
-    for one in plot.series:
-        if one.role == "raw":
-            axes.plot(one.x, one.y, alpha=0.25, lw=0.8, color=one.color)
+    for curve in plot.series:
+        if curve.role == "raw":
+            axes.plot(curve.x, curve.y, alpha=0.25, lw=0.8, color=curve.color)
             continue
-        label = plain(one.name) + one.note
-        if one.role == "values":
-            reach = None if one.low is None or one.high is None else [one.y - one.low, one.high - one.y]
+        label = plain(curve.name) + curve.note
+        if curve.role == "values":
+            reach = None if curve.low is None or curve.high is None else [curve.y - curve.low, curve.high - curve.y]
             axes.errorbar(
-                one.x, one.y, reach, label=label, color=one.color, ls=one.dash, marker="o", ms=3, lw=1, capsize=2
+                curve.x,
+                curve.y,
+                reach,
+                label=label,
+                color=curve.color,
+                ls=curve.dash,
+                marker="o",
+                ms=3,
+                lw=1,
+                capsize=2,
             )
             continue
-        marker = "o" if len(one.x) < 3 else None
-        axes.plot(one.x, one.y, label=label, marker=marker, color=one.color, linestyle=one.dash)
-        if one.low is not None and one.high is not None:
-            edges = (one.low, one.high) if plot.y.within is None else np.clip((one.low, one.high), *plot.y.within)
-            axes.fill_between(one.x, *edges, alpha=0.15, color=one.color, lw=0)
-        for x, shape in _marked(one, at):
-            fill = "white" if shape == "o" else one.color
-            axes.plot(x, np.interp(x, one.x, one.y), marker=shape, color=one.color, ms=5, mfc=fill)
+        marker = "o" if len(curve.x) < 3 else None
+        axes.plot(curve.x, curve.y, label=label, marker=marker, color=curve.color, linestyle=curve.dash)
+        if curve.low is not None and curve.high is not None:
+            edges = (
+                (curve.low, curve.high) if plot.y.within is None else np.clip((curve.low, curve.high), *plot.y.within)
+            )
+            axes.fill_between(curve.x, *edges, alpha=0.15, color=curve.color, lw=0)
+        for x, shape in _marked(curve, at):
+            fill = "white" if shape == "o" else curve.color
+            axes.plot(x, np.interp(x, curve.x, curve.y), marker=shape, color=curve.color, ms=5, mfc=fill)
     if plot.items is not None:
         _items(axes, plot, plot.items)
     if at is not None and plot.series and plot.x.label == "round":
@@ -91,12 +102,14 @@ def _marked(series: Series, at: int | None) -> list[tuple[float, str]]:
 
 def _last_values(axes: Axes, plot: Plot) -> None:
     """Above a plot: not in a corner of it, which would change while a run trains."""
-    shown = [one for one in plot.series if one.role != "raw"]
-    handles = [Line2D([], [], color=one.color, marker="o" if one.role == "values" else None, ms=3) for one in shown]
-    for handle, one in zip(handles, shown, strict=True):
-        handle.set(linestyle=one.dash)
+    shown = [curve for curve in plot.series if curve.role != "raw"]
+    handles = [
+        Line2D([], [], color=curve.color, marker="o" if curve.role == "values" else None, ms=3) for curve in shown
+    ]
+    for handle, curve in zip(handles, shown, strict=True):
+        handle.set(linestyle=curve.dash)
     legend = axes.legend(
-        handles, [one.last for one in shown], loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1,
+        handles, [curve.last for curve in shown], loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1,
         ncols=VALUES_IN_A_ROW, columnspacing=1.0, handlelength=1.6,
     )  # fmt: skip
     legend.set_in_layout(True)

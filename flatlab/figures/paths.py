@@ -61,9 +61,9 @@ def draw_sharpness(result: Sharpness) -> Drawing:
     fig = figure(PAGE, 0.7 + 1.35 * rows)
     axes = fig.subplots(rows, across, squeeze=False).ravel()
     for axis, measure in zip(axes, measures, strict=False):
-        mine = frame[frame["measure"] == measure]
-        _strips(axis, mine)
-        axis.set_title(LABELS[measure] + ("" if mine["invariant"].all() else " †"))
+        measured = frame[frame["measure"] == measure]
+        _strips(axis, measured)
+        axis.set_title(LABELS[measure] + ("" if measured["invariant"].all() else " †"))
     for axis in axes[len(measures) :]:
         axis.set_visible(False)
     fig.name_above(axes[0])
@@ -76,8 +76,8 @@ def draw_sharpness(result: Sharpness) -> Drawing:
     return fig
 
 
-def _strips(axis: Axes, mine: pd.DataFrame) -> None:
-    models = {str(model): own for model, own in mine.groupby("model", sort=False)}
+def _strips(axis: Axes, measured: pd.DataFrame) -> None:
+    models = {str(model): own for model, own in measured.groupby("model", sort=False)}
     for place, (own, (label, style)) in enumerate(zip(models.values(), seed_styles(models), strict=True)):
         colour, many = style["color"], len(own) > 1
         size, alpha = (2, 0.5) if many else (4, 1.0)
@@ -94,7 +94,7 @@ def _strips(axis: Axes, mine: pd.DataFrame) -> None:
         if over.left_out:
             text = f"{over.left_out} not finite"
             axis.annotate(text, (place, 0), fontsize=6, color=colour, ha="center", va="bottom", rotation=90)
-    finite = mine.loc[np.isfinite(mine["value"]), "value"]
+    finite = measured.loc[np.isfinite(measured["value"]), "value"]
     low, high = finite.min() if len(finite) else 0.0, finite.max() if len(finite) else 1.0
     low, high = min(0.0, low), max(0.0, high)
     axis.set(xlim=(-0.6, len(models) - 0.4), xticks=[], ylim=(1.15 * low, 1.15 * high))

@@ -110,8 +110,8 @@ def _share(about: Mapping[str, Any]) -> str:
 
 def pulls_caption(about: Mapping[str, Any]) -> str:
     """What is shown, what the plane leaves out, on what losses were measured, what was trained again."""
-    left = "; ".join(f"{name}: {_share(one)} lies in its plane" for name, one in about["runs"].items())
-    again = ", ".join(f"{one['retrained']} in {one['seconds']:.3g} s" for one in about["runs"].values())
+    left = "; ".join(f"{name}: {_share(facts)} lies in its plane" for name, facts in about["runs"].items())
+    again = ", ".join(f"{facts['retrained']} in {facts['seconds']:.3g} s" for facts in about["runs"].values())
     whole = "" if about["complete"] else " Stopped, not complete."
     return plain(
         "Each plane goes through the mean of the models shown along their first two principal components, all on one"

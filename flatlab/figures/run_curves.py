@@ -189,7 +189,7 @@ def _styles(groups: Sequence[Sequence[Run | Watched]]) -> list[dict[str, Any]]:
         styles |= dict.fromkeys((run.id for run in group), style)
     children = Counter[str]()
     while left:  # a fork of a fork has its tint after it
-        group = next(one for one in left if _parent(one[0]) in styles)
+        group = next(waiting for waiting in left if _parent(waiting[0]) in styles)
         parent = _parent(group[0])
         left.remove(group)
         children[parent] += 1
@@ -233,7 +233,7 @@ def _common(curves: list[Curve], passed: list[pd.Series]) -> tuple[Array, Array,
     members = np.stack([curve.means[np.isin(curve.rounds, rounds)] for curve in curves])
     if not passed:
         return rounds.astype(np.float64), rounds.astype(np.float64), members
-    xs = np.stack([one.reindex(rounds).to_numpy(np.float64) for one in passed])
+    xs = np.stack([seconds.reindex(rounds).to_numpy(np.float64) for seconds in passed])
     known = ~np.isnan(xs).any(axis=0)  # a fork does not know how long its parent took
     return rounds[known].astype(np.float64), xs[:, known].mean(axis=0), members[:, known]
 

@@ -100,10 +100,10 @@ def draw_headless(result: Headless) -> Drawing:
     groups = by_label(result.frame)
     fig, axes = rows(list(groups))
     left_out = 0
-    for place, (mine, style) in enumerate(zip(groups.values(), line_styles(groups), strict=True)):
+    for place, (clients, style) in enumerate(zip(groups.values(), line_styles(groups), strict=True)):
         colour = style["color"]
-        axes.plot(100 * mine["accuracy"], [place] * len(mine), "o", color=colour, alpha=0.3, markersize=3)
-        over = spread(mine["accuracy"])
+        axes.plot(100 * clients["accuracy"], [place] * len(clients), "o", color=colour, alpha=0.3, markersize=3)
+        over = spread(clients["accuracy"])
         axes.plot([100 * over.mean] * 2, [place - 0.32, place + 0.32], color=colour)
         left_out = max(left_out, over.left_out)
     axes.set_xlabel("headless accuracy of a client (%)")

@@ -32,10 +32,10 @@ def chart_against(name: str, values: Sequence[Any], runs: Sequence[Run], known: 
     """The last accuracy, the gain from fine-tuning and the top eigenvalue against the setting, where they are known."""
     measured = [headline(run.directory) for run in runs]
     last = [known.curve(run, METRICS["accuracy"]).means for run in runs]
-    found = {
+    axes = {
         Axis("holdout accuracy", "%"): [float(means[-1]) if len(means) else np.nan for means in last],
-        Axis("gain from fine-tuning", "points"): [100 * one.get("gain", np.nan) for one in measured],
-        Axis("λ₁"): [one.get("λ₁", np.nan) for one in measured],
+        Axis("gain from fine-tuning", "points"): [100 * numbers.get("gain", np.nan) for numbers in measured],
+        Axis("λ₁"): [numbers.get("λ₁", np.nan) for numbers in measured],
     }
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     x = np.array(values if numbers else range(len(values)), np.float64)
@@ -44,7 +44,7 @@ def chart_against(name: str, values: Sequence[Any], runs: Sequence[Run], known: 
         Axis(name, log=bool(wide)) if numbers else Axis(", ".join(f"{k}: {_said(v)}" for k, v in enumerate(values)))
     )
     plots = []
-    for axis, y in found.items():
+    for axis, y in axes.items():
         there = np.isfinite(y)
         if there.any():
             order = np.argsort(x[there], kind="stable")

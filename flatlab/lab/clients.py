@@ -107,8 +107,8 @@ class Clients(Panel):
         def work(job: Job) -> Personalization:
             return fl.personalize(run, epochs=0, round=round, clients=cohort, progress=job.report)
 
-        def then(found: Personalization) -> None:
-            self._scored[run.id, round] = found
+        def then(scores: Personalization) -> None:
+            self._scored[run.id, round] = scores
             self._redraw()
 
         return self.compute(work, then, "scoring the cohort")
@@ -127,8 +127,8 @@ class Clients(Panel):
                 return tuned, None
             return tuned, fl.sharpness(run, round=round, measures=MEASURES, clients=[client], progress=job.report)
 
-        def then(found: tuple[Personalization, Sharpness | None]) -> None:
-            tuned, sharp = found
+        def then(results: tuple[Personalization, Sharpness | None]) -> None:
+            tuned, sharp = results
             if sharp is not None and sharp.about["complete"]:
                 self._tuned[key], self._sharp[key] = tuned, sharp
                 self._redraw()
@@ -146,7 +146,7 @@ class Clients(Panel):
             client,
             self._scored.get((self.run.id, round)),
             self._tuned.get((self.run.id, round, client)),
-            [self._sharp[self.run.id, round, one] for one in self._sharp_clients()],
+            [self._sharp[self.run.id, round, who] for who in self._sharp_clients()],
         )
 
     def filmed(self) -> dict[str, Any]:
@@ -211,7 +211,7 @@ class Clients(Panel):
             self.chart.show(figures.chart_partition(self.run.data))
         self.picture.layout.display = "" if chosen else "none"
         if chosen:
-            sharp = [self._sharp[id, round, one] for one in self._sharp_clients()]
+            sharp = [self._sharp[id, round, who] for who in self._sharp_clients()]
             tuned = self._tuned.get((id, round, client))
             self.picture.sketch(figures.draw_client(self.run, client, tuned, sharp, self.hinted("")))
 
@@ -223,7 +223,7 @@ class Clients(Panel):
         kept = values.index(self.client.value) if self.client.value in values else 0
         self._listing = True
         try:
-            self.client.options = [(NOBODY if one is None else f"client {one}", one) for one in values]
+            self.client.options = [(NOBODY if who is None else f"client {who}", who) for who in values]
             self.client.index = kept  # by its place: None as a value is a blank line
         finally:
             self._listing = False

@@ -214,7 +214,7 @@ class Controls(ipywidgets.VBox):
             chosen = self._members[change["new"]]
             self._put(chosen, None)
             # What a person has set goes along, but for what makes the one kind and the other what they are.
-            special = {name for one in (old, chosen) if one for name in one.__annotations__}
+            special = {name for kind in (old, chosen) if kind for name in kind.__annotations__}
             for name in before.keys() & self.fields.keys() - special:
                 value = before[name].read_or(WRONG)
                 if value is not WRONG:
@@ -257,10 +257,10 @@ class Controls(ipywidgets.VBox):
                 self._own[""] = problem
 
     def _problems(self) -> dict[str, Problem]:
-        found = self._own | self._told
+        problems = self._own | self._told
         for name, inner in self._inner():
-            found |= {f"{name}.{path}" if path else name: problem for path, problem in inner._problems().items()}
-        return found
+            problems |= {f"{name}.{path}" if path else name: problem for path, problem in inner._problems().items()}
+        return problems
 
     def _point(self, path: list[str], problem: Problem) -> bool:
         """Put a problem beside the setting at `path`, here or further inside."""

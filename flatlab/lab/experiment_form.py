@@ -112,7 +112,7 @@ class Setup(Panel):
         model, known = experiment.model, self.network.options
         if self._own is None:
             return
-        if model not in [one for _, one in known]:
+        if model not in [offered for _, offered in known]:
             self.network.options = (*known, (model.name if model.name != "custom" else "another of your own", model))
         self.network.value = model
 
@@ -128,8 +128,8 @@ class Setup(Panel):
         """
         key = spec.to_json()
         if key not in self._made:
-            mine = self._source is not None and self._source.name == spec.name
-            self._made[key] = federate(self._source if mine and self._source else load(spec.name, self._root), spec)
+            given = self._source is not None and self._source.name == spec.name
+            self._made[key] = federate(self._source if given and self._source else load(spec.name, self._root), spec)
             while len(self._made) > 12:  # a slider passes through many
                 self._made.pop(next(iter(self._made)))
         return self._made[key]
@@ -165,8 +165,8 @@ class Setup(Panel):
                 self.compute(lambda _: self._show(key, self._try(spec)), lambda _: None, "")
 
     def _at_hand(self, spec: DataSpec) -> bool:
-        mine = self._source is not None and self._source.name == spec.name
-        return mine or spec.name == "digits" or (self._root / f"{spec.name}.npz").exists()
+        given = self._source is not None and self._source.name == spec.name
+        return given or spec.name == "digits" or (self._root / f"{spec.name}.npz").exists()
 
     def _try(self, spec: DataSpec) -> FederatedDataset | SettingError:
         try:
@@ -223,12 +223,12 @@ def first_experiment(data: FederatedDataset | Source | None, settings: dict[str,
     return bare(Experiment(data=spec, **start))
 
 
-def same(one: Experiment, other: Experiment) -> bool:
+def same(left: Experiment, right: Experiment) -> bool:
     """Whether two experiments have the same settings, wherever they began and however their data were noted."""
     global _compared
     known = _compared
-    if known[0] is not one or known[1] is not other:  # asked after each round: it takes two thirds of a millisecond
-        _compared = known = one, other, bare(one) == bare(other)
+    if known[0] is not left or known[1] is not right:  # asked after each round: it takes two thirds of a millisecond
+        _compared = known = left, right, bare(left) == bare(right)
     return known[2]
 
 

@@ -267,8 +267,8 @@ def free(widget: ipywidgets.Widget) -> None:
     """Close a widget and whatever it holds: the kernel keeps each one that is not closed, forever."""
     held = [getattr(widget, name) for name in widget.keys if name in ("children", "layout", "style")]
     ipywidgets.Widget.close(widget)
-    for one in held:
-        for inside in one if isinstance(one, Iterable) else [one]:
+    for part in held:
+        for inside in part if isinstance(part, Iterable) else [part]:
             if inside.comm is not None:
                 free(inside) if type(inside).close is ipywidgets.Widget.close else inside.close()
 

@@ -153,18 +153,18 @@ class Spectrum(Measured):
         subjects = named(self.runs)
 
         def work(job: Job) -> dict[str, Result]:
-            found = dict(self.known.get(key, {}))
+            results = dict(self.known.get(key, {}))
             for done, (name, run) in enumerate(subjects.items()):
-                if name not in found and job.report(done, len(subjects)):
+                if name not in results and job.report(done, len(subjects)):
                     with contextlib.suppress(geometry.Interrupted):  # by Cancel; the runs before keep theirs
-                        found[name] = request.measure(run, job)
-                        remember(run, found[name], request.settings.round)
-            return found
+                        results[name] = request.measure(run, job)
+                        remember(run, results[name], request.settings.round)
+            return results
 
-        def then(found: dict[str, Result]) -> None:
+        def then(results: dict[str, Result]) -> None:
             self.known.pop(key, None)  # what was asked for last stands last
-            self.known[key] = {n: result for n, result in found.items() if result.about.get("complete", True)}
-            self.results, self._request = found, request
+            self.known[key] = {n: result for n, result in results.items() if result.about.get("complete", True)}
+            self.results, self._request = results, request
             self._draw(key)
 
         return self.ask(work, then, "the Hessian")
@@ -205,7 +205,7 @@ class Spectrum(Measured):
         }
         if len(calls) == 1:
             return f"{what} = {next(iter(calls.values()))}\n{what}.plot()"
-        rows = "".join(f"    {name!r}: {one},\n" for name, one in calls.items())
+        rows = "".join(f"    {name!r}: {call},\n" for name, call in calls.items())
         return f"{what} = {{\n{rows}}}\nfl.plot({what})"
 
     def figure(self) -> figures.Drawing:

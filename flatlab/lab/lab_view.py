@@ -142,7 +142,7 @@ class Bench(Panel):
 
         A run in training is not waited for; that is `ensure`.
         """
-        found = super().settle(seconds)
+        settled = super().settle(seconds)
         self.setup.settle(seconds)
         for _ in range(2):  # rewound and looked at; then what these queued for drawing is drawn
             submit(lambda _: None).wait(seconds)
@@ -151,7 +151,7 @@ class Bench(Panel):
             raise error
         if self.tabs.front in self.tabs.panels:
             self.tabs.panels[self.tabs.front].settle(seconds)
-        return found
+        return settled
 
     def close(self) -> None:
         """Free every widget, those of the views, too."""

@@ -108,11 +108,11 @@ class Personalization(Measured):
 
         def work(job: Job) -> None:
             key = _key(runs, settings, round)  # here, as a round may have been trained since the click
-            found = fl.personalize(runs, **settings.changed(), round=round, progress=job.report)
-            if found.about["complete"]:
-                self.known[key] = found
+            tuned = fl.personalize(runs, **settings.changed(), round=round, progress=job.report)
+            if tuned.about["complete"]:
+                self.known[key] = tuned
                 for run in runs:
-                    remember(run, found)
+                    remember(run, tuned)
 
         return self.compute(work, lambda _: self._redraw(), "fine-tuning")
 
@@ -128,9 +128,9 @@ class Personalization(Measured):
             gains = gains or fl.personalize(run, **settings.changed(), round=round, progress=job.report)
             if not gains.about["complete"]:
                 return
-            found = fl.flatness_vs_gain(run, gains=gains, round=round, progress=job.report)
-            if found.about["complete"]:
-                self._flat[key] = found
+            flat = fl.flatness_vs_gain(run, gains=gains, round=round, progress=job.report)
+            if flat.about["complete"]:
+                self._flat[key] = flat
 
         def then(_: None) -> None:
             self.view.value = "flatness"
@@ -179,8 +179,8 @@ class Personalization(Measured):
         with self._lock:
             if self.of.value is None or not self.tuning.valid:
                 return
-            found, shown, view = self.result, self._shown(), self.view.value
-            now = (self._key(), view, self.of.value, found is None, self._missing() if shown is None else "")
+            tuned, shown, view = self.result, self._shown(), self.view.value
+            now = (self._key(), view, self.of.value, tuned is None, self._missing() if shown is None else "")
             if now == self._drawn:
                 return
             self._drawn = now
@@ -188,7 +188,7 @@ class Personalization(Measured):
             self.chart.show(
                 empty if shown is None else figures.chart_personalization(shown, view, self.colors(), self.runs)
             )
-            self.table.value = "" if found is None else html_table(fl.compare(self.runs, found).summary())
+            self.table.value = "" if tuned is None else html_table(fl.compare(self.runs, tuned).summary())
 
 
 def _key(runs: list[Run], settings: Tuning, round: int | None) -> Key:

@@ -123,18 +123,18 @@ class Shelf(ipywidgets.VBox):
 
     def refresh(self) -> None:
         """Look into the store."""
-        found = self._held.look()
+        table = self._held.look()
         runs = self._held.runs
         groups = {place: group[0] for group in self._known.groups(runs) for place in group}
         rows = [
             {"id": id, "group": groups[place], **{name: json_cell(value) for name, value in row.items()}}
-            for place, (id, row) in enumerate(found.iterrows())
+            for place, (id, row) in enumerate(table.iterrows())
         ]
         self.table.show(figures.small_curves(runs, self._known))
         with self.table.hold_trait_notifications():
             self.table.problems = self._held.standing.unreadable
             self.table.rows = rows
-            self.shown = [id for id in self.shown if id in found.index]
+            self.shown = [id for id in self.shown if id in table.index]
 
     def mark(self, runs: list[Run]) -> str | None:
         """Say what the views show: the bench's run first, whose colour is returned."""

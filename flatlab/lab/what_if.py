@@ -102,7 +102,7 @@ class WhatIf(Panel):
                 session.start()
             self.refresh()
 
-        return self.compute(lambda _: [Session(self._made(one, run)) for one in experiments], begin, "making the runs")
+        return self.compute(lambda _: [Session(self._made(new, run)) for new in experiments], begin, "making the runs")
 
     def stop(self) -> None:
         """Train no further."""

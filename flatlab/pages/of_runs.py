@@ -175,5 +175,5 @@ def _look(view: Any, names: Sequence[str]) -> dict[str, Any]:
 def _code_of(panel: Any, runs: Sequence[Run]) -> str:
     """The lines that make the runs, and draw what is shown of them."""
     panels = panel.tabs.panels.values() if hasattr(panel, "tabs") else [panel]
-    own = [one.code() for one in panels if hasattr(one, "code") and one.name != "Compare" and any(_shown(one, ""))]
+    own = [tab.code() for tab in panels if hasattr(tab, "code") and tab.name != "Compare" and any(_shown(tab, ""))]
     return "\n".join([code_for(runs, store="runs").rstrip(), *(line.rstrip() for line in own), ""])

@@ -120,7 +120,7 @@ Part = ChartPart | LandscapePart | PullsPart | PicturePart
 
 def _thinned(plot: Plot, every: int) -> Plot:
     """A plot with each `every`-th point of its curves, and their last."""
-    return plot if every == 1 else replace(plot, series=tuple(_sparse(one, every) for one in plot.series))
+    return plot if every == 1 else replace(plot, series=tuple(_sparse(series, every) for series in plot.series))
 
 
 def _sparse(series: Series, every: int) -> Series:

@@ -183,13 +183,13 @@ class Archive:
 
     def speeds(self) -> dict[str, list[tuple[str, float]]]:
         """Per network (its settings and data set): the machines that trained it, with samples a second."""
-        found: dict[str, list[tuple[str, float]]] = {}
+        speeds: dict[str, list[tuple[str, float]]] = {}
         for path in sorted(self.folder.glob("runs/*/run.json")):
             said = json.loads(path.read_text(encoding="utf-8"))
             if said["seconds"] > 0:
                 key = network_key(said["planned"])
-                found.setdefault(key, []).append((said["machine"]["name"], said["gradients"] / said["seconds"]))
-        return found
+                speeds.setdefault(key, []).append((said["machine"]["name"], said["gradients"] / said["seconds"]))
+        return speeds
 
     # Inside
 

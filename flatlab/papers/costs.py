@@ -54,7 +54,7 @@ class Cost(NamedTuple):
     def __add__(self, other: object) -> Cost:
         if not isinstance(other, Cost):
             return NotImplemented
-        return Cost(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+        return Cost(*(own + theirs for own, theirs in zip(self, other, strict=True)))
 
 
 class Speed:
@@ -75,7 +75,7 @@ class Speed:
         self._measured: Mapping[str, float] = {}
         if archive is not None:
             here = machine({"device": torch.cuda.get_device_name()} if device == "cuda" else {})["name"]
-            known = {key: [rate for name, rate in found if name == here] for key, found in archive.speeds().items()}
+            known = {key: [rate for name, rate in rates if name == here] for key, rates in archive.speeds().items()}
             self._measured = {key: float(np.median(rates)) for key, rates in known.items() if rates}
 
     def rate(self, experiment: Experiment) -> tuple[float, str]:

@@ -220,9 +220,9 @@ def _plain(text: str) -> str:
 
 
 def _tex(text: object) -> str:
-    found = str(text)
+    escaped = str(text)
     for plain, tex in (("\\", r"\textbackslash{}"), ("%", r"\%"), ("&", r"\&"), ("_", r"\_"), ("#", r"\#")):
-        found = found.replace(plain, tex)
+        escaped = escaped.replace(plain, tex)
     for plain, tex in (
         ("±", r"$\pm$"),
         ("λ", r"$\lambda$"),
@@ -231,5 +231,5 @@ def _tex(text: object) -> str:
         ("₁", "$_1$"),
         ("₅", "$_5$"),
     ):
-        found = found.replace(plain, tex)
-    return found
+        escaped = escaped.replace(plain, tex)
+    return escaped

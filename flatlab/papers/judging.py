@@ -30,11 +30,11 @@ class Side:
     def values(self, archive: Archive) -> dict[int, float]:
         """By seed; seeds without a number are left out."""
         readings = {run.seed: self.quantity.of(archive, run) for run in self.experiments}
-        found = {seed: reading.value for seed, reading in readings.items() if reading is not None}
+        values = {seed: reading.value for seed, reading in readings.items() if reading is not None}
         if self.less is not None:
             other = self.less.values(archive)
-            found = {seed: value - other[seed] for seed, value in found.items() if seed in other}
-        return {seed: value for seed, value in found.items() if math.isfinite(value)}
+            values = {seed: value - other[seed] for seed, value in values.items() if seed in other}
+        return {seed: value for seed, value in values.items() if math.isfinite(value)}
 
     def all_experiments(self) -> Iterable[Experiment]:
         """Its runs."""
@@ -129,7 +129,7 @@ def judge_part(part: Part, archive: Archive) -> Judged:
 
 def overall(judged: list[Judged]) -> str:
     """Of a claim: what its parts say together."""
-    said = {one.verdict for one in judged}
+    said = {part.verdict for part in judged}
     if said == {"holds"}:
         return "holds"
     if "does not hold" in said:
@@ -148,7 +148,7 @@ def page(claims: Iterable[Claim], archive: Archive) -> str:
     for claim in claims:
         judged = judge(claim, archive)
         lines += [f"### {claim.question}", "", f"`{claim.id}`, scale `{claim.scale}`: **{overall(judged)}**", ""]
-        lines += [f"- {one.sentence()}" for one in judged]
+        lines += [f"- {part.sentence()}" for part in judged]
         lines += ["", f"Again: `flatlab reproduce {claim.id} --scale {claim.scale}`", ""]
     return "\n".join(lines)
 

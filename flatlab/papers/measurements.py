@@ -110,9 +110,9 @@ def _client_eigenvalues(runs: list[Run], settings: dict[str, Any]) -> Result:
     before = sorted(number for number in run.checkpoints if number < run.rounds)  # a round is trained again from these
     rounds = [before[place * len(before) // count] + 1 for place in range(min(count, len(before)))]
     measured, left = _hessian(run, settings)
-    found = [measured.per_client(number, **left) for number in rounds]
-    frame = pd.concat([part.frame.assign(round=number) for number, part in zip(rounds, found, strict=True)])
-    return ClientHessians(frame.reset_index(drop=True), {**found[-1].about, "rounds": rounds})
+    parts = [measured.per_client(number, **left) for number in rounds]
+    frame = pd.concat([part.frame.assign(round=number) for number, part in zip(rounds, parts, strict=True)])
+    return ClientHessians(frame.reset_index(drop=True), {**parts[-1].about, "rounds": rounds})
 
 
 def _landscape(runs: list[Run], settings: dict[str, Any]) -> Result:

@@ -25,8 +25,8 @@ def picture(figure: Figure, archive: Archive) -> Any:
     """The drawing of a figure; None if nothing of it is kept yet."""
     make = _FRAMES.get(figure.kind)
     if make is None:
-        found = _results(figure, archive)
-        return figures.draw(found if figure.kind == "spectrum" else _one_scale(found)) if found else None
+        results = _results(figure, archive)
+        return figures.draw(results if figure.kind == "spectrum" else _one_scale(results)) if results else None
     frame = make.frame(figure, archive)
     if frame.empty:
         return None
@@ -50,38 +50,38 @@ def save(figure: Figure, archive: Archive, folder: Path) -> list[Path]:
 
 def curves(figure: Figure, archive: Archive) -> pd.DataFrame:
     """Accuracy in percent against rounds: series, x, mean, low, high over seeds, left_out."""
-    found = []
+    parts = []
     for name, group in figure.series.items():
         for experiment in group:
             if archive.has(experiment):
                 history = archive.history(experiment)
                 rows = history[(history["split"] == figure.split) & (history["metric"] == "accuracy")]
-                found.append(_percent(name, rows, "round", "value"))
-    return _banded(found)
+                parts.append(_percent(name, rows, "round", "value"))
+    return _banded(parts)
 
 
 def tuning(figure: Figure, archive: Archive) -> pd.DataFrame:
     """Accuracy in percent against tuning epochs: series, x, mean, low, high over seeds, left_out."""
-    found = []
+    parts = []
     for name, group in figure.series.items():
         for experiment in group:
             result = _kept(figure, archive, experiment)
             if result is not None:
-                found.append(_percent(name, result.frame, "epoch", "accuracy"))
-    return _banded(found)
+                parts.append(_percent(name, result.frame, "epoch", "accuracy"))
+    return _banded(parts)
 
 
 def clients(figure: Figure, archive: Archive) -> pd.DataFrame:
     """Each client's accuracy in percent on its own test set: series, client, x, value, left_out."""
-    found = []
+    parts = []
     for name, group in figure.series.items():
         for experiment in group[:1]:
             if archive.has(experiment):
                 history = archive.history(experiment)
                 rows = history[(history["split"] == "test") & (history["metric"] == "accuracy")]
                 own = {"series": name, "client": rows["client"], "x": rows["round"], "value": 100 * rows["value"]}
-                found.append(pd.DataFrame(own).assign(left_out=(~np.isfinite(rows["value"])).astype(int)))
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["series", "client", "x", "value"])
+                parts.append(pd.DataFrame(own).assign(left_out=(~np.isfinite(rows["value"])).astype(int)))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["series", "client", "x", "value"])
 
 
 def client_eigenvalues(figure: Figure, archive: Archive) -> pd.DataFrame:
@@ -120,12 +120,12 @@ def _percent(name: str, rows: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     return frame.assign(value=100 * frame["value"])
 
 
-def _banded(found: list[pd.DataFrame]) -> pd.DataFrame:
+def _banded(parts: list[pd.DataFrame]) -> pd.DataFrame:
     columns = ["series", "x", "mean", "low", "high", "left_out"]
-    if not found:
+    if not parts:
         return pd.DataFrame(columns=columns)
     rows = []
-    for (name, x), values in pd.concat(found).groupby(["series", "x"], sort=False):
+    for (name, x), values in pd.concat(parts).groupby(["series", "x"], sort=False):
         over = interval(values["value"])
         rows.append((name, x, over.mean, over.low, over.high, max(over.left_out, int(values["left_out"].sum()))))
     return pd.DataFrame(rows, columns=columns)
@@ -147,17 +147,17 @@ def _results(figure: Figure, archive: Archive) -> dict[str, Any]:
     if figure.together:
         result = _kept(figure, archive, *(experiment for group in shown.values() for experiment in group))
         return {} if result is None else {"": result}
-    found = {name: _kept(figure, archive, group[0]) for name, group in shown.items()}
-    return {name: result for name, result in found.items() if result is not None}
+    results = {name: _kept(figure, archive, group[0]) for name, group in shown.items()}
+    return {name: result for name, result in results.items() if result is not None}
 
 
-def _one_scale(found: Mapping[str, Any]) -> Any:
+def _one_scale(results: Mapping[str, Any]) -> Any:
     """Several landscapes of one panel as one of several panels, so that they share their colours."""
-    first = next(iter(found.values()))
-    if len(found) == 1 or not isinstance(first, Landscape):
+    first = next(iter(results.values()))
+    if len(results) == 1 or not isinstance(first, Landscape):
         return first
-    frame = pd.concat([result.frame.assign(panel=name) for name, result in found.items()], ignore_index=True)
-    return Landscape(frame, {**first.about, "panels": list(found)})
+    frame = pd.concat([result.frame.assign(panel=name) for name, result in results.items()], ignore_index=True)
+    return Landscape(frame, {**first.about, "panels": list(results)})
 
 
 def _missing(figure: Figure, archive: Archive) -> str:

@@ -78,21 +78,21 @@ class Plan:
             return run
 
         for step in self.trainings:
-            mine = step.experiment
+            experiment = step.experiment
             others = [] if step.begins is None else [step.begins[0]]
-            others += [] if mine.parent is None else [mine.parent.run]
+            others += [] if experiment.parent is None else [experiment.parent.run]
             for other in others:
-                group[root(mine.id)] = root(other)
-            root(mine.id)
+                group[root(experiment.id)] = root(other)
+            root(experiment.id)
         for measuring in self.measurings:
             first, *rest = [experiment.id for experiment in measuring.experiments]
             root(first)  # measured alone, of a run that is trained already, it is a job, too
             for other in rest:
                 group[root(other)] = root(first)
-        found: dict[str, list[str]] = {}
+        parts: dict[str, list[str]] = {}
         for run in dict.fromkeys([*(s.experiment.id for s in self.trainings), *group]):
-            found.setdefault(root(run), []).append(run)
-        return list(found.values())
+            parts.setdefault(root(run), []).append(run)
+        return list(parts.values())
 
     def part(self, number: int, of: int) -> Plan:
         """One of `of` parts with about equal seconds, for machines side by side; together they are the plan.
@@ -112,11 +112,11 @@ class Plan:
             least = min(range(of), key=lambda place: (bins[place][0], place))
             spent, runs = bins[least]
             bins[least] = (spent + sum(seconds[run] for run in job), runs + job)
-        mine = set(bins[number][1])
+        chosen = set(bins[number][1])
         return Plan(
             self.items,
-            tuple(step for step in self.trainings if step.experiment.id in mine),
-            tuple(step for step in self.measurings if step.experiments[0].id in mine),
+            tuple(step for step in self.trainings if step.experiment.id in chosen),
+            tuple(step for step in self.measurings if step.experiments[0].id in chosen),
             self.kept,
         )
 

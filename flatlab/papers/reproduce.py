@@ -88,7 +88,7 @@ class Workshop:
             todo = [step for step in todo if step.experiment.id not in now]
             self._train(steps, f"[{len(plan.trainings) - len(todo)}/{len(plan.trainings)}]")
             ready |= now
-            done = [one for one in waiting if all(experiment.id in ready for experiment in one.experiments)]
+            done = [step for step in waiting if all(experiment.id in ready for experiment in step.experiments)]
             for measuring in done:
                 self._measure(measuring)
                 waiting.remove(measuring)

@@ -157,7 +157,7 @@ class Figure:
 
     def experiments(self) -> dict[str, Experiment]:
         """All runs that it needs, by id."""
-        return {one.id: one for group in self.shown().values() for one in group}
+        return {experiment.id: experiment for group in self.shown().values() for experiment in group}
 
     def shown(self) -> dict[str, tuple[Experiment, ...]]:
         """The runs that are drawn, by the name of their series."""

@@ -117,7 +117,7 @@ class Story:
 
     def sentences(self, archive: Archive | None = None) -> tuple[str, ...]:
         """What its numbers say: of a record, its own by default."""
-        return tuple(one.sentence().replace("**", "") for one in judge(self.claim, archive or self.archive))
+        return tuple(part.sentence().replace("**", "") for part in judge(self.claim, archive or self.archive))
 
     def protocol(self) -> str:
         """What was trained, from the experiments."""
@@ -149,9 +149,9 @@ class Story:
                 axes = "tuning epoch", "accuracy on own test sets (%)"
                 yield ChartPart("Fine-tuning", figures.chart_series(frame, *axes, caption=pictures.SEEDS))
             elif together and measurement is not None:
-                found = self.archive.measured(measurement, list(self.firsts().values()))
-                title = next(title for title, one in (self.planes or {}).items() if one == measurement)
-                yield LandscapePart(title, found, {"runs": [run.id for run in self.firsts().values()]})  # type: ignore[arg-type]
+                planes = self.archive.measured(measurement, list(self.firsts().values()))
+                title = next(title for title, shown in (self.planes or {}).items() if shown == measurement)
+                yield LandscapePart(title, planes, {"runs": [run.id for run in self.firsts().values()]})  # type: ignore[arg-type]
 
     def time(self) -> dict[str, Any]:
         """Of its time line; empty without curves."""
