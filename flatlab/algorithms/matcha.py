@@ -81,8 +81,8 @@ def activations(matchings: Sequence[Tensor], budget: float) -> Activations:
     def rho2(step: float) -> float:
         return float(torch.linalg.eigvalsh(others - 2 * step * mean + step**2 * square).abs().max())
 
-    found = minimize_scalar(rho2, bounds=(0, 1), method="bounded", options={"xatol": 1e-10})
-    return Activations(laplacians, p, float(found.x), float(found.fun))
+    least = minimize_scalar(rho2, bounds=(0, 1), method="bounded", options={"xatol": 1e-10})
+    return Activations(laplacians, p, float(least.x), float(least.fun))
 
 
 def _probabilities(laplacians: Numbers, budget: float) -> Numbers:

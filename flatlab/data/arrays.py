@@ -75,8 +75,8 @@ def videos(
         np.full(count, "all") if part is None else _groups(part, count, names, f"{where}{name}_groups").astype(str)
         for name, part, count in zip(("train", "test"), groups, counts, strict=True)
     ]
-    found, labels = np.unique(np.concatenate(parts), return_inverse=True)
-    return labels[: counts[0]], labels[counts[0] :], tuple(map(str, found))
+    kinds, labels = np.unique(np.concatenate(parts), return_inverse=True)
+    return labels[: counts[0]], labels[counts[0] :], tuple(map(str, kinds))
 
 
 def halves(

@@ -29,11 +29,8 @@ class Consecutive(Partition):
     test: float = setting(0.2, "share of each run, its last images, that is the client's test set", gt=0, lt=1)
 
     def assign(self, labels: Labels, clients: int | None, seed: int) -> tuple[Indices, Indices]:
-        runs = self._runs(labels, clients)
-        cuts = [len(run) - at_end(len(run), self.test) for run in runs]
-        return [run[:cut] for run, cut in zip(runs, cuts, strict=True)], [
-            run[cut:] for run, cut in zip(runs, cuts, strict=True)
-        ]
+        halves = [np.split(run, [len(run) - at_end(len(run), self.test)]) for run in self._runs(labels, clients)]
+        return [train for train, _ in halves], [test for _, test in halves]
 
     def scored(self, labels: Labels) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         train, test = (by_group(part) for part in _groups(labels))
@@ -57,5 +54,4 @@ def at_end(count: int, share: float) -> int:
 
 
 def _groups(labels: Labels) -> tuple[np.ndarray, np.ndarray]:
-    one = np.zeros(len(labels.train), np.int64), np.zeros(len(labels.test), np.int64)
-    return one if labels.groups is None else labels.groups
+    return labels.groups or (np.zeros(len(labels.train), np.int64), np.zeros(len(labels.test), np.int64))

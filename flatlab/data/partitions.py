@@ -80,8 +80,8 @@ class Drawn(Partition):
     def assign(self, labels: Labels, clients: int | None, seed: int) -> tuple[Indices, Indices]:
         clients = checked_clients(clients, len(labels.train))
         given = self.deal(labels.train, labels.classes, clients, stream(seed, "partition"))
-        mine = checked_parts(f"{self.kind}.deal", given, len(labels.train), clients, disjoint=True)
-        return mine, own_tests(mine, labels, seed, self.test_size)
+        train = checked_parts(f"{self.kind}.deal", given, len(labels.train), clients, disjoint=True)
+        return train, own_tests(train, labels, seed, self.test_size)
 
     def deal(self, labels: np.ndarray, classes: int, clients: int, rng: np.random.Generator) -> Indices:
         """The train images of every client, from the labels of the train set."""
@@ -141,14 +141,14 @@ def own_tests(train: Indices, labels: Labels, seed: int, size: int | None = None
     pools = class_pools(labels.test, labels.classes)
     supply = np.array([len(pool) for pool in pools])
     size = min(size or max(len(labels.test) // len(train), 1), len(labels.test))
-    found = []
-    for client, mine in enumerate(train):
+    tests = []
+    for client, held in enumerate(train):
         rng = stream(seed, "client test set", client)
         with np.errstate(divide="ignore"):
-            wanted = fill(size, supply, np.log(np.bincount(labels.train[mine], minlength=labels.classes)))
+            wanted = fill(size, supply, np.log(np.bincount(labels.train[held], minlength=labels.classes)))
         parts = [rng.choice(pool, count, replace=False) for pool, count in zip(pools, wanted, strict=True) if count]
-        found.append(np.sort(np.concatenate([np.empty(0, np.int64), *parts])))
-    return found
+        tests.append(np.sort(np.concatenate([np.empty(0, np.int64), *parts])))
+    return tests
 
 
 def class_pools(labels: np.ndarray, classes: int, rng: np.random.Generator | None = None) -> Indices:

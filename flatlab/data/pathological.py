@@ -52,13 +52,13 @@ class Shards(Partition):
         rng = stream(seed, "partition")
         table = rng.permutation(np.repeat(np.arange(classes), each)).reshape(clients, self.per_client)
         sets: list[Indices] = []
-        for found in (labels.train, labels.test):
-            mine: list[Indices] = [[] for _ in range(clients)]
-            for label, pool in enumerate(class_pools(found, classes)):
+        for dealt in (labels.train, labels.test):
+            held: list[Indices] = [[] for _ in range(clients)]
+            for label, pool in enumerate(class_pools(dealt, classes)):
                 shards = np.array_split(pool, each)
                 for owner, pick in zip(np.nonzero(table == label)[0], rng.permutation(each), strict=True):
-                    mine[owner].append(shards[pick])
-            sets.append([np.sort(np.concatenate(part)) for part in mine])
+                    held[owner].append(shards[pick])
+            sets.append([np.sort(np.concatenate(parts)) for parts in held])
         return sets[0], sets[1]
 
 
@@ -101,5 +101,6 @@ class Classes(Drawn):
         for _ in range(100):
             share *= len(labels) / clients / share.sum(1, keepdims=True)
             share *= supply / share.sum(0)
-        counts = [mine + apportion(n - mine.sum(), part) for n, mine, part in zip(supply, held.T, share.T, strict=True)]
+        # One image to each holder of a class, the others by share.
+        counts = [has + apportion(n - has.sum(), part) for n, has, part in zip(supply, held.T, share.T, strict=True)]
         return hand_out(pools, np.stack(counts, axis=1))

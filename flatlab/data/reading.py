@@ -7,6 +7,7 @@ a file once; any other file of that layout is a data set of its own.
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def load(name: str, root: str | Path = "data") -> Source:
     path = root / f"{name}.npz"
     if name == "digits":
         return Source.from_arrays(name, *digits())
-    if not _is_there(path):
+    if not os.path.exists(path):  # `Path.exists` raises where no file can have such a name
         if name not in TORCHVISION:
             own = sorted({file.stem for file in root.glob("*.npz")} - set(TORCHVISION))
             raise SettingError(
@@ -71,13 +72,6 @@ def load(name: str, root: str | Path = "data") -> Source:
             if not path.exists():
                 Source.from_arrays(name, *torchvision(name, root)).save(path)
     return read(path)
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # no file can have such a name
-        return False
 
 
 @checked

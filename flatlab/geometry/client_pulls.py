@@ -72,25 +72,17 @@ class Pulls(Result):
         """
         rows = []
         for name, own in self.frame.groupby("run", sort=False):
-            at = own[own["series"] == "global"].set_index("round")[["x", "y"]]
-            away = {
-                series: np.hypot(*(mine[["x", "y"]].to_numpy() - at.loc[mine["round"] - 1].to_numpy()).T)
-                for series, mine in ((series, own[own["series"] == series]) for series in ("client", "mean"))
-            }
-            pull, step = away["client"].mean(), away["mean"].mean()
-            last = own[own["series"] == "global"].iloc[-1]
-            rows.append(
-                {
-                    "run": name,
-                    "rounds": f"{at.index.min() + 1} to {at.index.max()}",
-                    "share in the plane": sum(self.about["runs"][name]["explained"]),
-                    "pull": pull,
-                    "step": step,
-                    "kept": step / pull if pull else np.nan,
-                    "loss": last["loss"],
-                    "accuracy": last["accuracy"],
-                }
+            series = dict(list(own.groupby("series")))
+            at = series["global"].set_index("round")[["x", "y"]]
+            ways = (
+                series[moved][["x", "y"]].to_numpy() - at.loc[series[moved]["round"] - 1]
+                for moved in ("client", "mean")
             )
+            pull, step = (np.hypot(*way.to_numpy().T).mean() for way in ways)
+            row = {"run": name, "rounds": f"{at.index.min() + 1} to {at.index.max()}"}
+            row |= {"share in the plane": sum(self.about["runs"][name]["explained"]), "pull": pull, "step": step}
+            last = series["global"].iloc[-1]
+            rows.append({**row, "kept": step / pull if pull else np.nan, **last[["loss", "accuracy"]]})
         return pd.DataFrame(rows)
 
 
@@ -123,7 +115,7 @@ def pulls(runs: Any, data: Any = "holdout", *, settings: PullSettings, progress:
     subjects = {name: need_run(run) for name, run in named(runs).items()}
     refuse_misfits(list(subjects.values()))
     spans = {name: _span(run, settings) for name, run in subjects.items()}
-    chosen = Selection(**{name: value for name, value in settings if name in Selection.model_fields})
+    chosen = Selection(**settings.of(Selection))
     models = {name: run.model(spans[name][1], which="global") for name, run in subjects.items()}
     source = next(iter(subjects.values())).data
     aimed = targets(models, data, chosen.replace(round=None), source, common_task(subjects.values(), chosen))
@@ -172,7 +164,7 @@ def _measured(name: str, run: Run, target: Target, span: tuple[int, int], about:
         some = models[start : start + meter.at_once]
         scores = meter.table([model.weights for model in some])
         places = [dict(zip(("x", "y", "residual"), plane.project(model.weights), strict=True)) for model in some]
-        yield [{"run": name, **one.row, **at, **own} for one, at, own in zip(some, places, scores, strict=True)]
+        yield [{"run": name, **model.row, **at, **own} for model, at, own in zip(some, places, scores, strict=True)]
 
 
 def _of_round(

@@ -27,45 +27,40 @@ def differences(
         hessians: of each run what was measured of its Hessian; only eigenvalues are looked at.
     """
     settings = [{".".join(path): value for path, value in flattened(run.experiment.to_dict()).items()} for run in runs]
-    names = list(dict.fromkeys(name for one in settings for name in one))
-    rows = [[name, *(_text(one.get(name, NONE)) for one in settings)] for name in names]
-    rows = [row for row in rows if len(set(row[1:])) > 1]
+    names = dict.fromkeys(name for of_run in settings for name in of_run)
+    texts = [[name, *(_text(of_run.get(name, NONE)) for of_run in settings)] for name in names]
     results = [_results(run) for run in runs]
-    found = [[name, *(one[name] for one in results)] for name in results[0]]
+    rows = [[name, *(of_run[name] for of_run in results)] for name in results[0]]
     if personalized is not None:
         table = personalized.summary()
-        tuned = [row_of(run, table) for run in runs]
-        found.append(
-            [
-                "personalized accuracy",
-                *(_spread(one["personalized"], one["personalized std"], one["left_out"]) for one in tuned),
-            ]
-        )
-    if hessians and all(isinstance(one, Eigenvalues) for one in hessians):
-        tops = [one.frame.iloc[0] for one in hessians]
-        found.append(["top eigenvalue", *(f"{top['eigenvalue']:.4g} ± {top['error']:.1g} (numerical)" for top in tops)])
+        tuned = [row_of(run, table)[["personalized", "personalized std", "left_out"]] for run in runs]
+        rows.append(["personalized accuracy", *(_spread(*accuracy) for accuracy in tuned)])
+    if hessians and all(isinstance(result, Eigenvalues) for result in hessians):
+        tops = [result.frame.iloc[0] for result in hessians]
+        rows.append(["top eigenvalue", *(f"{top['eigenvalue']:.4g} ± {top['error']:.1g} (numerical)" for top in tops)])
+    rows += [row for row in texts if len(set(row[1:])) > 1]
     columns = [f"run{place}: {run.name}" for place, run in enumerate(runs, 1)]
-    return pd.DataFrame(found + rows, columns=["what", *columns])
+    return pd.DataFrame(rows, columns=["what", *columns])
 
 
 def _results(run: Run) -> dict[str, str]:
     history = run.history
-    found = {"rounds done": f"{run.round} of {run.rounds}"}
+    results = {"rounds done": f"{run.round} of {run.rounds}"}
     for name, split, metric in (
         ("holdout accuracy", "holdout", "accuracy"),
         ("holdout loss", "holdout", "loss"),
         ("initial accuracy", "test", "accuracy"),
     ):
-        mine = history[(history["split"] == split) & (history["metric"] == metric)]
-        last = mine[mine["round"] == mine["round"].max()]["value"]
+        scores = history[(history["split"] == split) & (history["metric"] == metric)]
+        last = scores[scores["round"] == scores["round"].max()]["value"]
         over = spread(last)
         if last.empty:
-            found[name] = NONE
+            results[name] = NONE
         elif split == "test":
-            found[name] = _spread(over.mean, over.std, over.left_out)
+            results[name] = _spread(over.mean, over.std, over.left_out)
         else:
-            found[name] = f"{100 * last.item():.2f} %" if metric == "accuracy" else f"{last.item():.4g}"
-    return found
+            results[name] = f"{100 * last.item():.2f} %" if metric == "accuracy" else f"{last.item():.4g}"
+    return results
 
 
 def _spread(mean: float, std: float, left_out: int) -> str:

@@ -35,11 +35,9 @@ def random_plane(target: Target, dimensions: int = 2, seed: int = 0, index: int 
         seed: names the draw.
         index: which draw of that seed, to average over several.
     """
-    axes = [_filter_normalised(target, seed, 2 * index + axis) for axis in range(dimensions)]
     return Plane(
-        origin=target.flat(target.weights),
-        x=axes[0],
-        y=axes[1] if dimensions == 2 else None,
+        target.flat(target.weights),
+        *(_filter_normalised(target, seed, 2 * index + axis) for axis in range(dimensions)),
         kind="random",
         scale="filter-normalised Gaussian, biases and norm layers zero: 1 = each filter's own length",
     )
@@ -66,11 +64,9 @@ def eigen_plane(target: Target, dimensions: int = 2, seed: int = 0) -> Plane:
     """
     top = ModelHessian(target, HessianSettings(tolerance=1e-3, seed=seed), budgeted=False).top(dimensions, warn=False)
     vectors = [target.flat(vector) for vector in top.vectors]
-    axes = [vector * vector[vector.abs().argmax()].sign() for vector in vectors]
     return Plane(
-        origin=target.flat(target.weights),
-        x=axes[0],
-        y=axes[1] if dimensions == 2 else None,
+        target.flat(target.weights),
+        *(vector * vector[vector.abs().argmax()].sign() for vector in vectors),
         kind="eigen",
         scale="eigenvectors of the Hessian, unit length: 1 = distance 1 in weight space",
         eigenvalues=tuple(top.frame["eigenvalue"].tolist()),
@@ -103,9 +99,8 @@ def trajectory_plane(checkpoints: Sequence[Tensor], origin: Tensor, dimensions: 
     axes = (mixes / variances.sqrt()).T.to(steps.dtype) @ steps
     axes = axes * torch.where((axes @ (steps[-1] - steps[0])) < 0, -1.0, 1.0)[:, None]
     return Plane(
-        origin=origin,
-        x=axes[0],
-        y=axes[1] if dimensions == 2 else None,
+        origin,
+        *axes,
         kind="pca",
         scale="principal components of the checkpoints, unit length: 1 = distance 1 in weight space",
         explained=tuple((variances / total).tolist()),
@@ -132,9 +127,9 @@ def plane_through(first: Tensor, second: Tensor, third: Tensor) -> Plane:
     if height < 1e-6 * torch.linalg.vector_norm(y):
         raise SettingError("models", allowed="the three lie on one line; path(a, b) draws it")
     return Plane(
-        origin=first,
-        x=x.to(first.dtype),
-        y=(rest / height).to(first.dtype),
+        first,
+        x.to(first.dtype),
+        (rest / height).to(first.dtype),
         kind="plane",
         scale="orthonormal basis of the plane through three models: 1 = distance 1 in weight space",
     )

@@ -26,7 +26,7 @@ Spot = tuple[int, int]
 
 
 class Grid:
-    """Values `[rows, columns]` at the points of an axis `xs` and an axis `ys` (`[0.0]` for a line), NaN until measured.
+    """Values `[rows, columns]` at the points of an axis `xs` and an axis `ys` (none: a line), NaN until measured.
 
     Attributes:
         xs: column coordinates; 0 is among them.
@@ -37,7 +37,8 @@ class Grid:
             ranges, and the number of points checked.
     """
 
-    def __init__(self, xs: NDArray[Any], ys: NDArray[Any]) -> None:
+    def __init__(self, xs: NDArray[Any], ys: NDArray[Any] | None = None) -> None:
+        ys = np.zeros(1) if ys is None else ys
         self.xs, self.ys = xs, ys
         self.scores = {name: np.full((len(ys), len(xs)), np.nan) for name in VALUES}
         self.measured = np.zeros((len(ys), len(xs)), dtype=bool)

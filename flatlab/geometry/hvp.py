@@ -62,32 +62,29 @@ class HessianProducts:
             NoDerivative: naming an operation that torch cannot differentiate twice, and the module that uses it.
         """
         few = self.target.images[self.target.spans(2)[0]]
-        with explained(self.target.model, lambda: self.target.outputs(self._leaves, few)):
-            return self._product(vector)
+        pieces, total = self.target.shaped(vector), torch.zeros_like(vector)
+        sums = self.target.shaped(total)
 
-    def _product(self, vector: Tensor) -> Tensor:
+        def share(_: None, graph: tuple[dict[str, Tensor], bool]) -> dict[str, Tensor]:
+            return self._share(*graph, pieces)
+
+        with explained(self.target.model, lambda: self.target.outputs(self._leaves, few)):
+            # Graphs are built here and differentiated side by side; shares are added up in order.
+            for shares in side_by_side(share, *hands(self.target.device), self._graphs(), "product"):
+                for name, part in shares.items():
+                    sums[name] += part
+        return total
+
+    def _graphs(self) -> Iterator[tuple[dict[str, Tensor], bool]]:
+        """The gradient of each span, and whether its graph is kept for the next product."""
         self.count += 1
         if self._cached is None:
             self._cached = self._cache()
-        pieces, total, cached = self.target.shaped(vector), torch.zeros_like(vector), self._cached
-        sums = self.target.shaped(total)
-
-        def graphs() -> Iterator[tuple[dict[str, Tensor], bool]]:
-            for index, span in enumerate(self._spans):
-                if self._watch is not None and self._watch(self.count - 1) is False:
-                    raise Interrupted(f"stopped after {self.count - 1} Hessian-vector products")
-                kept = index < len(cached)
-                yield cached[index] if kept else self._gradient(span), kept
-
-        def share(_: None, graph: tuple[dict[str, Tensor], bool]) -> dict[str, Tensor]:
-            gradient, kept = graph
-            return self._share(gradient, pieces, keep=kept)
-
-        # Graphs are built here and differentiated side by side; shares are added up in order.
-        for shares in side_by_side(share, *hands(self.target.device), graphs(), "product"):
-            for name, part in shares.items():
-                sums[name] += part
-        return total
+        for index, span in enumerate(self._spans):
+            if self._watch is not None and self._watch(self.count - 1) is False:
+                raise Interrupted(f"stopped after {self.count - 1} Hessian-vector products")
+            kept = index < len(self._cached)
+            yield self._cached[index] if kept else self._gradient(span), kept
 
     def release(self) -> None:
         """Let the graphs go; the next product builds them again, at the price of a gradient."""
@@ -99,7 +96,7 @@ class HessianProducts:
         named = zip(self._leaves, parts, strict=True)
         return {name: part for name, part in named if part is not None and part.requires_grad}
 
-    def _share(self, gradient: dict[str, Tensor], pieces: dict[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    def _share(self, gradient: dict[str, Tensor], keep: bool, pieces: dict[str, Tensor]) -> dict[str, Tensor]:
         """One span's share of the product, where it is not 0."""
         if not gradient:
             return {}

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..arguments import Whole, checked
 from ..declare import SettingError
 from ..streams import key
 from ..tasks import Task
@@ -62,8 +61,10 @@ def targets(
         for name, subject in subjects.items()
     }
     source = settings.source or source or next((run.data for run in runs.values()), None)
-    client = client_of_samples(data, settings.client, *runs.values())
-    images, labels, called = choose_samples(data, source, client, settings.limit, settings.seed)
+    kept = any(run.kept for run in runs.values())
+    # Of samples that are no client's it only says whose model.
+    whose = None if kept and not (isinstance(data, str) and data in ("train", "test")) else settings.client
+    images, labels, called = choose_samples(data, source, whose, settings.limit, settings.seed)
     if not isinstance(data, (tuple, list)):
         lead = models[next(iter(runs or models))]
         place = next((weight.device for weight in lead.parameters()), images.device)
@@ -72,7 +73,7 @@ def targets(
     task = common_task(runs.values(), settings) or task
 
     def of(name: str, model: nn.Module) -> Target:
-        own = settings.client is not None and getattr(subjects[name], "kept", False)
+        own = settings.client is not None and name in runs and runs[name].kept
         told = f"{called}; model of client {settings.client}" if own else called
         return Target.of(model, images, labels, name=told, task=task, **function)
 
@@ -110,28 +111,20 @@ def model_of(run: Any, round: int | None = None, which: Which = "auto", client: 
     Raises:
         SettingError: if there is no global model and no client is named.
     """
-    own = {"client": client} if getattr(run, "kept", False) else {}
-    return run.model(round, which=which, **own)
+    return run.model(round, which=which, client=client if run.kept else None)
 
 
-def client_of_samples(data: Any, client: int | None, *subjects: Any) -> int | None:
-    """Whose samples `client` asks for: nobody's where it only says whose model, on samples that are no client's."""
-    own_models = any(getattr(subject, "kept", False) for subject in subjects)
-    return None if own_models and not (isinstance(data, str) and data in ("train", "test")) else client
-
-
-@checked
 def client_models(
-    run: Any, round: Whole | None = None, models: Literal["clients", "global"] = "clients", which: Which = "auto"
+    run: Any, round: int | None, models: Literal["clients", "global"], which: Which
 ) -> dict[int, nn.Module]:
     """Models by client: with "clients", each participant's after its local training in `round`; with "global", the
     global model (or its average, see `aim`) for every client, with the parts that this client keeps.
     """
-    if models == "global":
-        if getattr(run, "kept", False):
-            return {client: model_of(run, round, which, client) for client in range(run.data.clients)}
-        return dict.fromkeys(range(run.data.clients), run.model(round, which=which))
-    return run.clients(run.round if round is None else round)
+    if models == "clients":
+        return run.clients(run.round if round is None else round)
+    if run.kept:
+        return {client: model_of(run, round, which, client) for client in range(run.data.clients)}
+    return dict.fromkeys(range(run.data.clients), run.model(round, which=which))
 
 
 def choose_samples(
@@ -168,14 +161,11 @@ def _named(data: str, source: Any, client: int | None, limit: int | None, seed: 
     if client is not None and data in ("holdout", "unseen"):
         raise SettingError("client", client, f"{data} samples belong to no client; use data='train' or data='test'")
     images, labels = source.samples(data, client=client, limit=limit, seed=seed)
-    order = _order(labels, seed)  # a set sorted by class must not make batches of one class
+    # A set sorted by class must not make batches of one class.
+    random = torch.Generator().manual_seed(key(seed, "samples", len(labels)) % 2**63)
+    order = torch.randperm(len(labels), generator=random).to(labels.device)
     name = data if client is None else f"{data} of client {client}"
     return images[order], labels[order], name if limit is None else f"{name}, at most {limit} drawn with seed {seed}"
-
-
-def _order(labels: Tensor, seed: int) -> Tensor:
-    random = torch.Generator().manual_seed(key(seed, "samples", len(labels)) % 2**63)
-    return torch.randperm(len(labels), generator=random).to(labels.device)
 
 
 def named(subjects: Any) -> dict[str, Any]:
@@ -187,21 +177,18 @@ def named(subjects: Any) -> dict[str, Any]:
     if isinstance(subjects, Mapping):
         by_name = {str(name): subject for name, subject in subjects.items()}
     else:
-        several = list(subjects if isinstance(subjects, Iterable) and not _is_one(subjects) else [subjects])
+        single = isinstance(subjects, (nn.Module, str, bytes)) or hasattr(subjects, "checkpoints")
+        several = [subjects] if single or not isinstance(subjects, Iterable) else list(subjects)
         runs = [subject for subject in several if isinstance(subject, Run)]
         label_of = {id(run): label for run, label in zip(runs, labels(runs), strict=True)}
         by_name = {}
         for number, subject in enumerate(several, 1):
-            plain = f"model {number}" if isinstance(subject, nn.Module) else getattr(subject, "name", f"run {number}")
-            name = label_of.get(id(subject), str(plain))
+            usual = f"model {number}" if isinstance(subject, nn.Module) else getattr(subject, "name", f"run {number}")
+            name = label_of.get(id(subject), str(usual))
             by_name[name if name not in by_name else f"{name} ({number})"] = subject
     if not by_name:
         raise SettingError("models", [], "at least one model or run is needed")
     return by_name
-
-
-def _is_one(subject: Any) -> bool:
-    return isinstance(subject, (nn.Module, str, bytes)) or hasattr(subject, "checkpoints")
 
 
 def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:
@@ -242,20 +229,22 @@ def refuse_misfits(runs: Sequence[Run]) -> None:
     Raises:
         SettingError: naming them.
     """
-    first, model = runs[0], runs[0].experiment.model
+
+    def images(run: Run) -> str:
+        return f"{'x'.join(map(str, run.data.shape))} with {run.data.classes} classes"
+
+    def shapes(run: Run) -> dict[str, Any]:
+        return {name: value.shape for name, value in run.state().params.items()}
+
+    first = runs[0]
     for place, run in enumerate(runs[1:], 2):
-        if (run.data.shape, run.data.classes) != (first.data.shape, first.data.classes):
-            sizes = [f"{'x'.join(map(str, one.data.shape))} with {one.data.classes} classes" for one in (first, run)]
-            what, mine, its = "images", *sizes
-        elif _shapes(run) != _shapes(first):
-            what, mine, its = "network", model.to_json(), run.experiment.model.to_json()
+        if images(run) != images(first):
+            said = f"images: {images(run)}; that of run 1: {images(first)}"
+        elif shapes(run) != shapes(first):
+            said = f"network: {run.experiment.model.to_json()}; that of run 1: {first.experiment.model.to_json()}"
         else:
             continue
         raise SettingError(
             f"run {place} ({run.name}) does not fit run 1 ({first.name})",
-            allowed=f"its {what}: {its}; that of run 1: {mine}; choose runs with images and network of the same shape",
+            allowed=f"its {said}; choose runs with images and network of the same shape",
         )
-
-
-def _shapes(run: Run) -> dict[str, Any]:
-    return {name: value.shape for name, value in run.state().params.items()}

@@ -48,23 +48,19 @@ def remember(run: Run, result: Result, round: int | None = None) -> None:
         about["round"] = result.about["round"]
     if "client" in frame:
         before = _kept(run.directory, type(result))
-        if (
-            before is not None
-            and before.about != about
-            and before.frame["client"].nunique() > len(set(frame["client"]))
-        ):
-            return
         if before is not None and before.about == about:
             others = before.frame[~before.frame["client"].isin(frame["client"])]
             frame = pd.concat([others, frame]).sort_values("client", kind="stable")
+        elif before is not None and before.frame["client"].nunique() > frame["client"].nunique():
+            return
     kept = dataclasses.replace(result, frame=frame.reset_index(drop=True), about=about)
     kept.keep(_place(run.directory, type(result)))
 
 
 def recalled(directory: Path) -> dict[type[Result], Any]:
     """What is kept of the run in a directory, by kind; a file that cannot be read counts as none."""
-    found = {kind: _kept(directory, kind) for kind in KINDS}
-    return {kind: result for kind, result in found.items() if result is not None}
+    results = {kind: _kept(directory, kind) for kind in KINDS}
+    return {kind: result for kind, result in results.items() if result is not None}
 
 
 def headline(directory: Path) -> dict[str, float]:

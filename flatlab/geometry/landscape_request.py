@@ -104,7 +104,7 @@ class Request(NamedTuple):
         ]
         more = ["source=run1.data"] * bool(self.corners)
         if shown:
-            more.append(f"markers={shown[0] if len(shown) == 1 else _mapping([f'**{one}' for one in shown])}")
+            more.append(f"markers={shown[0] if len(shown) == 1 else _mapping([f'**{models}' for models in shown])}")
         return call("fl.landscape", subjects, *more, **self.options())
 
     def _tune(self, runs: Sequence[Run], run: int, clients: Sequence[int]) -> Mapping[int, nn.Module]:

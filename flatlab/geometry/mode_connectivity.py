@@ -28,6 +28,8 @@ from .inputs import buffers_of, choose_samples, named, targets, vector_of
 from .objective import Target
 from .settings import ObjectiveSettings, PathSettings
 
+BATCH = 64  # samples of a step of training
+
 
 @dataclass(frozen=True)
 class Path(Result):
@@ -61,9 +63,10 @@ class Path(Result):
 
 def _largest(values: NDArray[Any], t: NDArray[Any]) -> tuple[float, float]:
     """The largest finite value and where it is; NaN if none is finite."""
-    finite = np.flatnonzero(np.isfinite(values))
-    top = finite[values[finite].argmax()] if len(finite) else None
-    return (np.nan, np.nan) if top is None else (values[top], t[top])
+    if not np.isfinite(values).any():
+        return np.nan, np.nan
+    top = np.where(np.isfinite(values), values, -np.inf).argmax()
+    return values[top], t[top]
 
 
 @with_settings(PathSettings)
@@ -188,13 +191,12 @@ def bezier_bends(
     *,
     steps: int = 500,
     lr: float = 0.05,
-    batch: int = 64,
     seed: int = 0,
 ) -> Iterator[Tensor]:
     """The bend that makes the mean loss along the Bezier curve small (Garipov et al., 2018, arXiv 1802.10026).
 
-    Stochastic gradient descent with momentum 0.9 on the loss at a uniform t and a random batch, from the midpoint of
-    the ends; the learning rate falls linearly to a hundredth over the second half.
+    Stochastic gradient descent with momentum 0.9 on the loss at a uniform t and a random batch of 64, from the midpoint
+    of the ends; the learning rate falls linearly to a hundredth over the second half.
 
     Args:
         target: training loss and samples.
@@ -203,7 +205,6 @@ def bezier_bends(
         buffers: running statistics of both ends, if they differ.
         steps: gradient steps.
         lr: learning rate.
-        batch: samples a step.
         seed: names the draws of t and batches.
 
     Yields:
@@ -218,7 +219,7 @@ def bezier_bends(
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = lr * min(1.0, max(0.01, 2 * (1 - step / steps)))
         t = random.random()
-        drawn = torch.from_numpy(random.choice(count, min(batch, count), replace=False)).to(target.device)
+        drawn = torch.from_numpy(random.choice(count, min(BATCH, count), replace=False)).to(target.device)
         images = target.images[drawn].contiguous(memory_format=target.layout)
         point = {**target.shaped(bezier(start, bend, end, t)), **(buffers.at(t) if buffers else {})}
         mean = target.losses_of(target.outputs(point, images), target.labels[drawn]).mean()
@@ -239,5 +240,4 @@ def _training_samples(train: Any, *others: Any) -> tuple[Tensor, Tensor]:
     if dataset is None:
         reason = "a curve needs samples to train on; give train=(images, labels) or a FederatedDataset"
         raise SettingError("train", allowed=reason)
-    images, labels = dataset.samples("train")
-    return images, labels
+    return dataset.samples("train")

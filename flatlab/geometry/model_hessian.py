@@ -17,7 +17,7 @@ from ..models import frame
 from ..training.threads import computing_with
 from .hessian_results import Eigenvalues, Trace
 from .hvp import HessianProducts
-from .lanczos import Eigenpairs, Lanczos, Overflow, extreme_pairs, lanczos
+from .lanczos import Eigenpairs, Overflow, extreme_pairs, lanczos
 from .objective import Target
 from .power import power_iteration
 from .pyhessian_adapter import PyHessian
@@ -189,18 +189,11 @@ class ModelHessian:
             raise Overflow
         missing = int((~pairs.converged).sum())
         if missing:
-            advice = (
-                "raise `budget` or `tolerance`" if self._budgeted else "fl.hessian takes more: `budget`, `tolerance`"
-            )
+            own = "raise `budget` or `tolerance`"
+            advice = own if self._budgeted else "fl.hessian takes more: `budget`, `tolerance`"
             tell(f"{missing} of {k} eigenvalues have not converged after {pairs.products} products; {advice}")
-        table = pd.DataFrame(
-            {
-                "rank": range(1, k + 1),
-                "eigenvalue": pairs.values,
-                "error": pairs.errors,
-                "converged": pairs.converged,
-            }
-        )
+        columns = {"eigenvalue": pairs.values, "error": pairs.errors, "converged": pairs.converged}
+        table = pd.DataFrame({"rank": range(1, k + 1), **columns})
         about = self._about(end=end, order=order, repeats=pairs.repeats, tolerance=self._tolerance)
         about |= {"products": pairs.products, "errors": error_bars("bound from the residual", subsets)}
         about |= {"other_end": pairs.other_end} if np.isfinite(pairs.other_end) else {}
@@ -221,12 +214,11 @@ class ModelHessian:
                 return power_iteration(self._products, self._like, k, tolerance=self._tolerance, seed=seed)
             if self._method == "pyhessian":
                 return PyHessian(self._products, seed).eigenpairs(k, self._tolerance, budget)
-            space = self._space if start is None else self._near(start)
+            space = self._space
+            if start is not None:
+                near = torch.stack([self.target.flat(vector) for vector in start.vectors])
+                space = lanczos(self._products, self._like, seed, near)
             return extreme_pairs(space, k, end, self._tolerance, budget, seed)
-
-    def _near(self, start: Eigenvalues) -> Lanczos:
-        vectors = torch.stack([self.target.flat(vector) for vector in start.vectors])
-        return lanczos(self._products, self._like, self._seed, vectors)
 
     def _with_sampling(
         self, table: pd.DataFrame, name: str, subsets: int | None, measure: Callable[[ModelHessian], Any]

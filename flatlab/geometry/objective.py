@@ -230,12 +230,6 @@ class Target:
         """Whether each sample is classified rightly, or the share of its pixels that are, `[n]`."""
         return self.task.scores(logits, labels)["accuracy"]
 
-    def share(self, params: Mapping[str, Tensor], span: slice) -> Tensor:
-        """What the samples of one span add to the mean loss: a differentiable scalar."""
-        logits = self.outputs(params, self.images[span])
-        with frame():
-            return self.losses_of(logits, self.labels[span]).sum() / len(self.labels)
-
     @frame()
     @computing_with(1)
     @torch.no_grad()
@@ -262,6 +256,7 @@ class Target:
                         sum_ += part
         return dict(zip(leaves, total, strict=True))
 
+    @frame()
     def slope(
         self, params: Mapping[str, Tensor], leaves: Mapping[str, Tensor], span: slice, again: bool = False
     ) -> tuple[Tensor | None, ...]:
@@ -277,7 +272,7 @@ class Target:
             ValueError: if the output depends on no parameter of the network in a way that torch can differentiate.
         """
         self.need_gradients()
-        share = self.share(params, span)
+        share = self.losses_of(self.outputs(params, self.images[span]), self.labels[span]).sum() / len(self.labels)
         if not share.requires_grad:
             check_derivative(self)
             return (None,) * len(leaves)

@@ -47,7 +47,7 @@ class Panel:
 def grid(settings: LandscapeSettings, span: float) -> Grid:
     """Axes from -span to span."""
     half = settings.size // 2
-    return _grid(settings, [(np.arange(settings.size) - half) * (span / half)] * settings.dimensions)
+    return Grid(*[(np.arange(settings.size) - half) * (span / half)] * settings.dimensions)
 
 
 def grid_around(settings: LandscapeSettings, places: NDArray[Any]) -> Grid:
@@ -58,11 +58,7 @@ def grid_around(settings: LandscapeSettings, places: NDArray[Any]) -> Grid:
     widths = high - low
     more = np.maximum(widths.max() / 2 - widths, 0) / 2  # no axis is shorter than half the other
     ends = zip(low - more, high + more, strict=True)
-    return _grid(settings, [window(*pair, settings.size) for pair in ends])
-
-
-def _grid(settings: LandscapeSettings, axes: list[NDArray[Any]]) -> Grid:
-    return Grid(axes[0], axes[1] if settings.dimensions == 2 else np.zeros(1))
+    return Grid(*(window(*pair, settings.size) for pair in ends))
 
 
 def marks(
@@ -88,18 +84,15 @@ def marks(
                 raise SettingError("clients", at, error.problems[0].allowed) from error
             when = f", round {at}" if len(clients) > 1 else ""
             several += [("clients", f"client {client}{when}", model) for client, model in trained.items()]
-        several += [("markers", str(label), _marked(marker, settings)) for label, marker in markers.items()]
+        for label, marker in markers.items():
+            if not isinstance(marker, nn.Module):
+                marker = model_of(need_run(marker), settings.round, settings.which, settings.client)
+            several.append(("markers", str(label), marker))
         shown[name] = [
             Mark(series, label, vector_of(target, model, label), buffers_of(target, model))
             for series, label, model in several
         ]
     return shown
-
-
-def _marked(marker: Any, settings: LandscapeSettings) -> nn.Module:
-    if isinstance(marker, nn.Module):
-        return marker
-    return model_of(need_run(marker), settings.round, settings.which, settings.client)
 
 
 def panels(targets: Mapping[str, Target], shown: Mapping[str, list[Mark]], settings: LandscapeSettings) -> list[Panel]:
@@ -132,13 +125,13 @@ def _planes_apart(targets: Mapping[str, Target], settings: LandscapeSettings) ->
         }
     if settings.directions == "own-eigen":
         return {name: [eigen_plane(target, settings.dimensions, settings.seed)] for name, target in targets.items()}
-    first_name, first = next(iter(targets.items()))
+    (first_name, first), *others = targets.items()
     plane = eigen_plane(first, settings.dimensions, settings.seed)
     moved = {
-        name: dataclasses.replace(plane, origin=vector_of(first, target.model, name), eigenvalues=())
-        for name, target in targets.items()
+        name: [dataclasses.replace(plane, origin=vector_of(first, target.model, name), eigenvalues=())]
+        for name, target in others
     }
-    return {name: [plane if name == first_name else moved[name]] for name in targets}
+    return {first_name: [plane], **moved}
 
 
 def _plane_for_all(

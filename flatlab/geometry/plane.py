@@ -27,7 +27,7 @@ class Plane:
 
     origin: Tensor
     x: Tensor
-    y: Tensor | None
+    y: Tensor | None = None
     kind: str = "given"
     scale: str = "as given"
     explained: tuple[float, ...] = ()

@@ -72,11 +72,10 @@ class ObjectiveSettings(Settings):
         return None if self.dtype is None else {"float32": torch.float32, "float64": torch.float64}[self.dtype]
 
 
-class Selection(ObjectiveSettings):
-    """Of which model, on which samples. Equal settings give equal samples for every model."""
+class SampleSettings(ObjectiveSettings):
+    """On which samples. Equal settings give equal samples for every model."""
 
     round: Whole | None = setting(None, "a run's checkpoint; the latest by default")
-    which: Which = setting("auto", 'a run\'s "global" or "swa" model; "auto" takes what its algorithm evaluates')
     client: Whole | None = setting(
         None,
         'whose "train" or "test" samples; None takes those of all. Where clients keep parts of the model for themselves'
@@ -93,6 +92,12 @@ class Selection(ObjectiveSettings):
     @field_serializer("source")
     def _source_by_name(self, source: Any) -> Any:
         return None if source is None else source.spec.to_dict()
+
+
+class Selection(SampleSettings):
+    """Of which model, on which samples."""
+
+    which: Which = setting("auto", 'a run\'s "global" or "swa" model; "auto" takes what its algorithm evaluates')
 
 
 class HessianSettings(Selection):
@@ -204,14 +209,9 @@ class SharpnessSettings(Selection):
     )
 
 
-class PullSettings(ObjectiveSettings):
+class PullSettings(SampleSettings):
     """Which rounds `pulls` looks at, and on which samples their models are measured."""
 
     rounds: Lines = setting(3, "how many: the last ones up to `round`")
     round: Whole | None = setting(None, "the last of them; the latest by default")
     client: Whole | None = setting(None, 'whose "train" or "test" samples; None takes those of all')
-    source: FederatedDataset | None = setting(
-        None, "the FederatedDataset that names and indices of samples refer to; the first run's own by default"
-    )
-    limit: Count | None = setting(1000, "at most so many samples of a data set, drawn with the seed; None takes all")
-    seed: Whole = setting(0, "of samples and their order")

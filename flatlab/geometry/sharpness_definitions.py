@@ -116,11 +116,9 @@ def _along_weights(target: Target, span: slice) -> tuple[Tensor, Tensor]:
     with explained(target.model, lambda: target.outputs(leaves, target.images[span])):
         u = torch.zeros_like(logits, requires_grad=True)
         pulled = torch.autograd.grad(logits, list(leaves.values()), u, create_graph=True, allow_unused=True)
-        need_second(part for part in pulled if part is not None)
-        parts = [
-            (part, weight) for weight, part in zip(target.weights.values(), pulled, strict=True) if part is not None
-        ]
-        (change,) = torch.autograd.grad([part for part, _ in parts], u, [weight for _, weight in parts])
+        along = {name: part for name, part in zip(leaves, pulled, strict=True) if part is not None}
+        need_second(along.values())
+        (change,) = torch.autograd.grad(list(along.values()), u, [target.weights[name] for name in along])
     return logits.detach(), change
 
 

@@ -176,14 +176,14 @@ def stale_gradient(
             return None
         try:
             value = total(model, handed, images.clone()) + 0 * sum(weight.sum() for weight in handed.values())
-            found = torch.autograd.grad(value, list(handed.values()))
+            given = torch.autograd.grad(value, list(handed.values()))
         except RuntimeError:  # reentrant
             return next(iter(weights))
     right = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights.values()]
     scale = 1e-3 * max((float(gradient.abs().max()) for gradient in right if gradient.numel()), default=0.0)
     if not math.isfinite(scale):  # it overflows, which is for others to tell
         return None
-    for name, first, second in zip(weights, found, right, strict=True):
+    for name, first, second in zip(weights, given, right, strict=True):
         if not torch.allclose(first, second, rtol=0.0, atol=scale, equal_nan=True):
             return name
     return None

@@ -52,9 +52,8 @@ def over_seeds(frame: pd.DataFrame, runs: Sequence[Run], labels: Mapping[str, st
     rows = []
     for values, group in frame.groupby(keys, sort=False, dropna=False):
         for name in (measured for measured in MEASURED if measured in group):
-            found = interval(group[name])
-            known = dict(zip(keys, values, strict=True)) | {"of": name, "mean": found.mean, "half": found.half}
-            ends = {"low": found.low, "high": found.high, "seeds": found.n, "left_out": found.left_out}
-            rows.append(known | ends)
+            over = interval(group[name])
+            row = dict(zip(keys, values, strict=True)) | {"of": name, "mean": over.mean, "half": over.half}
+            rows.append(row | {"low": over.low, "high": over.high, "seeds": over.n, "left_out": over.left_out})
     about = {"interval": "95 %, Student's t with n - 1 degrees of freedom", "over": list(SEEDS)}
     return Averages(pd.DataFrame(rows), about)

@@ -84,7 +84,7 @@ def per_class(
     >>> fl.per_class(segmented).summary()["class"].tolist()
     ['dark', 'light', 'mean']
     """
-    rows, shown = [], list[Picture]()
+    tables, shown = [], list[Picture]()
     several = as_runs(runs)
     for run, name in zip(several, labels(several), strict=True):
         if not isinstance(run.experiment.task, Segmentation):
@@ -92,30 +92,26 @@ def per_class(
         state, wanted = run.state(run_round(run, round)), client_ids(run, clients)
         scores = class_scores(_confusion(run, state, data, wanted))
         columns = {key: value.tolist() for key, value in scores.items()}
-        rows += [
-            {"run": run.id, "name": name, "seed": run.experiment.seed, "class": label}
-            | {key: column[place] for key, column in columns.items()}
-            for place, label in enumerate(run.data.class_names)
-        ]
+        of_run = {"run": run.id, "name": name, "seed": run.experiment.seed, "class": run.data.class_names}
+        tables.append(pd.DataFrame({**of_run, **columns}))
         if run.data.origin == several[0].data.origin:
             shown = _pictures(run, state, data, wanted, pictures, name, shown)
     about = {"data": data, "batch statistics": by_batch(several[0].cohort.model), "together": TOGETHER, "round": round}
-    return PerClass(pd.DataFrame(rows), about, tuple(shown))
+    return PerClass(pd.concat(tables, ignore_index=True), about, tuple(shown))
 
 
 def _confusion(run: Run, state: State, data: str, clients: list[int]) -> Tensor:
     evaluation = run.experiment.evaluation
     if data == "test":
-        own = run.own(state, clients)
-        found = score_clients(run.cohort, state.served, clients, evaluation.bn_eval, own)
+        score = score_clients(run.cohort, state.served, clients, evaluation.bn_eval, run.own(state, clients))
     elif run.kept:
         raise SettingError("data", data, f"clients keep {run.kept_part}, so no model is global; take 'test'")
     elif data == "unseen" and not run.data.unseen:
         raise SettingError("data", data, "no group of images is unseen")
     else:
-        score = score_unseen if data == "unseen" else score_holdout
-        found = score(run.cohort, state.served, evaluation.batch_size)
-    confusion = found.sums["confusion"]
+        of_set = score_unseen if data == "unseen" else score_holdout
+        score = of_set(run.cohort, state.served, evaluation.batch_size)
+    confusion = score.sums["confusion"]
     return confusion.reshape(-1, *confusion.shape[-2:]).sum(0).cpu()
 
 

@@ -174,31 +174,24 @@ def _table(listed: list[Run], personalization: Personalization, level: float | N
     rows, curves = [], []
     table = personalization.summary()
     for run in listed:
-        found = row_of(run, table)
-        curves.append(scores(history := run.history))
-        until = curves[-1][curves[-1]["round"] <= found["round"]]
+        tuned, history = row_of(run, table), run.history
+        curve = scores(history)
+        until = curve[curve["round"] <= tuned["round"]]
         own = run.own_models
-        rows.append(
-            {
-                "method": run.name,
-                "seed": run.experiment.seed,
-                "holdout": until["value"].iloc[-1] if len(until) else float("nan"),
-                "scored": until["round"].iloc[-1] if len(until) else float("nan"),
-                **found[["round", "initial", "initial std"]],
-                "personal": found["initial"] if own else float("nan"),
-                "personal std": found["initial std"] if own else float("nan"),
-                **found[["personalized", "personalized std", "clients", "left_out"]],
-                **_worst(personalization, run, found["round"]),
-                "run": run.id,
-            }
-        )
-        if run.data.unseen:
-            rows[-1]["unseen"] = _beside(history, "unseen", "accuracy", rows[-1]["scored"])
-        if run.experiment.task.dense:
-            rows[-1]["miou"] = _beside(history, "holdout", "miou", rows[-1]["scored"])
-            rows[-1]["unseen miou"] = _beside(history, "unseen", "miou", rows[-1]["scored"])
-        if run.federation.attackers.aimed:
-            rows[-1]["attack success"] = _beside(history, "attack", "success", rows[-1]["scored"])
+        row = {
+            "method": run.name,
+            "seed": run.experiment.seed,
+            "holdout": until["value"].iloc[-1] if len(until) else math.nan,
+            "scored": until["round"].iloc[-1] if len(until) else math.nan,
+            **tuned[["round", "initial", "initial std"]],
+            "personal": tuned["initial"] if own else math.nan,
+            "personal std": tuned["initial std"] if own else math.nan,
+            **tuned[["personalized", "personalized std", "clients", "left_out"]],
+            **_worst(personalization, run, tuned["round"]),
+            "run": run.id,
+        }
+        rows.append(row | _beside(run, history, row["scored"]))
+        curves.append(curve)
     if level is None:
         level = min((float(curve["value"].max()) for curve in curves if len(curve)), default=float("nan"))
     for row, run, curve in zip(rows, listed, curves, strict=True):
@@ -210,10 +203,16 @@ def _table(listed: list[Run], personalization: Personalization, level: float | N
     return Comparison(frame, {**personalization.about, "level": level, "labels": labels})
 
 
-def _beside(history: pd.DataFrame, split: str, metric: str, round: float) -> float:
-    """The mean of what was scored beside the holdout after a round."""
-    here = (history["split"] == split) & (history["metric"] == metric) & (history["round"] == round)
-    return float(history["value"][here].mean())
+def _beside(run: Run, history: pd.DataFrame, round: float) -> dict[str, float]:
+    """The means of what was scored beside the holdout's accuracy after a round."""
+    wanted = {"unseen": ("unseen", "accuracy")} if run.data.unseen else {}
+    wanted |= {"miou": ("holdout", "miou"), "unseen miou": ("unseen", "miou")} if run.experiment.task.dense else {}
+    wanted |= {"attack success": ("attack", "success")} if run.federation.attackers.aimed else {}
+    here = history[history["round"] == round]
+    return {
+        name: float(here["value"][(here["split"] == split) & (here["metric"] == metric)].mean())
+        for name, (split, metric) in wanted.items()
+    }
 
 
 def scores(history: pd.DataFrame) -> pd.DataFrame:
@@ -234,11 +233,11 @@ def row_of(run: Run, table: pd.DataFrame) -> pd.Series:
     Raises:
         SettingError: if there is none.
     """
-    mine = table[table["run"] == run.id]
-    if mine.empty:
+    rows = table[table["run"] == run.id]
+    if rows.empty:
         raise SettingError("personalization", allowed=f"holds nothing of {run.id}; personalize the same runs")
-    here = mine[mine["round"] == run.round]
-    return (mine if here.empty else here).iloc[-1]
+    here = rows[rows["round"] == run.round]
+    return (rows if here.empty else here).iloc[-1]
 
 
 def _on_record(runs: list[Run]) -> Personalization:
@@ -272,12 +271,12 @@ def _worst(personalization: Personalization, run: Run, round: int) -> dict[str, 
 
 def _to_level(run: Run, curve: pd.DataFrame, level: float) -> dict[str, float]:
     """Rounds, samples and megabytes until a run's holdout accuracy is at least `level`."""
-    rounds = reached(curve, level)
-    done = range(0 if math.isnan(rounds) else int(rounds))
-    samples, sent = (sum(map(each, done)) for each in (run.federation.samples, run.federation.megabytes))
-    never = math.isnan(rounds)
-    efforts = {"rounds": rounds, "samples": math.nan if never else samples, "megabytes": math.nan if never else sent}
-    return {f"{what} to level": float(value) for what, value in efforts.items()}
+    rounds = samples = sent = reached(curve, level)
+    if not math.isnan(rounds):
+        samples, sent = (
+            float(sum(map(each, range(int(rounds))))) for each in (run.federation.samples, run.federation.megabytes)
+        )
+    return {"rounds to level": rounds, "samples to level": samples, "megabytes to level": sent}
 
 
 def _effort(rounds: float, samples: float, megabytes: float) -> str:

@@ -274,7 +274,7 @@ def _tuning(run: Run, tuner: FedAvg, state: State, wanted: list[int], every_epoc
         for row, loss in zip(chunk.clients, chunk.loss.tolist(), strict=True):
             if not math.isfinite(loss):
                 where = f"{run.id}, fine-tuning epoch {chunk.epoch}, client {wanted[row]}"
-                found = diverging(cohort, tuner, state.served, **orders([wanted[row]]))
                 message = f"{where}: the training loss became {loss}; lower {tuner.suspect()}"
-                raise Diverged(message, client=wanted[row], found=found)
+                replay = diverging(cohort, tuner, state.served, **orders([wanted[row]]))
+                raise Diverged(message, client=wanted[row], found=replay)
         yield chunk

@@ -94,6 +94,7 @@ def rescaled(model, factor, first, second):
 class FakeRun:
     """What the geometry asks of a run: models of some rounds, clients' models, samples, the task."""
 
+    kept = ()
     experiment = types.SimpleNamespace(task=fl.Classification())
 
     def __init__(self, models, clients=(), name="fake"):
@@ -104,7 +105,7 @@ class FakeRun:
         """Rounds with a model."""
         return list(range(len(self.models)))
 
-    def model(self, round=None, which="auto"):
+    def model(self, round=None, which="auto", client=None):
         """A copy of the model after a round."""
         return copy.deepcopy(self.models[-1 if round is None else round])
 

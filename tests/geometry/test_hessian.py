@@ -252,7 +252,7 @@ def run(digits):
     """What a run offers to measurements, on real digits; the two rounds are two networks."""
 
     class FakeRun:
-        data, round, checkpoints = digits, 2, [0, 1, 2]
+        data, round, checkpoints, kept = digits, 2, [0, 1, 2], ()
         experiment = SimpleNamespace(task=Classification())
 
         def model(self, round=None, which="auto", client=None):
