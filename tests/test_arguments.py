@@ -21,10 +21,9 @@ import flatlab as fl
 from flatlab import figures
 from flatlab.arguments import Count, Seed, Share, Whole, check_arguments, checked, fitted
 from flatlab.declare import Declared, setting, shown
-from flatlab.geometry import Landscape
+from flatlab.geometry import Landscape, Spectrum
 from flatlab.geometry.hessian_api import Hessian
 from flatlab.geometry.model_hessian import ModelHessian
-from flatlab.geometry.spectrum import Spectrum
 from flatlab.models import build, split, stateless
 from flatlab.training.run_view import RunView
 

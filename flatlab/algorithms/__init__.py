@@ -10,8 +10,7 @@ from .local import Gradient as Gradient  # for who writes a method, not in `fl`
 from .local import stretched as stretched
 from .named import Centralized, FedASAM, FedAvg, FedAvgM, FedBABU, FedPer, FedProx, FedSAM, LocalOnly
 from .schedules import Constant, Cyclical, Exponential, Schedule, Steps
-from .server import Adaptive, Average, Server
-from .server_data import Part, ServerData, Share
+from .server import Adaptive, Average, Part, Server, ServerData, Share
 from .topology import Topology
 
 __all__ = [

@@ -176,11 +176,9 @@ class Geometric(Aggregation):
         for _ in range(self.steps):
             to_point = squares @ weights
             distance = (to_point - weights @ to_point / 2).clamp(min=0).sqrt().clamp(min=least)
-            moved = mass / distance
-            moved = moved / moved.sum()
-            done = bool((moved - weights).abs().max() < self.tolerance)
-            weights = moved
-            if done:
+            near = mass / distance
+            before, weights = weights, near / near.sum()
+            if bool((weights - before).abs().max() < self.tolerance):
                 break
         return _weighed(updates, weights), weights
 

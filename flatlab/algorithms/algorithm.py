@@ -30,8 +30,7 @@ from .averaging import Averaging
 from .evasion import PGD, Evasion
 from .local import SGD, Local, Params, Slots, joint_norm
 from .schedules import Constant, Schedule
-from .server import Average, Server
-from .server_data import Part, ServerData, Share
+from .server import Average, Part, Server, ServerData, Share
 from .topology import Topology
 
 

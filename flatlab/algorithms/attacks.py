@@ -174,11 +174,9 @@ class Lazy(Forgery):
     def forge(self, updates: Tensor, bad: Tensor, pull: Tensor, rng: np.random.Generator) -> Tensor:
         """Nothing, or noise."""
         nothing = torch.zeros_like(updates[bad])
-        return (
-            _noise(nothing, self.noise * _honest(updates, bad).mean(0).square().mean().sqrt(), rng)
-            if self.noise
-            else nothing
-        )
+        if not self.noise:
+            return nothing
+        return _noise(nothing, self.noise * _honest(updates, bad).mean(0).square().mean().sqrt(), rng)
 
 
 class Poison(Family):

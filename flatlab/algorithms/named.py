@@ -11,8 +11,7 @@ from typing import Any, Literal
 from ..declare import SettingError, setting
 from .algorithm import Algorithm
 from .local import ASAM, SAM, Local
-from .server import Average, Server
-from .server_data import Part, Share
+from .server import Average, Part, Server, Share
 
 
 class FedAvg(Algorithm):

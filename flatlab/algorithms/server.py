@@ -1,4 +1,5 @@
-"""What the server does with the clients' mean update D: add it, with momentum, or as an adaptive optimiser's gradient.
+"""What the server does with the clients' mean update D: add it, with momentum, or as an adaptive optimiser's gradient;
+and training data that it holds, for itself or for everybody.
 
 An update is a pure function: `(params, mean update, slots) -> (params, slots)`; slots hold momentum and the like. Slots
 that it does not know (a control variate that an algorithm keeps there) go through it as they are.
@@ -10,8 +11,15 @@ from typing import Literal
 
 import torch
 
-from ..declare import Family, setting
+from ..declare import Declared, Family, setting
 from .local import Params, Slots
+
+# See `flatlab.models.names`; of all a-b those that have no shorter name.
+Part = Literal[
+    "all", "body", "head", "norms", "context",
+    "all-norms", "all-context", "body-norms", "head-norms", "head-context",
+]  # fmt: skip
+Share = Literal[Part, "none"]
 
 
 class Server(Family):
@@ -79,3 +87,23 @@ class Adaptive(Server):
                 second[k] = v + square
         moved = {k: value + self.lr * first[k] / (second[k].sqrt() + self.tau) for k, value in params.items()}
         return moved, {**slots, "first": first, "second": second}
+
+
+class ServerData(Declared):
+    """The server owns a share of the training data and trains on it for an epoch after each aggregation.
+
+    Source: FedBABU, Table 2. The server's samples stay with their clients too, as in the official code. Public
+    samples: Zhao et al. (1806.00582), `ServerData(share=0.05, train="none", clients=True)`.
+
+    >>> helped = fl.FedBABU(server_data=fl.ServerData(share=0.1, train="all"))
+    >>> fl.train(helped, data, "lenet", rounds=1).round
+    1
+    """
+
+    share: float = setting(0.1, "fraction of all training samples that the server holds", gt=0, le=1)
+    train: Share = setting("all", "the part that the server trains; none: it only gives samples to clients")
+    clients: bool = setting(
+        False,
+        "whether its samples are public: clients train on them, too, and count by all they have",
+        new=True,
+    )

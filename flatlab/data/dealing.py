@@ -14,8 +14,7 @@ from .arrays import statistics
 from .domains import Domains
 from .federated import FederatedDataset
 from .given import Fixed, indices_digest
-from .indices import checked_parts
-from .partitions import Labels
+from .partitions import Labels, checked_parts
 
 if TYPE_CHECKING:
     from .sources import Source

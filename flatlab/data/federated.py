@@ -22,8 +22,7 @@ from ..streams import stream
 from .augment import Augmentation, moved, prepare
 from .domains import Domains
 from .given import indices_digest, labels_digest, write_partition
-from .indices import check_indices
-from .partitions import Labels
+from .partitions import Labels, check_indices
 
 if TYPE_CHECKING:
     from .spec import DataSpec

@@ -27,8 +27,7 @@ import numpy as np
 from ..arguments import checked
 from ..declare import SettingError, setting
 from ..files import FORMAT, parse_json, user_path, write_atomically
-from .indices import check_indices, checked_parts
-from .partitions import Indices, Labels, Partition, own_tests
+from .partitions import Indices, Labels, Partition, check_indices, checked_parts, own_tests
 
 
 class Groups(Partition):

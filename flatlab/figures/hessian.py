@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry.hessian_results import ClientHessians, Eigenvalues, HessianAlong, Trace
-from ..geometry.spectrum import Spectrum
+from ..geometry.hessian_results import ClientHessians, Eigenvalues, HessianAlong, Spectrum, Trace
 from ..later import pd
 from ..results import counted
 from .style import COLUMN, PAGE, Drawing, figure, plain, rows, seed_styles, whole

@@ -4,7 +4,7 @@ from .client_pulls import Pulls, pulls
 from .consensus import Disagreement, disagreement
 from .flatness import FlatnessVsGain, flatness_vs_gain
 from .hessian_api import Hessian, hessian
-from .hessian_results import ClientHessians, Eigenvalues, HessianAlong, Trace
+from .hessian_results import ClientHessians, Eigenvalues, HessianAlong, Spectrum, Trace
 from .hvp import Interrupted
 from .landscape_api import landscape
 from .landscape_result import Landscape
@@ -13,7 +13,6 @@ from .objective import Target
 from .plane import Plane
 from .settings import HessianSettings, LandscapeSettings, PathSettings, PullSettings, Selection, SharpnessSettings
 from .sharpness_measures import Sharpness, sharpness
-from .spectrum import Spectrum
 
 __all__ = [
     "ClientHessians",

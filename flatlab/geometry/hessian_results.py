@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from ..arguments import Axis, Positive, checked
+from ..later import pd
 from ..results import Result
 
 
@@ -42,3 +46,48 @@ class HessianAlong(Result):
 @dataclass(frozen=True)
 class ClientHessians(Result):
     """Sharpness per client: `frame` has `client`, `samples`, and the columns of `HessianAlong` but the round."""
+
+
+@dataclass(frozen=True)
+class Spectrum(Result):
+    """Quadrature of the eigenvalues' density: `frame` has `probe`, `node`, `weight` (of sum 1 for each probe)."""
+
+    @checked
+    def density(self, points: Axis = 512, width: Positive = 0.01) -> pd.DataFrame:
+        """The density as a curve, each node widened to a Gaussian.
+
+        Args:
+            points: length of the curve.
+            width: the Gaussian's standard deviation as a share of the range of the nodes; say it beside the curve.
+
+        Returns:
+            `eigenvalue`, `density`, whose area is 1, and `error`, its standard error over the probes (NaN for one).
+        """
+        nodes = self.frame["node"].to_numpy()
+        low, high = nodes.min(), nodes.max()
+        sigma = width * ((high - low) or 1.0)
+        grid = np.linspace(low - 4 * sigma, high + 4 * sigma, points)
+        curves = []
+        for _, probe in self.frame.groupby("probe"):
+            distance = (grid[:, None] - probe["node"].to_numpy()) / sigma
+            curves.append(np.exp(-(distance**2) / 2) @ probe["weight"].to_numpy() / (sigma * np.sqrt(2 * np.pi)))
+        return pd.DataFrame({"eigenvalue": grid, "density": np.mean(curves, 0), "error": _standard_error(curves)})
+
+    def summary(self) -> pd.DataFrame:
+        """Range, and the share of the weight below zero and within 1 % of the range around it, with standard errors.
+
+        These are over the probes (NaN for a single one) and say nothing of what too few steps leave out.
+        """
+        nodes = self.frame["node"]
+        reach = 0.01 * (nodes.max() - nodes.min())
+        table = {"lowest": [nodes.min()], "highest": [nodes.max()]}
+        for name, chosen in (("negative", nodes < -reach), ("near_zero", nodes.abs() <= reach)):
+            shares = self.frame["weight"].where(chosen, 0.0).groupby(self.frame["probe"]).sum().to_numpy()
+            table |= {name: [shares.mean()], f"{name}_error": [float(_standard_error(shares))]}
+        return pd.DataFrame(table)
+
+
+def _standard_error(values: Any) -> np.ndarray:
+    """Of the mean over the first axis; NaN for a single value."""
+    count = len(values)
+    return np.std(values, axis=0, ddof=1) / count**0.5 if count > 1 else np.full(np.shape(values)[1:], np.nan)

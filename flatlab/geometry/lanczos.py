@@ -125,15 +125,12 @@ class Lanczos:
             order = _order(values, end)
             values, residuals, rows = values[order], residuals[order], rows[order]
             largest = np.abs(values).max()
-            residuals, converged = (
-                residuals[:k],
-                residuals[:k] <= tolerance * np.maximum(np.abs(values[:k]), largest / 100),
-            )
+            converged = residuals[:k] <= tolerance * np.maximum(np.abs(values[:k]), largest / 100)
             if converged.all():
                 break
         weights = torch.as_tensor(rows[:k].copy(), dtype=self._rows.dtype, device=self._rows.device)
         rounding = self._noise[steps] ** 0.5 + 32 * torch.finfo(self._rows.dtype).eps * largest
-        errors = residuals + rounding
+        errors = residuals[:k] + rounding
         return Eigenpairs(values[:k].copy(), weights @ self.basis(steps), errors, converged, steps, float(values[-1]))
 
     def _step(self) -> None:
@@ -248,6 +245,25 @@ def lanczos(product: Product, like: Tensor, seed: int = 0, near: Tensor | None =
         toward = near.to(like).reshape(-1, like.numel()).sum(0)
         start = toward / toward.norm() + start / start.norm()
     return Lanczos(product, start, random)
+
+
+def quadrature(product: Product, like: Tensor, steps: int, probe: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The density of all eigenvalues by stochastic Lanczos quadrature, as nodes and weights `[steps]`.
+
+    The Lanczos matrix of a random unit vector has eigenvalues (nodes) and eigenvectors whose squared first components
+    (weights) stand for the spectrum as Gauss quadrature does (Golub & Welsch, 1969; Ghorbani et al., 1901.10159). The
+    nodes are no eigenvalues, and must not be listed as such. Steps improve the density faster than probes do.
+
+    Args:
+        product: symmetric map on vectors of `like`'s shape `[size]`.
+        like: any such vector.
+        steps: Lanczos steps, each one product; at most the size.
+        probe: which random start vector of this seed.
+        seed: of the start vectors.
+    """
+    random = generator(seed, "spectrum", probe)
+    values, _, rows = Lanczos(product, random_signs(like, random), random).ritz(steps)
+    return values, rows[:, 0] ** 2
 
 
 def generator(seed: int, *name: str | int) -> torch.Generator:

@@ -94,31 +94,9 @@ def landscape(
     about = {**settings.key, **_about(meters, surfaces), "models": list(objectives), "fingerprint": fingerprint}
     about |= {"clients": rounds} if rounds else {}
     kept.restore(surfaces)
-    return _filled(surfaces, meters, settings, about, kept, progress, watch)
-
-
-def _meters(surfaces: list[Panel], layout: str | None) -> dict[str, Points]:
-    """What measures the points of each panel, all in the memory format given or that of the first."""
-    meters: dict[str, Points] = {}
-    for panel in surfaces:
-        if panel.name not in meters:
-            meters[panel.name] = Points(panel.target, layout=layout)
-            layout = meters[panel.name].about["memory format"]
-    return meters
-
-
-def _filled(
-    surfaces: list[Panel],
-    meters: Mapping[str, Points],
-    settings: LandscapeSettings,
-    about: dict[str, Any],
-    kept: Kept,
-    progress: Progress | None,
-    watch: Callable[[Landscape], object] | None,
-) -> Landscape:
-    """Measure what is missing, show it now and then, and keep it."""
 
     def parts() -> Iterator[list[object]]:
+        """What is done; shown and kept now and then."""
         saved, level = time.monotonic(), _level(surfaces)
         for part in _measure(surfaces, meters, settings):
             yield part
@@ -132,6 +110,16 @@ def _filled(
     reason = f"the same call goes on from {kept.path}" if kept.path else "save(path) it and pass store=path to go on"
     _, complete = gather(parts(), total, "landscape", progress, len, reason)
     return kept.keep(_result(surfaces, {**about, "complete": complete}))
+
+
+def _meters(surfaces: list[Panel], layout: str | None) -> dict[str, Points]:
+    """What measures the points of each panel, all in the memory format given or that of the first."""
+    meters: dict[str, Points] = {}
+    for panel in surfaces:
+        if panel.name not in meters:
+            meters[panel.name] = Points(panel.target, layout=layout)
+            layout = meters[panel.name].about["memory format"]
+    return meters
 
 
 def _measure(

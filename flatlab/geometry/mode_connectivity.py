@@ -116,9 +116,22 @@ def path(
     held = (getattr(subject, "data", None) for subject in subjects.values())
     samples = _training_samples(train, data, settings.source, *held) if settings.curve else None
     meter = Points(target)
-    parts = _rows(target, start, end, buffers, meter, samples, settings)
+
+    def parts() -> Iterator[list[dict[str, Any]]]:
+        """A row for each point of the line, nothing for each step of training, a row for each point of the curve."""
+        yield from _along("line", lambda t: (1 - t) * start + t * end, buffers, meter, points)
+        if samples is None:
+            return
+        function = {**settings.of(ObjectiveSettings), "dtype": target.images.dtype, "one_class": True}
+        trainer, bend = Target.of(target.model, *samples, task=target.task, **function), start
+        training = {"steps": settings.steps, "lr": settings.lr, "seed": settings.seed}
+        for trained in bezier_bends(trainer, start, end, buffers, **training):
+            bend = trained
+            yield []
+        yield from _along("bezier", lambda t: bezier(start, bend, end, t), buffers, meter, points)
+
     total = points + settings.curve * (points + settings.steps)
-    rows, complete = gather(parts, total, "path", progress)
+    rows, complete = gather(parts(), total, "path", progress)
     about = {"models": [getattr(model, "name", "") for model in (a, b)], "seed": settings.seed, "points": points}
     about |= {"curve steps": settings.steps, "curve lr": settings.lr} if settings.curve else {}
     measured = Path(pd.DataFrame(rows), {**target.about, **meter.about, **about, "complete": complete})
@@ -126,29 +139,6 @@ def path(
         table = measured.summary().set_index("curve")
         measured.about["barriers"] = {str(curve): float(barrier) for curve, barrier in table["barrier"].items()}
     return measured
-
-
-def _rows(
-    target: Target,
-    start: Tensor,
-    end: Tensor,
-    buffers: Buffers,
-    meter: Points,
-    samples: tuple[Tensor, Tensor] | None,
-    settings: PathSettings,
-) -> Iterator[list[dict[str, Any]]]:
-    """A row for each point of the line, nothing for each step of training, a row for each point of the curve."""
-    yield from _along("line", lambda t: (1 - t) * start + t * end, buffers, meter, settings.points)
-    if samples is None:
-        return
-    function = {**settings.of(ObjectiveSettings), "dtype": target.images.dtype, "one_class": True}
-    trainer = Target.of(target.model, *samples, task=target.task, **function)
-    steps, lr, seed = settings.steps, settings.lr, settings.seed
-    bend = start
-    for trained in bezier_bends(trainer, start, end, buffers, steps=steps, lr=lr, seed=seed):
-        bend = trained
-        yield []
-    yield from _along("bezier", lambda t: bezier(start, bend, end, t), buffers, meter, settings.points)
 
 
 def _along(

@@ -15,15 +15,14 @@ from ..declare import SettingError, tell
 from ..later import pd
 from ..models import frame
 from ..training.threads import computing_with
-from .hessian_results import Eigenvalues, Trace
+from .hessian_results import Eigenvalues, Spectrum, Trace
 from .hvp import HessianProducts
-from .lanczos import Eigenpairs, Overflow, extreme_pairs, lanczos
+from .lanczos import Eigenpairs, Overflow, extreme_pairs, lanczos, quadrature
 from .objective import Target
 from .power import power_iteration
 from .pyhessian_adapter import PyHessian
 from .sampling import error_bars, jackknifed, leave_out
 from .settings import HessianSettings, Order, Source, Times
-from .spectrum import Spectrum, quadrature
 from .trace import CONFIDENCE, hutchinson
 
 # The default tolerance of each: of residuals for the first, of the change of a value for the others.
@@ -173,13 +172,23 @@ class ModelHessian:
             steps: Lanczos steps a probe, one product each: they improve the density faster than probes.
             probes: random start vectors. One has no error bars; of several, `density()` and figures have the standard
                 error over them.
-            method: "pyhessian" (that package does it, whatever finds the eigenvalues), or flatlab's own "lanczos".
+            method: "pyhessian" (that package does it, whatever finds the eigenvalues), or flatlab's own "lanczos"
+                (reorthogonalised twice; both agree but for the draws).
+
+        Raises:
+            SettingError: if there are fewer parameters than `steps`.
         """
+        if steps > self.target.size:
+            raise SettingError("steps", steps, f"between 1 and the {self.target.size} selected parameters")
         with self._released():
-            table = quadrature(self._products, steps, probes, method, self._seed)
+            if method == "pyhessian":
+                pairs = PyHessian(self._products, self._seed).quadrature(steps, probes)
+            else:
+                pairs = [quadrature(self._products, self._like, steps, probe, self._seed) for probe in range(probes)]
+        tables = [pd.DataFrame({"probe": i, "node": node, "weight": weight}) for i, (node, weight) in enumerate(pairs)]
         errors = {"error": f"standard error over {probes} probes" if probes > 1 else "not measured: one probe"}
         about = self._about(method=method, steps=steps, probes=probes, products=steps * probes, errors=errors)
-        return Spectrum(table, about)
+        return Spectrum(pd.concat(tables, ignore_index=True), about)
 
     def _eigenvalues(
         self, k: int, end: str, order: Order, start: Eigenvalues | None, subsets: int | None

@@ -25,7 +25,7 @@ from .trace import TraceEstimate, sample_until
 
 
 class PyHessian:
-    """`pyhessian.hessian` on a target. Its three methods work as documented there; the others add what is missing.
+    """`pyhessian.hessian` on a target: `theirs` runs its methods, the others add what these lack.
 
     Args:
         products: the Hessian-vector products to use.
@@ -45,23 +45,18 @@ class PyHessian:
         image = self.products(flat)
         return torch.dot(flat, image).item(), list(self.products.target.shaped(image).values())
 
-    def eigenvalues(self, maxIter: int = 100, tol: float = 1e-3, top_n: int = 1) -> tuple[list[float], list[Any]]:
-        """Theirs: eigenvalues of the largest size, and vectors as lists of tensors."""
-        return self._theirs("eigenvalues", ("eigenvalues",), maxIter=maxIter, tol=tol, top_n=top_n)
+    def theirs(self, name: str, *probe: int, **options: Any) -> Any:
+        """What one of its methods, "eigenvalues", "trace" or "density", returns, as documented there.
 
-    def trace(self, maxIter: int = 100, tol: float = 1e-3, probe: int = 0) -> list[float]:
-        """Theirs: v^T H v of each probe."""
-        return self._theirs("trace", ("trace", probe), maxIter=maxIter, tol=tol)
-
-    def density(self, iter: int = 100, n_v: int = 1) -> tuple[list[list[float]], list[list[float]]]:
-        """Theirs: nodes and weights of each probe."""
-        return self._theirs("density", ("density",), iter=iter, n_v=n_v)
-
-    def _theirs(self, name: str, stream: tuple[str | int, ...], **options: Any) -> Any:
+        Args:
+            name: of the method.
+            *probe: which draws of random vectors, if there are several.
+            **options: arguments of the method.
+        """
         import pyhessian
 
         method = getattr(pyhessian.hessian, name)
-        names = {**method.__globals__, "torch": _Torch(key(self.seed, "pyhessian", *stream) % 2**63)}
+        names = {**method.__globals__, "torch": _Torch(key(self.seed, "pyhessian", name, *probe) % 2**63)}
         copied = FunctionType(method.__code__, names, name, method.__defaults__, method.__closure__)
         return copied(self, **options)
 
@@ -72,7 +67,7 @@ class PyHessian:
         residual, so "converged" here is a residual below the root of the tolerance.
         """
         before = self.products.count
-        values, vectors = self.eigenvalues(maxIter=steps, tol=tolerance, top_n=k)
+        values, vectors = self.theirs("eigenvalues", maxIter=steps, tol=tolerance, top_n=k)
         rows = torch.stack([torch.cat([part.reshape(-1) for part in vector]) for vector in vectors])
         residuals = [(self.products(row) - value * row).norm().item() for row, value in zip(rows, values, strict=True)]
         errors = np.array(residuals)
@@ -85,13 +80,13 @@ class PyHessian:
         count = iter(range(budget))
 
         def probe() -> float:
-            return self.trace(maxIter=1, tol=float("-inf"), probe=next(count))[0]
+            return self.theirs("trace", next(count), maxIter=1, tol=float("-inf"))[0]
 
         return sample_until(probe, 0.0, tolerance, budget)
 
     def quadrature(self, steps: int, probes: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Nodes and weights `[steps]` of each probe of its `density`."""
-        nodes, weights = self.density(iter=steps, n_v=probes)
+        nodes, weights = self.theirs("density", iter=steps, n_v=probes)
         return [(np.array(n, float), np.array(w, float)) for n, w in zip(nodes, weights, strict=True)]
 
 

@@ -163,7 +163,7 @@ class LandscapeSettings(Selection):
 
     @field_serializer("directions")
     def _written(self, directions: Any) -> str:
-        return directions.kind if isinstance(directions, Plane) else str(directions)
+        return self.kind
 
     @property
     def size(self) -> int:

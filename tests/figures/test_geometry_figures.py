@@ -10,11 +10,10 @@ from flatlab.figures.hessian import draw_along, draw_clients, draw_spectrum, dra
 from flatlab.figures.landscape import draw_landscape
 from flatlab.figures.paths import draw_flatness, draw_path, draw_sharpness
 from flatlab.figures.style import save
-from flatlab.geometry import ClientHessians, Eigenvalues, HessianAlong, Landscape
+from flatlab.geometry import ClientHessians, Eigenvalues, HessianAlong, Landscape, Spectrum
 from flatlab.geometry.flatness import FlatnessVsGain
 from flatlab.geometry.mode_connectivity import Path
 from flatlab.geometry.sharpness_measures import Sharpness
-from flatlab.geometry.spectrum import Spectrum
 from flatlab.results import plot
 
 MEASURED = {

@@ -10,9 +10,9 @@ from scipy.interpolate import CubicSpline
 from sklearn.decomposition import PCA
 
 from flatlab.geometry.directions import eigen_plane, plane_through, random_plane, trajectory_plane
+from flatlab.geometry.grid import spline_matrix
 from flatlab.geometry.objective import Target
 from flatlab.geometry.plane import window
-from flatlab.geometry.spline import spline_matrix
 
 
 def test_every_filter_of_a_random_direction_is_as_long_as_the_models_own_and_vectors_are_zero():

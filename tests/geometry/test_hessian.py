@@ -116,7 +116,7 @@ def test_pyhessian_itself_agrees_on_the_same_weights_and_data():
     np.testing.assert_allclose(hessian(model, (images, labels)).top(2).frame["eigenvalue"], expected, rtol=1e-4)
     torch.manual_seed(key(0, "pyhessian", "trace", 0) % 2**63)  # ours draws the same from a generator of its own
     samples = theirs.trace(maxIter=5, tol=float("-inf"))
-    ours = PyHessian(HessianProducts(Target.of(model, images, labels))).trace(maxIter=5, tol=float("-inf"))
+    ours = PyHessian(HessianProducts(Target.of(model, images, labels))).theirs("trace", 0, maxIter=5, tol=float("-inf"))
     np.testing.assert_allclose(ours, samples, rtol=1e-4)
 
 
