@@ -10,6 +10,7 @@ Compared models share samples, draws, range and size of the grid. The weights th
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -169,17 +170,15 @@ def _first_look(surfaces: list[Panel], settings: LandscapeSettings) -> Landscape
         few = replace(panel.target, images=panel.target.images[some], labels=panel.target.labels[some])
         looks.append(replace(panel, target=few, grid=panel.grid.thinned(FEW_POINTS), marks=[], rows=[]))
     meters = _meters(looks, None)
-    for look in looks:
-        for _ in _measure_panel(look, meters[look.name], settings):
-            pass
+    for _ in _measure(looks, meters, settings):
+        pass
     about = {**settings.key, **_about(meters, looks), "complete": False}
     return _result(looks, {**about, "sketch": f"a first look with {about['samples']} of {every} samples: all follow"})
 
 
-def _level(surfaces: list[Panel]) -> int | None:
-    """The coarsest level at which a panel is; None if one is not even there."""
-    levels = [panel.grid.level for panel in surfaces]
-    return None if None in levels else max(level for level in levels if level is not None)
+def _level(surfaces: list[Panel]) -> float:
+    """The coarsest level at which a panel is; infinite if one is not even there."""
+    return max(panel.grid.level or math.inf for panel in surfaces)
 
 
 def _result(surfaces: list[Panel], about: dict[str, Any]) -> Landscape:

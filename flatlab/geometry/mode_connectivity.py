@@ -161,10 +161,12 @@ class Buffers(NamedTuple):
 
     def at(self, t: float) -> dict[str, Tensor]:
         """Those on the way: numbers interpolated, counts those of the nearer end; exact at both."""
+        nearer = self.start if t < 0.5 else self.end
+        if t in (0.0, 1.0):
+            return nearer
         return {
-            name: torch.lerp(value, self.end[name], t) if value.is_floating_point() and t not in (0.0, 1.0) else nearer
+            name: torch.lerp(value, self.end[name], t) if value.is_floating_point() else nearer[name]
             for name, value in self.start.items()
-            for nearer in [value if t < 0.5 else self.end[name]]
         }
 
 
