@@ -141,3 +141,8 @@ def test_code_and_data_are_written_by_name_and_not_taken_back():
     with pytest.raises(fl.SettingError, match=r"^HessianSettings\.dtype = torch\.bfloat16: must be torch\.float32"):
         HessianSettings(dtype=torch.bfloat16)
     assert issubclass(HessianSettings, Settings) and not issubclass(Landscape, Settings)
+
+
+@pytest.mark.parametrize("declared", [declared for declared in SETTINGS if "source" in declared.model_fields])
+def test_a_data_set_given_as_source_is_written_as_its_settings(declared, few_digits):
+    assert declared(source=few_digits).to_dict()["source"] == few_digits.spec.to_dict()
