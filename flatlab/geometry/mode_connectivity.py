@@ -124,8 +124,8 @@ def path(
             return
         function = {**settings.of(ObjectiveSettings), "dtype": target.images.dtype, "one_class": True}
         trainer, bend = Target.of(target.model, *samples, task=target.task, **function), start
-        training = {"steps": settings.steps, "lr": settings.lr, "seed": settings.seed}
-        for trained in bezier_bends(trainer, start, end, buffers, **training):
+        steps, lr, seed = settings.steps, settings.lr, settings.seed
+        for trained in bezier_bends(trainer, start, end, buffers, steps=steps, lr=lr, seed=seed):
             bend = trained
             yield []
         yield from _along("bezier", lambda t: bezier(start, bend, end, t), buffers, meter, points)

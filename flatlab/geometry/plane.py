@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Plane:
     origin: Tensor
     x: Tensor
     y: Tensor | None = None
+    _: KW_ONLY
     kind: str = "given"
     scale: str = "as given"
     explained: tuple[float, ...] = ()
