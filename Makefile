@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= data
+# Images set it; without bytecode each process that a test starts compiles the package anew, and each worker all tests.
+export PYTHONDONTWRITEBYTECODE =
 # Each worker takes a half of the files, whose fixtures it makes once, and then work from the other: both end together.
 PYTEST := -m pytest -p no:nbmake -p no:benchmark --numprocesses=auto --maxprocesses=4 --dist=worksteal --ignore=tests/browser
 QUICK := tests/algorithms tests/data tests/models tests/zoo tests/test_foundations.py tests/test_digest.py

@@ -128,9 +128,9 @@ class Declared(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _plainly(cls, value: Any, info: ValidationInfo) -> Any:
-        hint = _hint(cls, str(info.field_name))
+        hint, judged = _hint(cls, str(info.field_name))
         try:
-            fitting = fit(value, hint) if cls.judged(hint) else value
+            fitting = fit(value, hint) if judged else value
         except Misfit as misfit:
             raise ValueError(f"must be {spoken(hint)}{misfit}") from None
         if isinstance(fitting, str) and len(fitting) > LONGEST_TEXT:
@@ -283,8 +283,9 @@ def with_changes(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[
 
 
 @functools.cache
-def _hint(declared: type[Declared], name: str) -> Any:
-    return declared.model_fields[name].rebuild_annotation()
+def _hint(declared: type[Declared], name: str) -> tuple[Any, bool]:
+    hint: Any = declared.model_fields[name].rebuild_annotation()
+    return hint, declared.judged(hint)
 
 
 @functools.cache

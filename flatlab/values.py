@@ -7,6 +7,7 @@ such as `Count`, does for both.
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import math
 import numbers
@@ -96,11 +97,18 @@ def fit(value: Any, hint: Any) -> Any:
 
 
 def _within(value: Any, hint: Any) -> Any:
-    kind, *rules = get_args(hint)
-    number = _number(value, int, SEED_DIGITS) if SEED_DIGITS in rules else fit(value, kind)
-    if number is not None and not all(getattr(operator, sign)(number, limit) for sign, limit in _limits(rules)):
+    kind, hashed, limits = _range(hint)
+    number = _number(value, int, SEED_DIGITS) if hashed else fit(value, kind)
+    if number is not None and not all(within(number, limit) for within, limit in limits):
         raise Misfit
     return number
+
+
+@functools.cache
+def _range(hint: Any) -> tuple[Any, bool, list[tuple[Callable[[Any, Any], bool], float]]]:
+    """The kind of number, whether it is as long as what is hashed, and how it compares with what."""
+    kind, *rules = get_args(hint)
+    return kind, SEED_DIGITS in rules, [(getattr(operator, sign), limit) for sign, limit in _limits(rules)]
 
 
 def _number(value: Any, kind: type, digits: int = DIGITS) -> Any:

@@ -116,17 +116,20 @@ def _server():
 
 def serve(line):
     """Forks at each request; returns, in a fork only, what the program is: code, and the names it runs with."""
-    import pandas  # noqa: F401 - what nearly all programs use
+    import pandas  # noqa: F401 - what programs use
     import pyarrow.parquet  # noqa: F401
+    import sklearn.datasets  # noqa: F401
 
     import flatlab as fl
 
     fl.load, fl.train, fl.sweep, fl.zoo  # noqa: B018 - imported when they are first named
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for pytest, and for the programs
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for the programs
     requests = socket.socket(fileno=line)
     while True:
         request, handed, _, _ = socket.recv_fds(requests, 2**20, 4)
+        with contextlib.suppress(ChildProcessError):  # those that waited for a program, and are done
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         if not request:
             os._exit(0)
         if not os.fork():
@@ -134,7 +137,6 @@ def serve(line):
         for held in handed:
             os.close(held)
     requests.close()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     answers, *streams = handed
     program = os.fork()
     if program:

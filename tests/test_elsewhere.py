@@ -134,7 +134,7 @@ def test_a_round_and_its_scores_stay_on_the_device(algorithm, chunk, monkeypatch
 
 def test_a_round_waits_as_often_for_many_clients_as_for_few(monkeypatch):
     waits = []
-    for clients in (8, 24):
+    for clients in (6, 12):
         data = federated(clients)
         with elsewhere(monkeypatch) as watch:
             work = federation(data, moved(data), ALGORITHMS["FedAvg"])

@@ -106,6 +106,12 @@ def test_a_rule_with_defaults_is_written_as_its_name():
 RULES = ["median", "trimmed", fl.aggregation.Krum(share=0.1), "geometric", fl.aggregation.Clipped(tau=0.5)]
 
 
+@pytest.fixture(scope="module")
+def digits(few_digits):
+    """Nothing has to be learned here."""
+    return few_digits
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: getattr(rule, "kind", rule))
 def test_a_run_takes_the_rule_in_every_engine_and_says_who_was_heard(rule, digits, tmp_path):
     found = {}

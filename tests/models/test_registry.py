@@ -19,6 +19,12 @@ def tiny(spec, shape):
 """
 
 
+@pytest.fixture(scope="module")
+def digits(few):
+    """Ten clients, whose images no process has to import scikit-learn for."""
+    return fl.load("few", few).federate(clients=10, seed=0)
+
+
 @pytest.fixture
 def nets(tmp_path, monkeypatch):
     folder = tmp_path / "code"
@@ -31,16 +37,16 @@ def nets(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("nets")
-def test_a_function_of_ones_own_is_trained_opened_and_swept_by_its_name(digits, tmp_path):
+def test_a_function_of_ones_own_is_trained_opened_and_swept_by_its_name(digits, few, tmp_path):
     run = fl.train(fl.FedBABU(), digits, "my_nets:tiny", 1, store=tmp_path / "a", progress=False)
     assert run.experiment.model.fingerprint
     model = run.model()
     assert model.body.get_submodule("0").weight.shape == (8, 1, 3, 3) and model.head.weight.shape == (10, 8)
-    opened = fl.Run.open(run.directory)
+    opened = fl.Run.open(run.directory, root=few)
     for name, value in opened.model().state_dict().items():
         assert torch.equal(value, model.state_dict()[name])
     plain = fl.Experiment(data=digits.spec, model="my_nets:tiny", algorithm="FedBABU", rounds=1)
-    (swept,) = fl.sweep([plain], store=tmp_path / "b", workers=1, progress=False)
+    (swept,) = fl.sweep([plain], store=tmp_path / "b", root=few, workers=1, progress=False)
     assert swept.id == run.id
     for name, value in swept.model().state_dict().items():
         assert torch.equal(value, model.state_dict()[name])
@@ -48,12 +54,12 @@ def test_a_function_of_ones_own_is_trained_opened_and_swept_by_its_name(digits, 
     assert wide.model().head.weight.shape == (10, 16)
 
 
-def test_a_network_that_has_changed_is_refused(nets, digits, tmp_path):
+def test_a_network_that_has_changed_is_refused(nets, digits, few, tmp_path):
     run = fl.train(fl.FedAvg(), digits, "my_nets:tiny", 1, store=tmp_path, progress=False)
     (nets / "my_nets.py").write_text(SOURCE.format(channels=12))
     sys.modules.pop("my_nets")
     with pytest.raises(fl.SettingError, match=r"my_nets:tiny.*another network"):
-        fl.Run.open(run.directory)
+        fl.Run.open(run.directory, root=few)
     assert fl.train(fl.FedAvg(), digits, "my_nets:tiny", 1, store=tmp_path, progress=False).id != run.id
 
 

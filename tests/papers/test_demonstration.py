@@ -8,14 +8,15 @@ from flatlab.papers.quantities import eigenvalue, personalization, top_eigenvalu
 
 @pytest.fixture
 def brief(monkeypatch):
-    """The demo's runs cut down to a few rounds of narrow networks, measured on few samples."""
+    """The demo's runs cut down to a few rounds of few clients' narrow networks, measured on few samples."""
     whole = demonstration.experiment
 
     def short(setting, method, seed):
         made = whole(setting, method, seed)
         swa = made.algorithm.swa and made.algorithm.swa.replace(cycle=1)
-        algorithm = made.algorithm.replace(swa=swa, epochs=1)
-        return made.replace(rounds=3, model=made.model.replace(width=0.125), algorithm=algorithm)
+        algorithm = made.algorithm.replace(swa=swa, epochs=1, local_steps=3)
+        small = {"model.width": 0.125, "data.clients": 10}
+        return made.replace(rounds=3, algorithm=algorithm, **small)
 
     monkeypatch.setattr(demonstration, "experiment", short)
     monkeypatch.setattr(demonstration, "TUNING", personalization(epochs=2, lr=0.01))

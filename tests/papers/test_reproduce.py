@@ -23,7 +23,9 @@ SEEDS = (0, 1, 2)
 
 
 def experiment(kind, seed, swa=False, **changes):
-    algorithm = fl.Algorithm.members()[kind](lr=0.05, swa=fl.SWA(start=0.5, cycle=1, low=0.01) if swa else None)
+    algorithm = fl.Algorithm.members()[kind](
+        lr=0.05, local_steps=3, swa=fl.SWA(start=0.5, cycle=1, low=0.01) if swa else None
+    )
     data = fl.DataSpec(name="digits", clients=4, partition=fl.Classes(per_client=3), seed=seed)
     settings = {"model": fl.ModelSpec(name="lenet", width=0.125), "rounds": 4, "seed": seed, "participation": 0.5}
     return fl.Experiment(

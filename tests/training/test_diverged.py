@@ -11,6 +11,12 @@ import flatlab as fl
 NET = fl.ModelSpec(name="lenet", width=0.125)
 
 
+@pytest.fixture(scope="module")
+def digits(few_digits):
+    """Nothing has to be learned here."""
+    return few_digits
+
+
 def diverged(algorithm, digits, tmp_path, engine="auto"):
     run = fl.Run(fl.Experiment(data=digits.spec, model=NET, algorithm=algorithm, rounds=30), digits, store=tmp_path,
                  engine=engine)  # fmt: skip

@@ -38,7 +38,7 @@ PROGRAM = textwrap.dedent(
         done.set()
         company.join()
         torch.set_num_threads(3)
-        fl.sweep([wanted, wanted.replace(seed=1)], store="sweep", progress=False, workers=2, device="cpu")
+        fl.sweep([wanted], store="sweep", progress=False, device="cpu")
     """
 )
 

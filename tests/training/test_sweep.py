@@ -58,6 +58,7 @@ def test_a_sweep_equals_its_runs_alone_in_order_and_equal_experiments_are_one(di
         [*wanted, wanted[0]],
         store=tmp_path / "swept",
         root=few,
+        workers=1,
         progress=lambda done, total: heard.append((done, total)),
     )
     assert [run.id for run in found] == [wanted[0].id, wanted[1].id, wanted[0].id]
