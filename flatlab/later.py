@@ -6,7 +6,7 @@ from .later import pd  # in place of `import pandas as pd`
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["pa", "pd", "pq", "special"]
+__all__ = ["nbformat", "pa", "pd", "pq", "special"]
 
 
 class _Later:
@@ -22,9 +22,11 @@ class _Later:
 
 
 if TYPE_CHECKING:
+    import nbformat
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
     from scipy import special
 else:
     pd, pa, pq, special = map(_Later, ("pandas", "pyarrow", "pyarrow.parquet", "scipy.special"))
+    nbformat = _Later("nbformat")

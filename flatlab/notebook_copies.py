@@ -10,10 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import nbformat
-
 from .declare import SettingError
 from .files import user_path
+from .later import nbformat
 
 _PACKED, _CHECKOUT = Path(__file__).parent / "lab" / "scripts", Path(__file__).parents[1] / "notebooks"
 _CELL = re.compile(r"^# %%(?P<markdown> \[markdown\])?.*$\n?", re.M)
