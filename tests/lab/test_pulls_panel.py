@@ -40,7 +40,7 @@ def test_it_says_what_is_trained_again_and_shows_what_was_measured(runs):
     assert first["rounds"][-1]["swa"] and not second["rounds"][-1]["swa"] and "variance" in first["share"]
     (part,) = pages.shown(panel)  # what a saved page has
     assert part.told()["runs"] == panel.view.runs and part.told()["caption"] == panel.view.caption
-    assert panel.code() == 'fl.pulls([run1, run2], data="holdout", rounds=2, limit=40).plot()'
+    assert panel.code() == 'fl.pulls([run1, run2], data="holdout", limit=40, rounds=2).plot()'
     assert eval(panel.code(), {"fl": fl, "run1": runs[0], "run2": runs[1]}).png()[:4] == panel.figure().png()[:4]
     job = panel.job
     panel.measure()
