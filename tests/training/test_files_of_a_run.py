@@ -366,7 +366,7 @@ KILLER = textwrap.dedent(
             os._exit(1)
         while number % 2 and size() == before and time.monotonic() < deadline:
             time.sleep(0.005)  # each second one gets on, however busy the machine is
-        time.sleep(random.uniform(0, 0.3))
+        time.sleep(random.uniform(0, 0.15))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         run = fl.Run(spec(data, rounds=5000), data, store=store, device="cpu")
