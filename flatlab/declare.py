@@ -34,10 +34,12 @@ __all__ = [
     "Problem",
     "SettingError",
     "declared_classes",
+    "kind_of",
     "near",
     "setting",
     "shown",
     "tell",
+    "walked",
     "with_changes",
 ]
 
@@ -241,6 +243,19 @@ class Family(Declared):
                 f"needs one of {known}" if known else f'give it a kind: `kind: Literal["{name}"] = "{name}"`'
             )
         return handler(value)
+
+
+def walked(settings: Declared, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every setting by the path of its names; a group of settings comes before what it holds."""
+    for name, value in settings:
+        yield (*path, name), value
+        if isinstance(value, Declared):
+            yield from walked(value, (*path, name))
+
+
+def kind_of(settings: Declared) -> str | None:
+    """The kind of a group of settings, or its name; None if it has neither."""
+    return next((getattr(settings, name) for name in ("kind", "name") if hasattr(settings, name)), None)
 
 
 def declared_classes(values: Any) -> Iterator[type[Declared]]:

@@ -70,7 +70,7 @@ def signature(declared: type[BaseModel]) -> inspect.Signature:
     """Names and defaults: what the constructor takes besides its settings, then those, the class's own first."""
     taken = inspect.signature(declared.__init__).parameters.values()
     keyword, nothing = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
-    parameters = [one.replace(annotation=nothing) for one in taken if one.kind is keyword]
+    parameters = [parameter.replace(annotation=nothing) for parameter in taken if parameter.kind is keyword]
     for name in _order(declared):
         default = declared.model_fields[name].default
         default = nothing if default is PydanticUndefined else default

@@ -88,9 +88,9 @@ def refusal(cls: type[BaseModel], error: ValidationError, called: str = "") -> S
         untold = detail["type"] == "missing" or not where or isinstance(detail["input"], (dict, BaseModel))
         problem = Problem(where, ... if untold else detail["input"], message)
         inner = cause.problems if isinstance(cause, SettingError) else ()
-        if not untold and [one.path for one in inner] == [list(detail["loc"])]:  # the field's own check named it, too
+        if not untold and [part.path for part in inner] == [list(detail["loc"])]:  # the field's own check named it, too
             problem, inner = problem._replace(allowed=inner[0].allowed), ()
-        problems += [one._replace(field=".".join(filter(None, [where, *one.path]))) for one in inner] or [problem]
+        problems += [part._replace(field=".".join(filter(None, [where, *part.path]))) for part in inner] or [problem]
         told = where == "" and message.startswith((f"{called}.", f"{called}: "))  # by the class itself, as it was made
         lines.append(message if told else f"{called}.{problem}" if where else f"{called}: {problem}")
     return SettingError("\n".join(lines), problems=problems)

@@ -82,6 +82,12 @@ def digest(content: bytes | memoryview) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
+def file_signature(path: Path) -> tuple[int, ...]:
+    """What is another once a file was written anew."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 def write_atomically(path: Path, content: bytes | memoryview, *, sync: bool = False) -> None:
     """Put `content` at `path`, or leave what was there; with `sync` a power cut cannot tear it either."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -51,14 +51,14 @@ def curve_colors(names: Iterable[str]) -> list[str]:
     return [style["color"] for _, style in importlib.import_module("flatlab.figures.style").seed_styles(names)]
 
 
-def counted(number: int, thing: str, one: str = "", more: str = "") -> str:
+def counted(number: int, thing: str, singular: str = "", plural: str = "") -> str:
     """So many of a thing, with the verb for one and for more.
 
     >>> counted(1, "epoch"), counted(2, "client", "is", "are")
     ('1 epoch', '2 clients are')
     """
     said = f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
-    return f"{said} {one if number == 1 else more}".rstrip()
+    return f"{said} {singular if number == 1 else plural}".rstrip()
 
 
 def percent(share: float, half: float = math.nan) -> str:

@@ -83,11 +83,11 @@ def difference(
     return paired._replace(left_out=paired.left_out + alone)
 
 
-def verdict(found: Interval, expect: str, margin: float = 0.0) -> str:
+def verdict(gap: Interval, expect: str, margin: float = 0.0) -> str:
     """What an interval of a difference says of a claim: "holds", "does not hold" or "undecided".
 
     Args:
-        found: of the difference.
+        gap: of the difference.
         expect: "+" or "-", the sign that is claimed; "=" claims that the difference lies within the margin.
         margin: with "=", how far from 0 still counts as equal.
 
@@ -96,12 +96,12 @@ def verdict(found: Interval, expect: str, margin: float = 0.0) -> str:
     """
     if expect not in ("+", "-", "="):
         raise SettingError("expect", expect, "must be '+', '-' or '='")
-    if not math.isfinite(found.half):
+    if not math.isfinite(gap.half):
         return "undecided"
     if expect == "=":
-        if -margin <= found.low and found.high <= margin:
+        if -margin <= gap.low and gap.high <= margin:
             return "holds"
-        return "does not hold" if found.low > margin or found.high < -margin else "undecided"
-    if found.low <= 0 <= found.high:
+        return "does not hold" if gap.low > margin or gap.high < -margin else "undecided"
+    if gap.low <= 0 <= gap.high:
         return "undecided"
-    return "holds" if (found.mean > 0) == (expect == "+") else "does not hold"
+    return "holds" if (gap.mean > 0) == (expect == "+") else "does not hold"

@@ -203,6 +203,6 @@ def class_scores(confusion: Tensor) -> dict[str, Tensor]:
     """
     right, truth, said = confusion.diagonal(dim1=-2, dim2=-1), confusion.sum(-1), confusion.sum(-2)
     there: Any = truth > 0
-    found = {"iou": right / (truth + said - right), "recall": right / truth, "precision": right / said}
-    found = {name: torch.where(there, value, torch.nan) for name, value in found.items()}
-    return found | {"share": truth / truth.sum(-1, keepdim=True)}
+    scores = {"iou": right / (truth + said - right), "recall": right / truth, "precision": right / said}
+    scores = {name: torch.where(there, value, torch.nan) for name, value in scores.items()}
+    return scores | {"share": truth / truth.sum(-1, keepdim=True)}

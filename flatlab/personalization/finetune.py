@@ -276,5 +276,5 @@ def _tuning(run: Run, tuner: FedAvg, state: State, wanted: list[int], every_epoc
                 where = f"{run.id}, fine-tuning epoch {chunk.epoch}, client {wanted[row]}"
                 message = f"{where}: the training loss became {loss}; lower {tuner.suspect()}"
                 replay = diverging(cohort, tuner, state.served, **orders([wanted[row]]))
-                raise Diverged(message, client=wanted[row], found=replay)
+                raise Diverged(message, client=wanted[row], taken=replay)
         yield chunk

@@ -131,20 +131,20 @@ class Fold:
 
     def _ruled(self) -> tuple[Params | None, list[float] | None]:
         """What a rule that sees all messages makes of those that arrive."""
-        rows = [row for row, factor in enumerate(self.shares[0]) if factor]
-        if len(rows) == len(self.sizes):
+        if not self.lossy:
             combined, weights = aggregated(self.rule, self.total, self.weights)
             return combined, None if weights is None else weights.tolist()
+        arrived = self.factors[0] > 0
         try:
-            self.rule.check(len(rows))
+            self.rule.check(self.heard)
         except SettingError:
-            rows = []
-        if not rows:
             return None, None
-        combined, weights = aggregated(
-            self.rule, {k: value[rows] for k, value in self.total.items()}, self.weights[rows]
-        )
+        if not self.heard:
+            return None, None
+        updates = {name: value[arrived] for name, value in self.total.items()}
+        combined, weights = aggregated(self.rule, updates, self.weights[arrived])
         if weights is None:
             return combined, None
-        given = dict(zip(rows, weights.tolist(), strict=True))
-        return combined, [given.get(row, 0.0) for row in range(len(self.sizes))]
+        every = weights.new_zeros(len(self.sizes))
+        every[arrived] = weights
+        return combined, every.tolist()

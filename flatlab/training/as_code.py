@@ -96,27 +96,27 @@ class _Script:
                 self.wanted[run.id].reach = max(self.wanted[run.id].reach, run.round)
             else:
                 self.wanted[run.id] = _Wanted(f"run{place}", run.experiment, run, run.round, run.round)
-        self.lost = {one.name for one in list(self.wanted.values()) if not self._parents(one)}
-        self.data = self._data([one.experiment for one in self.wanted.values()])
+        self.lost = {target.name for target in list(self.wanted.values()) if not self._parents(target)}
+        self.data = self._data([target.experiment for target in self.wanted.values()])
         self.written: set[str] = set()
-        for one in list(self.wanted.values()):
-            self._write(one)
+        for target in list(self.wanted.values()):
+            self._write(target)
         for name, run in again:
             first = self.wanted[run.id].name
             opened = call("fl.Run.open", f"{first}.directory", self.data[run.experiment.data.to_json()])
             self.lines.append(f"{name} = {opened}.rewind({run.round})")
 
-    def _parents(self, one: _Wanted) -> bool:
+    def _parents(self, target: _Wanted) -> bool:
         """Add the runs that a fork comes from; False if one of them is not in the store any more."""
-        parent = one.experiment.parent
+        parent = target.experiment.parent
         if parent is None:
             return True
         if parent.run not in self.wanted:
             try:
-                experiment = read_experiment(one.like.directory.parent / parent.run)
+                experiment = read_experiment(target.like.directory.parent / parent.run)
             except FileNotFoundError:
                 return False
-            self.wanted[parent.run] = _Wanted(f"parent_of_{one.name}", experiment, one.like, parent.round)
+            self.wanted[parent.run] = _Wanted(f"parent_of_{target.name}", experiment, target.like, parent.round)
         origin = self.wanted[parent.run]
         origin.reach = max(origin.reach, parent.round)
         return self._parents(origin)
@@ -136,91 +136,73 @@ class _Script:
         usual = DataSpec(name=spec.name)
         given = [] if spec.partition == fl.IID() else [literal(spec.partition)]
         named: dict[str, Any] = {"clients": spec.clients, "seed": spec.seed}
-        if spec.augmentation != usual.augmentation:
-            named["augment"] = spec.augmentation
-        named |= {
-            name: getattr(spec, name) for name in ("normalise", "shrink") if getattr(spec, name) != getattr(usual, name)
-        }
+        for argument, field in (("augment", "augmentation"), ("normalise", "normalise"), ("shrink", "shrink")):
+            if getattr(spec, field) != getattr(usual, field):
+                named[argument] = getattr(spec, field)
         return call(f"{call('fl.load', literal(spec.name), **self.root)}.federate", *given, **named)
 
-    def _write(self, one: _Wanted) -> None:
-        if one.name in self.written:
+    def _write(self, target: _Wanted) -> None:
+        if target.name in self.written:
             return
-        self.written.add(one.name)
-        parent = one.experiment.parent
-        for part in (one.experiment.algorithm, one.experiment.task, one.experiment.world):
+        self.written.add(target.name)
+        parent = target.experiment.parent
+        for part in (target.experiment.algorithm, target.experiment.task, target.experiment.world):
             if part is not None:
                 self._foreign(part)
-        if parent is None or one.name in self.lost:
-            made = self._made(one)
+        if parent is None or target.name in self.lost:
+            made = self._made(target)
         else:
             origin = self.wanted[parent.run]
             self._write(origin)
-            changed = {
-                name: getattr(one.experiment, name)
-                for name in FORKED
-                if getattr(one.experiment, name) != getattr(origin.experiment, name)
-            }
+            values = {name: getattr(target.experiment, name) for name in FORKED}
+            changed = {name: value for name, value in values.items() if value != getattr(origin.experiment, name)}
             made = call(f"{origin.name}.fork", round=parent.round, **changed)
-            made += ".to()" if one.reach == one.experiment.rounds else f".to({one.reach})"
-        if one.shown not in (None, one.experiment.rounds):
-            made += f".rewind({one.shown})"
-        self.lines.append(f"{one.name} = {made}")
+            made += ".to()" if target.reach == target.experiment.rounds else f".to({target.reach})"
+        if target.shown not in (None, target.experiment.rounds):
+            made += f".rewind({target.shown})"
+        self.lines.append(f"{target.name} = {made}")
 
-    def _made(self, one: _Wanted) -> str:
-        experiment, data = one.experiment, self.data[one.experiment.data.to_json()]
-        if one.name in self.lost:
-            self.lines.append(
-                f"# supply: the store of the run {one.name} was forked from, {experiment.parent}; it is not beside it"
-            )
-            return call("fl.Run.open", literal(one.like.directory), data)
-        given: dict[str, Any] = {"rounds": experiment.rounds}
-        if experiment.participation != 1:
-            given["participation"] = experiment.participation
-        given["seed"] = experiment.seed
+    def _made(self, target: _Wanted) -> str:
+        experiment, data = target.experiment, self.data[target.experiment.data.to_json()]
+        if target.name in self.lost:
+            parent = f"the store of the run {target.name} was forked from, {experiment.parent}"
+            self.lines.append(f"# supply: {parent}; it is not beside it")
+            return call("fl.Run.open", literal(target.like.directory), data)
         changed = experiment.changed()
-        given |= {name: changed[name] for name in ("sampling", "evaluation", "task", "world") if name in changed}
+        given: dict[str, Any] = {"rounds": experiment.rounds, "seed": experiment.seed}
+        settings = ("participation", "sampling", "evaluation", "task", "world")
+        given |= {name: changed[name] for name in settings if name in changed}
         own = experiment.model.name == "custom"
-        model = f"model_of_{one.name}" if own else self._model(experiment)
+        spec = experiment.model.name if experiment.model.changed().keys() <= {"name"} else experiment.model
+        model = f"model_of_{target.name}" if own else literal(spec)
         if own:
             self.lines += [
                 f"# supply: your network, a flatlab.models.Model with the weights it began with (fingerprint"
                 f" {experiment.model.fingerprint})",
                 f"{model} = ...",
             ]
-        options = self._options(one)
-        if one.reach == experiment.rounds:
+        options = self._options(target.like)
+        if target.reach == experiment.rounds:
             return call("fl.train", literal(experiment.algorithm), data, model, **given, **options)
-        described = [f"data={data}.spec", f"algorithm={literal(experiment.algorithm)}"]
-        described.append(f"model={literal(experiment.model) if own else model}")
+        described = [f"data={data}.spec", f"algorithm={literal(experiment.algorithm)}", f"model={literal(spec)}"]
         run = [call("fl.Experiment", *described, **given), data, *([model] if own else [])]
-        return f"{call('fl.Run', *run, **options)}.to({one.reach})"
+        return f"{call('fl.Run', *run, **options)}.to({target.reach})"
 
-    @staticmethod
-    def _model(experiment: Experiment) -> str:
-        plain = set(experiment.model.changed()) <= {"name"}
-        return literal(experiment.model.name) if plain else literal(experiment.model)
-
-    def _options(self, one: _Wanted) -> dict[str, Any]:
-        cohort = one.like.cohort
-        place = user_path(self.store or one.like.directory.parent, "store")
-        here = place.is_relative_to(Path.cwd())  # short, as a person would write it
-        options: dict[str, Any] = {"store": str(place.relative_to(Path.cwd()) if here else place)}
-        if options["store"] == "runs":
-            del options["store"]
-        if one.like.device != pick_device("auto"):
-            options["device"] = str(one.like.device)
-        if cohort.engine != "auto":
-            options["engine"] = cohort.engine
-        if cohort.chunk is not None:
-            options["chunk"] = cohort.chunk
-        if cohort.precision != "float32":
-            options["precision"] = cohort.precision
-        if not cohort.batched and one.like.device.type == "cpu":
-            usual = memory_format(cohort.model, torch.zeros(1, *cohort.data.shape))
-            if cohort.channels_last != (usual == torch.channels_last):
-                options["channels_last"] = cohort.channels_last
-        return options | self.root
+    def _options(self, run: Run) -> dict[str, Any]:
+        """Of `Run`: what is not as it would be without them."""
+        cohort = run.cohort
+        place = user_path(self.store or run.directory.parent, "store")
+        if place.is_relative_to(Path.cwd()):  # short, as a person would write it
+            place = place.relative_to(Path.cwd())
+        options: dict[str, Any] = {"store": str(place), "device": str(run.device), "engine": cohort.engine}
+        options |= {"chunk": cohort.chunk, "precision": cohort.precision}
+        usual: dict[str, Any] = {"store": "runs", "device": str(pick_device("auto")), "engine": "auto"}
+        usual |= {"chunk": None, "precision": "float32"}
+        if not cohort.batched and run.device.type == "cpu":
+            options["channels_last"] = cohort.channels_last
+            rule = memory_format(cohort.model, torch.zeros(1, *cohort.data.shape))
+            usual["channels_last"] = rule == torch.channels_last
+        return {name: value for name, value in options.items() if value != usual[name]} | self.root
 
     def _foreign(self, value: Declared) -> None:
         """Import the classes that are not flatlab's, or say that they are needed."""

@@ -147,7 +147,7 @@ class Cohort:
         def work(start: int, stop: int) -> Work:
             rows = slice(start, min(stop, len(indices)))
             drawn = self.plan(algorithm, indices[rows], streams[rows], seed if isinstance(seed, int) else seed[rows])
-            full = self._started(params, own or {}, rows)
+            full = self.started(params, own or {}, rows)
             kept, words = mapped(lambda value: value[rows], (memory or {}, received or {}))
             moving = {name: value for name, value in full.items() if name in trained}
             frozen = {name: value for name, value in full.items() if name not in trained}
@@ -158,7 +158,7 @@ class Cohort:
         engine = functools.partial(self._one_by_one, watch=watch) if alone else self._stacked
         yield from engine(algorithm, work, indices, every_epoch)
 
-    def _started(self, params: Params, own: Params, rows: slice) -> Params:
+    def started(self, params: Params, own: Params, rows: slice) -> Params:
         """All parameters as these clients begin with them, in the model's order: joint norms add up in it."""
         count = rows.stop - rows.start
         return {

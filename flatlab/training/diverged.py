@@ -12,7 +12,7 @@ What the error knows of the step, and the step once more:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,18 +104,16 @@ class Diverged(RuntimeError):
         message: str,
         round: int | None = None,
         client: int | None = None,
-        found: Step | None = None,
-        *,
-        step: int | None = None,
-        indices: Iterable[int] = (),
-        params: Params | None = None,
+        taken: Step | None = None,
     ) -> None:
         super().__init__(message)
-        self.round, self.client, self._found = round, client, found
-        self.step, self.indices, self.params = step, list(indices), params or {}
-        if found is not None:
-            whole = {**found.batch.frozen, **found.carry.params}
-            self.step, self.indices = found.number, found.indices
+        self.round, self.client, self._taken = round, client, taken
+        self.step: int | None = None
+        self.indices: list[int] = []
+        self.params: Params = {}
+        if taken is not None:
+            whole = {**taken.batch.frozen, **taken.carry.params}
+            self.step, self.indices = taken.number, taken.indices
             self.params = {name: value.detach().cpu() for name, value in whole.items()}
 
     def replay(self) -> Result:
@@ -127,12 +125,12 @@ class Diverged(RuntimeError):
         Raises:
             RuntimeError: if there is no such step, or the error comes from another process.
         """
-        if self._found is None:
+        if self._taken is None:
             why = "it was trained in another process" if self.step is not None else "there is no such step"
             raise RuntimeError(f"nothing to replay: {why}; train the run here, with engine='loop'")
-        frame, loss = self._found.again()
-        about = {"round": self.round, "client": self.client, "step": self.step, "loss": loss, "lr": self._found.lr}
-        return Result(frame, {**about, "fault": self._found.fault, "indices": self.indices})
+        frame, loss = self._taken.again()
+        about = {"round": self.round, "client": self.client, "step": self.step, "loss": loss, "lr": self._taken.lr}
+        return Result(frame, {**about, "fault": self._taken.fault, "indices": self.indices})
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {"step": self.step, "indices": self.indices, "params": self.params}

@@ -115,8 +115,13 @@ def score_holdout(cohort: Cohort, params: Params, batch_size: int) -> Score:
 
 def holdout_lots(data: FederatedDataset, batch_size: int) -> tuple[Tensor, ...]:
     """The batches in which the holdout is scored."""
-    order = torch.from_numpy(stream(0, "holdout order").permutation(len(data.holdout))).to(data.holdout.device)
-    return data.holdout[order].split(batch_size)
+    return _shuffled(data.holdout, batch_size, "holdout order")
+
+
+def _shuffled(index: Tensor, batch_size: int, *name: str | int) -> tuple[Tensor, ...]:
+    """Batches of a set in the fixed order of that name."""
+    order = torch.from_numpy(stream(0, *name).permutation(len(index))).to(index.device)
+    return index[order].split(batch_size)
 
 
 def client_lots(data: FederatedDataset, client: int, bn_eval: str) -> tuple[Tensor, ...]:
@@ -126,14 +131,10 @@ def client_lots(data: FederatedDataset, client: int, bn_eval: str) -> tuple[Tens
 
 def score_unseen(cohort: Cohort, params: Params, batch_size: int) -> Score:
     """Score on each group of images that no client trains on, in the data's order; in batches as the holdout is."""
-    groups, lots, owner = list(cohort.data.unseen.values()), list[tuple[Tensor, Params]](), list[int]()
-    for place, group in enumerate(groups):
-        order = torch.from_numpy(stream(0, "unseen order", place).permutation(len(group))).to(group.device)
-        parts = group[order].split(batch_size)
-        lots += [(part, {}) for part in parts]
-        owner += [place] * len(parts)
-    counts = torch.tensor([len(group) for group in groups])
-    return _by_owner(cohort.task, _scored(cohort, params, lots), torch.tensor(owner), counts)
+    groups = list(cohort.data.unseen.values())
+    lots = [_shuffled(group, batch_size, "unseen order", place) for place, group in enumerate(groups)]
+    scored = _scored(cohort, params, [(lot, {}) for parts in lots for lot in parts])
+    return _by_owner(cohort.task, scored, lots, groups)
 
 
 def score_clients(
@@ -148,26 +149,31 @@ def score_clients(
 
     Returns losses and scores [clients]; nan for a client without test samples.
     """
-    own, tests = own or {}, [cohort.data.test[client] for client in clients]
+    own = own or {}
     lots = [client_lots(cohort.data, client, bn_eval) for client in clients]
-    flat = [lot for parts in lots for lot in parts]
-    owner = torch.tensor([row for row, parts in enumerate(lots) for _ in parts])
+    flat = [(row, lot) for row, parts in enumerate(lots) for lot in parts]
     if cohort.batched and mappable(cohort.model):
-        scored = _scored_stacked(cohort, params, flat, owner, own, budget)
+        owner = torch.tensor([row for row, _ in flat])
+        scored = _scored_stacked(cohort, params, [lot for _, lot in flat], owner, own, budget)
     else:
-        each = [{name: value[row] for name, value in own.items()} for row in owner.tolist()]
-        scored = _scored(cohort, params, list(zip(flat, each, strict=True)))
-    return _by_owner(cohort.task, scored, owner, torch.tensor([len(test) for test in tests]))
+        scored = _scored(
+            cohort, params, [(lot, {name: value[row] for name, value in own.items()}) for row, lot in flat]
+        )
+    return _by_owner(cohort.task, scored, lots, [cohort.data.test[client] for client in clients])
 
 
-def _by_owner(task: Task, scored: Sequence[dict[str, Tensor]], owner: Tensor, counts: Tensor) -> Score:
-    """Sums over lots as the scores of who owns them; `owner` [lots] are places of `counts`, the numbers of samples."""
+def _by_owner(
+    task: Task, scored: Sequence[dict[str, Tensor]], lots: Sequence[Sequence[Tensor]], sets: Sequence[Tensor]
+) -> Score:
+    """The scores of sets of samples, from sums over the lots of each; `scored` has those of all lots in order."""
+    owner = torch.tensor([place for place, parts in enumerate(lots) for _ in parts])
 
     def total(name: str) -> Tensor:  # on the CPU: a GPU would add up in any order
         shape = scored[0][name].shape[scored[0]["loss"].dim() :]  # of one lot: some come alone, some stacked
-        lots = torch.cat([part[name].reshape(-1, *shape) for part in scored]).cpu().double()
-        return lots.new_zeros(len(counts), *shape).index_add_(0, owner, lots)
+        sums = torch.cat([part[name].reshape(-1, *shape) for part in scored]).cpu().double()
+        return sums.new_zeros(len(sets), *shape).index_add_(0, owner, sums)
 
+    counts = torch.tensor([len(index) for index in sets])
     return Score.of({name: total(name) for name in scored[0]}, counts, task)
 
 

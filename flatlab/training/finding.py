@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ..arguments import Whole, checked
 from ..data import FederatedDataset
-from ..declare import Declared, SettingError, near, tell
+from ..declare import Declared, SettingError, kind_of, near, tell, walked
 from ..later import pd
 from .notes import read_notes
 from .run import Run
@@ -50,7 +50,7 @@ def runs(
     True
     """
     stored = scan(store).look().values()
-    places = {held.experiment.id: dict(_places(held.experiment)) for held in stored}
+    places = {held.experiment.id: _places(held.experiment) for held in stored}
     allowed = {name for each in places.values() for path in each for name in _names(path)}
     for name in settings:
         if allowed and name not in allowed:
@@ -83,7 +83,7 @@ def differing(runs: Iterable[Run | Watched]) -> pd.DataFrame:
     ['FedAvg', 'FedBABU']
     """
     listed = list(runs)
-    rows = [{".".join(path): value for path, value in _places(run.experiment)} for run in listed]
+    rows = [{".".join(path): value for path, value in _places(run.experiment).items()} for run in listed]
     usual = [{".".join(path) for path in _usual(run.experiment)} for run in listed]
     columns = {}
     for name in dict.fromkeys(name for row in rows for name in row):
@@ -94,13 +94,13 @@ def differing(runs: Iterable[Run | Watched]) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index([run.id for run in listed], name="run"))
 
 
-def _places(settings: Declared, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every setting, and every group of settings, by the path of its names."""
-    for name, value in settings:
-        if name not in SILENT and not (path and name in ("kind", "name")):
-            yield (*path, name), value
-            if isinstance(value, Declared):
-                yield from _places(value, (*path, name))
+def _places(settings: Declared) -> dict[tuple[str, ...], Any]:
+    """What runs are told apart by: settings, and groups of them, which stand for their kind."""
+    return {
+        path: value
+        for path, value in walked(settings)
+        if SILENT.isdisjoint(path) and (len(path) == 1 or path[-1] not in ("kind", "name"))
+    }
 
 
 def _usual(settings: Declared, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -135,7 +135,7 @@ def _plain(value: Any) -> Any:
     """A setting as a table shows it: of a group its kind or name alone."""
     if not isinstance(value, Declared):
         return value
-    return next((getattr(value, name) for name in ("kind", "name") if hasattr(value, name)), None) or repr(value)
+    return kind_of(value) or repr(value)
 
 
 @checked

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from ..files import (
     FORMAT,
     Damaged,
+    file_signature,
     parse_json,
     read_table,
     refuse_later,
@@ -63,7 +64,7 @@ class History:
         try:
             table = self._table()
         except Damaged:  # for who holds the run to mend
-            table = empty_history()
+            table = _frame([])
         if after:
             table = table[table["round"].to_numpy() > after]
         if fresh:
@@ -143,7 +144,7 @@ class History:
         """Write the table, whole or not at all: not even a power cut tears it, as the log is emptied after it."""
         about = {"format": FORMAT, "run": self.run}
         write_atomically(self.table, table_bytes(pa.Table.from_pandas(table, preserve_index=False), about), sync=True)
-        self._cached = self._signature(), table
+        self._cached = file_signature(self.table), table
 
     def mend(self) -> str:
         """Set a damaged table aside, while the run is held; what was wrong with it, or nothing."""
@@ -155,8 +156,8 @@ class History:
 
     def _table(self) -> pd.DataFrame:
         if not self.table.exists():
-            return empty_history()
-        signature = self._signature()
+            return _frame([])
+        signature = file_signature(self.table)
         if self._cached is None or self._cached[0] != signature:
             table, about = read_table(self.table.read_bytes(), self.table)
             refuse_later(about.get("format"), self.table)
@@ -170,10 +171,6 @@ class History:
                 raise Damaged(f"{self.table}: holds no history ({error})") from None
             self._cached = signature, frame
         return self._cached[1]
-
-    def _signature(self) -> tuple[int, ...]:
-        stat = self.table.stat()
-        return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
     def _lines(self, newest_first: bool = False) -> Iterator[list[dict[str, Any]]]:
         for line in lines(self.log, self.run, newest_first):
@@ -191,11 +188,6 @@ def _fits(row: Any) -> bool:
         and all(isinstance(row[name], str) for name in ("split", "metric"))
         and type(row["value"]) in (int, float)
     )
-
-
-def empty_history() -> pd.DataFrame:
-    """A history without rows."""
-    return _frame([])
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

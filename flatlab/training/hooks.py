@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..algorithms import Aggregation, Algorithm, Carry, Evasion, LocalBatch, Message, Params, Slots
 from ..declare import SettingError
 from ..models import Model, names
+from .trees import leaves
 
 NUMBER_BYTES = 4  # of a float32
 
@@ -91,10 +92,8 @@ def traffic(model: Model, algorithm: Algorithm) -> int:
     shared = () if algorithm.share == "none" or algorithm.pooled else names(model, algorithm.share)
     look = shapes(algorithm, trained)
     received = {name: slot for name, slot in look.received.items() if name not in algorithm.inside}
-    besides = [value for slots in (received, look.message.extra) for slot in slots.values() for value in slot.values()]
-    return 2 * sum(trained[name].numel() for name in shared if name in trained) + sum(
-        value.numel() for value in besides
-    )
+    besides = sum(value.numel() for value in leaves((received, look.message.extra)))
+    return 2 * sum(trained[name].numel() for name in shared if name in trained) + besides
 
 
 def megabytes(algorithm: Algorithm, numbers: int, clients: int, seed: int, round: int) -> float:
@@ -120,10 +119,7 @@ def stepped(algorithm: Algorithm, carry: Carry, batch: LocalBatch, lr: float | T
     Raises:
         SettingError: naming the algorithm, what its step returned, and what was expected.
     """
-    made = algorithm.step(carry, batch, lr)
-    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], Carry)):
-        _refuse(f"{type(algorithm).__name__}.step", made, "(carry, loss)")
-    return made
+    return _pair(f"{type(algorithm).__name__}.step", algorithm.step(carry, batch, lr), Carry, "(carry, loss)")
 
 
 def aggregated(rule: Aggregation, updates: Params, sizes: Tensor) -> tuple[Params, Tensor | None]:
@@ -132,10 +128,9 @@ def aggregated(rule: Aggregation, updates: Params, sizes: Tensor) -> tuple[Param
     Raises:
         SettingError: naming the rule, what it returned, and what was expected.
     """
-    made, where = rule.combine(updates, sizes), f"{rule.kind}.combine"
-    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], dict)):
-        _refuse(where, made, "(updates, weights of the clients or None)")
-    combined, weights = made
+    where = f"{rule.kind}.combine"
+    made = rule.combine(updates, sizes)
+    combined, weights = _pair(where, made, dict, "(updates, weights of the clients or None)")
     _same(where, combined, {name: value[0] for name, value in updates.items()})
     if weights is not None and tuple(weights.shape) != tuple(sizes.shape):
         raise SettingError(f"{where}: weights of shape", tuple(weights.shape), f"needs [{len(sizes)}], or None")
@@ -148,15 +143,17 @@ def served(algorithm: Algorithm, params: Params, mean_update: Params, slots: Slo
     Raises:
         SettingError: naming the algorithm, what `serve` returned, and what was expected.
     """
-    made, where = algorithm.serve(params, mean_update, slots), f"{algorithm.kind}.serve"
-    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], dict)):
-        _refuse(where, made, "(params, slots)")
-    _same(where, made[0], params)
-    return made[0], checked_slots(f"{where}: slots", made[1])
+    where = f"{algorithm.kind}.serve"
+    moved, slots = _pair(where, algorithm.serve(params, mean_update, slots), dict, "(params, slots)")
+    _same(where, moved, params)
+    return moved, checked_slots(f"{where}: slots", slots)
 
 
-def _refuse(where: str, made: Any, needs: str) -> NoReturn:
-    raise SettingError(f"{where} returned {type(made).__name__}", allowed=f"needs {needs}")
+def _pair(where: str, made: Any, first: type, needs: str) -> tuple[Any, Any]:
+    """What a hook returned, if it is two things, the first of them of a kind."""
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], first)):
+        raise SettingError(f"{where} returned {type(made).__name__}", allowed=f"needs {needs}")
+    return made
 
 
 def same_slots(where: str, given: Slots, wanted: Slots) -> None:

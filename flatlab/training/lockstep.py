@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..algorithms import ASAM, SAM, SGD, Algorithm, Params
+from ..algorithms import ASAM, SAM, SGD, Algorithm
 from ..models import frame
 from .diverged import Diverged
 from .experiment import Experiment
@@ -24,7 +24,7 @@ from .run import Run
 from .start import reuse_rounds
 from .state import State
 from .trees import mapped
-from .work import Orders, Trained
+from .work import Trained
 
 # Settings that clients of one batch may have different values of, where all of them use it.
 NUMBERS = ("momentum", "weight_decay", "clip", "mu")
@@ -114,7 +114,10 @@ def _trained(federations: list[Federation], states: list[State]) -> list[list[Tr
     def joined(*values: torch.Tensor) -> torch.Tensor:
         return torch.cat(values)
 
-    begun = [_started(order, state) for order, state in zip(orders, states, strict=True)]
+    begun = [
+        run.cohort.started(state.params, order.own, slice(0, count))
+        for run, state, order, count in zip(federations, states, orders, counts, strict=True)
+    ]
     memory, received = (mapped(joined, *(getattr(order, part) for order in orders)) for part in ("memory", "received"))
     trained: list[list[Trained]] = [[] for _ in federations]
     for chunk in federations[0].cohort.train(
@@ -136,13 +139,6 @@ def _trained(federations: list[Federation], states: list[State]) -> list[list[Tr
                 chunks.append(_part(chunk, rows, first))
             first += count
     return trained
-
-
-def _started(orders: Orders, state: State) -> Params:
-    """All parameters as each client of one run begins with them."""
-    count = len(orders.indices)
-    shared = {name: value.expand(count, *value.shape) for name, value in state.params.items()}
-    return {name: orders.own.get(name, value) for name, value in shared.items()}
 
 
 def _part(chunk: Trained, rows: list[int], first: int) -> Trained:

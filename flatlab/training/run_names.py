@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..declare import Declared
+from ..declare import Declared, kind_of, walked
 from .experiment import Experiment
 from .run import Run
 
@@ -115,17 +115,14 @@ def _telling(place: int, flat: list[dict[Path, Any]], keys: list[Path]) -> list[
     return [_said(key, own.get(key)) for key in keys if key in chosen]
 
 
-def _settings(settings: Declared, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def _settings(experiment: Experiment) -> Iterator[tuple[Path, Any]]:
     """Settings by the path of their names; a group of them is first its kind, then what it holds."""
-    for name, value in settings:
-        if not isinstance(value, Declared):
-            if name not in _BARE:
-                yield (*path, name), value
-            continue
-        kind = next((getattr(value, what) for what in ("kind", "name") if hasattr(value, what)), None)
-        if kind is not None:
-            yield (*path, name), kind
-        yield from _settings(value, (*path, name))
+    for path, value in walked(experiment):
+        if isinstance(value, Declared):
+            if (kind := kind_of(value)) is not None:
+                yield path, kind
+        elif path[-1] not in _BARE:
+            yield path, value
 
 
 def flattened(values: Any, path: Path = ()) -> dict[Path, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..declare import SettingError
-from ..files import digest, read_json
+from ..files import digest, file_signature, read_json
 from ..later import pd
 from .checkpoints import BadCheckpoint, RunBusy, Store
 from .experiment import Experiment
@@ -166,8 +166,7 @@ def _alike(store: Path, wanted: Experiment) -> Iterator[Held]:
         for name in sorted(entry.name for entry in entries if entry.name.startswith(prefix)):
             file = store / name / "experiment.json"
             with contextlib.suppress(OSError, ValueError, TypeError):  # another version's, or being removed
-                stat = file.stat()
-                if _shape_of(file, (stat.st_ino, stat.st_size, stat.st_mtime_ns)) == shape:
+                if _shape_of(file, file_signature(file)) == shape:
                     other = Experiment.recorded(file.read_text(encoding="utf-8-sig"))
                     if other.id == name != wanted.id:
                         yield Held(name, file.parent, other)

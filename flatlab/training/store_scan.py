@@ -5,13 +5,14 @@ A directory that is damaged, foreign, or of classes that this process does not h
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..files import printable, user_folder
+from ..files import file_signature, printable, user_folder
 from .experiment import Experiment
 from .run_files import read_experiment
 
@@ -75,11 +76,9 @@ def scan(store: str | Path) -> Scan:
 
 
 def _signature(path: Path) -> Any:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+    with contextlib.suppress(OSError):
+        return file_signature(path)
+    return None
 
 
 def _read(directory: Path) -> Held | str | None:

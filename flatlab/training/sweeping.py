@@ -122,21 +122,17 @@ def _data(experiments: Sequence[Experiment], root: str | Path) -> list[Federated
     """The data of each experiment, each set loaded (and, if need be, downloaded) once, before any worker starts."""
     if not experiments:
         raise SettingError("experiments", [], "needs at least one")
-    loaded: dict[str, FederatedDataset] = {}
-    data = []
-    for experiment in experiments:
-        if experiment.model.name == "custom":
-            raise SettingError(
-                "model",
-                "custom",
-                "workers cannot make a network that only this process has; name a function that makes it,"
-                " 'module:function' (see models.network), or use `train`",
-            )
-        key = experiment.data.to_json()
-        if key not in loaded:
-            loaded[key] = experiment.data.load(root)
-        data.append(loaded[key])
-    return data
+    if any(experiment.model.name == "custom" for experiment in experiments):
+        raise SettingError(
+            "model",
+            "custom",
+            "workers cannot make a network that only this process has; name a function that makes it,"
+            " 'module:function' (see models.network), or use `train`",
+        )
+    keys = [experiment.data.to_json() for experiment in experiments]
+    specs = {key: experiment.data for key, experiment in zip(keys, experiments, strict=True)}
+    loaded = {key: spec.load(root) for key, spec in specs.items()}
+    return [loaded[key] for key in keys]
 
 
 def _work(

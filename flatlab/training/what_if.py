@@ -13,20 +13,12 @@ from contextlib import suppress
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from ..declare import Declared, Family, SettingError
+from ..declare import Declared, Family, SettingError, walked
 from ..values import read_number
 from .experiment import Experiment
 
-FIXED = (
-    "kind",
-    "name",
-    "parent",
-    "fingerprint",
-    "digest",
-    "initial",
-    "code",
-    "evaluation",
-)  # change no weight, or cannot be set
+# What changes no weight, or cannot be set.
+FIXED = {"kind", "name", "parent", "fingerprint", "digest", "initial", "code", "evaluation"}
 STEPS = (1, 2, 5)  # times powers of ten: where values lie on a logarithmic scale
 
 
@@ -36,11 +28,10 @@ def with_setting(experiment: Experiment, path: str, value: Any) -> Experiment:
     Raises:
         SettingError: if there is no such setting, or the value is refused.
     """
-    owner, name = _owner(experiment, path.split("."), path)
-    inner = getattr(owner, name)
-    return experiment.replace(
-        **{path: inner if isinstance(value, str) and getattr(inner, "kind", "") == value else value}
-    )
+    owner, name = _owner(experiment, path)
+    now = getattr(owner, name)
+    same_kind = isinstance(value, str) and getattr(now, "kind", "") == value
+    return experiment.replace(**{path: now if same_kind else value})
 
 
 def values_to_try(experiment: Experiment, path: str, count: int = 4) -> list[Any]:
@@ -49,7 +40,7 @@ def values_to_try(experiment: Experiment, path: str, count: int = 4) -> list[Any
     Raises:
         SettingError: if there is no such setting, or it is none that has several values.
     """
-    owner, name = _owner(experiment, path.split("."), path)
+    owner, name = _owner(experiment, path)
     info, now = type(owner).model_fields[name], getattr(owner, name)
     extra: Any = info.json_schema_extra or {}
     annotation = next((part for part in _parts(info.annotation) if part is not NoneType), Any)
@@ -68,12 +59,13 @@ def values_to_try(experiment: Experiment, path: str, count: int = 4) -> list[Any
 
 def settings_to_try(experiment: Experiment) -> list[str]:
     """The dotted names of the settings that have other values to try."""
-    found = []
-    for path in _paths(experiment):
-        with suppress(SettingError):
-            values_to_try(experiment, path)
-            found.append(path)
-    return found
+    paths = []
+    for names, _ in walked(experiment):
+        if FIXED.isdisjoint(names):
+            with suppress(SettingError):
+                values_to_try(experiment, ".".join(names))
+                paths.append(".".join(names))
+    return paths
 
 
 def read_values(text: str) -> list[Any]:
@@ -87,21 +79,15 @@ def read_values(text: str) -> list[Any]:
     return values
 
 
-def _paths(settings: Declared, begin: str = "") -> list[str]:
-    paths = []
-    for name, value in settings:
-        if name not in FIXED:
-            paths.append(begin + name)
-            paths += _paths(value, f"{begin}{name}.") if isinstance(value, Declared) else []
-    return paths
-
-
-def _owner(settings: Declared, path: list[str], whole: str) -> tuple[Declared, str]:
-    for name in path[:-1]:
-        settings = getattr(settings, name, None)  # type: ignore[assignment]
-    if not isinstance(settings, Declared) or path[-1] not in type(settings).model_fields:
-        raise SettingError(whole, allowed="no such setting in this experiment")
-    return settings, path[-1]
+def _owner(experiment: Experiment, path: str) -> tuple[Declared, str]:
+    """The group of settings that holds the one of a dotted name, and its name there."""
+    *groups, name = path.split(".")
+    owner: Any = experiment
+    for group in groups:
+        owner = getattr(owner, group, None)
+    if not isinstance(owner, Declared) or name not in type(owner).model_fields:
+        raise SettingError(path, allowed="no such setting in this experiment")
+    return owner, name
 
 
 def _parts(annotation: Any) -> list[Any]:
@@ -110,7 +96,7 @@ def _parts(annotation: Any) -> list[Any]:
         return _parts(get_args(annotation)[0])
     if get_origin(annotation) is Literal or not get_args(annotation):
         return [annotation]
-    return [part for one in get_args(annotation) for part in _parts(one)]
+    return [part for member in get_args(annotation) for part in _parts(member)]
 
 
 def _choices(
@@ -121,7 +107,7 @@ def _choices(
     if get_origin(annotation) is Literal or (isinstance(annotation, type) and issubclass(annotation, Family)):
         every = list(get_args(annotation)) if get_origin(annotation) is Literal else list(annotation.members())
         own = getattr(now, "kind", now)
-        return [own, *[one for one in every if one != own]][:count]
+        return [own, *[choice for choice in every if choice != own]][:count]
     if annotation not in (int, float):
         return []
     if span is not None and not log:
