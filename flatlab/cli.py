@@ -32,10 +32,9 @@ from .papers import demonstration
 from .results import spread
 from .training import BadCheckpoint, Diverged, Experiment, RankLost, Ranks, Run, RunBusy, Standing, train_shared
 from .training.importing import import_module
-from .training.progress import reporter
+from .training.progress import Lines, reporter
 from .training.start import reuse_rounds
 from .training.status import readable, summary
-from .training.terminal import Lines
 
 WRONG_PATH = (errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 DAY = 86400  # seconds

@@ -18,7 +18,7 @@ from ..later import pd
 from ..personalization import Corrected, Personalization
 from ..results import Result
 from ..training import Run, differing
-from ..training.notes import read_notes
+from ..training.run_names import read_notes
 from ..training.status import Standing, Watched
 from .hessian_results import Eigenvalues
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from ..training.terminal import kernel
+from ..training.progress import kernel
 
 if TYPE_CHECKING:
     from .panel import Panel

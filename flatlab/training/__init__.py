@@ -4,17 +4,15 @@ from .checkpoints import BadCheckpoint, RunBusy
 from .clients import Cohort
 from .device import pick_device
 from .distill import distil
-from .distributed import train_shared
+from .distributed import RankLost, Ranks, train_shared
 from .diverged import Diverged, diverging
 from .evaluate import Evaluation, Score, score, score_clients, score_holdout, score_unseen
 from .experiment import Experiment, Parent
 from .finding import differing, runs
 from .launch import train
 from .network import identified
-from .notes import annotate
-from .process_group import RankLost, Ranks
 from .run import Run, RunDone
-from .run_names import flattened, labels
+from .run_names import annotate, flattened, labels
 from .state import Round, State
 from .status import Standing
 from .sweeping import SweepFailed, sweep

@@ -1,4 +1,4 @@
-"""Which samples a client sees in which step, and how each is augmented: drawn on the CPU, prepared on the device.
+"""Who trains on which samples, and which of them a step sees, augmented how: drawn on the CPU, prepared on the device.
 
 Every draw comes from one stream per (seed, purpose, round, client), so neither chunking nor engine can change it.
 Clients of different sizes share one rectangular plan: places without a sample have weight 0.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..algorithms import Algorithm
+from ..algorithms import Algorithm, FedAvg
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..streams import stream
@@ -169,3 +169,28 @@ def batches(data: FederatedDataset, plan: Plan, epoch: int) -> Iterator[Batch]:
                 None if plan.partner is None else torch.from_numpy(plan.partner[:, epoch, start + s, :kept]).to(device),
                 None if plan.share is None else torch.from_numpy(plan.share[:, epoch, start + s]).to(device),
             )
+
+
+def at_server(algorithm: Algorithm, train: Sequence[Tensor], seed: int) -> Tensor:
+    """The training samples that the server holds; they stay with their clients, too."""
+    pool = torch.cat(list(train))
+    if algorithm.server_data is None:
+        return pool[:0]
+    size = max(1, int(algorithm.server_data.share * len(pool)))
+    return pool[torch.from_numpy(stream(seed, "server data").choice(len(pool), size, replace=False))]
+
+
+def holders(algorithm: Algorithm, train: Sequence[Tensor], public: Tensor) -> tuple[Tensor, ...]:
+    """What each client trains on: with pooled data there is one."""
+    if algorithm.pooled:
+        return (torch.cat(list(train)),)
+    if algorithm.server_data is None or not algorithm.server_data.clients:
+        return tuple(train)
+    return tuple(torch.cat([part, public]).unique() for part in train)
+
+
+def servers_own(algorithm: Algorithm) -> Algorithm:
+    """How the server trains for an epoch: only what its steps need, no client's memory, no words to clients."""
+    settings = {name: getattr(algorithm, name) for name in Algorithm.model_fields if name != "kind"}
+    changes = {"epochs": 1, "mu": 0.0, "keep_momentum": False, "local_steps": None}
+    return cast(Algorithm, FedAvg.from_dict(settings | changes))

@@ -24,8 +24,7 @@ from ..models import Model, names
 from ..tasks import Classification, Task
 from .batches import Plan, plan, samples_a_step, step_counts
 from .cuda_graph import Recordings
-from .device import Precision, computing_in
-from .fitting import fitting
+from .device import Precision, computing_in, fitting
 from .objective import mappable
 from .sequential import Watch, loop
 from .step_by_step import Turns

@@ -13,8 +13,8 @@ from ..arguments import Whole, checked
 from ..data import FederatedDataset
 from ..declare import Declared, SettingError, kind_of, near, tell, walked
 from ..later import pd
-from .notes import read_notes
 from .run import Run
+from .run_names import read_notes
 from .status import Watched
 from .store_scan import scan
 

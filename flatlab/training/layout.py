@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..algorithms import Params, Slots
+from ..algorithms import Params
 from ..declare import SettingError
 from ..models import Model, names
 from ..models.net import within
@@ -70,9 +70,7 @@ class Layout:
         Raises:
             SettingError: if it is another network's, not finite, or leaves no round to do.
         """
-        wanted, given = (
-            {name: tuple(v.shape) for name, v in params.items()} for params in (self._params, start.params)
-        )
+        wanted, given = (mapped(_shape, params) for params in (self._params, start.params))
         if other := next((name for name in wanted | given if wanted.get(name) != given.get(name)), None):
             raise SettingError(
                 "start",
@@ -122,8 +120,7 @@ class Layout:
             return {}
         none = {name: state.params[name].new_zeros(delay, *state.params[name].shape) for name in sorted(self.sent)}
         none["mass"] = torch.zeros(delay, device=self.device)
-        fits = {name: value.shape for name, value in state.pending.items()} == {k: v.shape for k, v in none.items()}
-        return state.pending if fits else none
+        return state.pending if mapped(_shape, state.pending) == mapped(_shape, none) else none
 
     def own(self, state: State, clients: list[int], which: Params | None = None) -> Params:
         """The parameters [clients, ...] in which these clients' own models differ from the global one.
@@ -147,25 +144,25 @@ class Layout:
     def differs(self, state: State) -> str:
         """How a state differs from what this experiment's look like, in names and shapes; nothing if it does not."""
 
-        def kinds(params: Params) -> dict[str, Any]:
-            return {name: (tuple(value.shape), value.dtype) for name, value in params.items()}
+        def kinds(params: Params) -> Any:
+            return mapped(lambda value: (_shape(value), value.dtype), params)
 
         if kinds(state.params) != kinds(self._params):
             return f"holds the parameters of another model than {self.experiment.model.name}"
-        memory = self.experiment.algorithm.memory(self.trained(state.params))
-        wanted = {"": {name: state.params[name] for name in self.personal}, **memory}
-        held = {"": state.personal, **state.memory}
-
-        def sizes(slots: Slots, *clients: int) -> dict[str, dict[str, tuple[int, ...]]]:
-            return {slot: {name: (*clients, *v.shape) for name, v in values.items()} for slot, values in slots.items()}
-
-        if kinds(self._pending(state)) != kinds(state.pending):
+        if kinds(state.pending) != kinds(self._pending(state)):
             return "holds other late messages than this channel has"
-        if sizes(held) != sizes(wanted, self.population):
+        memory = self.experiment.algorithm.memory(self.trained(state.params))
+        one_client = {name: state.params[name] for name in self.personal}, memory
+        wanted = mapped(lambda value: (self.population, *value.shape), one_client)
+        if mapped(_shape, (state.personal, state.memory)) != wanted:
             return "holds something else of clients than this algorithm has them keep"
         if state.swa.keys() not in (set(), self._params.keys()) or (state.swa_count and not state.swa):
             return "holds another average than this algorithm makes"
         return ""
+
+
+def _shape(value: Tensor) -> tuple[int, ...]:
+    return tuple(value.shape)
 
 
 def means(personal: Params) -> Params:

@@ -10,7 +10,7 @@ import functools
 import math
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -23,19 +23,20 @@ from ..models import Model, frame, names
 from ..streams import stream
 from .accumulate import Fold
 from .attackers import Attackers
-from .batches import passes
+from .batches import at_server, holders, passes, servers_own
 from .clients import Cohort
 from .diverged import Diverged, diverging, local_fault
 from .evaluate import score_clients, score_holdout, score_unseen
 from .experiment import Experiment
-from .holders import at_server, holders, servers_own
 from .hooks import WholeGradient, checked_slots, megabytes, same_slots, served, traffic
 from .layout import Layout, means
-from .process_group import Ranks
 from .state import Round, State
 from .threads import computing_with
 from .trees import mapped
 from .work import Orders, Trained
+
+if TYPE_CHECKING:
+    from .distributed import Ranks
 
 
 class Federation(Layout):

@@ -1,25 +1,80 @@
-"""Short names for runs that are shown together: the method, and where several bear its name, what tells them apart."""
+"""What runs are called: labels and notes that a person gives, else the method, and what tells several of it apart.
+
+fl.annotate(run, label="baseline", note="for the talk")    # in the run's directory, but no part of its id
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..declare import Declared, kind_of, walked
+from ..arguments import checked
+from ..declare import LONGEST_TEXT, Declared, SettingError, kind_of, walked
+from ..files import Damaged, printable, read_json, user_path
+from .checkpoints import Store
 from .experiment import Experiment
-from .run import Run
 
 if TYPE_CHECKING:
+    from .run import Run
     from .status import Watched
 
-Path = tuple[str, ...]
+Names = tuple[str, ...]  # that lead to a setting
 
 MOST = 3  # settings in a label; of more those that tell a run apart
 FORKED = ("parent", "round")
 _BARE = {"kind", "name"}  # of the group that they stand in
 _PLAIN = {"data", "partition", "model", "algorithm", "local", "topology", "adversary", "swa"}  # their kind says it
 _SILENT = {"fingerprint", "run", "initial", "code"}  # hashes
+NOTES = "notes.json"
+
+
+@checked
+def annotate(run: Any, *, label: str | None = None, note: str | None = None) -> dict[str, str]:
+    """Give a run a label, by which figures and tables call it, or a note; "" takes one away.
+
+    Args:
+        run: a run, or its directory.
+        label: a short name in place of the method's, on one line.
+        note: any text of letters, signs and spaces.
+
+    Returns:
+        What stands there now.
+
+    Raises:
+        FileNotFoundError: if no round of the run is on disk.
+        SettingError: if a text is too long, or has what no terminal should be sent, such as escape sequences.
+
+    >>> again = fl.train(fl.FedAvg(), data, "lenet", rounds=1, seed=5)
+    >>> fl.annotate(again, label="another seed")
+    {'label': 'another seed'}
+    >>> again.name
+    'another seed'
+    """
+    directory = user_path(getattr(run, "directory", run), "run")
+    if not (directory / "experiment.json").exists():
+        raise FileNotFoundError(f"{directory}: holds no run; train a round first")
+    given = {"label": label, "note": note}
+    for name, text in given.items():
+        if text and (len(text) > LONGEST_TEXT or printable(text) != text or (name == "label" and "\n" in text)):
+            said = f"needs at most {LONGEST_TEXT} letters, signs and spaces{' on one line' * (name == 'label')}"
+            raise SettingError(name, text, said)
+    before = read_notes(directory)
+    after = before | {name: text for name, text in given.items() if text is not None}
+    after = {name: text for name, text in after.items() if text}
+    if after != before:
+        Store(directory).write_json(NOTES, after)
+    return after
+
+
+def read_notes(directory: Path) -> dict[str, str]:
+    """Label and note of the run in a directory, where there are any; a file that cannot be read counts as none."""
+    try:
+        notes = read_json(directory / NOTES)
+    except (OSError, Damaged):
+        return {}
+    return {str(name): printable(text) for name, text in notes.items()} if isinstance(notes, dict) else {}
 
 
 def labels(runs: Sequence[Run | Watched]) -> list[str]:
@@ -79,7 +134,7 @@ def other_data(plain: Sequence[str], experiments: Sequence[Experiment]) -> list[
 
 def _differences(alike: list[tuple[Experiment, int]]) -> list[list[str]]:
     flat = [dict(_settings(experiment)) for experiment, _ in alike]
-    differing: dict[Path, bool] = {}
+    differing: dict[Names, bool] = {}
     for key in dict.fromkeys(key for settings in flat for key in settings if key[-1] not in _SILENT):
         values = {repr(settings[key]) for settings in flat if key in settings}
         # A setting that only some of them have goes with a kind, which is said itself.
@@ -99,11 +154,11 @@ def _differences(alike: list[tuple[Experiment, int]]) -> list[list[str]]:
     ]
 
 
-def _telling(place: int, flat: list[dict[Path, Any]], keys: list[Path]) -> list[str]:
+def _telling(place: int, flat: list[dict[Names, Any]], keys: list[Names]) -> list[str]:
     """Of many settings those that tell a run from the others, each time the one that leaves the fewest."""
-    own, rest, chosen = flat[place], [settings for at, settings in enumerate(flat) if at != place], list[Path]()
+    own, rest, chosen = flat[place], [settings for at, settings in enumerate(flat) if at != place], list[Names]()
 
-    def like(key: Path) -> list[dict[Path, Any]]:
+    def like(key: Names) -> list[dict[Names, Any]]:
         return [settings for settings in rest if settings.get(key) == own.get(key)]
 
     while rest and len(chosen) < MOST + 1:
@@ -115,7 +170,7 @@ def _telling(place: int, flat: list[dict[Path, Any]], keys: list[Path]) -> list[
     return [_said(key, own.get(key)) for key in keys if key in chosen]
 
 
-def _settings(experiment: Experiment) -> Iterator[tuple[Path, Any]]:
+def _settings(experiment: Experiment) -> Iterator[tuple[Names, Any]]:
     """Settings by the path of their names; a group of them is first its kind, then what it holds."""
     for path, value in walked(experiment):
         if isinstance(value, Declared):
@@ -125,14 +180,14 @@ def _settings(experiment: Experiment) -> Iterator[tuple[Path, Any]]:
             yield path, value
 
 
-def flattened(values: Any, path: Path = ()) -> dict[Path, Any]:
+def flattened(values: Any, path: Names = ()) -> dict[Names, Any]:
     """Nested settings, as `to_dict` gives them, by the path of their names."""
     if not isinstance(values, dict):
         return {path: values}
     return {key: value for name, inner in values.items() for key, value in flattened(inner, (*path, name)).items()}
 
 
-def _said(key: Path, value: Any) -> str:
+def _said(key: Names, value: Any) -> str:
     name = key[-1].replace("_", " ")
     if key == FORKED:
         return f"from round {value}" if value is not None else "no fork"

@@ -20,10 +20,10 @@ from ..models.net import PARTS, within
 from .clients import Cohort
 from .experiment import Experiment
 from .history import History, best_round
-from .notes import read_notes
 from .recording import Record
 from .replay import replayed
 from .round import Federation
+from .run_names import read_notes
 from .state import State
 from .work import Trained
 

@@ -34,9 +34,8 @@ from .experiment import Experiment
 from .importing import Place, import_own, own_classes
 from .interrupt import soft_interrupt
 from .lockstep import shape, train_together
-from .main_guard import refuse_respawn, refuse_unguarded
 from .network import identified
-from .pool import Pool
+from .pool import Pool, refuse_respawn, refuse_unguarded
 from .progress import counter
 from .run import Run
 from .start import reuse_rounds

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 
-def mapped(function: Callable[..., Tensor], tree: Any, *others: Any) -> Any:
+def mapped(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """A tree like `tree`, of `function(leaf, *leaves of the others in the same place)`."""
     if isinstance(tree, dict):
         return {name: mapped(function, value, *(other[name] for other in others)) for name, value in tree.items()}

@@ -14,7 +14,7 @@ from patience import PATIENCE, free_port, until
 import flatlab as fl
 from flatlab.training import Ranks
 from flatlab.training.checkpoints import Store
-from flatlab.training.process_group import _device
+from flatlab.training.distributed import _device
 
 ALGORITHMS = {
     "swa, server data": fl.FedBABU(

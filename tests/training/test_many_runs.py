@@ -19,7 +19,7 @@ from flatlab.cli import main
 from flatlab.declare import SettingError
 from flatlab.training.checkpoints import Store
 from flatlab.training.importing import import_own, own_classes
-from flatlab.training.main_guard import refuse_unguarded
+from flatlab.training.pool import refuse_unguarded
 
 HEAD = """
 import flatlab as fl

@@ -10,8 +10,7 @@ from planted import experiments, plant
 
 from flatlab.figures.colors import ALGORITHMS
 from flatlab.training import Standing
-from flatlab.training.progress import counter
-from flatlab.training.terminal import Lines
+from flatlab.training.progress import Lines, counter
 
 
 class Terminal(io.StringIO):
