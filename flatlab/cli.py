@@ -12,7 +12,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a terminal of few letters gets the others spelled out
             stream.reconfigure(errors="backslashreplace")
     try:
-        with _plain_warnings():
+        with warnings.catch_warnings():  # each is one line, without the line of code that gave it
+            warnings.showwarning = lambda message, *_: _say(f"flatlab: {message}", to=sys.stderr)
             if modules := getattr(options, "modules", []):
                 sys.path.insert(0, str(Path.cwd()))  # as `python -m flatlab` has it
                 for name in modules:
@@ -74,23 +75,10 @@ def _say(*lines: object, to: TextIO | None = None) -> None:
     print(*map(printable, lines), sep="\n", file=to or sys.stdout, flush=True)
 
 
-def _say_all(text: str, to: TextIO | None = None) -> None:
-    """Print a text of several lines."""
-    _say(*text.split("\n"), to=to)
-
-
-@contextlib.contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Inside the block a warning is one line, without the line of code that gave it."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: _say(f"flatlab: {message}", to=sys.stderr)
-        yield
-
-
 def demo(options: argparse.Namespace) -> None:
     """Show on digits what the two papers claim: train them, print one table and what it says, write one figure."""
     store, root = user_folder(options.store, "store"), user_folder(options.root, "root")
-    demonstration.demo(store, root, options.device, _say_all, functools.partial(_say_all, to=sys.stderr))
+    demonstration.demo(store, root, options.device, _say, functools.partial(_say, to=sys.stderr))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -107,13 +95,12 @@ def run(options: argparse.Namespace) -> None:
     try:
         chosen.to(listener=reporter(chosen), wait=options.wait)
     except KeyboardInterrupt:
-        raise _go_on(chosen, options) from None
+        raise _stopped(f"stopped after round {chosen.round} of {chosen.rounds}", options) from None
     _summary(chosen)
 
 
-def _go_on(chosen: Run, options: argparse.Namespace) -> KeyboardInterrupt:
-    again = shlex.join(["flatlab", *options.arguments])
-    return KeyboardInterrupt(f"stopped after round {chosen.round} of {chosen.rounds}; go on with: {again}")
+def _stopped(said: str, options: argparse.Namespace) -> KeyboardInterrupt:
+    return KeyboardInterrupt(f"{said}; go on with: {shlex.join(['flatlab', *options.arguments])}")
 
 
 def _run_shared(experiment: Experiment, options: argparse.Namespace) -> None:
@@ -130,7 +117,7 @@ def _run_shared(experiment: Experiment, options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         if ranks.rank != 0:
             raise SystemExit(INTERRUPTED) from None  # the first process says it
-        raise _go_on(chosen, options) from None
+        raise _stopped(f"stopped after round {chosen.round} of {chosen.rounds}", options) from None
     finally:
         ranks.leave()
 
@@ -198,10 +185,9 @@ def reproduce(options: argparse.Namespace) -> None:
         name: user_path(given[name], name) for name in ("results", "store", "root", "merge", "page") if name in given
     }
     try:
-        papers.reproduce(papers.Options(**given), _say_all)
+        papers.reproduce(papers.Options(**given), _say)
     except KeyboardInterrupt:
-        again = shlex.join(["flatlab", *options.arguments])
-        raise KeyboardInterrupt(f"stopped; what is finished is kept; go on with: {again}") from None
+        raise _stopped("stopped; what is finished is kept", options) from None
 
 
 def schema(options: argparse.Namespace) -> None:
@@ -217,7 +203,7 @@ def schema(options: argparse.Namespace) -> None:
     if options.toml:
         print(sample(SAMPLE), end="")
         return
-    _say_all("\n\n".join(settings_text(declared) for declared in called(options.names, Experiment)) + "\n")
+    _say("\n\n".join(settings_text(declared) for declared in called(options.names, Experiment)) + "\n")
     if options.names:
         return
     print(f"Cost of a local step, in gradients of a batch\n{_table(_costs())}\n")
@@ -261,9 +247,8 @@ def lab(options: argparse.Namespace) -> None:
 
 def _summary(chosen: Run) -> None:
     history = chosen.history
-    last = history[history["split"] != "train"].groupby(["split", "metric"])
     rows = []
-    for (split, metric), values in last:
+    for (split, metric), values in history[history["split"] != "train"].groupby(["split", "metric"]):
         final = values[values["round"] == values["round"].max()]
         over = spread(final["value"])
         what = {"holdout": "global test set", "test": "clients' own test sets"}[str(split)]

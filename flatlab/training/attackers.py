@@ -30,6 +30,7 @@ class Attackers:
         world, data = experiment.world, clean.data
         self.experiment, self.clean = experiment, clean
         self.adversary = None if world is None else world.adversary
+        self.message = self.adversary.message if self.adversary else None
         self.bad = self.adversary.chosen(data.clients, experiment.seed) if self.adversary else ()
         self.dirty = self.aimed = None
         if self.adversary and (poison := self.adversary.data):
@@ -46,7 +47,7 @@ class Attackers:
 
     def forges(self, round: int) -> bool:
         """Whether the round's messages are needed one by one."""
-        return self.active(round) and self.adversary is not None and self.adversary.message is not None
+        return self.message is not None and self.active(round)
 
     def marks(self, round: int, clients: Sequence[int]) -> tuple[int, ...]:
         """Which of a round's clients attack in it, 1 or 0 each; nothing where there is no adversary."""
@@ -55,15 +56,14 @@ class Attackers:
 
     def forge(self, round: int, clients: Sequence[int], fold: Fold) -> None:
         """Put the forged messages in place of the bad clients' updates."""
-        message = self.adversary.message if self.adversary else None
         lies = [client in self.bad for client in clients]
-        if message is None or not self.forges(round) or not any(lies):
+        if self.message is None or not self.forges(round) or not any(lies):
             return
         bad = torch.tensor(lies, device=fold.loss.device)
         pull = self.experiment.algorithm.server.lr * fold.weights / fold.weights.sum()
         sizes = [value[0].numel() for value in fold.total.values()]
         updates = torch.cat([value.flatten(1) for value in fold.total.values()], 1)
-        forged = message.forge(updates, bad, pull, stream(self.experiment.seed, "forgery", round))
+        forged = self.message.forge(updates, bad, pull, stream(self.experiment.seed, "forgery", round))
         for value, part in zip(fold.total.values(), forged.split(sizes, 1), strict=True):
             value[bad] = part.reshape(-1, *value.shape[1:]).to(value.dtype)
 

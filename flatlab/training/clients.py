@@ -76,12 +76,6 @@ class Cohort:
         """The same way of computing on other data."""
         return replace(self, data=data, recordings=Recordings(), planned={}, fitting={})
 
-    @contextlib.contextmanager
-    def paced(self) -> Iterator[None]:
-        """Inside the block torch computes one thing alone, in this cohort's precision and number of threads."""
-        with computing_with(self.threads), self.precise():
-            yield
-
     def precise(self) -> contextlib.AbstractContextManager[None]:
         """Inside the block this thread computes in `precision`, on CUDA with repeatable kernels."""
         return computing_in(self.precision, self.data.images.device.type)
@@ -251,9 +245,9 @@ class Cohort:
         return networks
 
     def _paced(self, results: Iterator[Result]) -> Iterator[Result]:
-        """Each computed at this cohort's pace; what is done with it is not."""
+        """Each computed in this cohort's precision and number of threads; what is done with it is not."""
         while True:
-            with self.paced():
+            with computing_with(self.threads), self.precise():
                 try:
                     result = next(results)
                 except StopIteration:

@@ -42,11 +42,9 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
 @contextlib.contextmanager
 def computing_in(precision: Precision, device: str) -> Iterator[None]:
     """Inside the block this thread computes in a precision on a kind of device, on CUDA with repeatable kernels."""
-    with contextlib.ExitStack() as modes:
-        modes.enter_context(usual_switches())
-        if device == "cuda":
-            modes.enter_context(cuda_kernels(fast=precision == "tf32"))
-        modes.enter_context(torch.autocast(device, torch.bfloat16, precision == "bfloat16", cache_enabled=False))
+    kernels = cuda_kernels(fast=precision == "tf32") if device == "cuda" else contextlib.nullcontext()
+    halved = torch.autocast(device, torch.bfloat16, precision == "bfloat16", cache_enabled=False)
+    with usual_switches(), kernels, halved:
         yield
 
 

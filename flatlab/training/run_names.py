@@ -96,7 +96,7 @@ def experiment_labels(
                 shown[place] = ", ".join([name, *said])
     counts = Counter(shown)
     return [
-        label if counts[label] == 1 else f"{label}, {_hash(experiment)}"
+        label if counts[label] == 1 else f"{label}, {experiment.id.rpartition('-')[2][:4]}"  # of its hash
         for label, experiment in zip(shown, experiments, strict=True)
     ]
 
@@ -195,7 +195,3 @@ def _said(key: Names, value: Any) -> str:
         return f"no {name}"
     shown = f"{value:g}" if isinstance(value, float) else str(value)
     return shown if key[-1] in _PLAIN else f"{name} {shown}"
-
-
-def _hash(experiment: Experiment) -> str:
-    return experiment.id.rsplit("-", 1)[-1][:4]

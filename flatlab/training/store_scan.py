@@ -65,9 +65,7 @@ class Scan:
             return []
 
 
-@functools.lru_cache(maxsize=64)
-def _scan(store: Path) -> Scan:
-    return Scan(store)
+_scan = functools.lru_cache(maxsize=64)(Scan)
 
 
 def scan(store: str | Path) -> Scan:
