@@ -74,13 +74,10 @@ def setting(
         ...
     flatlab.errors.SettingError: Oven.heat = 900.0: must be a number > 0 and ≤ 300
     """
-    shown: Any = {
-        key: value
-        for key, value in (("unit", unit), ("log", log or None), ("span", span), ("new", new or None))
-        if value is not None
-    }
+    extra: Any = {"unit": unit, "log": log, "span": span, "new": new}
+    extra = {key: value for key, value in extra.items() if value}
     rules: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt}
-    return Field(default, description=help, json_schema_extra=shown or None, **rules)
+    return Field(default, description=help, json_schema_extra=extra or None, **rules)
 
 
 class Declared(BaseModel):

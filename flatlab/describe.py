@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, SupportsIndex, Union, get_args, get_origin
 
@@ -168,13 +168,14 @@ def type_name(annotation: Any, members: bool = False) -> str:
 
 def allowed(field: FieldInfo) -> str:
     """The range of a number."""
-    limits = (
-        f"{sign} {getattr(rule, name)}"
-        for rule in field.metadata
-        for name, sign in SIGNS.items()
-        if hasattr(rule, name)
-    )
-    return ", ".join(limits)
+    return ", ".join(f"{SIGNS[name]} {limit}" for name, limit in limits(field.metadata))
+
+
+def limits(rules: Iterable[Any]) -> Iterator[tuple[str, float]]:
+    """The limits of a number, each by its name in `SIGNS`, from what annotates it."""
+    for field in rules:
+        for rule in field.metadata if isinstance(field, FieldInfo) else [field]:
+            yield from ((name, getattr(rule, name)) for name in SIGNS if hasattr(rule, name))
 
 
 def sample(settings: BaseModel, table: str = "") -> str:
@@ -195,8 +196,8 @@ def sample(settings: BaseModel, table: str = "") -> str:
 def _kind(field: FieldInfo) -> str:
     """Type, range and unit."""
     kind, none, _ = type_name(field.annotation, members=True).partition(" | None")
-    limits, unit = allowed(field), _extra(field).get("unit")
-    return "".join(filter(None, [kind, limits and f" {limits}", unit and f" [{unit}]", none]))
+    span, unit = allowed(field), _extra(field).get("unit")
+    return "".join(filter(None, [kind, span and f" {span}", unit and f" [{unit}]", none]))
 
 
 def _order(declared: type[BaseModel]) -> list[str]:

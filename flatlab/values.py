@@ -13,15 +13,14 @@ import math
 import numbers
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import Field
-from pydantic.fields import FieldInfo
 
-from .describe import SIGNS
+from .describe import SIGNS, limits
 
 DIGITS = 63  # binary ones: whole numbers are for torch, numpy and tables
 SEED_DIGITS = 256
@@ -97,9 +96,9 @@ def fit(value: Any, hint: Any) -> Any:
 
 
 def _within(value: Any, hint: Any) -> Any:
-    kind, hashed, limits = _range(hint)
+    kind, hashed, bounds = _range(hint)
     number = _number(value, int, SEED_DIGITS) if hashed else fit(value, kind)
-    if number is not None and not all(within(number, limit) for within, limit in limits):
+    if number is not None and not all(within(number, bound) for within, bound in bounds):
         raise Misfit
     return number
 
@@ -108,7 +107,7 @@ def _within(value: Any, hint: Any) -> Any:
 def _range(hint: Any) -> tuple[Any, bool, list[tuple[Callable[[Any, Any], bool], float]]]:
     """The kind of number, whether it is as long as what is hashed, and how it compares with what."""
     kind, *rules = get_args(hint)
-    return kind, SEED_DIGITS in rules, [(getattr(operator, sign), limit) for sign, limit in _limits(rules)]
+    return kind, SEED_DIGITS in rules, [(getattr(operator, sign), limit) for sign, limit in limits(rules)]
 
 
 def _number(value: Any, kind: type, digits: int = DIGITS) -> Any:
@@ -157,14 +156,13 @@ def _list(value: Any, kind: Any, hint: Any) -> Any:
     return tuple(fitted) if kind is tuple else fitted if number else value
 
 
-def spoken(hint: Any, limits: str = "") -> str:
-    """What an annotation asks for, in words."""
+def spoken(hint: Any, span: str = "") -> str:
+    """What an annotation asks for, in words; a number with its range, `span`."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        limits = " and ".join(f"{SIGNS[sign]} {limit:g}" for sign, limit in _limits(parts[1:]))
-        return spoken(parts[0], f" {limits}" if limits else "")
+        return spoken(parts[0], " and".join(f" {SIGNS[sign]} {limit:g}" for sign, limit in limits(parts[1:])))
     if origin in (Union, UnionType):
-        return " or ".join(spoken(part, limits) for part in parts if part is not Path or str not in parts)
+        return " or ".join(spoken(part, span) for part in parts if part is not Path or str not in parts)
     if origin is Literal:
         return " or ".join(map(repr, parts))
     if origin in (Sequence, Iterable, tuple):
@@ -174,10 +172,4 @@ def spoken(hint: Any, limits: str = "") -> str:
     kind = origin or hint
     made_by = getattr(kind, "made_by", "")
     name = _SPOKEN.get(kind) or f"a {kind.__name__}" + (f", as {made_by} gives it" if made_by else "")
-    return name + limits * (kind in (int, float))
-
-
-def _limits(rules: Iterable[Any]) -> Iterator[tuple[str, float]]:
-    for field in rules:
-        for rule in field.metadata if isinstance(field, FieldInfo) else [field]:
-            yield from ((sign, getattr(rule, sign)) for sign in SIGNS if hasattr(rule, sign))
+    return name + span * (kind in (int, float))

@@ -7,6 +7,7 @@ faster kernels than one in groups.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -87,9 +88,7 @@ class Recorded:
         self._replay[kept]()
 
     def _record(self, kept: int) -> Callable[[], object]:
-        def whole() -> None:
-            self._step(kept)
-
+        whole = functools.partial(self._step, kept)
         if self.device.type != "cuda":
             return whole
         changed = [*leaves(_changing(self.carry)), self.at, self.total, self.seen]

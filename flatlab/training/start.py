@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,14 +161,12 @@ def _alike(store: Path, wanted: Experiment) -> Iterator[Held]:
     thousands of runs, each of which comes here.
     """
     prefix, shape = wanted.id.rpartition("-")[0] + "-", _shape(wanted.to_dict())
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(store) as entries:
-        for name in sorted(entry.name for entry in entries if entry.name.startswith(prefix)):
-            file = store / name / "experiment.json"
-            with contextlib.suppress(OSError, ValueError, TypeError):  # another version's, or being removed
-                if _shape_of(file, file_signature(file)) == shape:
-                    other = Experiment.recorded(file.read_text(encoding="utf-8-sig"))
-                    if other.id == name != wanted.id:
-                        yield Held(name, file.parent, other)
+    for file in sorted(store.glob(f"{prefix}*/experiment.json")):
+        with contextlib.suppress(OSError, ValueError, TypeError):  # another version's, or being removed
+            if _shape_of(file, file_signature(file)) == shape:
+                other = Experiment.recorded(file.read_text(encoding="utf-8-sig"))
+                if other.id == file.parent.name != wanted.id:
+                    yield Held(other.id, file.parent, other)
 
 
 def _shape(values: dict[str, Any]) -> str:
