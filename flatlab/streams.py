@@ -32,6 +32,11 @@ def stream(seed: int, *name: str | int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key(seed, *name)))
 
 
+def some_of(index: torch.Tensor, count: int, rng: np.random.Generator) -> torch.Tensor:
+    """So many different ones of some positions [n]."""
+    return index[torch.from_numpy(rng.choice(len(index), count, replace=False)).to(index.device)]
+
+
 @contextlib.contextmanager
 def torch_stream(seed: int, *name: str | int) -> Iterator[None]:
     """Inside the block torch's draws on a CPU come from the stream, whatever other threads draw meanwhile.

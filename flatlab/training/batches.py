@@ -18,7 +18,7 @@ from torch import Tensor
 from ..algorithms import Algorithm, FedAvg
 from ..data import FederatedDataset
 from ..declare import SettingError
-from ..streams import stream
+from ..streams import some_of, stream
 
 SAMPLES_AT_ONCE = 2048  # samples augmented together: large enough to hide the call, small enough for the cache
 
@@ -177,7 +177,7 @@ def at_server(algorithm: Algorithm, train: Sequence[Tensor], seed: int) -> Tenso
     if algorithm.server_data is None:
         return pool[:0]
     size = max(1, int(algorithm.server_data.share * len(pool)))
-    return pool[torch.from_numpy(stream(seed, "server data").choice(len(pool), size, replace=False))]
+    return some_of(pool, size, stream(seed, "server data"))
 
 
 def holders(algorithm: Algorithm, train: Sequence[Tensor], public: Tensor) -> tuple[Tensor, ...]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -26,7 +25,7 @@ from ..data.distilled import with_synthetic
 from ..declare import SettingError
 from ..digest import digest
 from ..models import Model, ModelSpec, build, frame
-from ..streams import key, stream, torch_stream
+from ..streams import key, some_of, stream, torch_stream
 from .progress import Progress, watched
 from .threads import computing_with
 
@@ -106,19 +105,14 @@ class _Client:
         held, rng = data.train[client], stream(*self.name)
         labels = data.labels[held]
         self.held = [held[labels == label] for label in labels.unique()]
-        chosen = [self._some(index, min(ipc, len(index)), rng) for index in self.held]
+        chosen = [some_of(index, min(ipc, len(index)), rng) for index in self.held]
         self.counts, index = [len(part) for part in chosen], torch.cat(chosen)
         self.labels, self.images = data.labels[index], data.prepared(index).requires_grad_()
-
-    @staticmethod
-    def _some(index: Tensor, count: int, rng: np.random.Generator) -> Tensor:
-        drawn = rng.choice(len(index), count, replace=False)
-        return index[torch.from_numpy(drawn).to(index.device)]
 
     def loss(self, outputs: Outputs, step: int) -> Tensor:
         """By how much means over classes differ; all images of a kind are one batch, as batch statistics need."""
         rng = stream(*self.name, step)
-        drawn = [part if len(part) <= self.real else self._some(part, self.real, rng) for part in self.held]
+        drawn = [part if len(part) <= self.real else some_of(part, self.real, rng) for part in self.held]
         with torch.no_grad():
             wanted = outputs(self.data.prepared(torch.cat(drawn))).split([len(part) for part in drawn])
         made = outputs(self.images).split(self.counts)

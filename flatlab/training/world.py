@@ -14,7 +14,7 @@ from ..algorithms.attacks import Forgery, Poison
 from ..arguments import checked
 from ..data import FederatedDataset
 from ..declare import Declared, SettingError, setting
-from ..streams import stream
+from ..streams import some_of, stream
 
 
 class Adversary(Declared):
@@ -171,17 +171,15 @@ def poisoned(data: FederatedDataset, poison: Poison, bad: tuple[int, ...], seed:
     if data.masks is not None:
         told = f"changes labels, and the images of {data.spec.name} have masks; forge messages instead"
         raise SettingError("world.adversary.data", poison, told)
-    index = torch.cat([_drawn(data.train[client], poison.share, seed, client) for client in bad])
+    drawn = []
+    for client in bad:
+        held = data.train[client]
+        count = max(1, math.floor(poison.share * len(held) + 1e-9))
+        drawn.append(some_of(held, count, stream(seed, "poison", client)))
+    index = torch.cat(drawn)
     images, labels = data.images.clone(), data.labels.clone()
     images[index], labels[index] = poison.apply(images[index], labels[index], data.classes)
     return replace(data, images=images, labels=labels)
-
-
-def _drawn(held: torch.Tensor, share: float, seed: int, client: int) -> torch.Tensor:
-    count = max(1, math.floor(share * len(held) + 1e-9))
-    return held[
-        torch.from_numpy(stream(seed, "poison", client).choice(len(held), count, replace=False)).to(held.device)
-    ]
 
 
 @checked
