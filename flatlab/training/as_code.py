@@ -146,9 +146,7 @@ class _Script:
             return
         self.written.add(target.name)
         parent = target.experiment.parent
-        for part in (target.experiment.algorithm, target.experiment.task, target.experiment.world):
-            if part is not None:
-                self._foreign(part)
+        self._foreign([target.experiment.algorithm, target.experiment.task, target.experiment.world])
         if parent is None or target.name in self.lost:
             made = self._made(target)
         else:
@@ -204,9 +202,9 @@ class _Script:
             usual["channels_last"] = rule == torch.channels_last
         return {name: value for name, value in options.items() if value != usual[name]} | self.root
 
-    def _foreign(self, value: Declared) -> None:
+    def _foreign(self, settings: Any) -> None:
         """Import the classes that are not flatlab's, or say that they are needed."""
-        for cls in declared_classes(value):
+        for cls in declared_classes(settings):
             if _known(cls):
                 continue
             line = f"from {cls.__module__} import {cls.__name__}"

@@ -161,12 +161,6 @@ def own_code(experiment: Experiment) -> str | None:
 
     A partition does not count: the fingerprint of the data tells what it came to. A network has a digest of its own.
     """
-    parts = [
-        experiment.algorithm,
-        experiment.evaluation,
-        experiment.task,
-        experiment.data.augmentation,
-        experiment.world,
-    ]
-    classes = [cls for part in parts for cls in declared_classes(part) if own(cls)]
+    parts = [experiment.algorithm, experiment.evaluation, experiment.task, experiment.data.augmentation]
+    classes = [cls for cls in declared_classes([*parts, experiment.world]) if own(cls)]
     return digest(*classes, strict=False) if classes else None
