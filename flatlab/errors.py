@@ -151,10 +151,8 @@ def plain_words(error: BaseException) -> str:
     """What went wrong and what to do, without names of classes and numbers of the operating system."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        for kind, advice in _ADVICE.items():
-            if isinstance(error, kind):
-                return f"{where}{error.strerror}; {advice}"
-        return f"{where}{error.strerror}"
+        advice = next((f"; {advice}" for kind, advice in _ADVICE.items() if isinstance(error, kind)), "")
+        return f"{where}{error.strerror}{advice}"
     if isinstance(error, (ValueError, RuntimeError, OSError)):  # as flatlab's own, which say what to do
         return str(error) or type(error).__name__
     return f"{type(error).__name__}: {error}; if that is no code of yours, please report the traceback"

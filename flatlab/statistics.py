@@ -96,12 +96,9 @@ def verdict(gap: Interval, expect: str, margin: float = 0.0) -> str:
     """
     if expect not in ("+", "-", "="):
         raise SettingError("expect", expect, "must be '+', '-' or '='")
-    if not math.isfinite(gap.half):
-        return "undecided"
+    above, below = gap.low > 0, gap.high < 0  # neither, as nothing else, of an interval that has no ends
     if expect == "=":
-        if -margin <= gap.low and gap.high <= margin:
-            return "holds"
-        return "does not hold" if gap.low > margin or gap.high < -margin else "undecided"
-    if gap.low <= 0 <= gap.high:
-        return "undecided"
-    return "holds" if (gap.mean > 0) == (expect == "+") else "does not hold"
+        holds, fails = -margin <= gap.low and gap.high <= margin, gap.low > margin or gap.high < -margin
+    else:
+        holds, fails = (above, below) if expect == "+" else (below, above)
+    return "holds" if holds else "does not hold" if fails else "undecided"
