@@ -96,8 +96,8 @@ def verdict(gap: Interval, expect: str, margin: float = 0.0) -> str:
     """
     if expect not in ("+", "-", "="):
         raise SettingError("expect", expect, "must be '+', '-' or '='")
-    above, below = gap.low > 0, gap.high < 0  # neither, as nothing else, of an interval that has no ends
-    if expect == "=":
+    above, below = gap.low > 0, gap.high < 0
+    if expect == "=":  # ends that are NaN compare as nothing: undecided
         holds, fails = -margin <= gap.low and gap.high <= margin, gap.low > margin or gap.high < -margin
     else:
         holds, fails = (above, below) if expect == "+" else (below, above)

@@ -19,7 +19,7 @@ from ..geometry.kept_results import StoreTable
 from ..jobs import Job, submit
 from ..pages.scripts import BUNDLE, MISSING
 from ..training import Run, annotate
-from ..training.trash import discard, remove, restore
+from ..training.store_scan import discard, remove, restore
 from .chart import ChartView
 from .fields import free
 from .session import at_work

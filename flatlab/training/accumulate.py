@@ -11,8 +11,7 @@ from ..algorithms import Message, Params
 from ..algorithms.aggregation import Aggregation
 from ..declare import SettingError
 from .hooks import aggregated
-from .trees import leaves, mapped
-from .work import Trained
+from .work import Trained, leaves, mapped
 
 
 class Fold:

@@ -29,9 +29,8 @@ from .objective import mappable
 from .sequential import Watch, loop
 from .step_by_step import Turns
 from .threads import Item, Result, computing_with, side_by_side
-from .trees import mapped
 from .vmapped import eager, stacked_step
-from .work import Epochs, Trained, Work, finished
+from .work import Epochs, Trained, Work, finished, mapped
 
 log = logging.getLogger("flatlab")
 

@@ -18,9 +18,8 @@ import torch
 from ..algorithms import Algorithm, Carry
 from ..data import FederatedDataset
 from .batches import Batch, Plan
-from .trees import leaves, mapped, pairs
 from .vmapped import Step
-from .work import Epochs, Work
+from .work import Epochs, Work, leaves, mapped, pairs
 
 log = logging.getLogger("flatlab")
 

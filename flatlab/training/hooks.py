@@ -12,7 +12,7 @@ from torch import Tensor
 from ..algorithms import Aggregation, Algorithm, Carry, Evasion, LocalBatch, Message, Params, Slots
 from ..declare import SettingError
 from ..models import Model, names
-from .trees import leaves
+from .work import leaves
 
 NUMBER_BYTES = 4  # of a float32
 

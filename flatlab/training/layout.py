@@ -16,7 +16,7 @@ from ..models.net import within
 from .experiment import Experiment
 from .hooks import shapes
 from .state import State
-from .trees import mapped
+from .work import mapped
 
 
 class Layout:

@@ -23,8 +23,7 @@ from .round import Federation
 from .run import Run
 from .start import reuse_rounds
 from .state import State
-from .trees import mapped
-from .work import Trained
+from .work import Trained, mapped
 
 # Settings that clients of one batch may have different values of, where all of them use it.
 NUMBERS = ("momentum", "weight_decay", "clip", "mu")

@@ -32,8 +32,7 @@ from .hooks import WholeGradient, checked_slots, megabytes, same_slots, served, 
 from .layout import Layout, means
 from .state import Round, State
 from .threads import computing_with
-from .trees import mapped
-from .work import Orders, Trained
+from .work import Orders, Trained, mapped
 
 if TYPE_CHECKING:
     from .distributed import Ranks

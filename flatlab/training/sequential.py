@@ -16,8 +16,7 @@ from .batches import Batch, batches
 from .diverged import Step
 from .hooks import stepped
 from .objective import OneBatch
-from .trees import mapped
-from .work import Epoch, Work, counted
+from .work import Epoch, Work, counted, mapped
 
 Watch = Callable[[Step], None]
 

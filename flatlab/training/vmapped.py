@@ -22,8 +22,7 @@ from ..tasks import Task
 from .batches import Batch, batches
 from .hooks import stepped
 from .objective import OneBatch, mappable
-from .trees import mapped
-from .work import Epochs, Work, counted
+from .work import Epochs, Work, counted, mapped
 
 log = logging.getLogger("flatlab")
 

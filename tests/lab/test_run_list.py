@@ -11,7 +11,7 @@ from flatlab.jobs import submit
 from flatlab.lab import Lab, Session
 from flatlab.lab import run_list as run_lists
 from flatlab.lab.run_list import RunTable, Shelf, StillTable
-from flatlab.training.trash import TRASH
+from flatlab.training.store_scan import TRASH
 
 
 @pytest.fixture

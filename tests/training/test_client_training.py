@@ -15,7 +15,7 @@ from flatlab.training import Cohort
 from flatlab.training import clients as computing
 from flatlab.training.batches import batches, plan
 from flatlab.training.cuda_graph import Recorded
-from flatlab.training.trees import pairs
+from flatlab.training.work import pairs
 
 SWEEP = {
     "FedAvg": fl.FedAvg(batch_size=16, epochs=2),
