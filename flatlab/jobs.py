@@ -127,7 +127,7 @@ class Job:
 _jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
 _order: list[Job] = []  # those that are not over
 _watchers: list[weakref.WeakMethod[Callable[[], None]]] = []
-_live: weakref.WeakSet[Job] = weakref.WeakSet()
+
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
 
@@ -145,7 +145,6 @@ def enqueue(job: Job) -> Job:
     """Queue a job that was made before, so that whoever made it could note it before it begins."""
     global _thread
     with _lock:
-        _live.add(job)
         _order.append(job)
         if _thread is None:
             _thread = threading.Thread(target=_serve, name="flatlab-compute", daemon=True)
@@ -196,8 +195,8 @@ def _serve() -> None:
 
 def _in_child() -> None:
     """A forked process has no thread of its parent's, and must not wait for the locks that this one held."""
-    global _jobs, _live, _lock, _thread
-    _jobs, _live, _lock, _thread = queue.SimpleQueue(), weakref.WeakSet(), threading.Lock(), None
+    global _jobs, _lock, _thread
+    _jobs, _lock, _thread = queue.SimpleQueue(), threading.Lock(), None
     _order.clear()
 
 
@@ -208,7 +207,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 @atexit.register
 def _finish() -> None:
     """End the thread before Python goes away: inside torch it would abort the process (exit status 134)."""
-    for job in list(_live):
+    for job in list(_order):
         job.cancel()
     if _thread is None:
         return
