@@ -29,19 +29,9 @@ from .errors import Problem, SettingError, near, refusal, shown, tell
 from .values import Misfit, fit, plain, spoken
 
 __all__ = [
-    "Declared",
-    "Family",
-    "Problem",
-    "SettingError",
-    "declared_classes",
-    "kind_of",
-    "near",
-    "setting",
-    "shown",
-    "tell",
-    "walked",
-    "with_changes",
-]
+    "Declared", "Family", "Problem", "SettingError", "declared_classes", "kind_of", "near", "setting", "shown", "tell",
+    "walked", "with_changes",
+]  # fmt: skip
 
 LONGEST_TEXT = 4096  # signs of a setting: as long as a path may be
 
