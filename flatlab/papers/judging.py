@@ -2,7 +2,7 @@
 
 A claim has parts; each compares a quantity of two methods seed by seed. Its verdict comes from the t interval of the
 paired differences alone: one that includes 0 is *undecided*, whatever the mean. Signs are recalled from the papers,
-unverified: hypotheses, never test oracles.
+unverified, or our own: hypotheses, never test oracles.
 """
 
 from __future__ import annotations
@@ -66,12 +66,14 @@ class Claim:
         question: as a reader asks it.
         parts: what is compared.
         scale: of the experiments.
+        ours: whether the signs are hypotheses of our own, which no paper states.
     """
 
     id: str
     question: str
     parts: tuple[Part, ...]
     scale: ScaleName
+    ours: bool = False
 
     def table(self) -> Table:
         """Its runs and measurements as a table, for plans."""
@@ -142,12 +144,14 @@ def page(claims: Iterable[Claim], archive: Archive) -> str:
     lines = ["## Claims", ""]
     lines += [
         f"Differences are paired by seed; intervals are {CONFIDENCE:.0%} t intervals over seeds. One that includes 0 is"
-        " *undecided*. Expected signs are recalled from the papers, unverified.",
+        " *undecided*. Expected signs are recalled from the papers, unverified; where it says *ours*, no paper has"
+        " such a table, and they are hypotheses of our own.",
         "",
     ]
     for claim in claims:
         judged = judge(claim, archive)
-        lines += [f"### {claim.question}", "", f"`{claim.id}`, scale `{claim.scale}`: **{overall(judged)}**", ""]
+        told = f"`{claim.id}`, scale `{claim.scale}`{', signs *ours*' if claim.ours else ''}: **{overall(judged)}**"
+        lines += [f"### {claim.question}", "", told, ""]
         lines += [f"- {part.sentence()}" for part in judged]
         lines += ["", f"Again: `flatlab reproduce {claim.id} --scale {claim.scale}`", ""]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The questions of both papers, and of the crossing, as claims: `claims(scale)`."""
+"""The questions of both papers, of the crossing and of the wider ground as claims: `claims(scale)`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from ..algorithms import ServerData
 from . import crossing, fedasam, fedbabu, fedbabu_tables
 from .fedasam_tables import EVEN, datasets
+from .hypotheses import hypotheses
 from .judging import Claim, Part, Side, side
 from .measurements import LONGEST
 from .quantities import (
@@ -32,8 +33,8 @@ SAME_CURVATURE = 0.25  # logarithms of eigenvalues that are called equal: a fact
 
 
 def claims(scale: ScaleName) -> dict[str, Claim]:
-    """All claims at one scale by id: FedBABU's, FedASAM's, the crossing's."""
-    papers = ([_heads, _personalizing], [_sharpness_aware, _averaged_and_mixed], [_crossing])
+    """All claims at one scale by id: FedBABU's, FedASAM's, the crossing's, those of our own tables."""
+    papers = ([_heads, _personalizing], [_sharpness_aware, _averaged_and_mixed], [_crossing], [hypotheses])
     ordered = [
         sorted((claim for part in parts for claim in part(scale)), key=lambda claim: claim.id) for parts in papers
     ]
