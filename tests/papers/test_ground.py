@@ -9,7 +9,20 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import flatlab as fl
-from flatlab.papers import SCALES, Archive, Table, Workshop, disagreement, distilled, fill, lying, plan
+from flatlab.papers import (
+    SCALES,
+    Archive,
+    Table,
+    Workshop,
+    claims,
+    disagreement,
+    distilled,
+    fill,
+    items,
+    lying,
+    page,
+    plan,
+)  # fmt: skip
 from flatlab.papers.costs import Speed, sizes
 from flatlab.papers.measurements import Measurement
 from flatlab.papers.quantities import differing, personalization, personalized, surrogate_error, under_attack
@@ -135,3 +148,33 @@ def test_attacks_come_back_from_the_settings_as_they_were():
         fl.PGD(eps=eps / 255, step=eps / 510, steps=5) for eps in (2, 4, 8)
     ]
     assert dataclasses.is_dataclass(Surrogates) and Measurement.from_json(needs.to_json()) == needs
+
+
+def test_claims_take_their_sides_from_the_tables_and_say_whose_their_signs_are(tmp_path):
+    ours = [claim for claim in claims("short").values() if claim.id.startswith("background.")]
+    stated = {run for name, item in items("short").items() if "background" in name for run in item.experiments()}
+    assert len(ours) == 10 and all({*claim.table().experiments()} <= stated for claim in ours)
+    assert not {claim.id for claim in ours} & {*items("short")}
+    said = page([*ours[:1], claims("short")["fedbabu.rq1"]], Archive(tmp_path))
+    assert said.count("signs *ours*") == 1 and "hypotheses of our own" in said
+
+
+def test_claims_have_the_signs_of_their_questions():
+    made = claims("short")
+    told = {
+        (name, part.what, part.left.name, part.right.name): part.expect
+        for name in ("gossip", "sharp", "minority", "attacked", "washed", "robust", "styles", "videos", "surrogate")
+        for part in made[f"background.{name}"].parts
+    }
+    assert (
+        told["gossip", "α=0.3, λ₁", "ring", "server"] == "-" and told["robust", "PGD 8/255", "FedASAM", "FedAvg"] == "="
+    )
+    assert told["sharp", "FedAvg, α=100", "curvature along the clients' differences", "along random directions"] == "+"
+    assert told["minority", "α=0.1, nobody, accuracy", "Krum", "mean"] == "-"
+    assert told["attacked", "α=100, sign flip, accuracy", "Krum", "mean"] == "+"
+    assert told["washed", "FedAvg", "success, all, 5", "success, head, 5"] == "-"
+    assert told["styles", "sketch left out, unseen", "FedAvg + SWA", "FedAvg"] == "+"
+    assert told["videos", "FedBABU", "gain at dusk", "gain of the others"] == "+"
+    assert told["surrogate", "at w", "rho 5", BASELINE] == "-"
+    leak = [part for part in made["background.attacked"].parts if part.what == "Krum, accuracy"]
+    assert [part.left.name for part in leak] == ["lost to sign flips, α=0.1"] and leak[0].left.less is not None
