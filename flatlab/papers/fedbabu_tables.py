@@ -258,6 +258,25 @@ def table_centralized(scale: ScaleName) -> Table:
     )
 
 
+def features(scale: ScaleName) -> Table:
+    """Does a random head need many features? The same body with a wide last block; MobileNet's has 1,024."""
+    size, (share, epochs) = size_of(scale), grid(scale)[-1]
+    width = size.model.width if size.model else 1.0
+    named = {"4convNet": "cnn4", "wide last block": "flatlab.papers.networks:cnn4_wide"}
+    cells = [
+        _cell(
+            scale, f"{name}, {words}, rate {lr:g}", f"s={shards}, {what}", quantity, name, shards=shards, lr=lr,
+            participation=share, epochs=epochs, model=ModelSpec(name=network, width=width),
+        )
+        for words, network in named.items()
+        for lr in ((size.lr,) if network == "cnn4" else (size.lr, 0.3 * size.lr))
+        for name in ("FedAvg", "FedBABU")
+        for shards in (100, 10)
+        for what, quantity in (("initial", initial()), ("personalized", personalized(tuning(scale))))
+    ]  # fmt: skip
+    return _table("features", "How many features a random head needs, CIFAR-100 (no table of the paper)", scale, cells)
+
+
 TABLES: dict[str, Callable[[ScaleName], Item]] = {
     "fedbabu.table1": table1,
     "fedbabu.table2": table2,
@@ -271,6 +290,7 @@ TABLES: dict[str, Callable[[ScaleName], Item]] = {
     "fedbabu.table7": table7,
     "fedbabu.table13": table13,
     "fedbabu.heads": heads,
+    "fedbabu.features": features,
     "fedbabu.unbalanced": unbalanced,
     "fedbabu.legacy": legacy,
 }
