@@ -74,10 +74,11 @@ def reproduce(options: Options, say: Say = print) -> None:
     speed = Speed(archive, options.samples_per_second, device.type)
     work = Workshop(archive, options.store, options.root, device, say)
     todo = plan(list(items.values()), archive, speed, work.has_weights)
+    whole = plan(list(items.values()), archive, speed, again=True)
     if options.part is not None:
-        todo = todo.part(*options.part)
+        todo = todo.within(whole.part(*options.part))
     if options.plan == "slurm":
-        say(slurm(todo, options))
+        say(slurm(todo, whole, options))
         return
     say(summary(todo, speed))
     if options.plan is None:
@@ -114,10 +115,11 @@ def summary(todo: Plan, speed: Speed) -> str:
     return "\n".join(lines)
 
 
-def slurm(todo: Plan, options: Options) -> str:
-    """A script that trains the plan's parts as an array of jobs, and writes the tables after them."""
+def slurm(todo: Plan, whole: Plan, options: Options) -> str:
+    """A script that trains what is to be done of the parts of all the work as an array, and writes the tables after."""
     jobs = max(1, len(todo.jobs()))
-    longest = max((sum(step.cost.seconds for step in todo.part(n, jobs).trainings) for n in range(jobs)), default=0.0)
+    parts = [todo.within(whole.part(number, jobs)) for number in range(jobs)]
+    longest = max(part.total().seconds for part in parts)
     wanted = shlex.join(options.names)
     places = f"--results {options.results} --store {options.store} --root {options.root}"
     return "\n".join(

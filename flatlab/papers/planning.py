@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from ..declare import SettingError
@@ -112,12 +113,21 @@ class Plan:
             least = min(range(of), key=lambda place: (bins[place][0], place))
             spent, runs = bins[least]
             bins[least] = (spent + sum(seconds[run] for run in job), runs + job)
-        chosen = set(bins[number][1])
-        return Plan(
-            self.items,
-            tuple(step for step in self.trainings if step.experiment.id in chosen),
-            tuple(step for step in self.measurings if step.experiments[0].id in chosen),
-            self.kept,
+        return self._of(set(bins[number][1]))
+
+    def within(self, part: Plan) -> Plan:
+        """What of this plan belongs to a part of a larger one.
+
+        Parts of all the work stay what they are while runs are kept one by one, so those that begin at other times, as
+        the jobs of a cluster's array do, still make up the whole together. Parts of what is left would not.
+        """
+        return self._of(set(chain.from_iterable(part.jobs())))
+
+    def _of(self, runs: set[str]) -> Plan:
+        return replace(
+            self,
+            trainings=tuple(step for step in self.trainings if step.experiment.id in runs),
+            measurings=tuple(step for step in self.measurings if step.experiments[0].id in runs),
         )
 
     def _training(self) -> Cost:

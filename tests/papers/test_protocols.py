@@ -179,3 +179,15 @@ def test_parts_of_a_plan_are_the_plan(tmp_path):
     assert len(measured) == len(single) and {step.experiments[0].id for step in measured} == {r.id for _, r in single}
     with pytest.raises(fl.SettingError, match="5/5"):
         whole.part(5, 5)
+
+
+def test_parts_that_begin_one_after_the_other_are_all_the_work(tmp_path, monkeypatch):
+    wanted, done = [items("short")["fedasam.cifar10"]], set()
+    monkeypatch.setattr(Archive, "has", lambda archive, run: run.id in done)
+    whole = plan(wanted, Archive(tmp_path), again=True)
+    every = {step.experiment.id for step in whole.trainings}
+    for number in range(4):
+        part = plan(wanted, Archive(tmp_path)).within(whole.part(number, 4))
+        assert part.trainings and not done & {step.experiment.id for step in part.trainings}
+        done |= {step.experiment.id for step in part.trainings}
+    assert done == every
