@@ -149,7 +149,7 @@ def parts(scale: ScaleName) -> Table:
     cells = [
         cell(row, f"{level}, {column}", quantity, partial(experiment, scale=scale, **setting, **skew), size.seeds)
         for row, setting in rows(scale).items()
-        if row.endswith(("SGD", "ASAM + SWA")) and setting["base"] in BASES
+        if row.endswith(("SGD", "SAM + SWA")) and setting["base"] in BASES
         for level, skew in levels(scale).items()
         for column, quantity in columns.items()
     ]

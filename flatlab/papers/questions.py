@@ -250,6 +250,6 @@ def _crossing(scale: ScaleName) -> list[Claim]:
     )
     return [
         Claim("crossing.flat", "Does ASAM + SWA flatten FedBABU as it flattens FedAvg?", flat, scale),
-        Claim("crossing.parts", "Is FedBABU's large eigenvalue that of the head, which it never trains?", where, scale),
+        Claim("crossing.where", "Is FedBABU's large eigenvalue that of the head, which it never trains?", where, scale),
         Claim("crossing.personal", "Does a flatter model personalize better?", both, scale),
     ]

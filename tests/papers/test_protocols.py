@@ -13,6 +13,7 @@ from flatlab.papers.crossing import FOLLOW_UPS
 from flatlab.papers.fedbabu import unbalanced_sizes
 from flatlab.papers.planning import Measuring, Plan
 from flatlab.papers.questions import claims
+from flatlab.papers.registry import BUILDERS
 from flatlab.papers.tables import RECALLED, Figure, Table
 
 items = functools.cache(stated)  # a scale's tables are a thousand experiments, each checked as it is made
@@ -124,6 +125,7 @@ def test_the_grids_of_the_papers_are_whole():
 def test_every_claim_can_be_stated():
     for scale in SCALES:
         for claim in claims(scale).values():
+            assert claim.id not in BUILDERS
             assert claim.parts and all(part.expect in "+-=" for part in claim.parts)
             assert all(side.experiments for part in claim.parts for side in (part.left, part.right))
 
