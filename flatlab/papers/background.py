@@ -22,7 +22,7 @@ from ..training import Adversary, Evaluation, Experiment, World
 from . import fedbabu
 from .measurements import Measurement
 from .quantities import eigenvalue, initial, personalization, personalized, score, top_eigenvalues
-from .tables import Item, ScaleName, Table, cell
+from .tables import Item, ScaleName, Table, cell, crossed
 
 EPOCHS = 5  # local, in a round
 STEPS, ROUNDS, RATE, TUNING_RATE = 5, 40, 0.05, 0.01  # of scale "short", where a round has steps
@@ -49,7 +49,7 @@ ATTACKS: dict[str, lies.Forgery | None] = {
     "sign flip": lies.SignFlip(scale=3.0),
     "ALIE": lies.ALIE(),
 }
-GRAPH_LEVELS = {"α=100": 100.0, "α=0.3": 0.3}
+GRAPH_LEVELS = {"α=100": {"alpha": 100.0}, "α=0.3": {"alpha": 0.3}}
 LYING_LEVELS = {"α=100": 100.0, "α=0.1": 0.1}
 LEAVES_OUT: dict[ScaleName, str] = {
     "quick": "CIFAR-10 (digits in its place), 4convNet (lenet of half width)",
@@ -116,18 +116,8 @@ def topologies(scale: ScaleName) -> Table:
         name: {"aggregation": rules.Uniform()} if graph is None else {"topology": graph}
         for name, graph in GRAPHS.items()
     }
-    cells = [
-        cell(
-            row,
-            f"{level}, {column}",
-            quantity,
-            partial(experiment, clients=NODES, alpha=alpha, scale=scale, dataset="mnist", **changes[row]),
-            size.seeds,
-        )
-        for row in GRAPHS
-        for level, alpha in GRAPH_LEVELS.items()
-        for column, quantity in columns.items()
-    ]
+    make = partial(experiment, clients=NODES, scale=scale, dataset="mnist")
+    cells = crossed(changes, columns, make, size.seeds, GRAPH_LEVELS)
     title = "Gossip: is the mean of clients' models flat, and are their own good?"
     return Table("background.topology", title, scale, tuple(cells), _protocol(scale, NODES, "mnist"), LEAVES_OUT[scale])
 
@@ -160,16 +150,22 @@ def _tuning(scale: ScaleName, clients: int) -> Measurement:
     return personalization(5, fedbabu.size_of(scale).tuning_lr)
 
 
-def _protocol(scale: ScaleName, clients: int, dataset: str) -> str:
+def trained(scale: ScaleName, clients: int, dataset: str) -> str:
+    """Data and training, in words."""
     size = fedbabu.size_of(scale)
-    rounds, each, lr = max(1, size.passes // EPOCHS), f"{EPOCHS} local epochs", size.lr
-    tuning_lr, data = size.tuning_lr, size.dataset or "cifar10"
+    rounds, each, lr, data = max(1, size.passes // EPOCHS), f"{EPOCHS} local epochs", size.lr, size.dataset or "cifar10"
     if scale == "short":
-        rounds, each, lr, tuning_lr, data = ROUNDS, f"{STEPS} local steps", RATE, TUNING_RATE, dataset
+        rounds, each, lr, data = ROUNDS, f"{STEPS} local steps", RATE, dataset
     return (
         f"{data}, {clients} clients, all in each round, {rounds} rounds of {each}, SGD {lr:g}, momentum 0.9, batches of"
-        f" 50; tuning: 5 epochs of SGD {tuning_lr:g}; Hessian on {SAMPLES} holdout samples"
+        " 50"
     )
+
+
+def _protocol(scale: ScaleName, clients: int, dataset: str) -> str:
+    lr = _tuning(scale, clients).settings["lr"]
+    tuned = f"tuning: 5 epochs of SGD {lr:g}; Hessian on {SAMPLES} holdout samples"
+    return f"{trained(scale, clients, dataset)}; {tuned}"
 
 
 TABLES: dict[str, Callable[[ScaleName], Item]] = {"background.topology": topologies, "background.attacks": attacks}

@@ -74,12 +74,13 @@ def reproduce(options: Options, say: Say = print) -> None:
     speed = Speed(archive, options.samples_per_second, device.type)
     work = Workshop(archive, options.store, options.root, device, say)
     todo = plan(list(items.values()), archive, speed, work.has_weights)
-    whole = plan(list(items.values()), archive, speed, again=True)
-    if options.part is not None:
-        todo = todo.within(whole.part(*options.part))
-    if options.plan == "slurm":
-        say(slurm(todo, whole, options))
-        return
+    if options.part is not None or options.plan == "slurm":
+        whole = plan(list(items.values()), archive, speed, again=True)
+        if options.part is not None:
+            todo = todo.within(whole.part(*options.part))
+        if options.plan == "slurm":
+            say(slurm(todo, whole, options))
+            return
     say(summary(todo, speed))
     if options.plan is None:
         work.do(todo)
@@ -118,8 +119,7 @@ def summary(todo: Plan, speed: Speed) -> str:
 def slurm(todo: Plan, whole: Plan, options: Options) -> str:
     """A script that trains what is to be done of the parts of all the work as an array, and writes the tables after."""
     jobs = max(1, len(todo.jobs()))
-    parts = [todo.within(whole.part(number, jobs)) for number in range(jobs)]
-    longest = max(part.total().seconds for part in parts)
+    longest = max(todo.within(part).total().seconds for part in whole.parts(jobs))
     wanted = shlex.join(options.names)
     places = f"--results {options.results} --store {options.store} --root {options.root}"
     return "\n".join(

@@ -27,7 +27,7 @@ from .quantities import (
     top_eigenvalues,
     trace,
 )
-from .tables import Figure, Item, ScaleName, Table, cell
+from .tables import Figure, Item, ScaleName, Table, crossed
 
 BASES = ("FedAvg", "FedBABU")
 LOCALS: dict[str, Local] = {"SGD": SGD(), "SAM": SAM(rho=0.05), "ASAM": ASAM(rho=0.5, eta=0.2)}
@@ -127,12 +127,7 @@ def crossing(scale: ScaleName) -> Table:
         "trace": trace(SAMPLES),
         "λ₁ per client with gain": flatness_correlation(flatness(scale)),
     }
-    cells = [
-        cell(row, f"{level}, {column}", quantity, partial(experiment, scale=scale, **setting, **skew), size.seeds)
-        for row, setting in rows(scale).items()
-        for level, skew in levels(scale).items()
-        for column, quantity in columns.items()
-    ]
+    cells = crossed(rows(scale), columns, partial(experiment, scale=scale), size.seeds, levels(scale))
     title = "The crossing: {FedAvg, FedBABU} x {SGD, SAM, ASAM} x {last, SWA}, cifar10"
     if scale != "paper":
         leaves_out = f"{size.leaves_out}; the follow-ups {', '.join(FOLLOW_UPS)}"
@@ -146,13 +141,12 @@ def parts(scale: ScaleName) -> Table:
     size = fedbabu.size_of(scale)
     columns = {"loss": holdout_loss(), "λ₁": eigenvalue(top_eigenvalues(SAMPLES))}
     columns |= {f"λ₁ of the {part}": eigenvalue(part_eigenvalue(part)) for part in ("body", "head")}
-    cells = [
-        cell(row, f"{level}, {column}", quantity, partial(experiment, scale=scale, **setting, **skew), size.seeds)
+    chosen = {
+        row: setting
         for row, setting in rows(scale).items()
         if row.endswith(("SGD", "SAM + SWA")) and setting["base"] in BASES
-        for level, skew in levels(scale).items()
-        for column, quantity in columns.items()
-    ]
+    }
+    cells = crossed(chosen, columns, partial(experiment, scale=scale), size.seeds, levels(scale))
     title = "Where curvature lies: in the body, or in the head that FedBABU leaves as it was drawn"
     return Table("crossing.parts", title, scale, tuple(cells), protocol(scale), size.leaves_out)
 

@@ -14,7 +14,7 @@ from ..algorithms import aggregation as rules
 from . import background, fedbabu
 from .measurements import Measurement
 from .quantities import differing, score
-from .tables import Item, ScaleName, Table, cell
+from .tables import Item, ScaleName, Table, crossed
 
 SAMPLES = 256  # of the Hessian
 ROWS: dict[str, dict[str, Any]] = {
@@ -51,15 +51,11 @@ def experiment(row: str, alpha: float, scale: ScaleName, seed: int = 0) -> Any:
 def disagreement(scale: ScaleName) -> Table:
     """How far clients' models lie apart, and the curvature in these directions against that of random ones."""
     columns = {"accuracy": score(), **COLUMNS}
-    cells = [
-        cell(row, f"{level}, {column}", quantity, partial(experiment, row, alpha, scale), fedbabu.size_of(scale).seeds)
-        for row in ROWS
-        for level, alpha in background.GRAPH_LEVELS.items()
-        for column, quantity in columns.items()
-    ]
+    rows, make = {row: {"row": row} for row in ROWS}, partial(experiment, scale=scale)
+    cells = crossed(rows, columns, make, fedbabu.size_of(scale).seeds, background.GRAPH_LEVELS)
     done = (
-        f"{background.topologies(scale).protocol.split('; tuning')[0]}; ASAM rho 0.5 (quick: 0.1), eta 0.2; models of"
-        f" the last round's clients after their local steps, over the ring after neighbours have averaged; Hessian at"
+        f"{background.trained(scale, background.NODES, 'mnist')}; ASAM rho 0.5 (quick: 0.1), eta 0.2; models of"
+        " the last round's clients after their local steps, over the ring after neighbours have averaged; Hessian at"
         f" their mean, on {SAMPLES} holdout samples"
     )
     title = "Disagreement: do clients' models differ along sharp directions?"

@@ -17,7 +17,7 @@ from ..models import ModelSpec
 from ..training import Adversary, Evaluation, Experiment, World
 from .measurements import Measurement
 from .quantities import eigenvalue, personalization, personalized, score, top_eigenvalues, under_attack
-from .tables import Item, ScaleName, Table, cell
+from .tables import Item, ScaleName, Table, crossed
 from .unseen import AVERAGED, SEEDS, Size, experiment
 
 PARTS, AFTER = ("head", "body", "all"), (1, 5)  # that are tuned; epochs
@@ -130,11 +130,8 @@ def backdoor(scale: ScaleName) -> Table:
             for part in PARTS
             for after in AFTER
         }
-    cells = [
-        cell(row, column, quantity, partial(backdoored, row, scale=scale), SEEDS)
-        for row in ("FedAvg", "FedBABU")
-        for column, quantity in columns.items()
-    ]
+    rows = {kind: {"kind": kind} for kind in ("FedAvg", "FedBABU")}
+    cells = crossed(rows, columns, partial(backdoored, scale=scale), SEEDS)
     done = (
         f"{_protocol(size, EVEN)}; from {BEGIN[scale]:.0%} of the rounds on a fifth of the clients marks half of its"
         " images with a square, calls them 0, and enlarges its updates until the model is its own; tuning: epochs"
@@ -153,11 +150,7 @@ def evasion(scale: ScaleName) -> Table:
         name, needs = f"{way}, tuned" if tuned else way, attacked(scale, way, tuned)
         columns |= {f"{name} {eps}/255": under_attack(needs, eps / 255) for eps in EPS if eps or tuned}
     columns["λ₁"] = eigenvalue(top)
-    cells = [
-        cell(row, column, quantity, partial(shown, scale=scale, **changes), SEEDS)
-        for row, changes in ROWS.items()
-        for column, quantity in columns.items()
-    ]
+    cells = crossed(ROWS, columns, partial(shown, scale=scale), SEEDS)
     done = (
         f"{_protocol(size, SKEWED)}; SAM rho 0.05, ASAM rho 0.5, eta 0.2, SWA of each round from 75 % on; accuracy on"
         f" clients' own test images, each set attacked as one batch of batch statistics; PGD: {STEPS} steps of eps / 2"

@@ -41,13 +41,8 @@ Kind = Literal[
     "flatness", "evade", "disagreement", "surrogates",
 ]  # fmt: skip
 LONGEST = 20  # epochs of the longest tuning curve that a table shows
-HESSIAN = (
-    "limit",
-    "method",
-    "batch",
-    "client",
-    "part",
-)  # settings that say which Hessian; the others say what is asked of it
+# Settings that say which Hessian; the others say what is asked of it.
+HESSIAN = ("limit", "method", "batch", "client", "part")
 
 
 class Measurement(Declared):

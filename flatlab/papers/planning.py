@@ -103,6 +103,10 @@ class Plan:
         """
         if not (of >= 1 and 0 <= number < of):
             raise SettingError("part", f"{number}/{of}", f"must be 0/{of} to {max(of - 1, 0)}/{of}")
+        return self.parts(of)[number]
+
+    def parts(self, of: int) -> list[Plan]:
+        """All of so many parts."""
         seconds: defaultdict[str, float] = defaultdict(float)
         for training in self.trainings:
             seconds[training.experiment.id] += training.cost.seconds
@@ -113,7 +117,7 @@ class Plan:
             least = min(range(of), key=lambda place: (bins[place][0], place))
             spent, runs = bins[least]
             bins[least] = (spent + sum(seconds[run] for run in job), runs + job)
-        return self._of(set(bins[number][1]))
+        return [self._of(set(runs)) for _, runs in bins]
 
     def within(self, part: Plan) -> Plan:
         """What of this plan belongs to a part of a larger one.

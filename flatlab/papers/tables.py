@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from ..algorithms import Algorithm
@@ -212,3 +213,19 @@ def cell(
     experiments = tuple(make(seed=seed) for seed in seeds)
     parents = tuple(parent(seed=seed) for seed in seeds) if parent else ()
     return Cell(row, column, quantity, experiments, published, parents)
+
+
+def crossed(
+    rows: Mapping[str, Mapping[str, Any]],
+    columns: Mapping[str, Quantity],
+    make: Maker,
+    seeds: Sequence[int],
+    levels: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Cell]:
+    """Cells of every row and column, at each of some levels: what is measured of the runs that both settings make."""
+    return [
+        cell(row, f"{level}, {column}" if level else column, quantity, partial(make, **setting, **skew), seeds)
+        for row, setting in rows.items()
+        for level, skew in ({"": {}} if levels is None else levels).items()
+        for column, quantity in columns.items()
+    ]

@@ -18,7 +18,7 @@ from ..models import ModelSpec
 from ..tasks import Segmentation
 from ..training import Evaluation, Experiment
 from .quantities import Quantity, eigenvalue, gain, initial, personalization, personalized, score, top_eigenvalues
-from .tables import Item, ScaleName, Table, cell, method
+from .tables import Item, ScaleName, Table, cell, crossed, method
 
 SEEDS = (0, 1, 2)
 AVERAGED = SWA(start=0.75, cycle=1)
@@ -236,11 +236,7 @@ def segmentation(scale: ScaleName) -> Table:
         **_flatness(FRAMES),
     }
     rows = {**METHODS, "FedBABU": {"kind": "FedBABU"}, "FedAvg, GroupNorm": {"norm": "group"}}
-    cells = [
-        cell(row, column, quantity, partial(video_experiment, scale=scale, **changes), SEEDS)
-        for row, changes in rows.items()
-        for column, quantity in columns.items()
-    ]
+    cells = crossed(rows, columns, partial(video_experiment, scale=scale), SEEDS)
     done = (
         f"{size.about}, {size.clients} clients with consecutive frames of a video, {size.participation:.0%} of them in"
         f" each of {_trained(size, FRAMES)}; mIoU of confusions summed over a set; tuning: 5 epochs of SGD 0.01;"
@@ -254,11 +250,7 @@ def writers(scale: ScaleName) -> Table:
     """Accuracy and largest eigenvalue on writers who are clients, and on writers of whom nobody holds an image."""
     size = WRITERS[scale]
     columns = {"seen": initial(), "unseen": score(split="unseen"), **_flatness(SAMPLES)}
-    cells = [
-        cell(row, column, quantity, partial(writer_experiment, scale=scale, **changes), SEEDS)
-        for row, changes in METHODS.items()
-        for column, quantity in columns.items()
-    ]
+    cells = crossed(METHODS, columns, partial(writer_experiment, scale=scale), SEEDS)
     done = (
         f"{size.about}; {size.clients} clients, {size.participation:.0%} of them in each of {_trained(size, SAMPLES)};"
         " accuracies are means over writers; seen of the Hessian: the whole holdout"
