@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors.torch import load, save
 from torch import Tensor
 
 from ..declare import SettingError
@@ -101,18 +102,25 @@ class Ranks:
         Raises:
             RankLost: if another process is gone.
         """
-        sent = [{name: value.cpu().contiguous() for name, value in tensors.items()} if self.rank == 0 else None]
-        self._call(dist.broadcast_object_list, sent, 0, device=self.device)
-        return {name: value.to(self.device) for name, value in (sent[0] or {}).items()}
+        packed = b""
+        if self.rank == 0:
+            packed = save({name: value.cpu().contiguous() for name, value in tensors.items()})
+        size = torch.tensor([len(packed)], device=self.device)
+        self._call(dist.broadcast, size, 0)
+        content = torch.empty(int(size), dtype=torch.uint8, device=self.device)
+        if self.rank == 0:
+            content.copy_(torch.frombuffer(bytearray(packed), dtype=torch.uint8))
+        self._call(dist.broadcast, content, 0)
+        return {name: value.to(self.device) for name, value in load(content.cpu().numpy().tobytes()).items()}
 
     def leave(self) -> None:
         """End taking part."""
         dist.destroy_process_group()
 
     @staticmethod
-    def _call(collective: Any, *arguments: Any, **options: Any) -> None:
+    def _call(collective: Any, *arguments: Any) -> None:
         try:
-            collective(*arguments, **options)
+            collective(*arguments)
         except RuntimeError as error:
             raise RankLost(
                 f"another process of this run ended or cannot be reached ({str(error).splitlines()[0]})"
