@@ -23,9 +23,9 @@ even = digits.federate("iid", clients=10, seed=0)
 # %% [markdown]
 # ## Forged messages
 #
-# Two of ten clients send three times their update backwards, or leave the mean of the honest ones by as many standard
-# deviations as their majority forgives (ALIE). **What to look for:** the column without an attack first: a robust rule discards
-# clients, and under skew it discards minorities. All numbers are one seed's.
+# Two of ten clients send three times their update backwards, or leave the mean of the honest ones by one standard deviation
+# (ALIE, whose own formula has two of ten stay at the mean). **What to look for:** the column without an attack first: a robust
+# rule discards clients, and under skew it discards minorities. All numbers are one seed's.
 
 # %%
 rules = {"mean": "weighted", "median": "median", "geometric": "geometric"}

@@ -141,7 +141,8 @@ def _refuse(parts: dict[str, nn.Module], head: str) -> None:
         raise SettingError(
             "head",
             head,
-            "holds a convolution, but a head reads flat features [batch, features]; end the network in a linear layer",
+            "holds a convolution, but a head reads flat features [batch, features]; end the network in a linear layer;"
+            " one for masks, whose features are maps, is flatlab.Model(body, head)",
         )
     refuse_impure(parts)
 

@@ -61,13 +61,16 @@ def shapes(algorithm: Algorithm, trained: Params) -> Shapes:
     received = {**words, "gradient": trained} if algorithm.whole_gradient else words
     steps = torch.ones((), dtype=torch.int64, device=next(iter(trained.values())).device)
     with torch.no_grad():
-        message = algorithm.finish(algorithm.init(trained, memory, received, steps), algorithm.lr)
+        start = algorithm.init(trained, memory, received, steps)
+        message = algorithm.finish(start, algorithm.lr)
     if not isinstance(message, Message):
         raise SettingError(
             f"{kind}.finish returned {type(message).__name__}",
             allowed="needs Message(update, memory, extra), as super().finish(carry, lr) gives it",
         )
     _same(f"{kind}.finish: update", message.update, trained)
+    if algorithm.topology is not None:
+        _sends_its_model(algorithm, start)
     same_slots(f"{kind}.finish: memory", checked_slots(f"{kind}.finish: memory", message.memory), memory)
     extra = checked_slots(f"{kind}.finish: extra", message.extra)
     if extra and type(algorithm).receive is Algorithm.receive:
@@ -81,6 +84,15 @@ def shapes(algorithm: Algorithm, trained: Params) -> Shapes:
         optimisers = set(algorithm.server.update(trained, nowhere, {})[1])
         own |= set(served(algorithm, trained, nowhere, slots)[1]) - optimisers
     return Shapes(message, words, frozenset(own))
+
+
+def _sends_its_model(algorithm: Algorithm, start: Carry) -> None:
+    """Refuse, over a topology, an update that is not how far the model moved: neighbours average the models."""
+    moved = start._replace(params={name: value + 1 for name, value in start.params.items()})
+    update = algorithm.finish(moved, algorithm.lr).update
+    if not all(torch.allclose(update[name], value - start.anchor[name]) for name, value in moved.params.items()):
+        told = f"neighbours average models, and {algorithm.kind} sends something else than its model (finish: update)"
+        raise SettingError("topology", algorithm.topology, told)
 
 
 def traffic(model: Model, algorithm: Algorithm) -> int:

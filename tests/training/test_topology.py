@@ -442,8 +442,9 @@ def test_partial_participation_and_impossible_graphs_are_refused(data, tmp_path)
     with pytest.raises(fl.SettingError, match="needs two clients"):
         topology.Matcha().matrix(1, 0, 0)
     assert topology.Ring().matrix(1, 0, 0).tolist() == [[1]] and topology.Complete().contraction(1) == 0
-    with pytest.raises(fl.SettingError, match=r"degree = 3.*even"):
-        topology.Regular(degree=3).graph(9, 0)
+    for degree, nodes, said in ((3, 9, "an even degree from 2 to 8"), (2, 2, "a degree from 1 to 1"), (4, 1, "more clients")):
+        with pytest.raises(fl.SettingError, match=f"degree = {degree}: .* needs {said}"):
+            topology.Regular(degree=degree).graph(nodes, 0)
     assert not any(tmp_path.iterdir())
 
 
@@ -467,4 +468,6 @@ def test_every_algorithm_that_needs_no_server_goes_over_a_graph(data, tmp_path):
                 assert all(value.isfinite().all() for value in state.params.values())
                 ran.append(kind.__name__)
     assert {"FedAvg", "FedProx", "FedBABU", "FedSAM", "FedASAM", "FedPer", "Ditto", "FedRep", "LGFedAvg"} <= {*ran}
+    with pytest.raises(fl.SettingError, match="FedSpeed sends something else than its model"):
+        train(fl.FedSpeed(topology="ring"), data, tmp_path)
     assert not {"SCAFFOLD", "FedDyn", "FedAvgM", "LocalOnly", "Centralized"} & {*ran}
