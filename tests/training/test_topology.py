@@ -442,7 +442,11 @@ def test_partial_participation_and_impossible_graphs_are_refused(data, tmp_path)
     with pytest.raises(fl.SettingError, match="needs two clients"):
         topology.Matcha().matrix(1, 0, 0)
     assert topology.Ring().matrix(1, 0, 0).tolist() == [[1]] and topology.Complete().contraction(1) == 0
-    for degree, nodes, said in ((3, 9, "an even degree from 2 to 8"), (2, 2, "a degree from 1 to 1"), (4, 1, "more clients")):
+    for degree, nodes, said in (
+        (3, 9, "an even degree from 2 to 8"),
+        (2, 2, "a degree from 1 to 1"),
+        (4, 1, "more clients"),
+    ):
         with pytest.raises(fl.SettingError, match=f"degree = {degree}: .* needs {said}"):
             topology.Regular(degree=degree).graph(nodes, 0)
     assert not any(tmp_path.iterdir())
