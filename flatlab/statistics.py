@@ -88,17 +88,20 @@ def verdict(gap: Interval, expect: str, margin: float = 0.0) -> str:
 
     Args:
         gap: of the difference.
-        expect: "+" or "-", the sign that is claimed; "=" claims that the difference lies within the margin.
-        margin: with "=", how far from 0 still counts as equal.
+        expect: "+" or "-", the sign that is claimed; "=" claims that the difference lies within the margin, ">=" that
+            it is not below it.
+        margin: with "=" and ">=", how far from 0 still counts as equal.
 
     Raises:
         SettingError: if `expect` is none of these.
     """
-    if expect not in ("+", "-", "="):
-        raise SettingError("expect", expect, "must be '+', '-' or '='")
+    if expect not in ("+", "-", "=", ">="):
+        raise SettingError("expect", expect, "must be '+', '-', '=' or '>='")
     above, below = gap.low > 0, gap.high < 0
     if expect == "=":  # ends that are NaN compare as nothing: undecided
         holds, fails = -margin <= gap.low and gap.high <= margin, gap.low > margin or gap.high < -margin
+    elif expect == ">=":
+        holds, fails = gap.low >= -margin, gap.high < -margin
     else:
         holds, fails = (above, below) if expect == "+" else (below, above)
     return "holds" if holds else "does not hold" if fails else "undecided"

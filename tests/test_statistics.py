@@ -67,6 +67,10 @@ def test_ratios_are_differences_of_logarithms():
         (0.1, 0.2, "=", 0.5, "holds"),
         (0.1, 0.6, "=", 0.5, "undecided"),
         (2.0, 0.6, "=", 0.5, "does not hold"),
+        (2.0, 0.6, ">=", 0.5, "holds"),
+        (0.1, 0.6, ">=", 0.5, "holds"),
+        (0.1, 0.7, ">=", 0.5, "undecided"),
+        (-2.0, 0.6, ">=", 0.5, "does not hold"),
     ],
 )
 def test_a_verdict_comes_from_the_interval_alone(mean, half, expect, margin, said):

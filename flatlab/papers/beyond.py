@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from ..later import pd
 from ..personalization.comparison import reached, scores
@@ -11,11 +12,19 @@ from ..training import Experiment
 from .archive import Archive
 from .costs import megabytes_a_round, samples_a_round
 from .filled import FilledCell, FilledTable, markdown, short
+from .tables import Cell
+
+MEANING = (
+    "Means over seeds; differences and ratios (×) are paired by seed, with their 95 % t interval, in points where"
+    " they are of shares. Level: the highest holdout accuracy that all runs of the column reach, and what"
+    " it took until then: all clients of a round together, what is sent both ways."
+)
 
 
 def beyond(filled: FilledTable, archive: Archive) -> pd.DataFrame:
-    """A row a cell that has a number: std over clients and worst tenth, difference to the column's first row, rounds,
-    samples and megabytes until the holdout accuracy is the highest that all runs of the column reach.
+    """A row a cell that has a number: std over clients and worst tenth, difference to the row that it is compared with
+    (the column's first, or the one of its own setting), rounds, samples and megabytes until the holdout accuracy is the
+    highest that all runs of the column reach.
 
     Columns without a word in them are left out; runs that a row shares with an earlier column have their cost there.
     """
@@ -27,11 +36,11 @@ def beyond(filled: FilledTable, archive: Archive) -> pd.DataFrame:
         column = [other for other in filled.cells if other.cell.column == cell.cell.column]
         runs = [run for run in cell.cell.experiments if run.id in curves]
         row = {"": cell.cell.row, "column": cell.cell.column, **_clients(cell)}
-        row["against the first row"] = "" if cell is column[0] else _gap(column[0], cell)
+        row["against"] = _against(cell, column)
         if frozenset(run.id for run in runs) not in told:
             told.add(frozenset(run.id for run in runs))
             level = min(curves[run.id]["value"].max() for c in column for run in c.cell.experiments if run.id in curves)
-            row |= _cost(runs, curves, level)
+            row |= _cost(cell.cell, runs, curves, level)
         rows.append(row)
     frame = pd.DataFrame(rows).fillna("")
     return frame.loc[:, [name for name in frame if name in ("", "column") or (frame[name] != "").any()]]
@@ -40,7 +49,7 @@ def beyond(filled: FilledTable, archive: Archive) -> pd.DataFrame:
 def section(filled: FilledTable, archive: Archive) -> str:
     """The same as Markdown, to stand below the table; nothing if there is nothing to say."""
     frame = beyond(filled, archive)
-    return "\n".join(["#### Beyond the mean", "", *markdown(frame), ""]) if len(frame.columns) > 2 else ""
+    return "\n".join(["#### Beyond the mean", "", *markdown(frame), "", MEANING, ""]) if len(frame.columns) > 2 else ""
 
 
 def _curves(filled: FilledTable, archive: Archive) -> dict[str, pd.DataFrame]:
@@ -54,6 +63,13 @@ def _clients(cell: FilledCell) -> dict[str, str]:
     names = {"std over clients": "spread", "worst tenth": "worst"}
     values = {name: 100 * cell.over(what) for name, what in names.items()}
     return {name: "" if math.isnan(value) else f"{short(value)} %" for name, value in values.items()}
+
+
+def _against(cell: FilledCell, column: list[FilledCell]) -> str:
+    """The difference to the row that a cell names, or to the first of its column, with that row's name."""
+    base = next((other for other in column if other.cell.row == cell.cell.against), column[0])
+    told = "" if base.cell.row == cell.cell.row else _gap(base, cell)
+    return f"{base.cell.row}: {told}" if told else ""
 
 
 def _gap(first: FilledCell, cell: FilledCell) -> str:
@@ -75,17 +91,28 @@ def _known(cell: FilledCell) -> dict[int, float]:
     return {seed: value for seed, value in cell.numbers.items() if math.isfinite(value)}
 
 
-def _cost(runs: list[Experiment], curves: dict[str, pd.DataFrame], level: float) -> dict[str, str]:
+def _cost(cell: Cell, runs: list[Experiment], curves: dict[str, pd.DataFrame], level: float) -> dict[str, str]:
     """Means over the seeds that reach the level."""
     rounds = {run: reached(curves[run.id], level) for run in runs}
     came = [run for run, number in rounds.items() if not math.isnan(number)]
     if not came:
         return {}
-    samples = interval(rounds[run] * samples_a_round(run) for run in came).mean
-    sent = interval(rounds[run] * megabytes_a_round(run) for run in came).mean
+    samples, sent = (
+        interval(_until(rounds[run], run, cell.parents, each) for run in came).mean
+        for each in (samples_a_round, megabytes_a_round)
+    )
     return {
         "level": f"{100 * level:.1f} %",
         "rounds": f"{interval(rounds[run] for run in came).mean:.4g}",
         "samples": f"{samples / 1e6:.3g} M",
         "megabytes": f"{sent:.4g}",
     }
+
+
+def _until(
+    rounds: float, run: Experiment, parents: tuple[Experiment, ...], each: Callable[[Experiment], float]
+) -> float:
+    """What so many rounds took; a fork's first ones are its parent's."""
+    parent = next((other for other in parents if run.parent is not None and other.id == run.parent.run), None)
+    before = 0.0 if parent is None or run.parent is None else min(rounds, run.parent.round)
+    return (rounds - before) * each(run) + (before * each(parent) if parent is not None else 0.0)

@@ -38,9 +38,10 @@ def shards_of(scale: ScaleName, dataset: str) -> tuple[int, ...]:
 
 def _cell(scale: ScaleName, row: str, column: str, quantity: Quantity, name: str, **rest: Any) -> Cell:
     numbers: tuple[Published, ...] = rest.pop("numbers", ())
+    against = rest.pop("against", row.replace(name, "FedAvg", 1) if row.startswith(name) else "")  # of its setting
     make = partial(experiment, name, scale=scale, **rest)
     before = partial(experiment, "FedAvg", scale=scale, **rest) if name == "LGFedAvg" else None
-    return cell(row, column, quantity, make, size_of(scale).seeds, numbers, before)
+    return cell(row, column, quantity, make, size_of(scale).seeds, numbers, before, against)
 
 
 def _table(id: str, title: str, scale: ScaleName, cells: Iterable[Cell]) -> Table:
@@ -107,6 +108,7 @@ def table4(scale: ScaleName) -> Table:
         _cell(
             scale, f"{name}, τ={tau}, {part} tuned", f"s={shards}",
             personalized(tuning(scale) if part == "all" else tuning(scale, part=part)), name, shards=shards, epochs=tau,
+            against=f"{name}, τ={tau}, all tuned",
         )
         for name in ("FedBABU", "FedAvg")
         for tau in epochs
@@ -198,24 +200,26 @@ def unbalanced(scale: ScaleName) -> Table:
 
 
 def legacy(scale: ScaleName) -> Table:
-    """What the official code's habits change, one at a time: the same runs and measurements but for the one named."""
-    epochs = grid(scale)[-1][1]
-    rows: dict[str, tuple[Quantity, dict[str, Any]]] = {
-        "default": (personalized(tuning(scale)), {}),
-        "checkpoint: best round by test accuracy": (personalized(tuning(scale, round="best")), {}),
-        "aggregation: plain mean": (personalized(tuning(scale)), {"aggregation": "uniform"}),
-        "initial, last round": (initial(), {}),
-        "initial, best round by test accuracy": (initial(best=True), {}),
-        "with head, own classes": (head_accuracy(), {}),
-        "without head, clean templates": (headless_accuracy(), {}),
-        "without head, official templates": (headless_accuracy("official"), {}),
+    """What the official code's habits change, one at a time; each is compared with the row that does without it."""
+    epochs, plain = grid(scale)[-1][1], personalized(tuning(scale))
+    rows: dict[str, tuple[Quantity, str, dict[str, Any]]] = {
+        "default": (plain, "", {}),
+        "checkpoint: best round by test accuracy": (personalized(tuning(scale, round="best")), "default", {}),
+        "aggregation: plain mean": (plain, "default", {"aggregation": "uniform"}),
+        "initial, last round": (initial(), "initial, last round", {}),
+        "initial, best round by test accuracy": (initial(best=True), "initial, last round", {}),
+        "with head, own classes": (head_accuracy(), "with head, own classes", {}),
+        "without head, clean templates": (headless_accuracy(), "with head, own classes", {}),
+        "without head, official templates": (headless_accuracy("official"), "without head, clean templates", {}),
     }
     cells = [
-        _cell(scale, row, f"{name}, s={shards}", quantity, name, shards=shards, epochs=epochs, **setting)
-        for row, (quantity, setting) in rows.items()
+        _cell(
+            scale, row, f"{name}, s={shards}", quantity, name, shards=shards, epochs=epochs, against=against, **setting
+        )
+        for row, (quantity, against, setting) in rows.items()
         for name in ("FedAvg", "FedBABU")
         for shards in (shards_of(scale, "cifar100")[-1],)
-    ]
+    ]  # fmt: skip
     return _table("legacy", f"Official habits as switches, f=0.1, τ={epochs} (FedBABU)", scale, cells)
 
 

@@ -143,6 +143,8 @@ class FilledTable:
         ]
         sources = dict.fromkeys(number.source for filled in self.cells for number in filled.cell.published)
         said += [f"[…{_mark(source)}]: {source}." for source in sources]
+        if any("±" in number.printed for filled in self.cells for number in filled.cell.published):
+            said.append("Their ± is the standard deviation over the clients of one seed, ours is of means over seeds.")
         if self.missing_runs:
             said.append(f"**Not complete: {self.missing_runs} of its runs are missing**; the rest is shown.")
         measured = sum(filled.missing for filled in self.cells)

@@ -43,7 +43,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Part:
-    """left - right has the sign that is expected ("+", "-"), or lies within the margin ("=")."""
+    """left - right has the sign that is expected ("+", "-"), lies within the margin ("="), or not below it (">=")."""
 
     what: str
     left: Side
@@ -110,6 +110,7 @@ class Judged:
             size += f" {_range(lambda value: factor * value, gap)}"
         near = f"a factor of {math.exp(part.margin):.3g}" if part.log else _said(part.margin, unit)
         wanted = {"+": "higher expected", "-": "lower expected", "=": f"equal within {near} expected"}
+        wanted[">="] = f"not lower by more than {near} expected"
         seeds = f"{gap.n} seed{'s' if gap.n != 1 else ''}"
         return f"{part.what}: {names}: {both}; {size}, {seeds}; {wanted[part.expect]}: **{self.verdict}**."
 
@@ -136,16 +137,19 @@ def overall(judged: list[Judged]) -> str:
         return "holds"
     if "does not hold" in said:
         return "does not hold" if said == {"does not hold"} else "does not hold in every part"
-    return "undecided" if said & {"undecided", "holds"} else "not measured"
+    if said == {"holds", "not measured"}:
+        return "holds as far as it is measured"
+    return "undecided" if "undecided" in said else "not measured"
 
 
 def page(claims: Iterable[Claim], archive: Archive) -> str:
     """All claims as Markdown."""
     lines = ["## Claims", ""]
     lines += [
-        f"Differences are paired by seed; intervals are {CONFIDENCE:.0%} t intervals over seeds. One that includes 0 is"
-        " *undecided*. Expected signs are recalled from the papers, unverified; where it says *ours*, no paper has"
-        " such a table, and they are hypotheses of our own.",
+        f"Differences are paired by seed; intervals are {CONFIDENCE:.0%} t intervals over seeds. One that includes 0,"
+        " or where equality is claimed an end of the margin, is *undecided*. Expected signs are recalled from the"
+        " papers, unverified; where it says *ours*, no paper has such a table, and they are hypotheses of our own."
+        " Settings are called as in the papers (s=10, CIFAR-10): what a scale puts in their place its tables say.",
         "",
     ]
     for claim in claims:

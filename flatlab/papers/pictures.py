@@ -18,7 +18,9 @@ from .archive import Archive
 from .tables import Figure
 
 SEEDS = "band: 95 % t interval over seeds"
-BANDS = 6  # more of them cover each other
+BANDS = 4  # more of them cover each other
+
+APART = 1.5  # losses whose ratio is larger are very different
 
 
 def picture(figure: Figure, archive: Archive) -> Any:
@@ -26,7 +28,7 @@ def picture(figure: Figure, archive: Archive) -> Any:
     make = _FRAMES.get(figure.kind)
     if make is None:
         results = _results(figure, archive)
-        return figures.draw(results if figure.kind == "spectrum" else _one_scale(results)) if results else None
+        return _measured(figure, archive, results) if results else None
     frame = make.frame(figure, archive)
     if frame.empty:
         return None
@@ -36,7 +38,8 @@ def picture(figure: Figure, archive: Archive) -> Any:
         about = f"means; bands of {count} series would cover each other: intervals stand in the table"
     caption = f"{about}{_missing(figure, archive)}{_left_out(frame)}"
     draw = figures.draw_bundles if figure.kind == "clients" else figures.draw_series
-    return draw(frame, make.x, make.y, figure.title, caption)
+    pooled = all(run.algorithm.pooled and run.algorithm.epochs == 1 for run in figure.experiments().values())
+    return draw(frame, "epoch" if pooled and make.x == "round" else make.x, make.y, figure.title, caption)
 
 
 def save(figure: Figure, archive: Archive, folder: Path) -> list[Path]:
@@ -105,7 +108,7 @@ class _Axes(NamedTuple):
 _FRAMES = {
     "curves": _Axes(curves, "round", "holdout accuracy (%)", SEEDS),
     "tuning": _Axes(tuning, "tuning epoch", "accuracy on own test sets (%)", SEEDS),
-    "clients": _Axes(clients, "round", "accuracy on own test set (%)", "a line a client"),
+    "clients": _Axes(clients, "round", "accuracy on own test set (%)", "a line a client, their mean black; first seed"),
     "client_eigenvalues": _Axes(
         client_eigenvalues, "round", "λ₁ of the Hessian, a client's model",
         "band: 95 % t interval over the round's clients; first seed",
@@ -151,6 +154,30 @@ def _results(figure: Figure, archive: Archive) -> dict[str, Any]:
     return {name: result for name, result in results.items() if result is not None}
 
 
+def _measured(figure: Figure, archive: Archive, results: dict[str, Any]) -> Any:
+    """Results as they draw themselves, under the figure's title."""
+    shown: Any = results if figure.kind == "spectrum" else _one_scale(results)
+    apart, columns = "", {}
+    if isinstance(shown, Landscape):
+        apart = _apart(shown)
+        columns = {"columns": 2 if len(shown.about["panels"]) == 4 else 3}
+    drawing = figures.draw(shown, title=figure.title, **columns)  # type: ignore[arg-type]
+    drawing.caption = f"{drawing.caption} {apart}Runs of the first seed{_missing(figure, archive)}.".strip()
+    return drawing
+
+
+def _apart(planes: Landscape) -> str:
+    """A warning where the models' losses are far apart: those of marks, or in the middle of the panels."""
+    frame = planes.frame
+    marked = frame[frame["series"] == "models"]
+    losses = (marked if len(marked) else frame[(frame["x"].abs() + frame["y"].abs()) < 1e-9])["loss"]
+    low, high = losses.min(), losses.max()
+    told = (
+        f"Losses of the models: {low:.2f} to {high:.2f}; curvature at very different losses says little of flatness. "
+    )
+    return told if high > APART * low else ""
+
+
 def _one_scale(results: Mapping[str, Any]) -> Any:
     """Several landscapes of one panel as one of several panels, so that they share their colours."""
     first = next(iter(results.values()))
@@ -161,6 +188,14 @@ def _one_scale(results: Mapping[str, Any]) -> Any:
 
 
 def _missing(figure: Figure, archive: Archive) -> str:
-    runs = figure.experiments()
-    count = sum(not archive.has(run) for run in runs.values())
-    return f"; NOT COMPLETE: {count} of {len(runs)} runs are missing" if count else ""
+    told = lacking(figure, archive)
+    return f"; NOT COMPLETE: {told}" if told else ""
+
+
+def lacking(figure: Figure, archive: Archive) -> str:
+    """What of a figure is not kept, in words; "" if nothing."""
+    runs, needed = figure.experiments(), list(figure.measurements())
+    absent = sum(not archive.has(run) for run in runs.values())
+    open = sum(not archive.has_measured(*asked) and all(map(archive.has, asked[1])) for asked in needed)
+    told = [f"{absent} of {len(runs)} runs are missing"] if absent else []
+    return ", ".join([*told, *([f"{open} of {len(needed)} measurements were not made"] if open else [])])

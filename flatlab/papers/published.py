@@ -50,19 +50,19 @@ _ALPHAS = {"cifar100": (0, 0.5, 1000), "cifar10": (0, 0.05, 100)}
 _CONFIDENCE = {"cifar100": "high for K = 5, else medium", "cifar10": "medium to low"}
 # C100, alpha = 0, K = 5.
 _CENTRALIZED = {
-    "SGD": 52.20, "SAM": 55.22, "ASAM": 55.66, "SWA": 52.72, "SAM + SWA": 55.75, "ASAM + SWA": 55.96, "Mixup": 58.01,
-    "Cutout": 55.30,
+    "SGD": "52.20", "SAM": "55.22", "ASAM": "55.66", "SWA": "52.72", "SAM + SWA": "55.75", "ASAM + SWA": "55.96",
+    "Mixup": "58.01", "Cutout": "55.30",
 }  # fmt: skip
-_MIXED = {"Mixup": 29.91, "Cutout": 24.22}
+_MIXED = {"Mixup": "29.91", "Cutout": "24.22"}
 # C100: largest eigenvalue and its ratio to the fifth, alpha = 0 and 1000.
 _EIGENVALUES = {
-    "FedAvg": ((93.46, 2.00), (106.14, 1.31)),
-    "FedAvg E=2": ((110.62, 2.32), (118.35, 1.30)),
-    "FedSAM": ((70.29, 1.79), (51.28, 1.48)),
-    "FedASAM": ((30.11, 1.80), (20.19, 1.27)),
-    "FedAvg + SWA": ((97.24, 1.49), (120.02, 1.39)),
-    "FedSAM + SWA": ((73, 1.6), (54, 1.5)),
-    "FedASAM + SWA": ((24.6, 1.5), (21, 1.3)),
+    "FedAvg": "93.46/2.00 106.14/1.31",
+    "FedAvg E=2": "110.62/2.32 118.35/1.30",
+    "FedSAM": "70.29/1.79 51.28/1.48",
+    "FedASAM": "30.11/1.80 20.19/1.27",
+    "FedAvg + SWA": "97.24/1.49 120.02/1.39",
+    "FedSAM + SWA": "73/1.6 54/1.5",
+    "FedASAM + SWA": "24.6/1.5 21/1.3",
 }
 
 
@@ -71,7 +71,7 @@ def fedavg(participation: float, epochs: int, shards: int, tuned: bool) -> tuple
     line = _FEDAVG.get((participation, epochs))
     if line is None or shards not in (100, 50, 10):
         return ()
-    return (_number(line.split()[(100, 50, 10).index(shards)].split("/")[tuned]),)
+    return (Published(line.split()[(100, 50, 10).index(shards)].split("/")[tuned]),)
 
 
 def etri(method: str, shards: int, tuned: bool) -> tuple[Published, ...]:
@@ -79,7 +79,7 @@ def etri(method: str, shards: int, tuned: bool) -> tuple[Published, ...]:
     if method not in _ETRI or shards not in (10, 50, 100):
         return ()
     text = _ETRI[method].split()[(10, 50, 100).index(shards)].split("/")[tuned]
-    return (_number(text, ETRI),) if text else ()
+    return (Published(text, ETRI),) if text else ()
 
 
 def fedasam(dataset: str, row: str, alpha: float, clients: int) -> tuple[Published, ...]:
@@ -88,27 +88,22 @@ def fedasam(dataset: str, row: str, alpha: float, clients: int) -> tuple[Publish
     if line is None or alpha not in _ALPHAS[dataset] or clients not in (5, 10, 20):
         return ()
     text = line.split()[_ALPHAS[dataset].index(alpha)].split("/")[(5, 10, 20).index(clients)]
-    return (Published(float(text), source=f"{RECALLED}; confidence {_CONFIDENCE[dataset]}"),)
+    return (Published(text, f"{RECALLED}; confidence {_CONFIDENCE[dataset]}"),)
 
 
 def centralized(row: str) -> tuple[Published, ...]:
     """FedASAM, CIFAR-100: trained on all data at once."""
-    return (Published(_CENTRALIZED[row], source=f"{RECALLED}; confidence high"),) if row in _CENTRALIZED else ()
+    return (Published(_CENTRALIZED[row], f"{RECALLED}; confidence high"),) if row in _CENTRALIZED else ()
 
 
 def mixed(row: str) -> tuple[Published, ...]:
     """FedASAM, CIFAR-100, alpha 0, K 5: FedAvg with Mixup or Cutout."""
-    return (Published(_MIXED[row], source=f"{RECALLED}; confidence high"),) if row in _MIXED else ()
+    return (Published(_MIXED[row], f"{RECALLED}; confidence high"),) if row in _MIXED else ()
 
 
 def eigenvalues(row: str, alpha: float, ratio: bool) -> tuple[Published, ...]:
     """FedASAM, CIFAR-100: largest eigenvalue, or its ratio to the fifth."""
     if row not in _EIGENVALUES or alpha not in (0, 1000):
         return ()
-    value = _EIGENVALUES[row][(0, 1000).index(alpha)][ratio]
-    return (Published(value, source=f"{RECALLED}; confidence medium to low"),)
-
-
-def _number(text: str, source: str = RECALLED) -> Published:
-    value, _, spread = text.partition("±")
-    return Published(float(value), float(spread) if spread else None, source)
+    text = _EIGENVALUES[row].split()[(0, 1000).index(alpha)].split("/")[ratio]
+    return (Published(text, f"{RECALLED}; confidence medium to low"),)

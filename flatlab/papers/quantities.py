@@ -188,7 +188,8 @@ def eigenvalue_ratio(needs: Measurement) -> Quantity:
 def trace(limit: int = 1000) -> Quantity:
     """The trace of the Hessian on samples of the holdout."""
     needs = Measurement(kind="trace", settings={"limit": limit})
-    return Quantity("trace", "", needs, lambda result: Reading(float(result.frame["trace"].iloc[0])), ratio=True)
+    # Where eigenvalues are negative it may be, too: compared by difference.
+    return Quantity("trace", "", needs, lambda result: Reading(float(result.frame["trace"].iloc[0])))
 
 
 def flatness_correlation(needs: Measurement) -> Quantity:

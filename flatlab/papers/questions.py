@@ -90,8 +90,13 @@ def _personalizing(scale: ScaleName) -> list[Claim]:
     babu = partial(_babu, scale)
     rq3 = [
         Part(f"personalized accuracy, s={s}", babu("FedBABU", tuned, shards=s), babu("FedAvg", tuned, shards=s), "+")
-        for s in (10, 100)
+        for s in reversed(fedbabu_tables.shards_of(scale, "cifar100"))
     ]
+    lead = {
+        s: babu("FedBABU", tuned, f"FedBABU's lead, s={s}", shards=s, less=babu("FedAvg", tuned, shards=s))
+        for s in (10, 100)
+    }
+    rq3.append(Part("lead over FedAvg", lead[10], lead[100], "+"))
     gains = gain(fedbabu.tuning(scale))
     rq3 += [
         Part("gain from fine-tuning", babu(name, gains, f"{name}, s=10"),
@@ -119,14 +124,22 @@ def _personalizing(scale: ScaleName) -> list[Claim]:
     )
     long = fedbabu.tuning(scale, epochs=LONGEST)
     after = {epochs: personalized(long, epochs) for epochs in (1, 5)}
-    missing = {
-        name: babu(name, after[5], f"{name}, epochs 1 to 5", less=babu(name, after[1]))
-        for name in ("FedBABU", "FedAvg")
-    }
+    missing = {name: babu(name, after[5], less=babu(name, after[1])) for name in ("FedBABU", "FedAvg")}
+    first = personalized(fedbabu.tuning(scale), 1)
+    one_epoch = _on_cifar10(scale, "accuracy after one tuning epoch", first, ("FedAvg",))
     rq6 = (
         Part("accuracy after one tuning epoch, s=10", babu("FedBABU", after[1]), babu("FedAvg", after[1]), "+"),
         Part("what epochs 2 to 5 still add, s=10", missing["FedBABU"], missing["FedAvg"], "-"),
-    )
+        Part("FedBABU, s=10", babu("FedBABU", after[1], "1 epoch"), babu("FedBABU", after[5], "5 epochs"), "=", ALIKE),
+        *one_epoch,
+        *(
+            Part(
+                part.what.replace("accuracy after one tuning epoch", "FedBABU"), replace(part.left, name="1 epoch"),
+                replace(part.left, name="5 epochs", quantity=tuned), "=", ALIKE,
+            )
+            for part in one_epoch
+        ),
+    )  # fmt: skip
     return [
         Claim("fedbabu.rq3", "Does FedBABU personalize better, the more the skew? (RQ3)", tuple(rq3), scale),
         Claim("fedbabu.rq3b", "Is FedBABU's initial accuracy better? (RQ3b)", rq3b, scale),
@@ -138,11 +151,16 @@ def _personalizing(scale: ScaleName) -> list[Claim]:
 def _on_cifar10(scale: ScaleName, what: str, quantity: Quantity, others: tuple[str, ...]) -> list[Part]:
     """FedBABU against others with 4convNet; at scale "quick" both data sets are the same digits."""
     babu = partial(_babu, scale, quantity=quantity, dataset="cifar10")
+    taus = [tau for share, tau in fedbabu_tables.grid(scale, "cifar10") if share == 0.1]
     return [
-        Part(f"{what}, CIFAR-10, s={s}", babu("FedBABU", shards=s), babu(name, shards=s), "+")
-        for s in (() if scale == "quick" else (10, 2))
+        Part(
+            f"{what}, CIFAR-10, s={s}, τ={tau}", babu("FedBABU", shards=s, epochs=tau),
+            babu(name, shards=s, epochs=tau), "+",
+        )
+        for tau in (() if scale == "quick" else taus)
+        for s in (10, 2)
         for name in others
-    ]
+    ]  # fmt: skip
 
 
 def _asam(scale: ScaleName, name: str, quantity: Quantity, label: str = "", **setting: Any) -> Side:
@@ -183,7 +201,7 @@ def _sharpness_aware(scale: ScaleName) -> list[Claim]:
         Part("accuracy, α=0", asam("FedAvg + SWA", accuracy), asam("FedAvg", accuracy), "+"),
         Part("gain from SWA", averaged[0], averaged[1], "+"),
         Part("jumps of accuracy, α=0", asam("FedAvg + SWA", jumps), asam("FedAvg", jumps), "-"),
-        Part("λ₁, α=0", asam("FedAvg + SWA", top), asam("FedAvg", top), "=", SAME_CURVATURE),
+        Part("λ₁, α=0", asam("FedAvg + SWA", top), asam("FedAvg", top), ">=", SAME_CURVATURE),
     )
     mild: dict[str, Any] = {"alpha": 0.05, "dataset": "cifar10"}
     q7 = (Part("accuracy, cifar10, α=0.05", asam("FedSAM", accuracy, **mild), asam("FedAvg", accuracy, **mild), "-"),)
@@ -241,12 +259,24 @@ def _crossing(scale: ScaleName) -> list[Claim]:
     )
     block = {part: eigenvalue(crossing.part_eigenvalue(part)) for part in ("body", "head")}
 
-    def of_part(base: str, part: str) -> Side:
-        return replace(cross(base, "SGD", False, block[part]), name=f"{base}'s {part}")
+    def of_part(base: str, part: str, local: str, swa: bool) -> Side:
+        made = cross(base, local, swa, block[part])
+        return replace(made, name=f"{base}'s {part} ({local}{' + SWA' if swa else ''})")
 
-    where = (
-        Part(f"λ₁, {level}", of_part("FedBABU", "head"), of_part("FedBABU", "body"), "+"),
-        Part(f"λ₁, {level}", of_part("FedBABU", "body"), of_part("FedAvg", "body"), "=", SAME_CURVATURE),
+    where = tuple(
+        chain.from_iterable(
+            (
+                Part(f"λ₁, {level}", of_part("FedBABU", "head", *how), of_part("FedBABU", "body", *how), "+"),
+                Part(
+                    f"λ₁, {level}",
+                    of_part("FedBABU", "body", *how),
+                    of_part("FedAvg", "body", *how),
+                    "=",
+                    SAME_CURVATURE,
+                ),
+            )
+            for how in (("SGD", False), ("SAM", True), ("ASAM", True))
+        )
     )
     return [
         Claim("crossing.flat", "Does ASAM + SWA flatten FedBABU as it flattens FedAvg?", flat, scale),

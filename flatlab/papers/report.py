@@ -65,8 +65,11 @@ def reproduction(archive: Archive, path: Path) -> list[Path]:
         for item in kept.values():
             text, files = write(item, archive)
             written += files
-            pngs = [os.path.relpath(drawn, path.parent) for drawn in files if drawn.suffix == ".png"]
-            parts += [text] if text else [f"### {item.title}\n\n![{item.title}]({png})\n" for png in pngs]
+            if isinstance(item, Figure):
+                pngs = [os.path.relpath(drawn, path.parent) for drawn in files if drawn.suffix == ".png"]
+                text = "\n\n".join([f"### {item.title}", *(f"![{item.title}]({png})" for png in pngs)])
+                text += f"\n\n{_completeness(item, archive, bool(pngs))}\n"
+            parts.append(text)
     if len(parts) == 1:
         parts.append("Nothing is kept yet.\n")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,13 +94,20 @@ def show(archive: Archive, group: str = "", scale: ScaleName | None = None) -> N
     told = [claim for claim in asked if scale or overall(judge(claim, archive)) != "not measured"]
     display(Markdown(claims_page(told, archive)))
     for item in _most_kept(archive, group, (scale,) if scale else SCALES):
-        drawn = (
-            pictures.picture(item, archive)
-            if isinstance(item, Figure)
-            else Markdown(_text(fill(item, archive), archive))
-        )
-        if drawn is not None:
-            display(drawn)
+        if isinstance(item, Figure):
+            drawn = pictures.picture(item, archive)
+            if drawn is not None:
+                display(drawn)
+            display(Markdown(f"{item.title}: {_completeness(item, archive, drawn is not None)}"))
+        else:
+            display(Markdown(_text(fill(item, archive), archive)))
+
+
+def _completeness(figure: Figure, archive: Archive, drawn: bool) -> str:
+    """Whether a figure is all there, and the command that makes it."""
+    lacking = pictures.lacking(figure, archive)
+    told = f"**Not {'complete' if drawn else 'drawn'}: {lacking}.** " if lacking else ""
+    return f"{told}Again: `flatlab reproduce {figure.id} --scale {figure.scale}`."
 
 
 def _text(filled: FilledTable, archive: Archive) -> str:
@@ -132,7 +142,7 @@ def _of(group: str, scale: ScaleName) -> dict[str, Item]:
 
 def missing(archive: Archive, scale: ScaleName, group: str = "") -> str:
     """How much of each table and figure is there, and what all of it took, as Markdown."""
-    lines = ["| table or figure | runs kept | seeds | training |", "|---|---|---|---|"]
+    lines = ["| table or figure | runs kept | measurements | seeds | training |", "|---|---|---|---|---|"]
     absent: list[str] = []
     seconds: dict[str, float] = {}
     for name, item in _of(group, scale).items():
@@ -144,7 +154,9 @@ def missing(archive: Archive, scale: ScaleName, group: str = "") -> str:
         took = {run.id: float(archive.about(run)["seconds"]) for run in kept}
         seconds |= took
         seeds = ", ".join(map(str, sorted({run.seed for run in kept})))
-        lines.append(f"| `{name}` | {len(kept)} of {len(runs)} | {seeds} | {hours(sum(took.values()))} |")
+        needed = [archive.has_measured(*asked) for asked in item.measurements()]
+        measured = f"{sum(needed)} of {len(needed)}" if needed else ""
+        lines.append(f"| `{name}` | {len(kept)} of {len(runs)} | {measured} | {seeds} | {hours(sum(took.values()))} |")
     lines += ["", f"{len(seconds)} runs in all, {hours(sum(seconds.values()))} of training: tables share runs."]
     lines += [f"Nothing yet of {', '.join(absent)}."] if absent else []
     return "\n".join([*lines, ""])

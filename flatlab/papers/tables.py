@@ -36,13 +36,16 @@ def checked_scale(scale: str) -> ScaleName:
 class Published:
     """A number that somebody printed: a target to compare with, never a test oracle."""
 
-    value: float  # as printed: accuracies in percent
-    spread: float | None = None
+    printed: str  # with all its digits, "65.00" or "28.18±4.83"; accuracies in percent
     source: str = RECALLED
 
+    @property
+    def value(self) -> float:
+        """The number."""
+        return float(self.printed.partition("±")[0])
+
     def __str__(self) -> str:
-        spread = "" if self.spread is None else f" ± {self.spread:g}"
-        return f"{self.value:g}{spread}"
+        return self.printed.replace("±", " ± ")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Cell:
     experiments: tuple[Experiment, ...]  # one a seed
     published: tuple[Published, ...] = ()
     parents: tuple[Experiment, ...] = ()  # runs that these are forked from
+    against: str = ""  # the row whose number it is compared with; "": the column's first. Its own: with none
 
 
 @dataclass(frozen=True)
@@ -208,11 +212,12 @@ def cell(
     seeds: Sequence[int],
     published: tuple[Published, ...] = (),
     parent: Maker | None = None,
+    against: str = "",
 ) -> Cell:
     """A cell whose experiments are made from seeds."""
     experiments = tuple(make(seed=seed) for seed in seeds)
     parents = tuple(parent(seed=seed) for seed in seeds) if parent else ()
-    return Cell(row, column, quantity, experiments, published, parents)
+    return Cell(row, column, quantity, experiments, published, parents, against)
 
 
 def crossed(

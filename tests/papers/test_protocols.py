@@ -126,7 +126,7 @@ def test_every_claim_can_be_stated():
     for scale in SCALES:
         for claim in claims(scale).values():
             assert claim.id not in BUILDERS
-            assert claim.parts and all(part.expect in "+-=" for part in claim.parts)
+            assert claim.parts and all(part.expect in ("+", "-", "=", ">=") for part in claim.parts)
             assert all(side.experiments for part in claim.parts for side in (part.left, part.right))
 
 

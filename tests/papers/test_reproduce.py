@@ -9,12 +9,14 @@ import pytest
 import flatlab as fl
 from flatlab.papers import SCALES, Archive, Table, Workshop, fill, plan
 from flatlab.papers.archive import condensed
-from flatlab.papers.beyond import beyond, section
-from flatlab.papers.costs import Speed
+from flatlab.papers.beyond import _until, beyond, section
+from flatlab.papers.costs import Speed, megabytes_a_round
 from flatlab.papers.judging import Claim, Part, Side, judge, overall, page
-from flatlab.papers.pictures import picture, save
+from flatlab.papers.measurements import Measurement
+from flatlab.papers.pictures import lacking, picture, save
 from flatlab.papers.quantities import gain, initial, personalization, personalized, score
-from flatlab.papers.report import _most_kept
+from flatlab.papers.registry import built
+from flatlab.papers.report import _most_kept, reproduction
 from flatlab.papers.tables import Figure, Published, cell
 from flatlab.training.experiment import Parent
 
@@ -44,7 +46,7 @@ def table():
     cells = []
     for row, (kind, swa) in rows.items():
         for column, quantity in (("holdout", score(2)), ("initial", initial()), ("tuned", personalized(TUNING))):
-            published = (Published(50.0, 2.0),) if row == "FedAvg" else ()
+            published = (Published("50.00±2.00"),) if row == "FedAvg" else ()
             make = lambda seed, kind=kind, swa=swa: experiment(kind, seed, swa)  # noqa: E731
             cells.append(cell(row, column, quantity, make, SEEDS, published))
     parent = lambda seed: experiment("FedAvg", seed)  # noqa: E731
@@ -135,7 +137,7 @@ def test_what_lies_beyond_the_mean_is_that_of_the_runs(table, done):
     last = [h.query("split == 'test' and metric == 'accuracy' and round == 4")["value"] for h in gaps]
     means = [100 * own.mean() for own in last]
     gap = np.mean(np.subtract(means[:3], means[3:]))
-    assert frame["against the first row"]["FedBABU", "initial"].startswith(f"{gap:+.2f} ± ")
+    assert frame["against"]["FedBABU", "initial"].startswith(f"FedAvg: {gap:+.2f} ± ")
     assert frame["worst tenth"]["FedBABU", "initial"] == f"{np.mean([100 * own.min() for own in last[:3]]):.2f} %"
     rows = table.only(column="holdout").rows
     curves = {(row, s): h for row in rows for s, h in zip(SEEDS, _curves(table, archive, row), strict=True)}
@@ -144,6 +146,27 @@ def test_what_lies_beyond_the_mean_is_that_of_the_runs(table, done):
     assert frame["rounds"]["FedBABU", "holdout"] == f"{np.mean(rounds):.4g}"
     assert frame["level"]["FedBABU", "holdout"] == f"{100 * level:.1f} %"
     assert "#### Beyond the mean" in section(fill(table, archive), archive)
+
+
+def test_a_fork_took_its_parents_rounds_as_the_parent_trained_them():
+    heads = built("fedbabu.table13", "short").only("LGFedAvg, f=0.1, τ=1", "s=10, initial").cells[0]
+    run, parent = heads.experiments[0], heads.parents[0]
+    assert megabytes_a_round(run) < megabytes_a_round(parent) / 5 and run.parent.round == 80
+    took = [_until(rounds, run, heads.parents, megabytes_a_round) for rounds in (20.0, 90.0)]
+    assert took[0] == pytest.approx(20 * megabytes_a_round(parent))
+    assert took[1] == pytest.approx(80 * megabytes_a_round(parent) + 10 * megabytes_a_round(run))
+    assert _until(20.0, parent, (), megabytes_a_round) == pytest.approx(20 * megabytes_a_round(parent))
+
+
+def test_rows_are_compared_with_the_row_of_their_own_setting():
+    rivals = {c.row: c.against for c in built("fedbabu.table13", "short").cells}
+    assert rivals["FedBABU, f=0.1, τ=10"] == "FedAvg, f=0.1, τ=10" and rivals["FedRep, f=0.1, τ=1"].endswith("τ=1")
+    assert rivals["LocalOnly"] == "FedAvg"  # no row: the first of the column
+    longer = {c.row: c.against for c in built("fedbabu.table6", "short").cells}
+    assert longer["FedBABU, s=10"] == "FedAvg, s=10"
+    habits = built("fedbabu.legacy", "short")
+    assert {c.against for c in habits.cells} <= {"", *habits.rows}
+    assert habits.only("initial, last round").cells[0].against == "initial, last round"  # with none
 
 
 def _curves(table, archive, row):
@@ -178,7 +201,12 @@ def test_a_table_is_the_same_bytes_from_a_copy_of_what_is_kept(table, done, tmp_
     for form in ("markdown", "csv", "latex"):
         assert getattr(fill(table, archive), form)() == getattr(fill(table, copied), form)()
     text = fill(table, archive).markdown()
-    assert "[50 ± 2 recalled]" in text and "recalled, unverified" in text and "flatlab reproduce test.table" in text
+    assert (
+        "[50.00 ± 2.00 recalled]" in text
+        and "Their ± is" in text
+        and "recalled, unverified" in text
+        and "flatlab reproduce test.table" in text
+    )
     assert "Not complete" not in text
     rows = pd.read_csv(tmp_path / "t.csv") if (tmp_path / "t.csv").write_text(fill(table, archive).csv()) else None
     assert len(rows) == len(table.cells) and set(rows["seeds"]) == {3}
@@ -322,12 +350,28 @@ def test_figures_draw_what_is_kept_and_say_what_is_missing(kind, done, tmp_path)
     paths = save(figure, archive, tmp_path)
     assert [path.suffix for path in paths] == [".png", ".pdf"]
     assert paths[0].read_bytes() == save(figure, archive, tmp_path / "again")[0].read_bytes()
-    assert picture(figure, Archive(tmp_path / "nothing")) is None
+    nothing = Archive(tmp_path / "nothing")
+    assert picture(figure, nothing) is None and lacking(figure, nothing) == "9 of 9 runs are missing"
+
+
+def test_a_figure_that_was_not_measured_is_named_on_the_page(done, tmp_path, monkeypatch):
+    _, archive, _ = done
+    series = {name: (experiment(name, 0),) for name in ("FedAvg", "FedBABU")}
+    asked = [Figure("t.spectra", "Spectra", "quick", "spectrum", series, "p", "l", Measurement(kind="spectrum")),
+             Figure("t.tuned", "Tuned", "quick", "tuning", series, "p", "l", TUNING)]  # fmt: skip
+    assert lacking(asked[0], archive) == "2 of 2 measurements were not made" and not lacking(asked[1], archive)
+    monkeypatch.setattr("flatlab.papers.report.BUILDERS", {figure.id: None for figure in asked})
+    monkeypatch.setattr("flatlab.papers.report.built", lambda name, scale: {f.id: f for f in asked}[name])
+    here = Archive(shutil.copytree(archive.folder, tmp_path / "here"))
+    reproduction(here, tmp_path / "page.md")
+    said = (tmp_path / "page.md").read_text()
+    assert "**Not drawn: 2 of 2 measurements were not made.** Again: `flatlab reproduce t.spectra" in said
+    assert "![Tuned](here/quick/t.tuned.png)" in said and "| `t.spectra` | 2 of 2 | 0 of 2 | 0 |" in said
 
 
 def test_bands_that_would_cover_each_other_are_left_out_and_said(done):
     _, archive, _ = done
-    for count, banded in ((6, True), (7, False)):
+    for count, banded in ((4, True), (5, False)):
         series = {f"FedAvg {number}": (experiment("FedAvg", 0),) for number in range(count)}
         drawn = picture(Figure("test.curves", "A figure", "quick", "curves", series, "p", "l"), archive)
         assert drawn.caption.startswith("band") == banded and (f"bands of {count}" in drawn.caption) != banded
