@@ -245,16 +245,23 @@ def lab(options: argparse.Namespace) -> None:
     notebooks.open_lab(place, options.further)
 
 
+MEASURED_ON = {
+    "holdout": "global test set",
+    "unseen": "unseen domains",
+    "attack": "triggered images",
+    "test": "clients' own test sets",
+}
+
+
 def _summary(chosen: Run) -> None:
     history = chosen.history
     rows = []
     for (split, metric), values in history[history["split"] != "train"].groupby(["split", "metric"]):
         final = values[values["round"] == values["round"].max()]
         over = spread(final["value"])
-        what = {"holdout": "global test set", "test": "clients' own test sets"}[str(split)]
         rows.append(
             {
-                "measured on": what,
+                "measured on": MEASURED_ON[str(split)],
                 "metric": metric,
                 "round": int(final["round"].iloc[0]),
                 "mean": f"{over.mean:.4f}",

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import programs
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -70,6 +71,27 @@ def test_run_then_show(toml, tmp_path, capsys):
     assert run("show", directory) == 0
     figure = re.search(r"figure: (.*)", capsys.readouterr().out)[1]
     assert os.path.getsize(figure) > 5_000
+
+
+def test_run_and_show_say_every_split_that_is_scored(tmp_path, capsys):
+    rng, labels = np.random.default_rng(0), np.arange(60) % 2
+    images, groups = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8), np.repeat(["ink", "pen", "print"], 20)
+    drawn = fl.Source.from_pool("drawn", images, labels, ["no", "yes"], groups=groups)
+    drawn.save(tmp_path / "drawn.npz")
+    experiment = fl.Experiment(
+        data=drawn.federate(fl.Domains(unseen=("ink",), clients_per_domain=2)).spec,
+        algorithm=fl.FedAvg(),
+        model=fl.ModelSpec(name="lenet", width=0.25),
+        rounds=1,
+        world=fl.World(adversary=fl.Adversary(share=0.5, data="label_flip")),
+    )
+    (tmp_path / "experiment.json").write_text(experiment.to_json())
+    assert run("run", tmp_path / "experiment.json", "--store", tmp_path / "runs", "--root", tmp_path) == 0
+    (directory,) = (tmp_path / "runs").glob("fedavg*")
+    said = capsys.readouterr().out
+    assert run("show", directory, "--root", tmp_path) == 0
+    for out in (said, capsys.readouterr().out):
+        assert re.search(r"triggered images +success +1 .*\n", out) and re.search(r"unseen domains +accuracy +1 ", out)
 
 
 @pytest.mark.usefixtures("quick")
