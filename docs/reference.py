@@ -55,12 +55,15 @@ GROUPS = {
         "personalize Personalization Tuning fine_tuned corrected Corrected compare Comparison Averages"
         " headless Headless per_class PerClass",
     ),
-    "geometry": ("Geometry", "hessian geometry.Hessian landscape sharpness path flatness_vs_gain disagreement pulls"),
+    "geometry": (
+        "Geometry",
+        "hessian geometry.Hessian landscape sharpness path flatness_vs_gain disagreement pulls geometry.surrogates",
+    ),
     "results": (
         "Results: what measurements return",
         "results.Result geometry.Eigenvalues geometry.Trace geometry.Spectrum geometry.HessianAlong"
         " geometry.ClientHessians geometry.Landscape geometry.Path geometry.Sharpness geometry.FlatnessVsGain"
-        " geometry.Disagreement geometry.Pulls",
+        " geometry.Disagreement geometry.Pulls geometry.Surrogates",
     ),
     "own": (
         "For classes of your own",

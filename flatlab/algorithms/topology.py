@@ -163,13 +163,9 @@ class Regular(Topology):
 
     def graph(self, nodes: int, seed: int) -> Tensor:
         """By the stream "topology" of the experiment's seed."""
-        if self.degree >= nodes or self.degree * nodes % 2 or (self.degree == 1 and nodes > 2):
-            degrees = [degree for degree in range(1, nodes) if degree * nodes % 2 == 0 and (degree > 1 or nodes == 2)]
-            needs = (
-                f"{'an even' if nodes % 2 else 'a'} degree from {degrees[0]} to {degrees[-1]}"
-                if degrees
-                else "more clients"
-            )
+        degrees = [degree for degree in range(1, nodes) if degree * nodes % 2 == 0 and (degree > 1 or nodes == 2)]
+        if self.degree not in degrees:
+            needs = f"{'an even' if nodes % 2 else 'a'} degree from {degrees[0]} to {nodes - 1}" if degrees else "more"
             told = f"no connected graph of {nodes} clients has so many neighbours for each; needs {needs}"
             raise SettingError("topology.degree", self.degree, told)
         edges = [(node, (node + step) % nodes) for node in range(nodes) for step in range(1, self.degree // 2 + 1)]

@@ -20,6 +20,7 @@ from ..geometry import (
     Pulls,
     Sharpness,
     Spectrum,
+    Surrogates,
     Trace,
 )
 from ..personalization import Averages, Comparison, Headless, PerClass, Personalization
@@ -46,6 +47,7 @@ from .run_curves import METRICS, XS, chart_runs, draw_runs, run_looks, small_cur
 from .segments import draw_segments
 from .series import chart_series, draw_bundles, draw_demo, draw_series
 from .style import COLUMN, PAGE, Drawing, paper_style, save
+from .surrogates import draw_surrogates
 from .tuning_curves import draw_averages, draw_headless, draw_personalization, draw_table
 from .what_if import chart_against, chart_multiples
 
@@ -176,6 +178,7 @@ _DRAWINGS: dict[type, Callable[..., Drawing]] = {
     Disagreement: draw_disagreement,
     Evasions: draw_evasions,
     Pulls: draw_pulls,
+    Surrogates: draw_surrogates,
 }
 for _kind, _draw in _DRAWINGS.items():
     _drawing.register(_kind, _draw)

@@ -13,6 +13,7 @@ from .objective import Target
 from .plane import Plane
 from .settings import HessianSettings, LandscapeSettings, PathSettings, PullSettings, Selection, SharpnessSettings
 from .sharpness_measures import Sharpness, sharpness
+from .surrogate_loss import Surrogates, surrogates
 
 __all__ = [
     "ClientHessians",
@@ -34,6 +35,7 @@ __all__ = [
     "Sharpness",
     "SharpnessSettings",
     "Spectrum",
+    "Surrogates",
     "Target",
     "Trace",
     "disagreement",
@@ -43,4 +45,5 @@ __all__ = [
     "path",
     "pulls",
     "sharpness",
+    "surrogates",
 ]

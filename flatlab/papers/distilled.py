@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 from ..data import Classes, DataSpec
+from ..geometry.surrogate_loss import BASELINE, RANDOM, ZONES
 from ..models import ModelSpec
 from ..training import Evaluation, Experiment
 from .measurements import Measurement
 from .quantities import score, surrogate_error
-from .surrogates import BASELINE, RANDOM, ZONES
 from .tables import Item, ScaleName, Table, cell, method
 from .unseen import SEEDS
 

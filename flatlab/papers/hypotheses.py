@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from functools import cache
 
+from ..geometry.surrogate_loss import BASELINE, ZONES
 from . import background, disagreement, distilled, lying, unseen
 from .judging import Claim, Part, Side
-from .surrogates import BASELINE, ZONES
 from .tables import ScaleName, Table
 
 ALIKE = 0.02  # accuracies and errors that are called equal: two points

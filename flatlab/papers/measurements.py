@@ -29,12 +29,12 @@ from ..geometry import (
     hessian,
     landscape,
 )
+from ..geometry.surrogate_loss import Surrogates, surrogates
 from ..later import pd
 from ..personalization import Headless, Personalization, headless, personalize
 from ..results import Result
 from ..robustness import Evasions, evade
 from ..training import Run
-from .surrogates import Surrogates, surrogates
 
 Kind = Literal[
     "personalize", "headless", "eigenvalues", "trace", "spectrum", "landscape", "local_plane", "client_eigenvalues",

@@ -16,12 +16,12 @@ from itertools import chain
 from typing import Any
 
 from ..declare import SettingError
+from ..geometry.surrogate_loss import REAL
 from ..training import Experiment
 from ..training.start import shared_rounds
 from .archive import Archive
 from .costs import Cost, Speed, cost, sizes, tuning_cost
 from .measurements import Measurement
-from .surrogates import REAL
 from .tables import Item
 
 

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import flatlab as fl
+from flatlab.geometry.surrogate_loss import BASELINE, Surrogates, _plane
 from flatlab.papers import (
     SCALES,
     Archive,
@@ -26,7 +27,6 @@ from flatlab.papers.costs import Speed, sizes
 from flatlab.papers.measurements import Measurement
 from flatlab.papers.quantities import differing, personalization, personalized, surrogate_error, under_attack
 from flatlab.papers.registry import BUILDERS, built
-from flatlab.papers.surrogates import BASELINE, Surrogates, _plane
 from flatlab.papers.tables import cell
 
 DOORS = personalization(1, 0.05, part="head", clients=[0, 2])
@@ -140,6 +140,25 @@ def test_surrogates_are_the_losses_at_the_points_of_the_plane(filled):
     assert set(frame["surrogate"]) == {BASELINE, "random networks", "rho 0", "rho 2"}
     middles = frame[frame["distance"] == 0]
     assert len({*middles["real"]}) == 1 and len({*middles["synthetic"]}) >= 3  # one step under random weights is small
+
+
+def test_the_picture_of_surrogates_shows_real_and_synthetic_losses_on_one_scale(filled):
+    result = filled[2]["surrogates"]
+    fig = fl.plot(result)
+    panels = {axes.get_title(): axes.collections[0] for axes in fig.axes if axes.get_title()}
+    assert list(panels) == ["real images", *dict.fromkeys(result.frame["surrogate"])]
+    assert len({id(image.norm) for image in panels.values()}) == 1
+    rows = result.frame[result.frame["surrogate"] == "rho 2"]
+    for name, column in (("real images", "real"), ("rho 2", "synthetic")):
+        shown = panels[name].get_array()
+        for _, point in rows.iterrows():  # from -6 to 6 in steps of 6
+            assert shown[round(point["y"] / 6) + 1, round(point["x"] / 6) + 1] == pytest.approx(point[column])
+    apart = fig.axes[len(panels)].lines[3]
+    wanted = rows[["distance"]].assign(apart=(rows["synthetic"] - rows["real"]).abs())
+    assert np.array(apart.get_xydata()) == pytest.approx(wanted.to_numpy())
+    assert "48 real train images" in fig.caption and "dotted: 2" in fig.caption
+    odd = dataclasses.replace(result, frame=result.frame.assign(synthetic=np.nan, real=0.0))
+    assert fl.plot(odd).png()  # nothing to scale by
 
 
 def test_attacks_come_back_from_the_settings_as_they_were():

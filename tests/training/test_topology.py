@@ -445,7 +445,7 @@ def test_partial_participation_and_impossible_graphs_are_refused(data, tmp_path)
     for degree, nodes, said in (
         (3, 9, "an even degree from 2 to 8"),
         (2, 2, "a degree from 1 to 1"),
-        (4, 1, "more clients"),
+        (4, 1, "more"),
     ):
         with pytest.raises(fl.SettingError, match=f"degree = {degree}: .* needs {said}"):
             topology.Regular(degree=degree).graph(nodes, 0)

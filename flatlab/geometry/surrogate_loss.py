@@ -1,6 +1,6 @@
 """Is the loss on a few synthetic images the loss on the real ones? Both, on one plane of weights around a model.
 
-surrogates(run, radius=5.0).summary()
+fl.geometry.surrogates(run).plot()
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..arguments import Count, Positive, Seed, Whole, checked
 from ..data import FederatedDataset
-from ..geometry import Plane, landscape
 from ..later import pd
 from ..results import Result
 from ..streams import stream
 from ..training import Run
 from ..training.distill import distil
+from .landscape_api import landscape
+from .plane import Plane
 
 BASELINE, RANDOM = "random real images", "random networks"
 REAL = 128  # images of each class and client in a step, at most
@@ -40,15 +42,16 @@ class Surrogates(Result):
         return means.assign(relative=means["error"] / means["real"])
 
 
+@checked
 def surrogates(
     run: Run,
     *,
-    radius: float = 5.0,
-    ipc: int = 10,
-    iterations: int = 100,
-    points: int = 11,
-    limit: int = 500,
-    seed: int = 0,
+    radius: Positive = 5.0,
+    ipc: Count = 10,
+    iterations: Whole = 100,
+    points: Count = 11,
+    limit: Count = 500,
+    seed: Seed = 0,
 ) -> Surrogates:
     """Distil the clients' images in several ways, and measure each where the real ones are measured.
 
@@ -63,6 +66,13 @@ def surrogates(
         points: on an axis of the plane, odd.
         limit: real train images at most, drawn with the seed.
         seed: of images, weights and directions.
+
+    Raises:
+        SettingError: if a setting is out of range, or the images have masks.
+
+    >>> made = fl.geometry.surrogates(run, ipc=1, iterations=1, points=3, limit=32)
+    >>> made.summary()["surrogate"].unique().tolist()
+    ['random real images', 'random networks', 'rho 0', 'rho 5']
     """
     model = run.model()
     ways: dict[str, dict[str, Any]] = {
