@@ -10,6 +10,7 @@ import torch
 
 from ..declare import SettingError, tell
 from ..models import frame
+from ..streams import stream
 from .arrays import statistics
 from .domains import Domains
 from .federated import FederatedDataset
@@ -49,6 +50,7 @@ def federate(source: Source, spec: DataSpec) -> FederatedDataset:
     tests, first = (labels.train, 0) if partition.tests_from_train else (labels.test, count)
     test = checked_parts(f"{where}: test", given[1], len(tests), len(train))
     holdout, unseen = partition.scored(labels)
+    train = _leaked(train, holdout, source.labels.numpy(), spec)
     names = partition.client_groups(labels)
     if partition.tests_from_train and labels.groups is not None:  # a client holds images of one group
         names = tuple(str(labels.groups[0][part[0]]) for part in train)
@@ -82,6 +84,26 @@ def federate(source: Source, spec: DataSpec) -> FederatedDataset:
         )
     _tell_tests(data)
     return replace(data, spec=spec.replace(partition=partition, clients=data.clients, fingerprint=data.fingerprint))
+
+
+def _leaked(train: list[np.ndarray], holdout: np.ndarray, labels: np.ndarray, spec: DataSpec) -> list[np.ndarray]:
+    """Train sets in which `spec.leak` images of the holdout have the places of as many of their classes, both drawn: as
+    in the official split files of FedASAM's paper for CIFAR-10, where names of train and test images collide.
+
+    Raises:
+        SettingError: if the holdout has fewer.
+    """
+    if not spec.leak:
+        return train
+    if spec.leak > len(holdout):
+        raise SettingError("DataSpec.leak", spec.leak, f"must be at most {len(holdout)}, the images of the holdout")
+    rng, held = stream(spec.seed, "leak"), np.concatenate(train)
+    chosen = rng.choice(holdout, spec.leak, replace=False)
+    for name in np.unique(labels[chosen]):
+        come, places = chosen[labels[chosen] == name], np.flatnonzero(labels[held] == name)
+        taken = rng.choice(places, min(len(come), len(places)), replace=False)
+        held[taken] = come[: len(taken)]
+    return [np.sort(part) for part in np.split(held, np.cumsum([len(part) for part in train])[:-1])]
 
 
 def _tell_tests(data: FederatedDataset) -> None:

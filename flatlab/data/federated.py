@@ -257,12 +257,15 @@ class FederatedDataset:
         """Write who holds what as JSON, for `Fixed` to read; indices count within the train and within the test set.
 
         Raises:
-            SettingError: if whole domains are withheld, or train images test, of which such a file says nothing.
+            SettingError: if whole domains are withheld, train images test, or test images train, of which such a file
+                says nothing.
         """
-        if isinstance(partition := self.spec.partition, Domains) or partition.tests_from_train:
+        partition, leak = self.spec.partition, self.spec.leak
+        if leak or isinstance(partition, Domains) or partition.tests_from_train:
             what = (
                 "train images that clients are tested on have" if partition.tests_from_train else "unseen domains have"
             )
+            what = "test images among the train images (leak) have" if leak else what
             told = f"its {what} no place in such a file; keep its settings, data.spec.to_json()"
             raise SettingError("save_partition", self.spec.partition, told)
         first = int(self.holdout[0])

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..arguments import Count, Seed, checked
+from ..arguments import Count, Seed, Whole, checked
 from ..declare import SettingError
 from ..files import user_path, write_atomically
 from ..models import frame
@@ -91,6 +91,7 @@ class Source:
         augment: Augmentation | None = None,
         normalise: Literal["default", "fedbabu"] = "default",
         shrink: Count = 1,
+        leak: Whole = 0,
     ) -> FederatedDataset:
         """Give the images to clients.
 
@@ -101,6 +102,7 @@ class Source:
             augment: of train images; by default crop 4 and flip for CIFAR, else nothing.
             normalise: the data set's constants, or "fedbabu" for those of that paper (CIFAR only).
             shrink: images are means of so many pixels squared, masks each one of them (3: 240x180 becomes 80x60).
+            leak: test images that take the places of train images of their classes, to see what such a fault does.
 
         Raises:
             SettingError: if the partition cannot be made.
@@ -108,7 +110,7 @@ class Source:
         >>> fl.load("digits").federate(fl.Shards(per_client=2), clients=50, seed=0).clients
         50
         """
-        given: dict[str, Any] = {"partition": partition, "augmentation": augment, "shrink": shrink}
+        given: dict[str, Any] = {"partition": partition, "augmentation": augment, "shrink": shrink, "leak": leak}
         return federate(self, DataSpec(name=self.name, clients=clients, seed=seed, normalise=normalise, **given))
 
     @classmethod

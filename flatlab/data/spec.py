@@ -37,6 +37,9 @@ class DataSpec(Declared):
     shrink: int = setting(
         1, "images are means of so many pixels squared, masks each one of them", ge=1, le=64, span=(1, 8), new=True
     )
+    leak: int = setting(
+        0, "test images that take the places of train images of their classes: a fault of some splits", ge=0, new=True
+    )
     fingerprint: str | None = setting(None, "of images, labels and indices; noted when federated, checked when loaded")
 
     @field_validator("augmentation", mode="before")

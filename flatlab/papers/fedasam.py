@@ -26,6 +26,8 @@ RHO = {
     "cifar10": {"skewed": (0.1, 0.7), "even": (0.02, 0.05)},
     "cifar100": {"skewed": (0.02, 0.5), "even": (0.05, 0.5)},
 }
+# Test images that the official split files of CIFAR-10 give to clients, of 9,999; as many of digits' 359.
+LEAKED = {"cifar10": 1006, "digits": 36}
 _OWN: dict[str, dict[str, Any]] = {
     "FedProx": {"mu": 0.01},
     "FedAvgM": {"server": Average(momentum=0.9)},

@@ -72,14 +72,20 @@ class Quantity:
 NAMES = {"accuracy": "accuracy", "miou": "mIoU", "success": "attack success"}
 
 
-def score(window: int = 1, split: str = "holdout", metric: str = "accuracy") -> Quantity:
-    """A score of the global model, the mean of the rounds scored among the last `window`, and of unseen groups."""
+def score(window: float = 1, split: str = "holdout", metric: str = "accuracy", best: bool = False) -> Quantity:
+    """A score of the global model, the mean of the rounds scored among the last `window` or the best of them, and of
+    unseen groups.
+    """
 
     def read(history: pd.DataFrame) -> Reading:
-        late = spread(_late(history, window, metric, split))
+        values = _late(history, window, metric, split)
+        if best:
+            return Reading(float(values.max()), left_out=int((~np.isfinite(values)).sum()))
+        late = spread(values)
         return Reading(late.mean, left_out=late.left_out)
 
-    what = f"{split} {NAMES[metric]}" + (f", mean of the last {window} rounds" if window > 1 else "")
+    which = ", best round" if best else f", mean of the last {window:g} rounds" if window > 1 else ""
+    what = f"{split} {NAMES[metric]}{which}"
     return Quantity(what, "%", None, read)
 
 
@@ -237,7 +243,7 @@ def _over_clients(values: pd.Series) -> Reading:
     return Reading(over.mean, over.std, worst_tenth(values), over.left_out)
 
 
-def _late(history: pd.DataFrame, window: int, metric: str = "accuracy", split: str = "holdout") -> pd.Series:
+def _late(history: pd.DataFrame, window: float, metric: str = "accuracy", split: str = "holdout") -> pd.Series:
     """A score on the holdout or another split, of the rounds that were scored among the last `window`."""
     rows = history[(history["split"] == split) & (history["metric"] == metric)].sort_values("round")
     return rows[rows["round"] > rows["round"].max() - window]["value"]

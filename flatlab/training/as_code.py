@@ -136,9 +136,9 @@ class _Script:
         usual = DataSpec(name=spec.name)
         given = [] if spec.partition == fl.IID() else [literal(spec.partition)]
         named: dict[str, Any] = {"clients": spec.clients, "seed": spec.seed}
-        for argument, field in (("augment", "augmentation"), ("normalise", "normalise"), ("shrink", "shrink")):
+        for field in ("augmentation", "normalise", "shrink", "leak"):
             if getattr(spec, field) != getattr(usual, field):
-                named[argument] = getattr(spec, field)
+                named["augment" if field == "augmentation" else field] = getattr(spec, field)
         return call(f"{call('fl.load', literal(spec.name), **self.root)}.federate", *given, **named)
 
     def _write(self, target: _Wanted) -> None:

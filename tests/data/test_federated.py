@@ -161,3 +161,22 @@ def test_the_picture_shows_every_client_and_leaves_no_window(partition, clients)
 
 def test_plot_goes_through_the_one_door(data):
     assert len(data.plot(order="class").axes) == 3
+
+
+def test_leaked_test_images_have_the_places_of_train_images_of_their_class():
+    made = load("digits").federate
+    clean, leaky = (made(Dirichlet(alpha=0.3), clients=10, seed=1, leak=leak) for leak in (0, 36))
+    held = torch.cat(leaky.train)
+    inside = held[held >= 1438]
+    assert len(inside) == 36 == len(set(inside.tolist()) & set(leaky.holdout.tolist())) and len(held.unique()) == len(
+        held
+    )
+    for plain, own in zip(clean.train, leaky.train, strict=True):  # who holds how many of which class stays
+        assert torch.bincount(clean.labels[plain], minlength=10).equal(torch.bincount(clean.labels[own], minlength=10))
+    assert all(one.equal(other) for one, other in zip(clean.test, leaky.test, strict=True))
+    assert clean.fingerprint != leaky.fingerprint and "leak" not in clean.spec.to_dict()
+    assert leaky.spec.load().fingerprint == leaky.fingerprint
+    with pytest.raises(SettingError, match="leak = 360: must be at most 359"):
+        made(IID(), clients=2, leak=360)
+    with pytest.raises(SettingError, match="test images among the train images"):
+        leaky.save_partition("nowhere.json")

@@ -2,6 +2,7 @@
 
 import functools
 
+import pandas as pd
 import pytest
 
 import flatlab as fl
@@ -120,6 +121,25 @@ def test_the_grids_of_the_papers_are_whole():
     assert by_cell["f=0.1, τ=10", "s=10, personalized"] == "62.67 ± 6.52"
     c100 = {(cell.row, cell.column): cell.published[0].value for cell in tables["fedasam.cifar100"].cells}
     assert (c100["FedASAM + SWA", "α=0, K=5"], c100["FedAvg E=2", "α=1000, K=20"]) == (42.01, 48.45)
+
+
+def test_official_habits_are_switches_of_the_same_runs():
+    table = items("paper")["fedasam.legacy"]
+    plain = {cell.column: cell.experiments for cell in table.only("default").cells}
+    changed = {
+        "1006 test images trained on": {"data.leak": 1006},
+        "sampling by round number": {"sampling": "round_seed"},
+        "SWA as collected officially": {"algorithm.swa": fl.SWA(start=0.75, cycle=10, low=1e-4, variant="official")},
+        "best round by test accuracy": {},
+        "last round alone": {},
+    }
+    assert set(table.rows) == {"default", *changed}
+    for row, changes in changed.items():
+        for cell in table.only(row).cells:
+            assert cell.experiments == tuple(run.replace(**changes) for run in plain[cell.column]), row
+    history = pd.DataFrame({"round": [1, 2, 3], "split": "holdout", "metric": "accuracy", "value": [0.1, 0.4, 0.2]})
+    best, last = table.only("best round by test accuracy").cells[0], table.only("last round alone").cells[0]
+    assert (best.quantity.read(history).value, last.quantity.read(history).value) == (0.4, 0.2)
 
 
 def test_every_claim_can_be_stated():
