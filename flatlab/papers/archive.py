@@ -109,9 +109,11 @@ class Archive:
         write_atomically(path, json.dumps({"planned": experiment.to_dict(), "why": why}, indent=1).encode())
 
     def failure(self, experiment: Experiment) -> str:
-        """Why a run cannot be finished; "" if nothing is known of that."""
+        """Why a run cannot be finished; "" if nothing is known of that, or if it was finished on another machine."""
         path = self._failed(experiment)
-        return str(json.loads(path.read_text(encoding="utf-8"))["why"]) if path.exists() else ""
+        if not path.exists() or self.has(experiment):
+            return ""
+        return str(json.loads(path.read_text(encoding="utf-8"))["why"])
 
     def about(self, experiment: Experiment) -> dict[str, Any]:
         """What `run.json` says: experiment, id, versions, machine, samples, seconds, finished.

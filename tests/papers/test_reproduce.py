@@ -239,6 +239,14 @@ def test_merging_keeps_what_is_here_and_names_what_differs(done, tmp_path):
     pd.testing.assert_frame_equal(archive.history(experiment("FedAvg", 1)), before)
 
 
+def test_a_run_that_diverged_elsewhere_and_is_kept_here_is_whole(table, done, tmp_path):
+    _, archive, _ = done
+    here, there = Archive(shutil.copytree(archive.folder, tmp_path / "here")), Archive(tmp_path / "there")
+    there.keep_failure(experiment("FedAvg", 1), "diverged in round 2")
+    assert len(here.merge(there).added) == 1 and not here.failure(experiment("FedAvg", 1))
+    assert fill(table, here).markdown() == fill(table, archive).markdown()
+
+
 def test_a_measurement_that_lacks_weights_has_its_run_trained_again(table, done, tmp_path):
     folder, archive, _ = done
     here = Archive(shutil.copytree(archive.folder, tmp_path / "here"))
