@@ -46,7 +46,7 @@ class Comparison(Result):
 
     `rounds to level` is the first scored round whose holdout accuracy is at least `about["level"]` (NaN if there is
     none); samples (each epoch anew) and megabytes (10^6 bytes of float32, both ways, all clients of a round) are what
-    was trained on and sent until then, by the run's own settings, its parent's rounds included.
+    was trained on and sent until then, its parent's rounds included: megabytes as recorded, samples by own settings.
     """
 
     def numbers(self) -> pd.DataFrame:
@@ -191,11 +191,11 @@ def _table(listed: list[Run], personalization: Personalization, level: float | N
             "run": run.id,
         }
         rows.append(row | _beside(run, history, row["scored"]))
-        curves.append(curve)
+        curves.append((curve, history))
     if level is None:
-        level = min((float(curve["value"].max()) for curve in curves if len(curve)), default=float("nan"))
-    for row, run, curve in zip(rows, listed, curves, strict=True):
-        row |= _to_level(run, curve, level)
+        level = min((float(curve["value"].max()) for curve, _ in curves if len(curve)), default=float("nan"))
+    for row, run, (curve, history) in zip(rows, listed, curves, strict=True):
+        row |= _to_level(run, curve, history, level)
     settings = differing(listed).drop(columns="seed", errors="ignore")
     frame = pd.DataFrame(rows).join(settings[~settings.index.duplicated()], on="run")
     names = method_labels([run.experiment for run in listed], [run.name for run in listed])
@@ -269,13 +269,15 @@ def _worst(personalization: Personalization, run: Run, round: int) -> dict[str, 
     return {f"{name} worst": worst_tenth(own["accuracy"][own["epoch"] == epoch]) for name, epoch in ends.items()}
 
 
-def _to_level(run: Run, curve: pd.DataFrame, level: float) -> dict[str, float]:
+def _to_level(run: Run, curve: pd.DataFrame, history: pd.DataFrame, level: float) -> dict[str, float]:
     """Rounds, samples and megabytes until a run's holdout accuracy is at least `level`."""
     rounds = samples = sent = reached(curve, level)
     if not math.isnan(rounds):
-        samples, sent = (
-            float(sum(map(each, range(int(rounds))))) for each in (run.federation.samples, run.federation.megabytes)
-        )
+        rows = history[(history["split"] == "train") & (history["metric"] == "megabytes")]
+        told = dict(zip(rows["round"], rows["value"], strict=True))  # not in older files; a parent sent something else
+        samples = float(sum(map(run.federation.samples, range(int(rounds)))))
+        each = (told.get(number + 1, run.federation.megabytes(number)) for number in range(int(rounds)))
+        sent = math.fsum(each)
     return {"rounds to level": rounds, "samples to level": samples, "megabytes to level": sent}
 
 

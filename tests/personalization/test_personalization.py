@@ -195,6 +195,9 @@ def test_what_it_takes_to_reach_a_level_is_counted(few_digits, tmp_path):
     )
     own = np.sort(tuned.frame[tuned.frame["run"] == runs[0].id]["accuracy"])
     assert fl.compare(runs, tuned).frame["initial worst"][0] == pytest.approx(own[: -(-len(own) // 10)].mean())
+    fork = runs[0].fork(algorithm=fl.LGFedAvg(), rounds=4).to()  # its first rounds sent whole models, as its parent
+    both = fl.compare([fork, runs[0]], level=1e-6).frame
+    assert both["megabytes to level"][0] == both["megabytes to level"][1] > 2 * fork.federation.megabytes(0)
 
 
 def test_differences_are_paired_by_seed():
