@@ -49,7 +49,7 @@ def test_examples_give_what_they_say(name, shared, monkeypatch):
     module, example = EXAMPLES[name]
     example.globs = {**vars(module), **names}
     said = io.StringIO()
-    doctest.DocTestRunner(optionflags=FLAGS).run(example, out=said.write)
+    doctest.DocTestRunner(verbose=False, optionflags=FLAGS).run(example, out=said.write)
     assert not said.getvalue(), said.getvalue()
 
 

@@ -59,7 +59,7 @@ def surrogates(
     (rho 0), and at weights as far from it as the radius.
 
     Args:
-        run: whose latest model is in the plane's middle; its rate of distillation is `distil`'s own.
+        run: whose latest model is in the plane's middle.
         radius: FedDM's rho; the plane reaches three times as far.
         ipc: synthetic images per class and client.
         iterations: steps of the distillation.
