@@ -259,8 +259,9 @@ def machine(versions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def network_key(planned: Mapping[str, Any]) -> str:
-    """Experiments with the same key take the same time for a gradient of a sample, about."""
-    return json.dumps([planned["model"], planned["data"]["name"], planned["algorithm"]["batch_size"]], sort_keys=True)
+    """Experiments with the same key take the same time for a gradient of a sample, about: also as many local steps."""
+    local = [planned["algorithm"].get(name) for name in ("batch_size", "epochs", "local_steps")]
+    return json.dumps([planned["model"], planned["data"]["name"], planned["data"].get("shrink", 1), local])
 
 
 def _alike(here: pd.DataFrame, there: pd.DataFrame) -> bool:

@@ -21,6 +21,7 @@ from .planning import Plan, plan
 from .questions import claims
 from .registry import BUILDERS, select
 from .reproduce import Workshop
+from .speeds import arithmetic, here
 from .tables import SCALES, Item, ScaleName, Table
 
 Say = Callable[[str], object]
@@ -71,11 +72,11 @@ def reproduce(options: Options, say: Say = print) -> None:
         _again(items, archive, options, say)
         return
     device = pick_device(options.device)
-    speed = Speed(archive, options.samples_per_second, device.type)
+    speed = here(archive, device, options.samples_per_second)
     work = Workshop(archive, options.store, options.root, device, say)
     todo = plan(list(items.values()), archive, speed, work.has_weights)
     if options.part is not None or options.plan == "slurm":
-        whole = plan(list(items.values()), archive, speed, again=True)
+        whole = plan(list(items.values()), archive, arithmetic, again=True)  # the same for all jobs of an array
         if options.part is not None:
             todo = todo.within(whole.part(*options.part))
         if options.plan == "slurm":
@@ -102,7 +103,8 @@ def write(items: dict[str, Item], archive: Archive, options: Options) -> list[Pa
 
 def summary(todo: Plan, speed: Speed) -> str:
     """What a plan comes to, in words."""
-    total, rates = todo.total(), sorted({speed.rate(step.experiment)[1] for step in todo.trainings})
+    total, measuring = todo.total(), sum(step.cost.seconds for step in todo.measurings)
+    rates = sorted({speed(step.experiment)[1] for step in todo.trainings})
     lines = [f"{item.id}: {item.title}" for item in todo.items]
     for left_out in dict.fromkeys(item.leaves_out for item in todo.items if item.leaves_out):
         lines.append(f"left out at this scale: {left_out}")
@@ -111,7 +113,10 @@ def summary(todo: Plan, speed: Speed) -> str:
         f" {total.gradients:.3g} gradients; to measure: {len(todo.measurings)}"
     )
     speeds = f" ({'; '.join(rates)})" if rates else ""
-    lines.append(f"time: {hours(total.seconds)}{speeds}; shared beginnings spare {hours(todo.saved(speed).seconds)}")
+    lines.append(
+        f"time: {hours(total.seconds)}, of which {hours(measuring)} measuring{speeds};"
+        f" shared beginnings spare {hours(todo.saved(speed).seconds)}"
+    )
     lines.append(f"disk: {total.bytes / 1e9:.2f} GB of weights")
     return "\n".join(lines)
 

@@ -1,28 +1,24 @@
 """What a run costs before it is trained: gradients of samples, forward passes, seconds, bytes on disk.
 
-A local step on b samples takes `gradients(experiment) * b` gradients; scoring n samples takes n forward passes, a third
-of a gradient each. Seconds come from runs of the same network that this machine has finished (kept in the archive), or
-from a stated rate of arithmetic.
+A local step on b samples takes `gradients(experiment) * b` gradients, scoring n samples n forward passes; how many
+gradients a machine computes in a second, `speeds` knows.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..data import load
-from ..declare import SettingError
+from ..data import Consecutive, Domains, load
 from ..models import Model, ModelSpec, build, names
 from ..training import Experiment
 from ..training.hooks import megabytes, traffic
-from .archive import Archive, gradients, machine, network_key
+from .archive import gradients
 
 # Train images, test images, shape, classes of the data sets that the papers use.
 _KNOWN = {
@@ -36,10 +32,20 @@ _KNOWN = {
     "camvid240": (367, 233, (3, 180, 240), 11),
     "femnist": (14_708, 4088, (1, 28, 28), 62),
 }
-# Stated where nothing was measured: arithmetic of training on one core, and what a step costs besides.
-CORE_FLOPS, STEP_SECONDS = 6e10, 2e-3
-GPU_FLOPS = 5e12
+Rate = tuple[float, str]  # gradients of samples a second, and where the number comes from
+Speed = Callable[[Experiment], Rate]
+FORWARD = 0.45  # gradients: a pass with its scores, as kept runs of all networks have it on two cores
 STATES = 4  # states that a run keeps at least: the last two, the best, SWA's start
+
+
+class Images(NamedTuple):
+    """How many there are, and of which kind."""
+
+    train: int  # that clients hold
+    holdout: int  # on which the global model is scored, those of unseen groups included
+    tests: int  # of all clients together
+    shape: tuple[int, int, int]
+    classes: int
 
 
 class Cost(NamedTuple):
@@ -57,75 +63,42 @@ class Cost(NamedTuple):
         return Cost(*(own + theirs for own, theirs in zip(self, other, strict=True)))
 
 
-class Speed:
-    """Seconds of runs on this machine.
-
-    Args:
-        archive: kept runs, of which those of this machine tell the speed of their networks.
-        gradients_per_second: of all networks, instead.
-        device: "cpu" or "cuda", for networks that were never measured.
-    """
-
-    def __init__(
-        self, archive: Archive | None = None, gradients_per_second: float | None = None, device: str = "cpu"
-    ) -> None:
-        if gradients_per_second is not None and not gradients_per_second > 0:
-            raise SettingError("samples_per_second", gradients_per_second, "must be positive")
-        self._stated, self._device = gradients_per_second, device
-        self._measured: Mapping[str, float] = {}
-        if archive is not None:
-            here = machine({"device": torch.cuda.get_device_name()} if device == "cuda" else {})["name"]
-            known = {key: [rate for name, rate in rates if name == here] for key, rates in archive.speeds().items()}
-            self._measured = {key: float(np.median(rates)) for key, rates in known.items() if rates}
-
-    def rate(self, experiment: Experiment) -> tuple[float, str]:
-        """Gradients of samples a second, and where the number comes from."""
-        if self._stated is not None:
-            return self._stated, "stated by the user"
-        measured = self._measured.get(network_key(experiment.to_dict()))
-        if measured is not None:
-            return measured, "measured on this machine"
-        flops = training_flops(experiment)
-        if self._device == "cuda":
-            return GPU_FLOPS / flops, f"{GPU_FLOPS:g} FLOP/s stated"
-        cores = os.cpu_count() or 1
-        each = flops / CORE_FLOPS + STEP_SECONDS / experiment.algorithm.batch_size
-        return cores / each, f"{CORE_FLOPS:g} FLOP/s a core stated"
-
-
 def cost(experiment: Experiment, speed: Speed, first: int = 0) -> Cost:
     """The cost of a run's rounds after `first`."""
-    train, test, _, _ = sizes(experiment)
-    rounds = experiment.rounds
-    first = max(first, experiment.parent.round if experiment.parent else 0)
-    samples = (rounds - first) * samples_a_round(experiment)
+    images, evaluation, rounds = sizes(experiment), experiment.evaluation, experiment.rounds
+    numbers = range(max(first, experiment.parent.round if experiment.parent else 0) + 1, rounds + 1)
+    samples = len(numbers) * samples_a_round(experiment)
     if (held := experiment.algorithm.server_data) is not None and held.train != "none":
-        samples += (rounds - first) * held.share * train
-    scored = sum(
-        experiment.evaluation.holdout_due(number, rounds) + experiment.evaluation.clients_due(number, rounds)
-        for number in range(first + 1, rounds + 1)
-    )
-    passes, forwards = samples * gradients(experiment), float(scored * test)
-    rate, _ = speed.rate(experiment)
+        samples += len(numbers) * held.share * images.train
+    forwards = float(sum(evaluation.clients_due(number, rounds) for number in numbers) * images.tests)
+    if set(names(_meta(experiment), experiment.algorithm.train)) <= _shared(experiment):  # else no model is global
+        forwards += sum(evaluation.holdout_due(number, rounds) for number in numbers) * images.holdout
+    spent = spending(experiment, speed, samples * gradients(experiment), forwards)
     states = STATES + rounds // checkpoint_every(experiment)
-    return Cost(samples, passes, forwards, (passes + forwards / 3) / rate, states * state_bytes(experiment))
+    return spent._replace(samples=samples, bytes=states * state_bytes(experiment))
+
+
+def spending(experiment: Experiment, speed: Speed, gradients: float, forwards: float = 0.0) -> Cost:
+    """What so many gradients and forward passes cost."""
+    return Cost(0.0, gradients, forwards, (gradients + FORWARD * forwards) / speed(experiment)[0])
 
 
 def samples_a_round(experiment: Experiment) -> float:
     """What the clients of a round train on, each epoch anew, if all hold as many samples."""
-    clients = 1 if experiment.algorithm.pooled else experiment.data.clients or 1
-    algorithm, train = experiment.algorithm, sizes(experiment)[0]
+    algorithm, train = experiment.algorithm, sizes(experiment).train
+    clients = 1 if algorithm.pooled else experiment.data.clients or 1
+    held = train / clients
+    if algorithm.server_data is not None and algorithm.server_data.clients:  # the public samples that it lacks
+        held += algorithm.server_data.share * (train - held)
     epochs: float = algorithm.epochs
     if algorithm.local_steps is not None:
-        epochs = algorithm.local_steps / math.ceil(
-            train / clients / (algorithm.batch_size * algorithm.batches_per_step)
-        )
-    return epochs * experiment.cohort_size(clients) * train / clients
+        epochs = algorithm.local_steps / math.ceil(held / (algorithm.batch_size * algorithm.batches_per_step))
+    return epochs * experiment.cohort_size(clients) * held
 
 
 def megabytes_a_round(experiment: Experiment) -> float:
     """What is sent in a round, to and from a server or along the edges of a topology, on average; 10^6 bytes."""
-    numbers = traffic(_network(*_network_of(experiment))[1], experiment.algorithm)
+    numbers = traffic(_meta(experiment), experiment.algorithm)
     clients = experiment.cohort_size(experiment.data.clients or 1)
     rounds = range(experiment.rounds if experiment.algorithm.topology else 1)
     return math.fsum(megabytes(experiment.algorithm, numbers, clients, experiment.seed, r) for r in rounds) / len(
@@ -133,26 +106,25 @@ def megabytes_a_round(experiment: Experiment) -> float:
     )
 
 
-def tuning_cost(experiment: Experiment, epochs: int, speed: Speed, clients: int | None = None) -> Cost:
-    """The cost of fine-tuning all clients, or so many."""
-    train, test, _, _ = sizes(experiment)
-    share = 1.0 if clients is None else clients / (experiment.data.clients or 1)
-    gradients_, forwards = share * epochs * train, share * (epochs + 1) * test
-    rate, _ = speed.rate(experiment)
-    return Cost(gradients_, gradients_, forwards, (gradients_ + forwards / 3) / rate)
-
-
-def sizes(experiment: Experiment) -> tuple[int, int, tuple[int, int, int], int]:
-    """Train images that clients hold, test images, shape, classes; a data set of the user's own is loaded for it."""
-    name, by = experiment.data.name, experiment.data.shrink
+def sizes(experiment: Experiment) -> Images:
+    """What an experiment's data come to, on average; a data set of the user's own is loaded for it."""
+    name, by, partition = experiment.data.name, experiment.data.shrink, experiment.data.partition
+    clients = experiment.data.clients or 1
     if name not in _KNOWN:
         source = load(name).shrunk(by)
-        shape = (int(source.images.shape[1]), int(source.images.shape[2]), int(source.images.shape[3]))
-        return source.n_train, len(source.labels) - source.n_train, shape, len(source.class_names)
+        channels, height, width = map(int, source.images.shape[1:])
+        train, test = source.n_train, len(source.labels) - source.n_train
+        return Images(train, test, test, (channels, height, width), len(source.class_names))
     train, test, (channels, height, width), classes = _KNOWN[name]
-    if isinstance(held := getattr(experiment.data.partition, "sizes", None), tuple):
+    holdout, tests = test, (getattr(partition, "test_size", None) or test / clients) * clients
+    if isinstance(held := getattr(partition, "sizes", None), tuple):
         train = sum(held)
-    return train, test, (channels, height // by, width // by), classes
+    if isinstance(partition, Domains):  # all images of unseen domains are scored
+        seen = clients / (clients + len(partition.unseen) * partition.clients_per_domain)
+        holdout, train, tests = test + round((1 - seen) * train), round(seen * train), seen * test
+    if isinstance(partition, Consecutive):  # clients' tests are the last of their own images
+        train, tests = round((1 - partition.test) * train), partition.test * train
+    return Images(train, holdout, round(tests), (channels, height // by, width // by), classes)
 
 
 def training_flops(experiment: Experiment) -> float:
@@ -168,25 +140,34 @@ def checkpoint_every(experiment: Experiment) -> int:
 
 def state_bytes(experiment: Experiment) -> float:
     """Of one stored state: the model, its average, and what clients keep."""
-    model = _network(*_network_of(experiment))[1]
-    whole, averages = sum(value.numel() for value in model.parameters()), experiment.algorithm.swa is not None
+    whole = sum(value.numel() for value in _meta(experiment).parameters())
+    averages = experiment.algorithm.swa is not None
     return 4.0 * (whole * (1 + averages) + (experiment.data.clients or 1) * _numbers_kept(experiment))
 
 
 def _numbers_kept(experiment: Experiment) -> int:
     """Numbers that each client keeps from round to round: parts that are not shared, and the algorithm's memory."""
-    algorithm, model = experiment.algorithm, _network(*_network_of(experiment))[1]
+    algorithm, model = experiment.algorithm, _meta(experiment)
     params = dict(model.named_parameters())
     trained = {name: params[name].detach() for name in names(model, algorithm.train)}
-    shared = () if algorithm.share == "none" or algorithm.topology else names(model, algorithm.share)
+    shared = () if algorithm.topology else _shared(experiment)
     memory = {} if algorithm.pooled else algorithm.memory(trained)
     own = sum(value.numel() for name, value in trained.items() if name not in shared)
     return own + sum(value.numel() for slot in memory.values() for value in slot.values())
 
 
+def _shared(experiment: Experiment) -> set[str]:
+    share = experiment.algorithm.share
+    return set() if share == "none" else set(names(_meta(experiment), share))
+
+
+def _meta(experiment: Experiment) -> Model:
+    return _network(*_network_of(experiment))[1]
+
+
 def _network_of(experiment: Experiment) -> tuple[str, tuple[int, int, int], int]:
-    _, _, shape, classes = sizes(experiment)
-    return experiment.model.to_json(), shape, classes
+    images = sizes(experiment)
+    return experiment.model.to_json(), images.shape, images.classes
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ measurement or another run needs its weights.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -19,10 +19,14 @@ from ..declare import SettingError
 from ..geometry.surrogate_loss import REAL
 from ..training import Experiment
 from ..training.start import shared_rounds
-from .archive import Archive
-from .costs import Cost, Speed, cost, sizes, tuning_cost
-from .measurements import Measurement
+from .archive import Archive, gradients
+from .costs import FORWARD, Cost, Speed, cost, samples_a_round, sizes, spending
+from .measurements import Kind, Measurement
+from .speeds import arithmetic
 from .tables import Item
+
+# A Hessian-vector product and a point of a landscape in gradients of their samples; products to the top eigenvalue.
+PRODUCT, POINT, TOP = 2.5, 0.2, 13
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ class Plan:
 def plan(
     items: Sequence[Item],
     archive: Archive,
-    speed: Speed | None = None,
+    speed: Speed = arithmetic,
     has_weights: Callable[[Experiment], bool] = lambda experiment: False,
     again: bool = False,
 ) -> Plan:
@@ -150,11 +154,10 @@ def plan(
     Args:
         items: tables and figures, of one scale.
         archive: what is kept.
-        speed: of this machine.
+        speed: of the machine.
         has_weights: whether a finished run's weights are on this machine.
         again: as if nothing were kept.
     """
-    speed = speed or Speed(archive)
     runs = {id: run for item in items for id, run in item.experiments().items()}
     kept = set() if again else {id for id, run in runs.items() if archive.has(run)}
     failed = set() if again else {id for id, run in runs.items() if archive.failure(run)}
@@ -201,42 +204,37 @@ def _alike(experiment: Experiment) -> str:
     return f"{experiment.data.to_json()} {experiment.model.to_json()} {experiment.seed}"
 
 
-def _measuring_cost(measurement: Measurement, experiments: Iterable[Experiment], speed: Speed) -> Cost:
-    """Of fine-tuning and Hessians, about; the others are small beside them."""
-    total, settings = Cost(), measurement.settings
-    for experiment in experiments:
-        if measurement.kind == "personalize":
-            some = settings.get("clients")
-            total += tuning_cost(experiment, settings["epochs"], speed, None if some is None else len(some))
-            continue
-        rate, _ = speed.rate(experiment)
-        if measurement.kind in _COSTS:
-            total += _COSTS[measurement.kind](experiment, settings, speed)
-            continue
-        limit = settings.get("limit", 1000)
-        passes = {
-            "eigenvalues": 60 * 2.5, "trace": 60 * 2.5, "spectrum": 50 * 2.5, "client_eigenvalues": 20 * 30 * 2.5,
-            "landscape": settings.get("points", 21) ** 2 / 3, "local_plane": settings.get("points", 21) ** 2 / 3,
-            "flatness": 20 * 60 * 2.5 * 0.2, "disagreement": 130 * 2.5,
-        }.get(measurement.kind, 30.0)  # fmt: skip
-        total += Cost(0.0, passes * limit, 0.0, passes * limit / rate)
-    return total
+def _measuring_cost(measurement: Measurement, experiments: Sequence[Experiment], speed: Speed) -> Cost:
+    """Of a measurement, about."""
+    if measurement.settings.get("directions") == "plane":
+        experiments = experiments[:1]
+    passes = ((run, _gradients_of(measurement.kind, measurement.settings, run)) for run in experiments)
+    return sum((spending(run, speed, count) for run, count in passes), Cost())
 
 
-def _evading_cost(experiment: Experiment, settings: dict[str, Any], speed: Speed) -> Cost:
-    """Of attacks on clients' own test images, after fine-tuning or without it."""
-    tests = getattr(experiment.data.partition, "test_size", None)
-    images = sizes(experiment)[1] if tests is None else tests * (experiment.data.clients or 1)
-    passes = images * sum(attack.get("steps", 1) + 1 for attack in settings["attacks"])
-    tuned = tuning_cost(experiment, settings["epochs"], speed) if settings.get("epochs") else Cost()
-    return tuned + Cost(gradients=passes, seconds=passes / speed.rate(experiment)[0])
-
-
-def _distilling_cost(experiment: Experiment, settings: dict[str, Any], speed: Speed) -> Cost:
-    """Of three ways of distilling, in each of which a class of a client is some real and some synthetic images."""
-    held = (experiment.data.clients or 1) * getattr(experiment.data.partition, "per_client", sizes(experiment)[3])
-    passes = 3 * settings["iterations"] * held * (REAL / 3 + settings.get("ipc", 10))
-    return Cost(gradients=passes, seconds=passes / speed.rate(experiment)[0])
-
-
-_COSTS = {"evade": _evading_cost, "surrogates": _distilling_cost}
+def _gradients_of(kind: Kind, settings: dict[str, Any], run: Experiment) -> float:
+    """What a measurement of a run comes to in gradients of samples: counts of kept ones, factors timed on two cores."""
+    images, clients = sizes(run), run.data.clients or 1
+    limit, some = settings.get("limit", 1000), len(settings.get("clients") or range(clients))
+    held, drawn = images.train / clients, min(limit, images.holdout)
+    own, plane = min(limit, held), POINT * settings.get("points", 21) ** 2 * drawn
+    epochs = settings.get("epochs", settings.get("tuning", {}).get("epochs", 0))
+    tuning = some * (epochs * held + (epochs + 1) * FORWARD * images.tests / clients)
+    once_more = samples_a_round(run) * gradients(run) + PRODUCT * TOP * (run.cohort_size(clients) * own + drawn)
+    steps = [attack.get("steps", 1) for attack in settings.get("attacks", ())]
+    classes = clients * getattr(run.data.partition, "per_client", images.classes)
+    counts: dict[Kind, float] = {
+        "personalize": tuning,
+        "headless": 1.4 * (images.train + images.tests),  # on one core
+        "eigenvalues": PRODUCT * (TOP + 5 * (settings.get("k", 1) - 1)) * drawn,
+        "trace": PRODUCT * 65 * drawn,
+        "spectrum": PRODUCT * settings.get("steps", 100) * drawn,
+        "disagreement": PRODUCT * (TOP + 50 + clients) * drawn,
+        "client_eigenvalues": settings.get("moments", 4) * once_more,
+        "flatness": PRODUCT * TOP * some * own + tuning,
+        "landscape": plane,
+        "local_plane": plane,
+        "evade": tuning * (epochs > 0) + images.tests * (0.6 * sum(steps) + FORWARD * len(steps)),  # of images alone
+        "surrogates": 3 * settings.get("iterations", 0) * classes * (FORWARD * REAL + settings.get("ipc", 10)),
+    }
+    return counts[kind]

@@ -23,7 +23,7 @@ from flatlab.papers import (
     page,
     plan,
 )  # fmt: skip
-from flatlab.papers.costs import Speed, sizes
+from flatlab.papers.costs import FORWARD, cost, sizes
 from flatlab.papers.measurements import Measurement
 from flatlab.papers.quantities import differing, personalization, personalized, surrogate_error, under_attack
 from flatlab.papers.registry import BUILDERS, built
@@ -56,13 +56,19 @@ def test_each_table_is_three_seeds_of_what_it_says(scale):
     assert len({run.id for run in changed.experiments().values()}) == 18
 
 
+def one_a_second(experiment):
+    return 1.0, "stated"
+
+
 def test_short_runs_hold_as_many_images_as_they_say_and_their_cost_counts_those(tmp_path):
     run = lying.shown(scale="short")
-    assert sum(run.data.partition.sizes) == 5000 == sizes(run)[0] and run.data.partition.test_size == 100
-    steps = plan([lying.evasion("short").only("FedAvg", "PGD 4/255")], Archive(tmp_path), Speed(None, 1.0)).measurings
-    assert {step.cost.seconds for step in steps} == {1000 * 3 * (lying.STEPS + 1)}
-    made = plan([distilled.distilled("short")], Archive(tmp_path), Speed(None, 1.0)).measurings
-    assert len(made) == 3 and made[0].cost.seconds == pytest.approx(3 * 150 * 20 * (128 / 3 + 10))
+    assert sum(run.data.partition.sizes) == 5000 == sizes(run).train and run.data.partition.test_size == 100
+    evaluation = fl.Evaluation(every=0, clients_every=1, final="clients")
+    assert cost(run.replace(evaluation=evaluation), one_a_second).forwards == run.rounds * 10 * 100
+    steps = plan([lying.evasion("short").only("FedAvg", "PGD 4/255")], Archive(tmp_path), one_a_second).measurings
+    assert {step.cost.seconds for step in steps} == {pytest.approx(1000 * 3 * (0.6 * lying.STEPS + FORWARD))}
+    made = plan([distilled.distilled("short")], Archive(tmp_path), one_a_second).measurings
+    assert len(made) == 3 and made[0].cost.seconds == pytest.approx(3 * 150 * 20 * (128 * FORWARD + 10))
 
 
 def test_the_ring_and_the_server_are_those_of_the_topologies():

@@ -9,12 +9,13 @@ import flatlab as fl
 from flatlab.papers import SCALES, fedasam, fedbabu, plan
 from flatlab.papers import items as stated
 from flatlab.papers.archive import Archive
-from flatlab.papers.costs import Cost, Speed, cost
+from flatlab.papers.costs import Cost, cost
 from flatlab.papers.crossing import FOLLOW_UPS
 from flatlab.papers.fedbabu import unbalanced_sizes
 from flatlab.papers.planning import Measuring, Plan
 from flatlab.papers.questions import claims
 from flatlab.papers.registry import BUILDERS
+from flatlab.papers.speeds import arithmetic
 from flatlab.papers.tables import RECALLED, Figure, Table
 
 items = functools.cache(stated)  # a scale's tables are a thousand experiments, each checked as it is made
@@ -156,7 +157,7 @@ def test_six_methods_cost_six_and_a_quarter_runs_of_fedavg(tmp_path):
     only = table.only(column="α=0, K=5")
     found = plan([only], Archive(tmp_path))
     fedavg = next(cell for cell in seed0 if cell.row == "FedAvg").experiments[0]
-    one = cost(fedavg, Speed()).gradients
+    one = cost(fedavg, arithmetic).gradients
     assert one == 10_000 * 5 * 500
     assert found.total().gradients / one / 3 == pytest.approx(6.25)
     places = {step.experiment.id: place for place, step in enumerate(found.trainings)}

@@ -10,7 +10,7 @@ import flatlab as fl
 from flatlab.papers import SCALES, Archive, Table, Workshop, fill, plan
 from flatlab.papers.archive import condensed
 from flatlab.papers.beyond import _until, beyond, section
-from flatlab.papers.costs import Speed, megabytes_a_round
+from flatlab.papers.costs import megabytes_a_round
 from flatlab.papers.judging import Claim, Part, Side, judge, overall, page
 from flatlab.papers.measurements import Measurement
 from flatlab.papers.pictures import lacking, picture, save
@@ -100,12 +100,6 @@ def test_numbers_are_those_of_the_runs_themselves(table, done):
     found = cells["FedBABU", "tuned"]
     assert list(found.numbers.values()) == pytest.approx([part.mean() for part in tuned], abs=1e-12)
     assert found.over("spread") == pytest.approx(np.mean([np.std(part) for part in tuned]))
-
-
-def test_kept_runs_tell_this_machines_speed(done):
-    _, archive, _ = done
-    rate, source = Speed(archive).rate(experiment("FedAvg", 0))
-    assert source == "measured on this machine" and rate > 0
 
 
 def test_values_that_are_no_numbers_are_left_out_counted_and_said(done, tmp_path):

@@ -36,7 +36,12 @@ def test_what_is_drawn_is_as_the_plans_think_and_the_same_again():
         (scenes, unseen.video_experiment(scale="quick")),
     ):
         counts = source.n_train, len(source.images) - source.n_train, tuple(source.images.shape[1:])
-        assert sizes(run) == (*counts, len(source.class_names))
+        whole = sizes(run.replace(data=run.data.replace(partition=fl.IID())))
+        assert (whole.train, whole.tests, *whole[3:]) == (*counts, len(source.class_names))
+        data = source.federate(run.data.partition, run.data.clients)
+        scored = len(data.holdout) + sum(map(len, data.unseen.values()))
+        held = [sum(map(len, parts)) for parts in (data.train, data.test)]
+        assert sizes(run)[:3] == pytest.approx((held[0], scored, held[1]), rel=0.01)
         assert source.name == run.data.name and source.fingerprint == DRAWN[source.name]().fingerprint
     assert {*styles.groups[0]} == {*styles.groups[1]} == {*STYLES}
     assert [*dict.fromkeys(scenes.groups[0])] == [*FRAMES["train"]] and int(scenes.masks.max()) == VOID
