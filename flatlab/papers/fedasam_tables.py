@@ -36,7 +36,11 @@ def _runs(name: str, scale: ScaleName, **settings: Any) -> tuple[Experiment, ...
 
 
 def _table(id: str, title: str, scale: ScaleName, cells: Iterable[Cell]) -> Table:
-    return Table(f"fedasam.{id}", title, scale, tuple(cells), protocol(scale), size_of(scale).leaves_out)
+    kept, done = tuple(cells), protocol(scale)
+    pooled = {run.rounds for cell in kept for run in cell.experiments if run.algorithm.pooled}
+    if pooled:
+        done += f"; centralized: {', '.join(map(str, pooled))} epochs of all images, accuracy after the last alone"
+    return Table(f"fedasam.{id}", title, scale, kept, done, size_of(scale).leaves_out)
 
 
 def _figure(id: str, title: str, scale: ScaleName, kind: str, series: dict[str, Any], **rest: Any) -> Figure:
