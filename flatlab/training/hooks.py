@@ -69,7 +69,7 @@ def shapes(algorithm: Algorithm, trained: Params) -> Shapes:
             allowed="needs Message(update, memory, extra), as super().finish(carry, lr) gives it",
         )
     _same(f"{kind}.finish: update", message.update, trained)
-    if algorithm.topology is not None:
+    if algorithm.topology is not None and not steps.is_meta:  # a network without numbers: only its sizes are asked for
         _sends_its_model(algorithm, start)
     same_slots(f"{kind}.finish: memory", checked_slots(f"{kind}.finish: memory", message.memory), memory)
     extra = checked_slots(f"{kind}.finish: extra", message.extra)

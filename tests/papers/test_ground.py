@@ -23,7 +23,7 @@ from flatlab.papers import (
     page,
     plan,
 )  # fmt: skip
-from flatlab.papers.costs import FORWARD, cost, sizes
+from flatlab.papers.costs import FORWARD, cost, megabytes_a_round, sizes
 from flatlab.papers.measurements import Measurement
 from flatlab.papers.quantities import differing, personalization, personalized, surrogate_error, under_attack
 from flatlab.papers.registry import BUILDERS, built
@@ -76,6 +76,8 @@ def test_the_ring_and_the_server_are_those_of_the_topologies():
     apart = disagreement.disagreement("short")
     shared = set(fl.papers.background.topologies("short").experiments())
     assert {row for row in apart.rows if {*apart.only(row).experiments()} <= shared} == {"FedAvg", "ring"}
+    ring, server = (next(iter(apart.only(row).experiments().values())) for row in ("ring", "FedAvg"))
+    assert megabytes_a_round(ring) == pytest.approx(megabytes_a_round(server))  # as many edges as nodes, both ways
 
 
 def test_numbers_are_read_from_where_they_stand():
