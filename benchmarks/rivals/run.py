@@ -37,7 +37,14 @@ from report import machine, write  # noqa: E402
 
 ROOM = 8 * 2**30  # bytes an environment may need
 PEERS = {"flower": "flwr[simulation]>=1.41", "pfl": "pfl[pytorch]>=0.6", "fluke": "fluke-fl>=0.8.1"}
-SCRIPTS = {"flatlab": "flatlab_.py", "loop": "loop.py", "flower": "flower.py", "pfl": "pfl_.py", "fluke": "fluke_.py"}
+SCRIPTS = {
+    "flatlab": "flatlab_.py",
+    "loop": "loop.py",
+    "flower": "flower.py",
+    "pfl": "pfl_.py",
+    "fluke": "fluke_.py",
+    "kernels": "kernels.py",
+}
 CLOSE = 1e-4  # largest difference of a weight that rounding may make in the check
 
 
@@ -64,7 +71,9 @@ def contestants(cores: int) -> list[Contestant]:
     for count in dict.fromkeys((1, 1 if torch.cuda.is_available() else cores)):  # NCCL wants a GPU for each process
         name = f"pfl, {count} process{'es' * (count > 1)}"
         found.append(Contestant(name, "pfl", {"processes": count}, count))
-    return [*found, Contestant("fluke", "fluke")]
+    found.append(Contestant("fluke", "fluke"))
+    # what no toolkit can undercut; on a GPU kernels of several clients run at once, so this is no floor there
+    return found if torch.cuda.is_available() else [*found, Contestant("the kernels alone", "kernels")]
 
 
 def environment(kind: str, folder: Path) -> tuple[Path, str]:
