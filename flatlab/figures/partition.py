@@ -12,8 +12,9 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ..arguments import checked
+from ..arguments import Whole, checked
 from ..data import FederatedDataset
+from .images import draw_images
 from .style import PAGE, Drawing, class_labels, figure, plain
 
 COMPACT = (4.4, 3.2)  # inches
@@ -27,6 +28,7 @@ def draw_partition(
     which: Literal["train", "test"] = "train",
     order: Literal["client", "class"] = "client",
     compact: bool = False,
+    images: Whole = 0,
 ) -> Drawing:
     """Images per client (bars) and the share of each class in them (heatmap), for any number of clients and classes.
 
@@ -35,7 +37,10 @@ def draw_partition(
         which: the clients' train or test images.
         order: clients by number, or sorted by their most frequent class, which shows the blocks of a skewed partition.
         compact: a small figure without its title, for a column of controls.
+        images: show so many images of each class instead: see `draw_images`.
     """
+    if images:
+        return draw_images(data, images)
     counts, shown = _ordered(data, which, order)
     clients, classes = counts.shape
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)

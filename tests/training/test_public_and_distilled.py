@@ -153,6 +153,20 @@ def test_what_comes_out_is_a_federation_of_its_own(data, tmp_path):
             fl.distil(data, **wrong)
 
 
+def test_synthetic_images_are_shown_by_class_beside_real_ones(data):
+    tiny = fl.distil(data, SMALL, ipc=2, iterations=1)
+    fig = fl.plot(tiny, images=3)
+    real, made = (axes.images[0].get_array() for axes in fig.axes)
+    assert [axes.get_title() for axes in fig.axes] == ["real", "synthetic"] and real.shape == (90, 27)
+    pools = (torch.cat(data.train), torch.cat(tiny.train))
+    for label in range(10):
+        for shown, pool in zip((real, made), pools, strict=True):
+            drawn = torch.tensor(shown[9 * label : 9 * label + 8, :8].astype(int))
+            of_class = tiny.images[pool[tiny.labels[pool] == label], 0]
+            assert (of_class == drawn).flatten(1).all(1).any()
+    assert [axes.get_title() for axes in fl.plot(data, images=2).axes] == ["train images"]
+
+
 def test_a_run_on_distilled_images_opens_and_goes_on_by_itself(data, few, tmp_path):
     tiny = fl.distil(data, SMALL, ipc=2, iterations=1)
     whole = fl.train(fl.FedAvg(lr=0.05), tiny, SMALL, rounds=2, store=tmp_path / "whole", **OPTIONS)
