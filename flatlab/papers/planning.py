@@ -26,7 +26,7 @@ from .speeds import arithmetic
 from .tables import Item
 
 # A Hessian-vector product and a point of a landscape in gradients of their samples; products to the top eigenvalue.
-PRODUCT, POINT, TOP = 2.5, 0.2, 13
+PRODUCT, POINT, TOP = 2.5, 0.3, 13
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,8 @@ def _gradients_of(kind: Kind, settings: dict[str, Any], run: Experiment) -> floa
     own, plane = min(limit, held), POINT * settings.get("points", 21) ** 2 * drawn
     epochs = settings.get("epochs", settings.get("tuning", {}).get("epochs", 0))
     tuning = some * (epochs * held + (epochs + 1) * FORWARD * images.tests / clients)
-    once_more = samples_a_round(run) * gradients(run) + PRODUCT * TOP * (run.cohort_size(clients) * own + drawn)
+    near = PRODUCT * (TOP * drawn + 4 * run.cohort_size(clients) * own)  # clients begin from the global vectors
+    again = samples_a_round(run) * gradients(run)
     steps = [attack.get("steps", 1) for attack in settings.get("attacks", ())]
     classes = clients * getattr(run.data.partition, "per_client", images.classes)
     counts: dict[Kind, float] = {
@@ -230,10 +231,10 @@ def _gradients_of(kind: Kind, settings: dict[str, Any], run: Experiment) -> floa
         "trace": PRODUCT * 65 * drawn,
         "spectrum": PRODUCT * settings.get("steps", 100) * drawn,
         "disagreement": PRODUCT * (TOP + 50 + clients) * drawn,
-        "client_eigenvalues": settings.get("moments", 4) * once_more,
+        "client_eigenvalues": settings.get("moments", 4) * (near + again),
         "flatness": PRODUCT * TOP * some * own + tuning,
         "landscape": plane,
-        "local_plane": plane,
+        "local_plane": plane + again,
         "evade": tuning * (epochs > 0) + images.tests * (0.6 * sum(steps) + FORWARD * len(steps)),  # of images alone
         "surrogates": 3 * settings.get("iterations", 0) * classes * (FORWARD * REAL + settings.get("ipc", 10)),
     }
