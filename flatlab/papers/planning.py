@@ -232,10 +232,10 @@ def _gradients_of(kind: Kind, settings: dict[str, Any], run: Experiment) -> floa
         "spectrum": PRODUCT * settings.get("steps", 100) * drawn,
         "disagreement": PRODUCT * (TOP + 50 + clients) * drawn,
         "client_eigenvalues": settings.get("moments", 4) * (near + again),
-        "flatness": PRODUCT * TOP * some * own + tuning,
+        "flatness": PRODUCT * 20 * some * own + tuning,
         "landscape": plane,
         "local_plane": plane + again,
-        "evade": tuning * (epochs > 0) + images.tests * (0.6 * sum(steps) + FORWARD * len(steps)),  # of images alone
+        "evade": tuning * (epochs > 0) + images.tests * (1.5 * sum(steps) + FORWARD * len(steps)),  # on one core
         "surrogates": 3 * settings.get("iterations", 0) * classes * (FORWARD * REAL + settings.get("ipc", 10)),
     }
     return counts[kind]
