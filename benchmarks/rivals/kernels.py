@@ -6,7 +6,6 @@ once, before the clock starts; every round trains on the same ones.
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,17 +28,15 @@ def step(net: nn.Module, images: Tensor, labels: Tensor, lr: float) -> None:
 
 def layout(work: Work) -> torch.memory_format:
     """The memory format in which steps are faster."""
-    net, seconds = shared.network(work), {}
+    net = shared.network(work)
     images, labels = torch.randn(work.batch, 3, 32, 32), torch.zeros(work.batch, dtype=torch.int64)
-    for form in (torch.contiguous_format, torch.channels_last):
-        net, laid = net.to(memory_format=form), images.contiguous(memory_format=form)
-        times = []
-        for _ in range(30):
-            start = time.perf_counter()
-            step(net, laid, labels, 0.0)
-            times.append(time.perf_counter() - start)
-        seconds[form] = sorted(times)[10]
-    return min(seconds, key=seconds.__getitem__)
+
+    def seconds(form: torch.memory_format) -> float:
+        net.to(memory_format=form)
+        laid = images.contiguous(memory_format=form)
+        return shared.typical(lambda: step(net, laid, labels, 0.0))
+
+    return min((torch.contiguous_format, torch.channels_last), key=seconds)
 
 
 def run(work: Work, options: dict[str, Any]) -> dict[str, Any]:

@@ -219,6 +219,16 @@ def accuracy(work: Work, net: nn.Module) -> float:
     return right / len(tensors(work.folder, "test")[1])
 
 
+def typical(call: Callable[[], object]) -> float:
+    """Seconds of a call: of thirty the eleventh, which what else the machine does hardly touches."""
+    times = []
+    for _ in range(30):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[10]
+
+
 def pace(work: Work) -> int:
     """Let torch use one thread or all, whichever is faster for this network; a favour to those who do not choose."""
     everything = torch.get_num_threads()
@@ -229,12 +239,7 @@ def pace(work: Work) -> int:
 
     def seconds(threads: int) -> float:
         torch.set_num_threads(threads)
-        times = []
-        for _ in range(30):
-            start = time.perf_counter()
-            F.cross_entropy(net(images), labels).backward()
-            times.append(time.perf_counter() - start)
-        return sorted(times)[10]
+        return typical(lambda: F.cross_entropy(net(images), labels).backward())
 
     chosen = min((1, everything), key=seconds)
     torch.set_num_threads(chosen)

@@ -263,23 +263,18 @@ def _crossing(scale: ScaleName) -> list[Claim]:
         made = cross(base, local, swa, block[part])
         return replace(made, name=f"{base}'s {part} ({local}{' + SWA' if swa else ''})")
 
-    where = tuple(
-        chain.from_iterable(
-            (
-                Part(f"λ₁, {level}", of_part("FedBABU", "head", *how), of_part("FedBABU", "body", *how), "+"),
-                Part(
-                    f"λ₁, {level}",
-                    of_part("FedBABU", "body", *how),
-                    of_part("FedAvg", "body", *how),
-                    "=",
-                    SAME_CURVATURE,
-                ),
-            )
-            for how in (("SGD", False), ("SAM", True), ("ASAM", True))
-        )
-    )
+    where: list[Part] = []
+    for how in (("SGD", False), ("SAM", True), ("ASAM", True)):
+        head, body = (of_part("FedBABU", part, *how) for part in ("head", "body"))
+        where.append(Part(f"λ₁, {level}", head, body, "+"))
+        where.append(Part(f"λ₁, {level}", body, of_part("FedAvg", "body", *how), "=", SAME_CURVATURE))
     return [
         Claim("crossing.flat", "Does ASAM + SWA flatten FedBABU as it flattens FedAvg?", flat, scale),
-        Claim("crossing.where", "Is FedBABU's large eigenvalue that of the head, which it never trains?", where, scale),
+        Claim(
+            "crossing.where",
+            "Is FedBABU's large eigenvalue that of the head, which it never trains?",
+            tuple(where),
+            scale,
+        ),
         Claim("crossing.personal", "Does a flatter model personalize better?", both, scale),
     ]
