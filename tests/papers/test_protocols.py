@@ -188,6 +188,31 @@ def test_follow_ups_have_rows_at_full_scale_and_are_named_elsewhere():
         assert all(items(scale)["crossing.table"].leaves_out.count(name) == 1 for name in FOLLOW_UPS)
 
 
+def test_fedavg_beside_its_rivals_shares_the_runs_of_the_main_table():
+    for scale in ("paper", "short", "quick"):
+        main = items(scale)["fedasam.cifar10"].experiments()
+        shared = [cell for cell in items(scale)["fedasam.rivals"].cells if cell.row == "FedAvg"]
+        assert len(shared) == (6 if scale == "paper" else 4)
+        for cell in shared:
+            assert all(run.id in main for run in cell.experiments)
+            algorithm = cell.experiments[0].algorithm
+            assert algorithm.local.kind == next(
+                (step for step in ("asam", "sam") if step in cell.column.lower().split()), "sgd"
+            )
+            assert (algorithm.swa is not None) == ("SWA" in cell.column)
+
+
+def test_what_short_leaves_to_larger_machines_is_said_below_its_table():
+    short, quick = items("short"), items("quick")
+    assert short["fedasam.cifar100"].rows == ["FedAvg", "FedASAM", "FedAvg + SWA", "FedASAM + SWA"]
+    assert short["fedasam.cifar100"].leaves_out.endswith("FedSAM, FedSAM + SWA, FedAvg E=2")
+    assert len(quick["fedasam.cifar100"].rows) == 7 and len(short["fedasam.cifar10"].rows) == 6
+    crossed = {(cell.row, cell.column) for cell in short["fedasam.rivals"].cells}
+    assert ("FedAvg", "ASAM + SWA") in crossed and ("FedDyn", "SWA") in crossed and ("FedDyn", "ASAM") not in crossed
+    assert short["fedasam.rivals"].leaves_out.endswith("SAM and ASAM of the rivals")
+    assert len(quick["fedasam.rivals"].cells) == 24
+
+
 def test_parts_of_a_plan_are_the_plan(tmp_path):
     whole = plan([items("short")["fedasam.cifar10"]], Archive(tmp_path))
     parts = [whole.part(number, 5) for number in range(5)]
