@@ -88,6 +88,11 @@ _OWN: dict[str, dict[str, Any]] = {
     "PerFedAvg": {"schedule": Constant()},
     "LGFedAvg": {"lr": 0.001, "schedule": Constant()},
 }
+# Where the official scripts of two rivals do otherwise.
+OTHERWISE = (
+    "LGFedAvg goes on from FedAvg's last round, in the official code from its best by test accuracy; an epoch of"
+    " PerFedAvg passes over all images, there it is floor(10 / tau) + 1 steps of two batches"
+)
 
 
 def experiment(

@@ -10,7 +10,7 @@ from ..algorithms import ServerData
 from ..data import IID
 from ..models import ModelSpec
 from . import published
-from .fedbabu import centralized, experiment, protocol, size_of, tuning, unbalanced_sizes
+from .fedbabu import OTHERWISE, centralized, experiment, protocol, size_of, tuning, unbalanced_sizes
 from .measurements import LONGEST
 from .quantities import Quantity, head_accuracy, headless_accuracy, initial, personalized, score
 from .tables import Cell, Figure, Item, Published, ScaleName, Table, cell
@@ -44,8 +44,9 @@ def _cell(scale: ScaleName, row: str, column: str, quantity: Quantity, name: str
     return cell(row, column, quantity, make, size_of(scale).seeds, numbers, before, against)
 
 
-def _table(id: str, title: str, scale: ScaleName, cells: Iterable[Cell]) -> Table:
-    return Table(f"fedbabu.{id}", title, scale, tuple(cells), protocol(scale), size_of(scale).leaves_out)
+def _table(id: str, title: str, scale: ScaleName, cells: Iterable[Cell], otherwise: str = "") -> Table:
+    done = f"{protocol(scale)}; {otherwise}" if otherwise else protocol(scale)
+    return Table(f"fedbabu.{id}", title, scale, tuple(cells), done, size_of(scale).leaves_out)
 
 
 def _near(name: str, share: float, epochs: int, shards: int, tuned: bool) -> tuple[Published, ...]:
@@ -132,7 +133,7 @@ def _rivals(id: str, title: str, dataset: str, scale: ScaleName) -> Table:
                         continue  # it has no rounds: the same run for all of them
                     column = f"s={shards}, {what}"
                     cells.append(_cell(scale, row, column, quantity, name, **setting, numbers=near))
-    return _table(id, title, scale, cells)
+    return _table(id, title, scale, cells, OTHERWISE)
 
 
 def table5(scale: ScaleName) -> Table:
@@ -252,14 +253,8 @@ def table_centralized(scale: ScaleName) -> Table:
     """The last accuracies of Figure 2."""
     figure = figure2(scale)
     cells = [Cell(name, "holdout accuracy", score(), experiments) for name, experiments in figure.series.items()]
-    return Table(
-        "fedbabu.centralized",
-        f"{figure.title}: accuracy at the end",
-        scale,
-        tuple(cells),
-        figure.protocol,
-        figure.leaves_out,
-    )
+    title = f"{figure.title}: accuracy at the end"
+    return Table("fedbabu.centralized", title, scale, tuple(cells), figure.protocol, figure.leaves_out)
 
 
 def features(scale: ScaleName) -> Table:
