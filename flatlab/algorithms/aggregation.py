@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..declare import Family, SettingError, setting
 from .local import Params
+from .schedules import floored
 
 
 class Aggregation(Family):
@@ -111,7 +112,7 @@ class Trimmed(Aggregation):
 
     def combine(self, updates: Params, sizes: Tensor) -> tuple[Params, None]:
         """By sorting."""
-        cut = _bad(self.share, len(sizes))
+        cut = floored(self.share, len(sizes))
         return {name: _between(value, cut, len(sizes) - cut) for name, value in updates.items()}, None
 
 
@@ -131,7 +132,7 @@ class Krum(Aggregation):
 
     def check(self, clients: int) -> None:
         """Needs n >= 2 f + 3 clients in a round."""
-        bad = _bad(self.share, clients)
+        bad = floored(self.share, clients)
         if clients < 2 * bad + 3:
             raise SettingError(
                 "aggregation.share",
@@ -146,7 +147,7 @@ class Krum(Aggregation):
         """A one-hot weight, or equal weights of the best."""
         distances = squared_distances(updates)
         count = len(distances)
-        nearest = distances.fill_diagonal_(math.inf).sort(dim=1).values[:, : count - _bad(self.share, count) - 2]
+        nearest = distances.fill_diagonal_(math.inf).sort(dim=1).values[:, : count - floored(self.share, count) - 2]
         best = nearest.sum(1).argsort(stable=True)[: self.chosen]
         weights = torch.zeros_like(distances[0]).index_fill_(0, best, 1 / self.chosen)
         return _weighed(updates, weights), weights
@@ -200,10 +201,6 @@ class Clipped(Aggregation):
         lengths = torch.stack(squares).sum(0).sqrt()
         weights = (self.tau / lengths.clamp(min=1e-300)).clamp(max=1) / len(lengths)
         return _weighed(updates, weights), weights
-
-
-def _bad(share: float, clients: int) -> int:
-    return math.floor(share * clients + 1e-9)
 
 
 def _between(values: Tensor, first: int, last: int) -> Tensor:

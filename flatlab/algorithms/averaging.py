@@ -10,7 +10,7 @@ from pydantic import model_serializer, model_validator
 
 from ..declare import Family, SettingError, setting
 from .local import Params
-from .schedules import Cyclical
+from .schedules import Cyclical, floored
 
 
 class Averaging(Family):
@@ -32,7 +32,7 @@ class Averaging(Family):
 
     def first(self, rounds: int) -> int:
         """The round before which the average is set up."""
-        return math.floor(self.start * rounds + 1e-9)
+        return floored(self.start, rounds)
 
     def check(self, rounds: int, lr: float = math.inf) -> None:
         """Refuse a run in which nothing is averaged, or at other rates than the clients' `lr` allows.

@@ -10,6 +10,11 @@ from pydantic import field_validator
 from ..declare import Family, setting
 
 
+def floored(share: float, count: int) -> int:
+    """floor(share x count) of the share as written: .29 of 100 are 29, though their product is 28.999999999999996."""
+    return math.floor(share * count + 1e-9)
+
+
 class Schedule(Family):
     """A kind of schedule. Your own: subclass it, give it a `kind`, define `lr`."""
 
@@ -56,7 +61,7 @@ class Steps(Schedule):
 
     def lr(self, base: float, round: int, rounds: int) -> float:
         """The base rate times `factor` to the number of drops so far."""
-        drops = {math.floor(share * rounds + 1e-9) for share in self.at}
+        drops = {floored(share, rounds) for share in self.at}
         if 0 not in self.at:
             drops.discard(0)
         return base * self.factor ** sum(round >= drop for drop in drops)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import tomllib
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import model_validator
 
 from .. import zoo  # noqa: F401  its algorithms are then known by their names
 from ..algorithms import Algorithm
+from ..algorithms.schedules import floored
 from ..arguments import Seed
 from ..data import DataSpec
 from ..declare import Declared, SettingError, declared_classes, setting, with_changes
@@ -100,7 +100,7 @@ class Experiment(Declared):
 
     def cohort_size(self, population: int) -> int:
         """Clients sampled in a round: max(floor(participation x clients), 1), as in FedBABU's official code."""
-        return max(math.floor(self.participation * population + 1e-9), 1)
+        return max(floored(self.participation, population), 1)
 
     @classmethod
     def recorded(cls, text: str) -> Self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from ..algorithms import Algorithm
 from ..algorithms.attacks import Forgery, Poison
+from ..algorithms.schedules import floored
 from ..arguments import checked
 from ..data import FederatedDataset
 from ..declare import Declared, SettingError, setting
@@ -46,7 +46,7 @@ class Adversary(Declared):
         Raises:
             SettingError: if nobody would be.
         """
-        count = math.floor(self.share * clients + 1e-9)
+        count = floored(self.share, clients)
         if not count:
             raise SettingError(
                 "Adversary.share", self.share, f"of {clients} clients is nobody; needs {1 / clients:.2g}"
@@ -174,7 +174,7 @@ def poisoned(data: FederatedDataset, poison: Poison, bad: tuple[int, ...], seed:
     drawn = []
     for client in bad:
         held = data.train[client]
-        count = max(1, math.floor(poison.share * len(held) + 1e-9))
+        count = max(1, floored(poison.share, len(held)))
         drawn.append(some_of(held, count, stream(seed, "poison", client)))
     index = torch.cat(drawn)
     images, labels = data.images.clone(), data.labels.clone()

@@ -1,10 +1,14 @@
 """Server updates, averaging and schedules against closed forms and the official formulas."""
 
+import math
+from fractions import Fraction
+
 import pytest
 import torch
 
 from flatlab import SettingError
 from flatlab.algorithms import SWA, Adaptive, Average, Constant, Cyclical, Exponential, FedAvg, Steps
+from flatlab.algorithms.schedules import floored
 
 
 def tensor(*values):
@@ -110,6 +114,12 @@ def test_fedbabu_rates_are_those_of_the_official_loop_for_any_number_of_rounds()
                 lr *= 0.1
         assert [Steps().lr(0.1, i, rounds) for i in range(rounds)] == pytest.approx(wanted)
     assert Steps(at=(0.0, 0.5)).lr(1.0, 0, 4) == pytest.approx(0.1)  # asked for from the start
+
+
+def test_a_share_is_floored_as_it_is_written():
+    for percent in range(101):
+        for count in range(201):
+            assert floored(percent / 100, count) == math.floor(Fraction(percent, 100) * count)
 
 
 def test_other_schedules():
