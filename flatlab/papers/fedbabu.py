@@ -89,10 +89,8 @@ _OWN: dict[str, dict[str, Any]] = {
     "LGFedAvg": {"lr": 0.001, "schedule": Constant()},
 }
 # Where the official scripts of two rivals do otherwise.
-OTHERWISE = (
-    "LGFedAvg goes on from FedAvg's last round, in the official code from its best by test accuracy; an epoch of"
-    " PerFedAvg passes over all images, there it is floor(10 / tau) + 1 steps of two batches"
-)
+OTHERWISE = "LGFedAvg goes on from FedAvg's last round, in the official code from its best by test accuracy"
+WHOLE_EPOCHS = "an epoch of PerFedAvg passes over all images, there it is floor(10 / tau) + 1 steps of two batches"
 
 
 def experiment(
@@ -141,6 +139,8 @@ def experiment(
         rounds, share, settings["epochs"] = size.local_epochs, 1.0, 1
     if kind == "PerFedAvg":
         settings["alpha"] = size.lr
+        if scale == "paper":
+            settings |= {"epochs": 1, "local_steps": epochs * (10 // epochs + 1)}
     if kind == "FedRep":  # as many epochs of the head as the others have, then one of the body
         settings |= {"epochs": epochs + 1, "head_epochs": epochs}
     algorithm = method(kind, settings | _OWN.get(method_name, {}))

@@ -10,7 +10,7 @@ from ..algorithms import ServerData
 from ..data import IID
 from ..models import ModelSpec
 from . import published
-from .fedbabu import OTHERWISE, centralized, experiment, protocol, size_of, tuning, unbalanced_sizes
+from .fedbabu import OTHERWISE, WHOLE_EPOCHS, centralized, experiment, protocol, size_of, tuning, unbalanced_sizes
 from .measurements import LONGEST
 from .quantities import Quantity, head_accuracy, headless_accuracy, initial, personalized, score
 from .tables import Cell, Figure, Item, Published, ScaleName, Table, cell
@@ -133,7 +133,7 @@ def _rivals(id: str, title: str, dataset: str, scale: ScaleName) -> Table:
                         continue  # it has no rounds: the same run for all of them
                     column = f"s={shards}, {what}"
                     cells.append(_cell(scale, row, column, quantity, name, **setting, numbers=near))
-    return _table(id, title, scale, cells, OTHERWISE)
+    return _table(id, title, scale, cells, OTHERWISE if scale == "paper" else f"{OTHERWISE}; {WHOLE_EPOCHS}")
 
 
 def table5(scale: ScaleName) -> Table:

@@ -37,6 +37,18 @@ def test_fedbabus_rounds_and_drops_are_the_official_codes(tau, rounds, drops):
     assert fedbabu.experiment(dataset="cifar10", shards=2).model.name == "cnn4"
 
 
+@pytest.mark.parametrize(("tau", "steps"), [(1, 11), (4, 12), (10, 20)])  # tau times floor(10 / tau) + 1
+def test_per_fedavgs_steps_are_the_official_codes_at_full_scale(tau, steps):
+    algorithm = fedbabu.experiment("PerFedAvg", epochs=tau).algorithm
+    assert (algorithm.local_steps, algorithm.epochs, algorithm.batches_per_step) == (steps, 1, 2)
+    assert (algorithm.alpha, algorithm.lr, algorithm.schedule.kind) == (0.1, 0.1, "constant")
+    assert "PerFedAvg" not in items("paper")["fedbabu.table5"].protocol
+    for scale in ("short", "quick"):  # as their kept runs have it
+        made = fedbabu.experiment("PerFedAvg", epochs=tau, scale=scale).algorithm
+        assert (made.local_steps, made.epochs) == (None, tau)
+        assert "an epoch of PerFedAvg passes over all images" in items(scale)["fedbabu.table5"].protocol
+
+
 def test_fedbabus_tuning_is_the_papers():
     assert fedbabu.tuning().settings == {"epochs": 5, "lr": 0.001}  # the rest are personalize's defaults
 
