@@ -77,7 +77,7 @@ def caption(about: dict[str, Any]) -> str:
     ends = " × ".join(f"[{low:.3g}, {high:.3g}]" for low, high in about["range"])
     batches = "" if about["batch"] == "free" else f" of {about['batch']}"
     said = [
-        f"{about['scale']}; range {ends}",
+        f"{about['scale']}; range {ends or 'of each panel on its axes'}",
         f"{about['samples']} samples ({about['data']}), {about['loss'].replace('_', '-')}, {about['part']} parameters",
         f"normalisation: {about['normalisation']}{batches}; seed {about['seed']}",
     ]
@@ -110,9 +110,9 @@ def _planes(
     panels, flat = result.about["panels"], view == "contour"
     across = min(columns, len(panels))
     rows = -(-len(panels) // across)
-    (left, right), (low, high) = result.about["range"]
     side = (PAGE - 1.0) / across - 0.6 if across > 1 else 3.4
-    shape = (high - low) / (right - left) if flat else 0.9
+    sizes = result.surfaces.groupby("panel")[["x", "y"]].agg(np.ptp)
+    shape = float((sizes["y"] / sizes["x"]).max()) if flat else 0.9
     fig = figure(PAGE if across > 1 else 4.8, 0.45 + rows * (0.65 + side * shape), compress=flat)
     fig.scaled = True
     axes = fig.subplots(rows, across, squeeze=False, subplot_kw={} if flat else {"projection": "3d"}).ravel()

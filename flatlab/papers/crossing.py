@@ -128,7 +128,7 @@ def crossing(scale: ScaleName) -> Table:
         "λ₁ per client with gain": flatness_correlation(flatness(scale)),
     }
     cells = crossed(rows(scale), columns, partial(experiment, scale=scale), size.seeds, levels(scale))
-    title = "The crossing: {FedAvg, FedBABU} x {SGD, SAM, ASAM} x {last, SWA}, cifar10"
+    title = f"The crossing: {{FedAvg, FedBABU}} x {{SGD, SAM, ASAM}} x {{last, SWA}}, {size.dataset or 'cifar10'}"
     if scale != "paper":
         leaves_out = f"{size.leaves_out}; the follow-ups {', '.join(FOLLOW_UPS)}"
         return Table("crossing.table", title, scale, tuple(cells), protocol(scale), leaves_out)

@@ -41,11 +41,17 @@ def _table(id: str, title: str, scale: ScaleName, cells: Iterable[Cell], without
     if pooled:
         done += f"; centralized: {', '.join(map(str, pooled))} epochs of all images, accuracy after the last alone"
     leaves_out = f"{size_of(scale).leaves_out}; {without}" if without else size_of(scale).leaves_out
-    return Table(f"fedasam.{id}", title, scale, kept, done, leaves_out)
+    return Table(f"fedasam.{id}", _on_data(title, scale), scale, kept, done, leaves_out)
 
 
 def _figure(id: str, title: str, scale: ScaleName, kind: str, series: dict[str, Any], **rest: Any) -> Figure:
-    return Figure(f"fedasam.{id}", title, scale, kind, series, protocol(scale), size_of(scale).leaves_out, **rest)
+    said = protocol(scale), size_of(scale).leaves_out
+    return Figure(f"fedasam.{id}", _on_data(title, scale), scale, kind, series, *said, **rest)
+
+
+def _on_data(title: str, scale: ScaleName) -> str:
+    """A title with the data set that the scale trains on."""
+    return title.format(data=size_of(scale).dataset or datasets(scale)[0], c10=size_of(scale).dataset or "cifar10")
 
 
 def _accuracy(dataset: str, scale: ScaleName) -> Table:
@@ -64,7 +70,8 @@ def _accuracy(dataset: str, scale: ScaleName) -> Table:
         for alpha in alphas
         for count in counts
     ]  # fmt: skip
-    name = dataset.replace("cifar", "CIFAR-")
+    own, name = size_of(scale).dataset, dataset.replace("cifar", "CIFAR-")
+    name = f"{own} in the place of {name}" if own else name
     return _table(
         dataset, f"Holdout accuracy on {name} (FedASAM, main table)", scale, cells, ", ".join(others) if fewer else ""
     )
@@ -91,7 +98,7 @@ def against_centralized(scale: ScaleName) -> Table:
         fed = partial(experiment, federated[row], scale=scale, dataset=dataset, alpha=0)
         known = published.fedasam(dataset, federated[row], 0, 5)
         cells.append(cell(row, "federated", score(size.window), fed, size.seeds, known))
-    return _table("centralized", f"Centralized and federated, {dataset}, α=0, K=5 (FedASAM)", scale, cells)
+    return _table("centralized", "Centralized and federated, {data}, α=0, K=5 (FedASAM)", scale, cells)
 
 
 def mixing(scale: ScaleName) -> Table:
@@ -106,7 +113,7 @@ def mixing(scale: ScaleName) -> Table:
             fed = partial(experiment, method, scale=scale, dataset=dataset, alpha=0, **switches)
             known = published.mixed(row) if (dataset, method) == ("cifar100", "FedAvg") else ()
             cells.append(cell(row, method, score(size.window), fed, size.seeds, known))
-    return _table("mixing", f"Mixup and Cutout, {dataset}, α=0, K=5 (FedASAM)", scale, cells)
+    return _table("mixing", "Mixup and Cutout, {data}, α=0, K=5 (FedASAM)", scale, cells)
 
 
 def eigenvalues(scale: ScaleName) -> Table:
@@ -121,7 +128,7 @@ def eigenvalues(scale: ScaleName) -> Table:
                 cells.append(cell(row, f"α={alpha:g}, {column}", quantity, make, size.seeds, known))
             # Curvatures at very different losses say little about flatness.
             cells.append(cell(row, f"α={alpha:g}, loss", holdout_loss(), make, size.seeds))
-    return _table("eigenvalues", f"Largest Hessian eigenvalues, {dataset}, K=5 (FedASAM)", scale, cells)
+    return _table("eigenvalues", "Largest Hessian eigenvalues, {data}, K=5 (FedASAM)", scale, cells)
 
 
 def rivals(scale: ScaleName) -> Table:
@@ -138,7 +145,7 @@ def rivals(scale: ScaleName) -> Table:
                 name = row + {"alone": "", "SWA": " + SWA"}.get(column, f" {column}") if row != "FedAvg" else same
                 make = partial(experiment, name, scale=scale, dataset="cifar10", alpha=0)
                 cells.append(cell(row, column, score(size_of(scale).window), make, size_of(scale).seeds))
-    title = "Other methods with SAM, ASAM and SWA, cifar10, α=0, K=5 (FedASAM)"
+    title = "Other methods with SAM, ASAM and SWA, {c10}, α=0, K=5 (FedASAM)"
     return _table("rivals", title, scale, cells, "SAM and ASAM of the rivals" if scale == "short" else "")
 
 
@@ -167,7 +174,7 @@ def legacy(scale: ScaleName) -> Table:
         for row, (quantity, changes, columns) in rows.items()
         for name, alpha in columns
     ]
-    return _table("legacy", "Official habits as switches, cifar10, K=5 (FedASAM)", scale, cells)
+    return _table("legacy", "Official habits as switches, {c10}, K=5 (FedASAM)", scale, cells)
 
 
 def figure1(scale: ScaleName) -> Figure:
@@ -180,7 +187,7 @@ def figure1(scale: ScaleName) -> Figure:
     }
     settings = {"names": list(series), "points": size_of(scale).points, "limit": size_of(scale).samples or 10_000}
     return _figure(
-        "figure1", f"Loss surfaces, {dataset}, K=5 (FedASAM, Figure 1)", scale, "landscape", series,
+        "figure1", "Loss surfaces, {data}, K=5 (FedASAM, Figure 1)", scale, "landscape", series,
         measurement=Measurement(kind="landscape", settings=settings), together=True,
     )  # fmt: skip
 
@@ -191,7 +198,7 @@ def figure2(scale: ScaleName) -> Figure:
     series = {
         f"FedAvg, α={alpha:g}": _runs("FedAvg", scale, dataset=dataset, alpha=alpha)[:1] for alpha in (0, EVEN[dataset])
     }
-    title = f"Accuracy on each client's distribution, {dataset}, K=5 (FedASAM, Figure 2)"
+    title = "Accuracy on each client's distribution, {data}, K=5 (FedASAM, Figure 2)"
     return _figure("figure2", title, scale, "clients", series)
 
 
@@ -202,7 +209,7 @@ def figure3a(scale: ScaleName) -> Figure:
     settings = {"names": list(series), "directions": "plane", "points": size_of(scale).points}
     settings["limit"] = size_of(scale).samples or 10_000
     return _figure(
-        "figure3a", f"The plane through three solutions, {dataset}, K=5 (FedASAM, Figure 3a)", scale, "landscape",
+        "figure3a", "The plane through three solutions, {data}, K=5 (FedASAM, Figure 3a)", scale, "landscape",
         series, measurement=Measurement(kind="landscape", settings=settings), together=True,
     )  # fmt: skip
 
@@ -216,7 +223,7 @@ def figure3b(scale: ScaleName) -> Figure:
         for alpha in (0, EVEN[dataset])
     }
     needs = Measurement(kind="client_eigenvalues", settings={"moments": 8 if scale == "paper" else 4})
-    title = f"Largest eigenvalue of the clients' models, {dataset}, K=5 (FedASAM, Figure 3b)"
+    title = "Largest eigenvalue of the clients' models, {data}, K=5 (FedASAM, Figure 3b)"
     return _figure("figure3b", title, scale, "client_eigenvalues", series, measurement=needs)
 
 
@@ -225,7 +232,7 @@ def figure4(scale: ScaleName) -> Figure:
     (dataset,) = datasets(scale)
     series = {name: _runs(name, scale, dataset=dataset, alpha=0) for name in SIX}
     needs = Measurement(kind="spectrum", settings={"steps": 50, "limit": size_of(scale).samples or 10_000})
-    title = f"Hessian spectra, {dataset}, α=0, K=5 (FedASAM, Figure 4)"
+    title = "Hessian spectra, {data}, α=0, K=5 (FedASAM, Figure 4)"
     return _figure("figure4", title, scale, "spectrum", series, measurement=needs)
 
 
@@ -235,7 +242,7 @@ def figure4_planes(scale: ScaleName) -> Figure:
     series = {name: _runs(name, scale, dataset=dataset, alpha=0) for name in ("FedAvg", "FedASAM")}
     settings = {"points": size_of(scale).points, "limit": size_of(scale).samples or 10_000}
     needs = Measurement(kind="local_plane", settings=settings)
-    title = f"The plane through three clients' models, {dataset}, α=0, K=5 (FedASAM, Figure 4)"
+    title = "The plane through three clients' models, {data}, α=0, K=5 (FedASAM, Figure 4)"
     return _figure("figure4-planes", title, scale, "local_plane", series, measurement=needs)
 
 
@@ -243,7 +250,7 @@ def figure5(scale: ScaleName) -> Figure:
     """Accuracy along the rounds."""
     (dataset,) = datasets(scale)
     series = {name: _runs(name, scale, dataset=dataset, alpha=0) for name in SIX}
-    return _figure("figure5", f"Convergence, {dataset}, α=0, K=5 (FedASAM, Figure 5)", scale, "curves", series)
+    return _figure("figure5", "Convergence, {data}, α=0, K=5 (FedASAM, Figure 5)", scale, "curves", series)
 
 
 TABLES: dict[str, Callable[[ScaleName], Item]] = {

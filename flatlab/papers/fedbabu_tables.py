@@ -143,7 +143,8 @@ def table5(scale: ScaleName) -> Table:
 
 def table13(scale: ScaleName) -> Table:
     """The same with 4convNet on CIFAR-10."""
-    return _rivals("table13", "FedBABU and its rivals, 4convNet, CIFAR-10 (FedBABU, Table 13)", "cifar10", scale)
+    where = size_of(scale).dataset or "4convNet, CIFAR-10"
+    return _rivals("table13", f"FedBABU and its rivals, {where} (FedBABU, Table 13)", "cifar10", scale)
 
 
 def table6(scale: ScaleName) -> Table:
@@ -273,7 +274,8 @@ def features(scale: ScaleName) -> Table:
         for shards in (100, 10)
         for what, quantity in (("initial", initial()), ("personalized", personalized(tuning(scale))))
     ]  # fmt: skip
-    return _table("features", "How many features a random head needs, CIFAR-100 (no table of the paper)", scale, cells)
+    title = f"How many features a random head needs, {size.dataset or 'CIFAR-100'} (no table of the paper)"
+    return _table("features", title, scale, cells)
 
 
 TABLES: dict[str, Callable[[ScaleName], Item]] = {

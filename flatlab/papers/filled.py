@@ -116,11 +116,10 @@ class FilledTable:
 
     def markdown(self) -> str:
         """Title, table and notes."""
-        used = ", ".join(dict.fromkeys(run.data.name for run in self.table.experiments().values()))
         lines = [
             f"### {self.table.title}",
             "",
-            f"`{self.table.id}`, scale `{self.table.scale}`, trained on {used}.",
+            f"`{self.table.id}`, scale `{self.table.scale}`, trained on {self.table.data}.",
             "",
         ]
         return "\n".join([*lines, *markdown(self.printed()), "", *(f"- {note}" for note in self.notes()), ""])

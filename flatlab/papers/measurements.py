@@ -99,11 +99,15 @@ def _asked(question: str) -> Callable[[list[Run], dict[str, Any]], Result]:
 
 
 def _client_eigenvalues(runs: list[Run], settings: dict[str, Any]) -> Result:
-    """The largest eigenvalue of each participant's model on its own samples, in some rounds (FedASAM's Figure 3b)."""
+    """The largest eigenvalue of each participant's model on its own samples, in some rounds (FedASAM's Figure 3b).
+
+    Rounds are spread evenly, the same in runs of the same length: their best ones, kept as well, differ.
+    """
     run = runs[0]
     count = settings.pop("moments", 4)
     before = sorted(number for number in run.checkpoints if number < run.rounds)  # a round is trained again from these
-    rounds = [before[place * len(before) // count] + 1 for place in range(min(count, len(before)))]
+    nearest = (min(before, key=lambda kept: abs(kept - place * run.rounds / count)) for place in range(count))
+    rounds = [number + 1 for number in dict.fromkeys(nearest)]
     measured, left = _hessian(run, settings)
     parts = [measured.per_client(number, **left) for number in rounds]
     frame = pd.concat([part.frame.assign(round=number) for number, part in zip(rounds, parts, strict=True)])

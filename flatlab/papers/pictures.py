@@ -36,7 +36,7 @@ def picture(figure: Figure, archive: Archive) -> Any:
     if count > BANDS and {"low", "high"} <= set(frame):
         frame = frame.assign(low=np.nan, high=np.nan)
         about = f"means; bands of {count} series would cover each other: intervals stand in the table"
-    caption = f"{about}{_missing(figure, archive)}{_left_out(frame)}"
+    caption = f"{about}{_missing(figure, archive)}{_left_out(frame)}; trained on {figure.data}"
     draw = figures.draw_bundles if figure.kind == "clients" else figures.draw_series
     pooled = all(run.algorithm.pooled and run.algorithm.epochs == 1 for run in figure.experiments().values())
     return draw(frame, "epoch" if pooled and make.x == "round" else make.x, make.y, figure.title, caption)
@@ -162,7 +162,9 @@ def _measured(figure: Figure, archive: Archive, results: dict[str, Any]) -> Any:
         apart = _apart(shown)
         columns = {"columns": 2 if len(shown.about["panels"]) == 4 else 3}
     drawing = figures.draw(shown, title=figure.title, **columns)  # type: ignore[arg-type]
-    drawing.caption = f"{drawing.caption} {apart}Runs of the first seed{_missing(figure, archive)}.".strip()
+    drawing.caption = (
+        f"{drawing.caption} {apart}Runs of the first seed, trained on {figure.data}{_missing(figure, archive)}.".strip()
+    )
     return drawing
 
 
@@ -184,7 +186,9 @@ def _one_scale(results: Mapping[str, Any]) -> Any:
     if len(results) == 1 or not isinstance(first, Landscape):
         return first
     frame = pd.concat([result.frame.assign(panel=name) for name, result in results.items()], ignore_index=True)
-    return Landscape(frame, {**first.about, "panels": list(results)})
+    ranges = [result.about["range"] for result in results.values()]
+    every = ranges[0] if all(one == ranges[0] for one in ranges) else []
+    return Landscape(frame, {**first.about, "panels": list(results), "range": every})
 
 
 def _missing(figure: Figure, archive: Archive) -> str:

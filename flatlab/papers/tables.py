@@ -91,6 +91,11 @@ class Table:
         """Names of the columns, in order."""
         return list(dict.fromkeys(cell.column for cell in self.cells))
 
+    @property
+    def data(self) -> str:
+        """The data sets that its runs are trained on."""
+        return ", ".join(dict.fromkeys(run.data.name for run in self.experiments().values()))
+
     def experiments(self) -> dict[str, Experiment]:
         """All runs that it needs, by id, parents before their forks."""
         needed: dict[str, Experiment] = {}
@@ -159,6 +164,11 @@ class Figure:
     together: bool = False
     every_seed: bool = False
     split: str = "holdout"
+
+    @property
+    def data(self) -> str:
+        """As of a `Table`."""
+        return ", ".join(dict.fromkeys(run.data.name for run in self.experiments().values()))
 
     def experiments(self) -> dict[str, Experiment]:
         """All runs that it needs, by id."""

@@ -14,6 +14,7 @@ from flatlab.geometry import ClientHessians, Eigenvalues, HessianAlong, Landscap
 from flatlab.geometry.flatness import FlatnessVsGain
 from flatlab.geometry.mode_connectivity import Path
 from flatlab.geometry.sharpness_measures import Sharpness
+from flatlab.papers.pictures import _one_scale
 from flatlab.results import plot
 
 MEASURED = {
@@ -65,6 +66,20 @@ def test_panels_share_one_scale_and_a_mark_shows_its_own_loss(value):
     ]
     assert marks[0].get_array().tolist() == [2.5 if value == "loss" else 0.75]
     assert "0.4 off the plane" in words(fig)
+
+
+def test_panels_with_ranges_of_their_own_have_room_and_say_where_these_stand():
+    frame = landscape().frame[lambda rows: rows["panel"] == "a"]
+    about = {**landscape().about, "panels": ["a"]}
+    one = Landscape(frame, about)
+    two = Landscape(frame.assign(y=2 * frame["y"]), {**about, "range": [[-1, 1], [-2, 2]]})
+    fig = draw_landscape(_one_scale({"low": one, "high": two}))
+    fig.draw(fig.canvas.get_renderer())
+    low, high = (axis.get_window_extent() for axis in fig.axes[:2])
+    assert "range of each panel on its axes" in fig.caption and "[-1, 1]" not in fig.caption
+    assert low.width > 2.2 * fig.dpi and high.height > 1.1 * low.height  # there is room for the taller one
+    same = draw_landscape(_one_scale({"low": one, "high": one}))
+    assert "range [-1, 1] × [-1, 1]" in same.caption
 
 
 def test_each_panel_may_have_a_scale_of_its_own():

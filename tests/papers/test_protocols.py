@@ -1,12 +1,13 @@
 """The presets against the constants of the papers' official codes, and the tables as data."""
 
 import functools
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 import flatlab as fl
-from flatlab.papers import SCALES, fedasam, fedbabu, plan
+from flatlab.papers import SCALES, fedasam, fedbabu, measurements, plan
 from flatlab.papers import items as stated
 from flatlab.papers.archive import Archive
 from flatlab.papers.costs import Cost, cost
@@ -225,6 +226,18 @@ def test_what_short_leaves_to_larger_machines_is_said_below_its_table():
     assert len(quick["fedasam.rivals"].cells) == 24
 
 
+def test_titles_name_the_data_that_is_trained_on():
+    for scale in ("quick", "short"):
+        for item in items(scale).values():
+            named = item.title.lower().replace("-", "").replace(",", "").partition(" in the place of ")[0]
+            for data in ("cifar100", "cifar10", "digits"):
+                assert data not in named.split() or data in item.data.split(", ")
+    assert items("quick")["fedasam.cifar100"].title.startswith("Holdout accuracy on digits in the place of CIFAR-100")
+    assert "spectra, digits, " in items("quick")["fedasam.figure4"].title
+    assert "spectra, cifar10, " in items("short")["fedasam.figure4"].title
+    assert "spectra, cifar100, " in items("paper")["fedasam.figure4"].title
+
+
 def test_parts_of_a_plan_are_the_plan(tmp_path):
     whole = plan([items("short")["fedasam.cifar10"]], Archive(tmp_path))
     parts = [whole.part(number, 5) for number in range(5)]
@@ -251,3 +264,18 @@ def test_parts_that_begin_one_after_the_other_are_all_the_work(tmp_path, monkeyp
         assert part.trainings and not done & {step.experiment.id for step in part.trainings}
         done |= {step.experiment.id for step in part.trainings}
     assert done == every
+
+
+def test_clients_eigenvalues_are_of_the_same_rounds_in_runs_with_other_best_ones(monkeypatch):
+    asked = []
+
+    def per_client(number):
+        asked.append(number)
+        return SimpleNamespace(frame=pd.DataFrame({"round": [number]}), about={})
+
+    monkeypatch.setattr(measurements, "_hessian", lambda run, settings: (SimpleNamespace(per_client=per_client), {}))
+    for best in (95, 60, 25):
+        run = SimpleNamespace(checkpoints=dict.fromkeys(sorted({0, 25, 50, 75, best, 100})), rounds=100)
+        made = measurements._client_eigenvalues([run], {})
+        assert asked == made.about["rounds"] == [1, 26, 51, 76]
+        asked.clear()
