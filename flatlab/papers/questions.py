@@ -187,8 +187,11 @@ def _sharpness_aware(scale: ScaleName) -> list[Claim]:
         Part("λ₁/λ₅", asam("FedAvg", ratio, "α=0"), asam("FedAvg", ratio, "even clients", **even), "+"),
     )
     q2 = (
-        Part("λ₁, α=0", asam("FedSAM", top), asam("FedAvg", top), "-"),
-        Part("λ₁, α=0", asam("FedASAM", top), asam("FedSAM", top), "-"),
+        *(
+            Part(f"λ₁, {where}", asam(flat, top, **chosen), asam(plain, top, **chosen), "-")
+            for where, chosen in (("α=0", {}), ("even clients", even))
+            for flat, plain in (("FedSAM", "FedAvg"), ("FedASAM", "FedSAM"))
+        ),
         Part("accuracy, α=0", asam("FedSAM", accuracy), asam("FedAvg", accuracy), "+"),
         Part("accuracy, α=0", asam("FedASAM", accuracy), asam("FedSAM", accuracy), "+"),
     )
