@@ -15,7 +15,7 @@ from flatlab.papers.crossing import FOLLOW_UPS
 from flatlab.papers.fedbabu import unbalanced_sizes
 from flatlab.papers.planning import Measuring, Plan
 from flatlab.papers.questions import claims
-from flatlab.papers.registry import BUILDERS
+from flatlab.papers.registry import BUILDERS, built
 from flatlab.papers.speeds import arithmetic
 from flatlab.papers.tables import RECALLED, Figure, Table
 
@@ -43,11 +43,11 @@ def test_per_fedavgs_steps_are_the_official_codes_at_full_scale(tau, steps):
     algorithm = fedbabu.experiment("PerFedAvg", epochs=tau).algorithm
     assert (algorithm.local_steps, algorithm.epochs, algorithm.batches_per_step) == (steps, 1, 2)
     assert (algorithm.alpha, algorithm.lr, algorithm.schedule.kind) == (0.1, 0.1, "constant")
-    assert "PerFedAvg" not in items("paper")["fedbabu.table5"].protocol
+    assert "PerFedAvg" not in built("fedbabu.table5", "paper").protocol
     for scale in ("short", "quick"):  # as their kept runs have it
         made = fedbabu.experiment("PerFedAvg", epochs=tau, scale=scale).algorithm
         assert (made.local_steps, made.epochs) == (None, tau)
-        assert "an epoch of PerFedAvg passes over all images" in items(scale)["fedbabu.table5"].protocol
+        assert "an epoch of PerFedAvg passes over all images" in built("fedbabu.table5", scale).protocol
 
 
 def test_fedbabus_tuning_is_the_papers():
@@ -203,8 +203,8 @@ def test_follow_ups_have_rows_at_full_scale_and_are_named_elsewhere():
 
 def test_fedavg_beside_its_rivals_shares_the_runs_of_the_main_table():
     for scale in ("paper", "short", "quick"):
-        main = items(scale)["fedasam.cifar10"].experiments()
-        shared = [cell for cell in items(scale)["fedasam.rivals"].cells if cell.row == "FedAvg"]
+        main = built("fedasam.cifar10", scale).experiments()
+        shared = [cell for cell in built("fedasam.rivals", scale).cells if cell.row == "FedAvg"]
         assert len(shared) == (6 if scale == "paper" else 4)
         for cell in shared:
             assert all(run.id in main for run in cell.experiments)
@@ -235,7 +235,7 @@ def test_titles_name_the_data_that_is_trained_on():
     assert items("quick")["fedasam.cifar100"].title.startswith("Holdout accuracy on digits in the place of CIFAR-100")
     assert "spectra, digits, " in items("quick")["fedasam.figure4"].title
     assert "spectra, cifar10, " in items("short")["fedasam.figure4"].title
-    assert "spectra, cifar100, " in items("paper")["fedasam.figure4"].title
+    assert "spectra, cifar100, " in built("fedasam.figure4", "paper").title
 
 
 def test_parts_of_a_plan_are_the_plan(tmp_path):
