@@ -51,15 +51,16 @@ def _figure(id: str, title: str, scale: ScaleName, kind: str, series: dict[str, 
 
 def _on_data(title: str, scale: ScaleName) -> str:
     """A title with the data set that the scale trains on."""
-    return title.format(data=size_of(scale).dataset or datasets(scale)[0], c10=size_of(scale).dataset or "cifar10")
+    return title.format(data=size_of(scale).dataset or datasets(scale)[0])
 
 
 def _accuracy(dataset: str, scale: ScaleName) -> Table:
     alphas = ALPHAS[dataset] if scale == "paper" else (0, EVEN[dataset])
     counts = (5, 10, 20) if scale == "paper" else (5,)
-    fewer = scale == "short" and dataset == "cifar100"  # what two cores train in four hours
-    others = ("FedSAM", "FedSAM + SWA", *(["FedAvg E=2"] if dataset == "cifar100" else []))
-    rows = [row for row in dict.fromkeys((*SIX, *others)) if not (fewer and row in others)]
+    rows = [*SIX, "FedAvg E=2"] if dataset == "cifar100" else [*SIX]
+    without: list[str] = []
+    if scale == "short" and dataset == "cifar100":  # what two cores train in four hours
+        without = ["FedSAM", "FedSAM + SWA", "FedAvg E=2"]
     cells = [
         cell(
             row, f"α={alpha:g}, K={count}", score(size_of(scale).window),
@@ -67,14 +68,13 @@ def _accuracy(dataset: str, scale: ScaleName) -> Table:
             size_of(scale).seeds, published.fedasam(dataset, row, alpha, count),
         )
         for row in rows
+        if row not in without
         for alpha in alphas
         for count in counts
     ]  # fmt: skip
     own, name = size_of(scale).dataset, dataset.replace("cifar", "CIFAR-")
     name = f"{own} in the place of {name}" if own else name
-    return _table(
-        dataset, f"Holdout accuracy on {name} (FedASAM, main table)", scale, cells, ", ".join(others) if fewer else ""
-    )
+    return _table(dataset, f"Holdout accuracy on {name} (FedASAM, main table)", scale, cells, ", ".join(without))
 
 
 def cifar10(scale: ScaleName) -> Table:
@@ -133,19 +133,22 @@ def eigenvalues(scale: ScaleName) -> Table:
 
 def rivals(scale: ScaleName) -> Table:
     """Other federated methods, alone and with SAM, ASAM and SWA; at full scale the follow-ups, alone and with SWA."""
-    columns = dict(zip(("alone", "SAM", "ASAM", "SWA", "SAM + SWA", "ASAM + SWA"), SIX, strict=True))
-    if scale != "paper":
-        columns = {column: name for column, name in columns.items() if not column.startswith("SAM")}
-    cells = []
+    columns = {
+        "alone": "", "SAM": " SAM", "ASAM": " ASAM", "SWA": " + SWA", "SAM + SWA": " SAM + SWA",
+        "ASAM + SWA": " ASAM + SWA",
+    }  # fmt: skip
+    main, cells = dict(zip(columns, SIX, strict=True)), []  # FedAvg's runs are those of the main table
     for row in ("FedAvg", *RIVALS, *(FOLLOW_UPS if scale == "paper" else ())):
         # Two cores train the rivals alone and with SWA in four hours, not what costs them two gradients a step.
         crossed = row not in FOLLOW_UPS and (scale != "short" or row == "FedAvg")
-        for column, same in columns.items():
+        for column, added in columns.items():
+            if scale != "paper" and column.startswith("SAM"):
+                continue
             if crossed or column in ("alone", "SWA"):
-                name = row + {"alone": "", "SWA": " + SWA"}.get(column, f" {column}") if row != "FedAvg" else same
+                name = main[column] if row == "FedAvg" else f"{row}{added}"
                 make = partial(experiment, name, scale=scale, dataset="cifar10", alpha=0)
                 cells.append(cell(row, column, score(size_of(scale).window), make, size_of(scale).seeds))
-    title = "Other methods with SAM, ASAM and SWA, {c10}, α=0, K=5 (FedASAM)"
+    title = f"Other methods with SAM, ASAM and SWA, {size_of(scale).dataset or 'cifar10'}, α=0, K=5 (FedASAM)"
     return _table("rivals", title, scale, cells, "SAM and ASAM of the rivals" if scale == "short" else "")
 
 
@@ -174,7 +177,7 @@ def legacy(scale: ScaleName) -> Table:
         for row, (quantity, changes, columns) in rows.items()
         for name, alpha in columns
     ]
-    return _table("legacy", "Official habits as switches, {c10}, K=5 (FedASAM)", scale, cells)
+    return _table("legacy", f"Official habits as switches, {size.dataset or 'cifar10'}, K=5 (FedASAM)", scale, cells)
 
 
 def figure1(scale: ScaleName) -> Figure:

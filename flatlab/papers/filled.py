@@ -14,7 +14,7 @@ from ..later import pd
 from ..statistics import CONFIDENCE, Interval, interval
 from .archive import Archive
 from .quantities import Reading
-from .tables import Cell, Table
+from .tables import Cell, Table, trained_on
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class FilledTable:
         lines = [
             f"### {self.table.title}",
             "",
-            f"`{self.table.id}`, scale `{self.table.scale}`, trained on {self.table.data}.",
+            f"`{self.table.id}`, scale `{self.table.scale}`, trained on {trained_on(self.table)}.",
             "",
         ]
         return "\n".join([*lines, *markdown(self.printed()), "", *(f"- {note}" for note in self.notes()), ""])

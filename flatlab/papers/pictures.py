@@ -15,7 +15,7 @@ from ..results import spread
 from ..statistics import interval
 from ..training import Experiment
 from .archive import Archive
-from .tables import Figure
+from .tables import Figure, trained_on
 
 SEEDS = "band: 95 % t interval over seeds"
 BANDS = 4  # more of them cover each other
@@ -36,7 +36,7 @@ def picture(figure: Figure, archive: Archive) -> Any:
     if count > BANDS and {"low", "high"} <= set(frame):
         frame = frame.assign(low=np.nan, high=np.nan)
         about = f"means; bands of {count} series would cover each other: intervals stand in the table"
-    caption = f"{about}{_missing(figure, archive)}{_left_out(frame)}; trained on {figure.data}"
+    caption = f"{about}{_missing(figure, archive)}{_left_out(frame)}; trained on {trained_on(figure)}"
     draw = figures.draw_bundles if figure.kind == "clients" else figures.draw_series
     pooled = all(run.algorithm.pooled and run.algorithm.epochs == 1 for run in figure.experiments().values())
     return draw(frame, "epoch" if pooled and make.x == "round" else make.x, make.y, figure.title, caption)
@@ -162,9 +162,8 @@ def _measured(figure: Figure, archive: Archive, results: dict[str, Any]) -> Any:
         apart = _apart(shown)
         columns = {"columns": 2 if len(shown.about["panels"]) == 4 else 3}
     drawing = figures.draw(shown, title=figure.title, **columns)  # type: ignore[arg-type]
-    drawing.caption = (
-        f"{drawing.caption} {apart}Runs of the first seed, trained on {figure.data}{_missing(figure, archive)}.".strip()
-    )
+    said = f"Runs of the first seed, trained on {trained_on(figure)}{_missing(figure, archive)}."
+    drawing.caption = f"{drawing.caption} {apart}{said}".strip()
     return drawing
 
 

@@ -91,11 +91,6 @@ class Table:
         """Names of the columns, in order."""
         return list(dict.fromkeys(cell.column for cell in self.cells))
 
-    @property
-    def data(self) -> str:
-        """The data sets that its runs are trained on."""
-        return ", ".join(dict.fromkeys(run.data.name for run in self.experiments().values()))
-
     def experiments(self) -> dict[str, Experiment]:
         """All runs that it needs, by id, parents before their forks."""
         needed: dict[str, Experiment] = {}
@@ -165,11 +160,6 @@ class Figure:
     every_seed: bool = False
     split: str = "holdout"
 
-    @property
-    def data(self) -> str:
-        """As of a `Table`."""
-        return ", ".join(dict.fromkeys(run.data.name for run in self.experiments().values()))
-
     def experiments(self) -> dict[str, Experiment]:
         """All runs that it needs, by id."""
         return {experiment.id: experiment for group in self.shown().values() for experiment in group}
@@ -191,6 +181,11 @@ class Figure:
 
 
 Item = Table | Figure
+
+
+def trained_on(item: Item) -> str:
+    """The data sets of a table's or figure's runs."""
+    return ", ".join(dict.fromkeys(run.data.name for run in item.experiments().values()))
 
 
 class Maker(Protocol):

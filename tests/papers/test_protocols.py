@@ -17,7 +17,7 @@ from flatlab.papers.planning import Measuring, Plan
 from flatlab.papers.questions import claims
 from flatlab.papers.registry import BUILDERS, built
 from flatlab.papers.speeds import arithmetic
-from flatlab.papers.tables import RECALLED, Figure, Table
+from flatlab.papers.tables import RECALLED, Figure, Table, trained_on
 
 items = functools.cache(stated)  # a scale's tables are a thousand experiments, each checked as it is made
 
@@ -231,7 +231,7 @@ def test_titles_name_the_data_that_is_trained_on():
         for item in items(scale).values():
             named = item.title.lower().replace("-", "").replace(",", "").partition(" in the place of ")[0]
             for data in ("cifar100", "cifar10", "digits"):
-                assert data not in named.split() or data in item.data.split(", ")
+                assert data not in named.split() or data in trained_on(item).split(", ")
     assert items("quick")["fedasam.cifar100"].title.startswith("Holdout accuracy on digits in the place of CIFAR-100")
     assert "spectra, digits, " in items("quick")["fedasam.figure4"].title
     assert "spectra, cifar10, " in items("short")["fedasam.figure4"].title
