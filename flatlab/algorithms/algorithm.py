@@ -18,8 +18,8 @@ Names in the innermost dictionaries are free; those of parameters are usual.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -202,18 +202,9 @@ class Algorithm(Family):
         name = name if excess[name][0] > 1 else "lr"
         return f"{name} = {excess[name][1]:g}"
 
-    def varied(self, values: Mapping[str, Any]) -> Self:
-        """A copy with other values, by name ("mu", "local.rho"), unchecked: they may be tensors that vmap batches.
-
-        Only for numbers that are in use (not 0, not None) here, in an algorithm that does not look at them.
-        """
-        inner = {name.removeprefix("local."): value for name, value in values.items() if name.startswith("local.")}
-        changes = {name: value for name, value in values.items() if not name.startswith("local.")}
-        return self.model_copy(update={**changes, "local": self.local.model_copy(update=inner)})
-
     def memory(self, trained: Params) -> Slots:
         """What each client keeps from round to round, as it is before its first; nothing by default but momentum."""
-        if self.keep_momentum and _on(self.momentum):
+        if self.keep_momentum and self.momentum:
             return {"momentum": {name: torch.zeros_like(value) for name, value in trained.items()}}
         return {}
 
@@ -229,7 +220,7 @@ class Algorithm(Family):
     def init(self, trained: Params, memory: Slots, received: Slots, steps: Tensor) -> Carry:
         """Start local training at `trained`."""
         velocity = memory.get("momentum", {}) if self.keep_momentum else {}
-        if _on(self.momentum) and not velocity:
+        if self.momentum and not velocity:
             velocity = {name: torch.zeros_like(value) for name, value in trained.items()}
         return Carry(trained, velocity, trained, memory, received, steps, torch.zeros_like(steps))
 
@@ -244,14 +235,14 @@ class Algorithm(Family):
         That is: pull to the received model, clipping, decay, momentum.
         """
         params, velocity = carry.params, carry.velocity
-        if _on(self.mu):
+        if self.mu:
             grads = {k: _plus(g, params[k] - carry.anchor[k], self.mu) for k, g in grads.items()}
         if self.clip is not None:
             shrink = (self.clip / (joint_norm(grads) + 1e-6)).clamp(max=1.0)
             grads = {k: g * shrink for k, g in grads.items()}
-        if _on(self.weight_decay):
+        if self.weight_decay:
             grads = {k: _plus(g, params[k], self.weight_decay) for k, g in grads.items()}
-        if _on(self.momentum):
+        if self.momentum:
             grads = velocity = {k: _plus(g, velocity[k], self.momentum) for k, g in grads.items()}
         moved = {k: _plus(value, grads[k], -lr) for k, value in params.items()}
         return carry._replace(params=moved, velocity=velocity)
@@ -280,11 +271,6 @@ class Algorithm(Family):
     def serve(self, params: Params, mean_update: Params, slots: Slots) -> tuple[Params, Slots]:
         """The next shared part of the global model, and the server's slots; after `receive`."""
         return self.server.update(params, mean_update, slots)
-
-
-def _on(value: float | Tensor) -> bool:
-    """Whether a setting is in use; a tensor is, see `Algorithm.varied`."""
-    return isinstance(value, Tensor) or value != 0
 
 
 def _plus(value: Tensor, other: Tensor, factor: float | Tensor) -> Tensor:

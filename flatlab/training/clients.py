@@ -10,7 +10,7 @@ import copy
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Any, Literal
@@ -96,7 +96,7 @@ class Cohort:
 
     def train(
         self,
-        algorithm: Algorithm,
+        algorithm: Algorithm | Sequence[Algorithm],
         params: Params,
         indices: Sequence[Tensor],
         streams: Sequence[Name],
@@ -108,13 +108,13 @@ class Cohort:
         memory: Slots | None = None,
         received: Slots | None = None,
         every_epoch: bool = False,
-        varied: Mapping[str, Sequence[float]] | None = None,
         watch: Watch | None = None,
     ) -> Iterator[Trained]:
         """Local training of clients that hold the samples `indices`.
 
         Args:
-            algorithm: whose `init`, `step`, `finish`, `epochs` and `batch_size` apply.
+            algorithm: whose `init`, `step`, `finish`, `epochs` and `batch_size` apply, or one for each client: of one
+                kind, with numbers of their own.
             params: all parameters, as the server sends them.
             indices: per client, the positions of its samples in `data.images`.
             streams: per client, the name of its random stream.
@@ -125,30 +125,26 @@ class Cohort:
             memory: what each client kept from before, [clients, ...], where the algorithm has a memory.
             received: what the server sends besides the model, [clients, ...].
             every_epoch: yield after each epoch, not only after the last.
-            varied: settings of the algorithm that differ between clients, with each one's value; see
-                `Algorithm.varied`.
             watch: told of each step of a single client, which is then trained by plain autograd.
         """
-        trained = set(names(self.model, part or algorithm.train))
-        settings = {
-            name: next(iter(params.values())).new_tensor(value).expand(len(indices))
-            for name, value in {"lr": lr, **(varied or {})}.items()
-        }
-        steps = torch.tensor(step_counts(algorithm, indices)).to(self.data.images.device)
+        algorithms = tuple(algorithm) if isinstance(algorithm, Sequence) else (algorithm,) * len(indices)
+        trained = set(names(self.model, part or algorithms[0].train))
+        rates = next(iter(params.values())).new_tensor(lr).expand(len(indices))
+        steps = torch.tensor(step_counts(algorithms[0], indices)).to(self.data.images.device)
 
         def work(start: int, stop: int) -> Work:
             rows = slice(start, min(stop, len(indices)))
-            drawn = self.plan(algorithm, indices[rows], streams[rows], seed if isinstance(seed, int) else seed[rows])
+            seeds = seed if isinstance(seed, int) else seed[rows]
+            drawn = self.plan(algorithms[0], indices[rows], streams[rows], seeds)
             full = self.started(params, own or {}, rows)
             kept, words = mapped(lambda value: value[rows], (memory or {}, received or {}))
             moving = {name: value for name, value in full.items() if name in trained}
             frozen = {name: value for name, value in full.items() if name not in trained}
-            numbers = {name: value[rows] for name, value in settings.items()}
-            return Work(moving, frozen, kept, words, steps[rows], drawn, numbers)
+            return Work(moving, frozen, kept, words, steps[rows], drawn, rates[rows], algorithms[rows])
 
         alone = not self.batched or watch is not None
         engine = functools.partial(self._one_by_one, watch=watch) if alone else self._stacked
-        yield from engine(algorithm, work, indices, every_epoch)
+        yield from engine(algorithms, work, indices, every_epoch)
 
     def started(self, params: Params, own: Params, rows: slice) -> Params:
         """All parameters as these clients begin with them, in the model's order: joint norms add up in it."""
@@ -159,46 +155,52 @@ class Cohort:
         }
 
     def _one_by_one(
-        self, algorithm: Algorithm, work: Chunk, indices: Sequence[Tensor], every_epoch: bool, watch: Watch | None
+        self,
+        algorithms: tuple[Algorithm, ...],
+        work: Chunk,
+        indices: Sequence[Tensor],
+        every_epoch: bool,
+        watch: Watch | None,
     ) -> Iterator[Trained]:
         """Each client alone, some side by side on the cores."""
+        epochs = algorithms[0].epochs
 
         def train(model: Model, client: int) -> Iterator[Trained | None]:
             with self.precise():
                 begun = work(client, client + 1)
-            steps_and_epochs = loop(model, self.data, algorithm, self.task, begun, self.channels_last, watch)
+            steps_and_epochs = loop(model, self.data, self.task, begun, self.channels_last, watch)
             ended = 0
-            while ended < algorithm.epochs:
+            while ended < epochs:
                 with self.precise():  # for each step, as another thread may do the next
                     done = next(steps_and_epochs)
                 ended = ended if done is None else done[0]
-                wanted = done is not None and (every_epoch or ended == algorithm.epochs)
-                yield finished(algorithm, [client], done, begun) if done is not None and wanted else None
+                wanted = done is not None and (every_epoch or ended == epochs)
+                yield finished([client], done, begun) if done is not None and wanted else None
 
         if self.threads == 1 and min(self.workers, len(indices)) > 1:
-            turns = Turns(train, self._networks, step_counts(algorithm, indices), self.workers, "client")
+            turns = Turns(train, self._networks, step_counts(algorithms[0], indices), self.workers, "client")
             yield from itertools.chain.from_iterable(turns.results())
         else:
             for client in range(len(indices)):
                 yield from (done for done in self._paced(train(self.model, client)) if done is not None)
 
     def _stacked(
-        self, algorithm: Algorithm, work: Chunk, indices: Sequence[Tensor], every_epoch: bool
+        self, algorithms: tuple[Algorithm, ...], work: Chunk, indices: Sequence[Tensor], every_epoch: bool
     ) -> Iterator[Trained]:
         """As many clients at a time as fit."""
-        largest, clients, start = _largest(algorithm, indices), len(indices), 0
+        epochs, largest, clients, start = algorithms[0].epochs, _largest(algorithms[0], indices), len(indices), 0
         if self.chunk is None and largest not in self.fitting:
             self.fitting[largest] = fitting(self.model, self.data, largest)
         size = self.chunk or self.fitting[largest]
         while start < clients:
             ended = 0
             try:
-                begun = work(start, start + size)
+                begun = work(start, start + min(size, self._alike(algorithms[start:])))
                 count = len(begun.drawn.index)
-                for done in self._paced(self._epochs(algorithm, begun)):
+                for done in self._paced(self._epochs(begun)):
                     ended = done[0]
-                    if every_epoch or ended == algorithm.epochs:
-                        yield finished(algorithm, list(range(start, start + count)), done, begun)
+                    if every_epoch or ended == epochs:
+                        yield finished(list(range(start, start + count)), done, begun)
             except torch.OutOfMemoryError:
                 if min(size, clients) == 1 or (ended and every_epoch):
                     raise
@@ -209,14 +211,21 @@ class Cohort:
                 continue
             start += count
 
-    def _epochs(self, algorithm: Algorithm, work: Work) -> Epochs:
+    def _alike(self, algorithms: tuple[Algorithm, ...]) -> int:
+        """How many of the first clients can be one batch: a graph has a branch for each, else of one algorithm.
+
+        Numbers of their own as tensors would round in another way than the algorithm's own.
+        """
+        return len(algorithms) if self.way == "graph" else len([*next(itertools.groupby(algorithms))[1]])
+
+    def _epochs(self, work: Work) -> Epochs:
         """After each epoch of these clients as one batch."""
-        carry = torch.func.vmap(algorithm.init)(work.trained, work.memory, work.received, work.steps)
-        step = stacked_step(self.model, algorithm, self.task, self.data.scale)
+        carry = torch.func.vmap(work.algorithms[0].init)(work.trained, work.memory, work.received, work.steps)
+        steps = [stacked_step(self.model, algorithm, self.task, self.data.scale) for algorithm in work.algorithms]
         if self.way == "graph":
-            yield from self.recordings.epochs(algorithm, step, self.data, carry, work, (self.precision, self.task))
+            yield from self.recordings.epochs(steps, self.data, carry, work, (self.precision, self.task))
         else:
-            yield from eager(step, self.data, carry, work)
+            yield from eager(steps[0], self.data, carry, work)
 
     def side_by_side(self, work: Callable[[Model, Item], Result], items: Sequence[Item], name: str) -> Iterator[Result]:
         """`work(network, item)` for each item, in order, `workers` at a time, in this cohort's precision.

@@ -8,14 +8,15 @@ faster kernels than one in groups.
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..algorithms import Algorithm, Carry
+from ..algorithms import Carry
 from ..data import FederatedDataset
 from .batches import Batch, Plan
 from .vmapped import Step
@@ -32,34 +33,32 @@ class Recorded:
     """A step on tensors with a fixed place, for any number of epochs of one shape.
 
     Args:
-        step: from `stacked_step`.
+        steps: each client's, from `stacked_step`.
         data: on the device to compute on.
         carry, work: examples of what `epochs` will be given; only their shapes matter.
         capacity: steps of an epoch to make room for, at least those of `work`.
     """
 
-    def __init__(self, step: Step, data: FederatedDataset, carry: Carry, work: Work, capacity: int) -> None:
-        self.step, self.data = step, data
+    def __init__(self, steps: Sequence[Step], data: FederatedDataset, carry: Carry, work: Work, capacity: int) -> None:
+        self.steps, self.data = steps, data
         self.device = data.images.device
-        clients, _, steps, self.size = work.drawn.index.shape
-        self.capacity = max(steps, capacity)
+        clients, _, needed, self.size = work.drawn.index.shape
+        self.capacity = max(needed, capacity)
         self.tail = tail(work.drawn, data)
-        self.carry, self.frozen, self.settings = (
-            mapped(torch.clone, tree) for tree in (carry, work.frozen, work.settings)
-        )
+        self.carry, self.frozen, self.lr = (mapped(torch.clone, tree) for tree in (carry, work.frozen, work.lr))
         self.plan = {
             name: torch.zeros((clients, self.capacity, *value.shape[3:]), dtype=kind, device=self.device)
             for name, (value, kind) in _arrays(work.drawn, data).items()
         }
         self.at = torch.zeros(1, dtype=torch.int64, device=self.device)
-        self.total, self.seen = (torch.zeros_like(self.settings["lr"]) for _ in range(2))
+        self.total, self.seen = (torch.zeros_like(self.lr) for _ in range(2))
         branches = min(clients, BRANCHES) if self.device.type == "cuda" else 0
         self._streams = [torch.cuda.Stream(self.device) for _ in range(branches)]
         self._replay: dict[int, Callable[[], object]] = {}
 
     def epochs(self, carry: Carry, work: Work) -> Epochs:
         """As `eager`."""
-        for fixed, given in ((self.carry, carry), (self.frozen, work.frozen), (self.settings, work.settings)):
+        for fixed, given in ((self.carry, carry), (self.frozen, work.frozen), (self.lr, work.lr)):
             _refill(fixed, given)
         self.total.zero_()
         self.seen.zero_()
@@ -131,19 +130,20 @@ class Recorded:
         """Each client's step; on CUDA a branch for each, joined before what follows."""
         if self.device.type != "cuda":
             for client in range(count):
-                self._client(slice(client, client + 1), batch, kept)
+                self._client(client, batch, kept)
             return
         stem = torch.cuda.current_stream(self.device)
         for stream in self._streams:
             stream.wait_stream(stem)
         for client in range(count):
             with torch.cuda.stream(self._streams[client % BRANCHES]):
-                self._client(slice(client, client + 1), batch, kept)
+                self._client(client, batch, kept)
         for stream in self._streams:
             stem.wait_stream(stream)
 
-    def _client(self, row: slice, stacked: Batch, kept: int) -> None:
+    def _client(self, client: int, stacked: Batch, kept: int) -> None:
         """One client's step."""
+        row = slice(client, client + 1)
 
         def own(tree: Any) -> Any:
             return mapped(lambda value: value[row], tree)
@@ -151,7 +151,7 @@ class Recorded:
         carry = own(self.carry)
         own_batch: Any = [value if value is None else value[row] for value in stacked]
         batch = Batch(*own_batch)
-        moved, value = self.step(carry, own(self.frozen), own(self.settings), batch)
+        moved, value = self.steps[client](carry, own(self.frozen), own(self.lr), batch)
         samples = kept if batch.weight is None else batch.weight.sum(-1)
         _refill(_changing(carry), mapped(torch.detach, _changing(moved)))
         self.total[row] += value.detach() * samples
@@ -168,23 +168,23 @@ class Recordings:
 
     def epochs(
         self,
-        algorithm: Algorithm,
-        step: Step,
+        steps: Sequence[Step],
         data: FederatedDataset,
         carry: Carry,
         work: Work,
         modes: tuple[Any, ...],
     ) -> Epochs:
-        """As `eager`; a step of the same shape and algorithm under the same `modes` is recorded once."""
+        """As `eager`; steps of the same shape and algorithms under the same `modes` are recorded once."""
         drawn = work.drawn
         capacity = -(-max(data.holdings) // drawn.index.shape[3])
         shape = tuple((name, value[:, :, 0].shape[2:]) for name, (value, _) in _arrays(drawn, data).items())
         kept = [(slot, *values) for part in (carry.memory, carry.received) for slot, values in part.items()]
         names = (*carry.params, *kept)
-        key = (algorithm, names, len(drawn.index), shape, tail(drawn, data), tuple(work.settings), modes)
+        whose = tuple((algorithm, len([*same])) for algorithm, same in itertools.groupby(work.algorithms))
+        key = (whose, names, shape, tail(drawn, data), modes)
         recorded = self._recorded.pop(key, None)
         if recorded is None or recorded.capacity < drawn.index.shape[2]:
-            recorded = Recorded(step, data, carry, work, capacity)
+            recorded = Recorded(steps, data, carry, work, capacity)
         self._recorded[key] = recorded
         while len(self._recorded) > self.KEPT:
             self._recorded.pop(next(iter(self._recorded)))

@@ -105,7 +105,6 @@ def _trained(federations: list[Federation], states: list[State]) -> list[list[Tr
     """The next round's local training of all federations, in one call of the first one's cohort."""
     orders = [run.orders(state, run.sample(state.round)) for run, state in zip(federations, states, strict=True)]
     counts = [len(order.indices) for order in orders]
-    algorithms = [run.experiment.algorithm for run in federations]
 
     def each(values: Iterable[Any]) -> list[Any]:
         return [value for value, count in zip(values, counts, strict=True) for _ in range(count)]
@@ -120,7 +119,7 @@ def _trained(federations: list[Federation], states: list[State]) -> list[list[Tr
     memory, received = (mapped(joined, *(getattr(order, part) for order in orders)) for part in ("memory", "received"))
     trained: list[list[Trained]] = [[] for _ in federations]
     for chunk in federations[0].cohort.train(
-        algorithms[0],
+        each(run.experiment.algorithm for run in federations),
         states[0].params,
         [index for order in orders for index in order.indices],
         [stream for order in orders for stream in order.streams],
@@ -129,7 +128,6 @@ def _trained(federations: list[Federation], states: list[State]) -> list[list[Tr
         own=mapped(joined, *begun),
         memory=memory,
         received=received,
-        varied={name: each(values) for name, values in _different(algorithms).items()},
     ):
         first = 0
         for chunks, count in zip(trained, counts, strict=True):
@@ -145,16 +143,6 @@ def _part(chunk: Trained, rows: list[int], first: int) -> Trained:
     where = slice(rows[0], rows[-1] + 1)  # a run's clients stand together
     params, message = (mapped(lambda value: value[where], part) for part in (chunk.params, chunk.message))
     return Trained([chunk.clients[row] - first for row in rows], chunk.epoch, params, message, chunk.loss[where])
-
-
-def _different(algorithms: list[Algorithm]) -> dict[str, list[float]]:
-    """The settings that differ, with each algorithm's value."""
-    if _own_step(type(algorithms[0])):
-        return {}
-    values = {name: [getattr(algorithm, name) for algorithm in algorithms] for name in NUMBERS}
-    for name in LOCAL_NUMBERS.get(type(algorithms[0].local), ()):
-        values[f"local.{name}"] = [getattr(algorithm.local, name) for algorithm in algorithms]
-    return {name: numbers for name, numbers in values.items() if len(set(numbers)) > 1}
 
 
 def _own_step(kind: type[Algorithm]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..algorithms import Algorithm, Params
+from ..algorithms import Params
 from ..data import FederatedDataset
 from ..models import Model
 from ..tasks import Task
@@ -24,7 +24,6 @@ Watch = Callable[[Step], None]
 def loop(
     model: Model,
     data: FederatedDataset,
-    algorithm: Algorithm,
     task: Task,
     work: Work,
     channels_last: bool,
@@ -35,7 +34,6 @@ def loop(
     Args:
         model: the architecture; parameters are put into it for the time of a step.
         data: on the device to compute on.
-        algorithm: whose `init` and `step` apply.
         task: says the loss.
         work: of a single client.
         channels_last: memory format of images and convolutions.
@@ -47,12 +45,9 @@ def loop(
         return laid_out(value[0], layout)
 
     trained, frozen, memory, received, steps = (mapped(alone, part) for part in work[:5])
-    settings = {name: float(value) for name, value in work.settings.items()}
-    lr = settings.pop("lr")
-    if settings:
-        algorithm = algorithm.varied(settings)
+    (algorithm,), lr = work.algorithms, float(work.lr)
     carry = algorithm.init(trained, memory, received, steps)
-    total, seen = torch.zeros_like(work.settings["lr"][0]), 0
+    total, seen = torch.zeros_like(work.lr[0]), 0
     for epoch in range(work.drawn.epochs):
         for number, stacked_batch in enumerate(batches(data, work.drawn, epoch)):
             parts: Any = (None if value is None else value[0] for value in stacked_batch)

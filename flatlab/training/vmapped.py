@@ -26,21 +26,18 @@ from .work import Epochs, Work, counted, mapped
 
 log = logging.getLogger("flatlab")
 
-Step = Callable[[Carry, Params, Params, Batch], tuple[Carry, Tensor]]
+Step = Callable[[Carry, Params, Tensor, Batch], tuple[Carry, Tensor]]
 
 
 def stacked_step(model: Model, algorithm: Algorithm, task: Task, scale: tuple[Tensor, Tensor]) -> Step:
-    """`step(carry, frozen, settings, batch) -> (carry, losses)`; every tensor has a leading client axis.
+    """`step(carry, frozen, lr, batch) -> (carry, losses)`; every tensor has a leading client axis.
 
-    `settings` holds each client's learning rate, `lr`, and settings of the algorithm that differ between clients;
     `scale` are mean and std of the images' normalisation.
     """
 
-    def client_step(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
-        others = {name: value for name, value in settings.items() if name != "lr"}
-        varied = algorithm.varied(others) if others else algorithm
-        taken = OneBatch(model, frozen, batch, task, _gradient).attacked(varied.adversarial, carry.params, scale)
-        moved, value = stepped(varied, carry, taken, settings["lr"])
+    def client_step(carry: Carry, frozen: Params, lr: Tensor, batch: Batch) -> tuple[Carry, Tensor]:
+        taken = OneBatch(model, frozen, batch, task, _gradient).attacked(algorithm.adversarial, carry.params, scale)
+        moved, value = stepped(algorithm, carry, taken, lr)
         moved = counted(carry, moved)
         if batch.weight is None:
             return moved, value
@@ -48,9 +45,9 @@ def stacked_step(model: Model, algorithm: Algorithm, task: Task, scale: tuple[Te
         active = batch.weight.sum() > 0
         return mapped(lambda old, new: torch.where(active, new, old), carry, moved), value
 
-    def step(carry: Carry, frozen: Params, settings: Params, batch: Batch) -> tuple[Carry, Tensor]:
+    def step(carry: Carry, frozen: Params, lr: Tensor, batch: Batch) -> tuple[Carry, Tensor]:
         with contextlib.nullcontext() if whole else _one_by_one(model):
-            return torch.func.vmap(client_step, in_dims=(0, 0, 0, stacked(batch)))(carry, frozen, settings, batch)
+            return torch.func.vmap(client_step, in_dims=(0, 0, 0, stacked(batch)))(carry, frozen, lr, batch)
 
     whole = mappable(model)
     return step
@@ -72,11 +69,11 @@ def _gradient(objective: Callable[[Params], Tensor], params: Params) -> tuple[Pa
 
 def eager(step: Step, data: FederatedDataset, carry: Carry, work: Work) -> Epochs:
     """After each epoch: its number from 1, the carry, and each client's mean loss so far."""
-    total, seen = (torch.zeros_like(work.settings["lr"]) for _ in range(2))
+    total, seen = (torch.zeros_like(work.lr) for _ in range(2))
     for epoch in range(work.drawn.epochs):
         for batch in batches(data, work.drawn, epoch):
             samples = batch.images.shape[1] if batch.weight is None else batch.weight.sum(-1)
-            carry, value = step(carry, work.frozen, work.settings, batch)
+            carry, value = step(carry, work.frozen, work.lr, batch)
             total, seen = total + value.detach() * samples, seen + samples
         yield epoch + 1, carry, total / seen
 

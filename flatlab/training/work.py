@@ -28,7 +28,8 @@ class Work(NamedTuple):
     received: Slots
     steps: Tensor  # [clients] how many steps each takes
     drawn: Plan
-    settings: Params  # "lr", and settings of the algorithm that differ between clients
+    lr: Tensor  # [clients]
+    algorithms: tuple[Algorithm, ...]  # each client's; what they keep and send is alike
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,10 @@ def counted(before: Carry, after: Carry) -> Carry:
     )
 
 
-def finished(algorithm: Algorithm, clients: list[int], done: Epoch, work: Work) -> Trained:
+def finished(clients: list[int], done: Epoch, work: Work) -> Trained:
     """What clients, at these positions, have come to."""
     epoch, carry, losses = done
-    message = torch.func.vmap(algorithm.finish)(carry, work.settings["lr"])
+    message = torch.func.vmap(work.algorithms[0].finish)(carry, work.lr)
     return Trained(clients, epoch, carry.params, message, losses)
 
 

@@ -325,13 +325,12 @@ def test_settings_that_differ_between_clients_are_each_clients_own(engine):
     found = joined(
         list(
             Cohort(model, data, engine).train(
-                under(0),
+                [under(row) for row in range(3)],
                 params,
                 [data.train[c] for c in clients],
                 [("train", 0, c) for c in clients],
                 seed=seeds,
                 lr=rates,
-                varied=values,
             )
         )
     )

@@ -5,10 +5,11 @@ import contextlib
 from unittest import mock
 
 import pytest
+import torch
 from dying import PLACE, Dying
 
 import flatlab as fl
-from flatlab.training.lockstep import shape
+from flatlab.training.lockstep import shape, train_together
 from flatlab.training.pool import Workers
 from flatlab.training.sweeping import _jobs
 
@@ -102,6 +103,36 @@ def test_runs_trained_together_equal_runs_alone(digits, few, tmp_path, alone, en
         state = together.state().flat()
         for key, value in single.state().flat().items():
             assert (state[key] - value).abs().max() < 2e-4, (name, key)
+
+
+NUMBERS = {
+    "rho": [fl.FedSAM(rho=rho) for rho in (0.1, 0.02)],
+    "eta": [fl.FedASAM(rho=rho, eta=eta) for rho, eta in ((0.7, 0.2), (0.05, 0.03))],
+    "mu": [fl.FedProx(mu=mu) for mu in (0.7, 0.3)],
+    "clip": [fl.FedAvg(clip=clip) for clip in (0.7, 0.3)],
+    "decay": [fl.FedAvg(weight_decay=decay) for decay in (4e-4, 1e-3)],
+    "momentum": [fl.FedAvg(momentum=momentum) for momentum in (0.9, 0.3)],
+    "rate": [fl.FedAvg(lr=lr) for lr in (0.1, 0.03)],
+}
+
+
+@pytest.mark.parametrize("engine", ["loop", "graph"])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_no_bit_of_a_run_depends_on_the_settings_of_those_beside_it(few, tmp_path, name, engine, device):
+    """A number of its own must not become a tensor: rho / norm of one is no quotient of tensors, sums are not fused."""
+    data = fl.load("few", few).federate(fl.IID(), clients=4, seed=0)
+    wanted = [fl.Experiment(data=data.spec, model=BATCHED, algorithm=one, rounds=2) for one in NUMBERS[name]]
+    alone, together = (
+        [fl.Run(one, data, store=tmp_path / store, engine=engine, device=device) for one in wanted]
+        for store in ("alone", "together")
+    )
+    for run in alone:
+        run.to()
+    assert train_together(together) == {}
+    for one, other in zip(alone, together, strict=True):
+        assert one.history.equals(other.history)
+        for key, value in one.state().flat().items():
+            assert torch.equal(value, other.state().flat()[key]), key
 
 
 def test_runs_of_one_shape_are_a_job(digits):
