@@ -23,6 +23,7 @@ from .style import PAGE, Drawing, figure, plain, seed_styles
 SHAPES = {"models": "*", "trajectory": "o", "clients": "^", "markers": "D"}
 NAMED = 6  # more marks than so many of one series are not named one by one
 CLOSE = 0.05  # of an axis: a mark closer to a named one than this is not named
+TALLEST = 4.6  # inches of a panel, however much higher than wide its plane is
 
 Values = NDArray[Any]
 Levels = Annotated[int, Field(ge=2, le=1000)]
@@ -113,6 +114,7 @@ def _planes(
     side = (PAGE - 1.0) / across - 0.6 if across > 1 else 3.4
     sizes = result.surfaces.groupby("panel")[["x", "y"]].agg(np.ptp)
     shape = float((sizes["y"] / sizes["x"]).max()) if flat else 0.9
+    side = min(side, TALLEST / shape)
     fig = figure(PAGE if across > 1 else 4.8, 0.45 + rows * (0.65 + side * shape), compress=flat)
     fig.scaled = True
     axes = fig.subplots(rows, across, squeeze=False, subplot_kw={} if flat else {"projection": "3d"}).ravel()
