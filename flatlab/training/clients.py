@@ -29,8 +29,8 @@ from .objective import mappable
 from .sequential import Watch, loop
 from .step_by_step import Turns
 from .threads import Item, Result, computing_with, side_by_side
-from .vmapped import eager, stacked_step
-from .work import Epochs, Trained, Work, finished, mapped
+from .vmapped import Step, eager, stacked_step
+from .work import Epochs, Trained, Work, finished, in_a_row, mapped
 
 log = logging.getLogger("flatlab")
 
@@ -216,12 +216,14 @@ class Cohort:
 
         Numbers of their own as tensors would round in another way than the algorithm's own.
         """
-        return len(algorithms) if self.way == "graph" else len([*next(itertools.groupby(algorithms))[1]])
+        return len(algorithms) if self.way == "graph" else in_a_row(algorithms)[0][1]
 
     def _epochs(self, work: Work) -> Epochs:
         """After each epoch of these clients as one batch."""
         carry = torch.func.vmap(work.algorithms[0].init)(work.trained, work.memory, work.received, work.steps)
-        steps = [stacked_step(self.model, algorithm, self.task, self.data.scale) for algorithm in work.algorithms]
+        steps: list[Step] = []
+        for algorithm, count in in_a_row(work.algorithms):
+            steps += [stacked_step(self.model, algorithm, self.task, self.data.scale)] * count
         if self.way == "graph":
             yield from self.recordings.epochs(steps, self.data, carry, work, (self.precision, self.task))
         else:

@@ -8,7 +8,6 @@ faster kernels than one in groups.
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from ..algorithms import Carry
 from ..data import FederatedDataset
 from .batches import Batch, Plan
 from .vmapped import Step
-from .work import Epochs, Work, leaves, mapped, pairs
+from .work import Epochs, Work, in_a_row, leaves, mapped, pairs
 
 log = logging.getLogger("flatlab")
 
@@ -180,8 +179,7 @@ class Recordings:
         shape = tuple((name, value[:, :, 0].shape[2:]) for name, (value, _) in _arrays(drawn, data).items())
         kept = [(slot, *values) for part in (carry.memory, carry.received) for slot, values in part.items()]
         names = (*carry.params, *kept)
-        whose = tuple((algorithm, len([*same])) for algorithm, same in itertools.groupby(work.algorithms))
-        key = (whose, names, shape, tail(drawn, data), modes)
+        key = (*in_a_row(work.algorithms), names, shape, tail(drawn, data), modes)
         recorded = self._recorded.pop(key, None)
         if recorded is None or recorded.capacity < drawn.index.shape[2]:
             recorded = Recorded(steps, data, carry, work, capacity)

@@ -5,7 +5,8 @@ A tree is nested dictionaries and named tuples; `mapped` and `leaves` go through
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -61,6 +62,11 @@ def counted(before: Carry, after: Carry) -> Carry:
     return Carry(
         after.params, after.velocity, before.anchor, after.memory, before.received, before.steps, before.step + 1
     )
+
+
+def in_a_row(algorithms: Sequence[Algorithm]) -> list[tuple[Algorithm, int]]:
+    """Each algorithm, and how many clients have it one after the other."""
+    return [(algorithm, len([*same])) for algorithm, same in itertools.groupby(algorithms)]
 
 
 def finished(clients: list[int], done: Epoch, work: Work) -> Trained:
