@@ -37,7 +37,7 @@ def beyond(filled: FilledTable, archive: Archive) -> pd.DataFrame:
         runs = [run for run in cell.cell.experiments if run.id in curves]
         row = {"": cell.cell.row, "column": cell.cell.column, **_clients(cell)}
         row["against"] = _against(cell, column)
-        if frozenset(run.id for run in runs) not in told:
+        if runs and frozenset(run.id for run in runs) not in told:
             told.add(frozenset(run.id for run in runs))
             level = min(curves[run.id]["value"].max() for c in column for run in c.cell.experiments if run.id in curves)
             row |= _cost(cell.cell, runs, curves, level)

@@ -142,6 +142,14 @@ def test_what_lies_beyond_the_mean_is_that_of_the_runs(table, done):
     assert "#### Beyond the mean" in section(fill(table, archive), archive)
 
 
+def test_a_cell_of_runs_without_a_global_model_has_no_level_to_reach():
+    """The command below a table with `--cell` ended in an error there, after its training."""
+    table, kept = built("fedbabu.table13", "quick"), Archive()
+    row = next(row for row in table.rows if row.startswith("FedPer"))
+    filled = fill(table.only(row, "s=2, personalized"), kept)
+    assert filled.cells[0].mean.n and "level" not in beyond(filled, kept)
+
+
 def test_a_fork_took_its_parents_rounds_as_the_parent_trained_them():
     heads = built("fedbabu.table13", "short").only("LGFedAvg, f=0.1, τ=1", "s=10, initial").cells[0]
     run, parent = heads.experiments[0], heads.parents[0]
