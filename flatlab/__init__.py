@@ -14,7 +14,14 @@ The examples in docstrings (`help(fl.FedBABU)`) share `fl`, `torch` and these tw
 
 import importlib
 import importlib.util
+import os
 from typing import TYPE_CHECKING, Any
+
+if "OMP_WAIT_POLICY" not in os.environ:
+    # A thread that waits for the others of its layer keeps its core busy, for 300,000 turns unless this is said before
+    # torch is loaded. Two processes that share their cores then mostly watch each other wait (7 times slower for
+    # `lenet`); after 10,000 turns it sleeps, which costs a process alone nothing that can be measured.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 if TYPE_CHECKING:
     from . import geometry, lab, pages, papers, stories, training  # noqa: F401

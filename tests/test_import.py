@@ -1,8 +1,12 @@
 """What flatlab costs beside torch, in a process of its own: nothing when imported, little when all of it is used."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+
+import pytest
 
 LATER = {
     "IPython",
@@ -49,3 +53,21 @@ def test_importing_costs_little_more_than_torch():
         if imported - torch < 0.1 * torch and used - torch < 0.5 * torch:
             return
     raise AssertionError(cost)
+
+
+def test_threads_that_wait_for_each_other_fall_asleep_so_that_processes_can_share_cores():
+    def told(*lines, **environment):
+        """What OpenMP says of its settings as it is loaded."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+        said = subprocess.run(
+            [sys.executable, "-c", "\n".join(lines)],
+            capture_output=True, text=True, check=True, env=kept | {"OMP_DISPLAY_ENV": "VERBOSE"} | environment,
+        ).stderr  # fmt: skip
+        return {name: value for name, value in re.findall(r"(\w+) = '(\w+)'", said)}
+
+    if "GOMP_SPINCOUNT" not in told("import torch"):
+        pytest.skip("torch has another OpenMP than GNU's here")
+    assert told("import flatlab", "flatlab.train")["GOMP_SPINCOUNT"] == "10000"
+    assert told("import flatlab", "flatlab.train", GOMP_SPINCOUNT="7")["GOMP_SPINCOUNT"] == "7"
+    passive = told("import flatlab", "flatlab.train", OMP_WAIT_POLICY="passive")
+    assert passive["GOMP_SPINCOUNT"] == "0" and passive["OMP_WAIT_POLICY"] == "PASSIVE"
