@@ -191,13 +191,14 @@ def size_of(scale: str) -> Size:
     return SIZES[checked_scale(scale)]
 
 
-def protocol(scale: ScaleName) -> str:
-    """What was done, in words."""
+def protocol(scale: ScaleName, momentum: float | None = None) -> str:
+    """What was done, in words; the clients' momentum is the scale's unless another is given."""
     size = size_of(scale)
+    momentum = size.momentum if momentum is None else momentum
     said = [
         f"{size.dataset or 'the data set named'}, {size.clients} clients, partition dealt once a seed for all methods",
         ", ".join(f"{count} rounds ({name})" for name, count in size.rounds.items()) + f" of {size.epochs} epochs",
-        f"SGD {size.lr:g}, momentum {size.momentum:g}, batches of {size.batch_size}, weight decay 4e-4",
+        f"SGD {size.lr:g}, momentum {momentum:g}, batches of {size.batch_size}, weight decay 4e-4",
         f"SWA from 75 % on; holdout accuracy, mean of the last {size.window} rounds",
         f"seeds {', '.join(map(str, size.seeds))}",
     ]
@@ -213,7 +214,7 @@ def _algorithm(
     epochs = next((int(word[2:]) for word in words[1:] if word.startswith("E=")), 1)
     settings: dict[str, Any] = _common(scale) | {"epochs": epochs * size.epochs} | _OWN.get(kind, {})
     step = crossed[0] if crossed else _STEP.get(kind, "")
-    if size.momentum:
+    if changes.get("momentum", size.momentum):
         settings["option"] = "I"  # SCAFFOLD's other one reads the mean gradient off plain steps
     if crossed or "local" not in settings:
         settings["local"] = _local(step, dataset, alpha, scale)

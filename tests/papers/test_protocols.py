@@ -201,8 +201,18 @@ def test_follow_ups_have_rows_at_full_scale_and_are_named_elsewhere():
         assert all(items(scale)["crossing.table"].leaves_out.count(name) == 1 for name in FOLLOW_UPS)
 
 
-def test_fedavg_beside_its_rivals_shares_the_runs_of_the_main_table():
+def test_rivals_have_no_momentum_on_clients_beside_that_of_their_servers():
     for scale in ("paper", "short", "quick"):
+        table = built("fedasam.rivals", scale)
+        assert {run.algorithm.momentum for run in table.experiments().values()} == {0.0}
+        assert "momentum 0," in table.protocol
+    controls = {run.algorithm for cell in table.cells if cell.row == "SCAFFOLD" for run in cell.experiments}
+    assert {algorithm.option for algorithm in controls} == {"II"}
+    assert "momentum 0.9" in built("fedasam.cifar10", "quick").protocol
+
+
+def test_fedavg_beside_its_rivals_shares_the_runs_of_the_main_table():
+    for scale in ("paper", "short"):
         main = built("fedasam.cifar10", scale).experiments()
         shared = [cell for cell in built("fedasam.rivals", scale).cells if cell.row == "FedAvg"]
         assert len(shared) == (6 if scale == "paper" else 4)
