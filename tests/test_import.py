@@ -63,7 +63,7 @@ def test_threads_that_wait_for_each_other_fall_asleep_so_that_processes_can_shar
             [sys.executable, "-c", "\n".join(lines)],
             capture_output=True, text=True, check=True, env=kept | {"OMP_DISPLAY_ENV": "VERBOSE"} | environment,
         ).stderr  # fmt: skip
-        return {name: value for name, value in re.findall(r"(\w+) = '(\w+)'", said)}
+        return dict(re.findall(r"(\w+) = '(\w+)'", said))
 
     if "GOMP_SPINCOUNT" not in told("import torch"):
         pytest.skip("torch has another OpenMP than GNU's here")

@@ -225,6 +225,20 @@ def test_fedavg_beside_its_rivals_shares_the_runs_of_the_main_table():
             assert (algorithm.swa is not None) == ("SWA" in cell.column)
 
 
+def test_more_rounds_are_those_of_the_main_table_and_then_some():
+    for scale in ("paper", "short", "quick"):
+        main, table = built("fedasam.cifar10", scale).experiments(), built("fedasam.rounds", scale)
+        fewer, more = table.columns
+        for row in table.rows:
+            pair = {cell.column: cell.experiments for cell in table.cells if cell.row == row}
+            assert [run.rounds for runs in pair.values() for run in runs] == [int(fewer.split()[1])] * 3 + [
+                int(more.split()[1])
+            ] * 3
+            for few, many in zip(pair[fewer], pair[more], strict=True):
+                assert few == many.replace(rounds=few.rounds)
+                assert (many if scale == "paper" else few).id in main
+
+
 def test_what_short_leaves_to_larger_machines_is_said_below_its_table():
     short, quick = items("short"), items("quick")
     assert short["fedasam.cifar100"].rows == ["FedAvg", "FedASAM", "FedAvg + SWA", "FedASAM + SWA"]
