@@ -59,7 +59,10 @@ def draw_trace(results: Trace | Mapping[str, Trace]) -> Drawing:
 
 
 def draw_spectrum(results: Spectrum | Mapping[str, Spectrum]) -> Drawing:
-    """Densities of all eigenvalues on one scale, logarithmic upwards; each node is widened to a Gaussian."""
+    """Densities of all eigenvalues on one scale, logarithmic upwards; each node is widened to a Gaussian.
+
+    Triangles on the axis say where each one's largest node lies: one eigenvalue of many weighs too little for a curve.
+    """
     several = _named(results)
     fig = figure(PAGE if len(several) > 1 else COLUMN + 1, 2.8)
     axis = fig.subplots()
@@ -71,9 +74,12 @@ def draw_spectrum(results: Spectrum | Mapping[str, Spectrum]) -> Drawing:
             band = (curve["density"] + sign * curve["error"] for sign in (-1, 1))
             axis.fill_between(curve["eigenvalue"], *band, alpha=0.25, color=style["color"], lw=0)
         highest = max(highest, curve["density"].max())
+        largest, on_axis = result.frame["node"].max(), axis.get_xaxis_transform()
+        axis.plot([largest], [0], "^", ms=5, color=style["color"], transform=on_axis, clip_on=False, zorder=3)
     axis.set(yscale="log", ylim=(DEPTH * highest, 2 * highest), xlabel=f"eigenvalue of {HESSIAN}", ylabel="density")
     about = next(iter(several.values())).about
     steps = f"{about['steps']} steps × {counted(about['probes'], 'probe')}; kernel {100 * WIDTH:g} % of the range. "
+    steps += "Triangles: the largest node of each, wherever its curve ends. "
     _finish(fig, several, steps, "Band" if about["probes"] > 1 else "Error")
     return fig
 

@@ -33,7 +33,8 @@ def chart_hessian(measured: Mapping[str, Mapping[int, Any]], colors: Mapping[str
     latest = {name: list(rounds.values())[-1] for name, rounds in measured.items()}
     first = next(iter(latest.values()))
     if isinstance(first, Spectrum):
-        return Chart((_density(latest, colors),), bands=f"each node is widened by {100 * WIDTH:g} % of the range")
+        said = f"each node is widened by {100 * WIDTH:g} % of the range; points below: the largest node"
+        return Chart((_density(latest, colors),), bands=said)
     frames = {
         name: pd.concat([_rounds(result, at) for at, result in rounds.items()]) for name, rounds in measured.items()
     }
@@ -94,11 +95,18 @@ def _along(frames: Mapping[str, pd.DataFrame], kind: str, colors: Mapping[str, s
 
 
 def _density(results: Mapping[str, Spectrum], colors: Mapping[str, str]) -> Plot:
-    series = []
+    """Curves, and a point at the floor for each one's largest node, which may weigh too little for its curve."""
+    series, largest, lowest = [], [], np.inf
     for name, result, color in _coloured(results, colors):
         curve = result.density(width=WIDTH)
-        y = curve["density"].where(curve["density"] > DEPTH * curve["density"].max())
+        floor = DEPTH * curve["density"].max()
+        y = curve["density"].where(curve["density"] > floor)
         series.append(Series(name, color, curve["eigenvalue"].to_numpy(), y.to_numpy()))
+        largest.append((name, color, result.frame["node"].max()))
+        lowest = min(lowest, floor)
+    series += [
+        Series(name, color, np.array([node]), np.array([lowest]), role="values") for name, color, node in largest
+    ]
     return Plot(tuple(series), Axis(f"eigenvalue of {HESSIAN}"), Axis("density", log=True))
 
 

@@ -54,6 +54,8 @@ def test_a_density_is_logarithmic_and_ends_where_it_is_next_to_nothing():
     assert chart.log == "y" and paper(chart).axes[0].get_yscale() == "log"
     y = chart.plots[0].series[0].y
     assert np.isnan(y).any() and np.nanmin(y) > 1e-6 * np.nanmax(y)
+    mark = chart.plots[0].series[1]  # one eigenvalue of many may weigh too little to be seen: a point tells where it is
+    assert (mark.name, mark.role, mark.x.tolist()) == ("a", "values", [50.0]) and 0 < mark.y[0] <= np.nanmin(y)
 
 
 def tuned():
