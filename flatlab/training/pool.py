@@ -36,6 +36,14 @@ _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 _SPAWN = multiprocessing.get_context("spawn")
 
 
+def cores_allowed() -> int:
+    """How many of the machine's cores this process may use, after its affinity (SLURM, taskset) and a container's quota."""
+    import joblib  # half a second, and only sweeps need it
+
+    count: int = joblib.cpu_count()
+    return count
+
+
 class Pool(NamedTuple):
     """Who works."""
 
@@ -59,7 +67,7 @@ class Pool(NamedTuple):
         context: Any = workers
         with ProcessPoolExecutor(count, context, _begin, (free,)) as executor:
             try:
-                yield executor, max(1, (os.cpu_count() or 1) // count), workers
+                yield executor, max(1, cores_allowed() // count), workers
             except BaseException:
                 workers.kill()
                 raise

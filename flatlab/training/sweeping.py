@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import math
-import os
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -35,7 +34,7 @@ from .importing import Place, import_own, own_classes
 from .interrupt import soft_interrupt
 from .lockstep import shape, train_together
 from .network import identified
-from .pool import Pool, refuse_respawn, refuse_unguarded
+from .pool import Pool, cores_allowed, refuse_respawn, refuse_unguarded
 from .progress import counter
 from .run import Run
 from .start import reuse_rounds
@@ -78,8 +77,8 @@ def sweep(
         executor: where; None starts processes on this machine and ends them.
         store: folder that holds the directories of runs, seen by all workers.
         root: folder of the data sets, seen by all workers.
-        workers: processes to start without an executor, by default one for each GPU, else one for each core; with one,
-            how many workers it has, if runs are to be trained together.
+        workers: processes to start without an executor, by default one for each GPU, else one for each core that this
+            process may use; with one, how many workers it has, if runs are to be trained together.
         together: train runs of one shape (seeds, learning rates, rho, partitions of the same images) side by side, with
             the same results; None: where a GPU does the work, which a single run does not fill.
         progress: show one view of all runs; or a function called with the rounds done and their number.
@@ -107,7 +106,7 @@ def sweep(
     store, root = user_folder(store, "store").resolve(), user_folder(root, "root").resolve()
     device = options.get("device", "auto")
     graphics = torch.cuda.device_count() if str(device) in ("auto", "cuda") else 0  # GPUs that are shared out
-    pool = Pool(executor, workers or graphics or os.cpu_count() or 1, graphics)
+    pool = Pool(executor, workers or graphics or cores_allowed(), graphics)
     as_one = pick_device(device).type == "cuda" if together is None else together
     watch = counter(Standing(store, list(todo.values())), progress)
     if errors := _work(todo, pool, as_one, (own, str(store), str(root), options), watch):

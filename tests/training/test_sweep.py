@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import os
 from unittest import mock
 
 import pytest
@@ -10,7 +11,7 @@ from dying import PLACE, Dying
 
 import flatlab as fl
 from flatlab.training.lockstep import shape, train_together
-from flatlab.training.pool import Workers
+from flatlab.training.pool import Workers, cores_allowed
 from flatlab.training.sweeping import _jobs
 
 MODEL = fl.ModelSpec(name="lenet", width=0.125)
@@ -191,3 +192,14 @@ def test_a_dask_cluster_takes_up_the_runs_of_a_killed_worker(digits, few, tmp_pa
         assert run.done
         assert not run.history.duplicated(["round", "split", "metric", "client"]).any()
         assert sorted(run.timings["round"]) == list(range(1, 7))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity of processes to cores")
+def test_a_sweep_has_no_more_workers_than_its_cores():
+    allowed = os.sched_getaffinity(0)
+    assert cores_allowed() <= len(allowed)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})  # as SLURM does for a job of one core
+        assert cores_allowed() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
