@@ -37,7 +37,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 
 def cores_allowed() -> int:
-    """How many of the machine's cores this process may use, after its affinity (SLURM, taskset) and a container's quota."""
+    """How many of the machine's cores affinity (SLURM, taskset) and a container's quota leave to this process."""
     import joblib  # half a second, and only sweeps need it
 
     count: int = joblib.cpu_count()
