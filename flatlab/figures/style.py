@@ -194,8 +194,8 @@ class Drawing(Figure):
         drawn, small = io.BytesIO(), io.BytesIO()
         with _LOCK:
             self.savefig(drawn, format="png", dpi=dpi)
-        # 256 colours look the same here and keep notebooks small in git.
-        Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+        # 192 colours look the same here and keep notebooks small in git.
+        Image.open(drawn).convert("RGB").quantize(192, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
         return small.getvalue()
 
 

@@ -200,8 +200,7 @@ def rounds(scale: ScaleName) -> Table:
 
 
 def _lasting(name: str, rounds: int, **settings: Any) -> Experiment:
-    run = experiment(name, dataset="cifar10", alpha=0, **settings)
-    return run if run.rounds == rounds else run.replace(rounds=rounds)
+    return experiment(name, dataset="cifar10", alpha=0, **settings).replace(rounds=rounds)
 
 
 def figure1(scale: ScaleName) -> Figure:

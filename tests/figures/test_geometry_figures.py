@@ -138,9 +138,7 @@ def test_the_rest_draws():
     nodes = pd.DataFrame({"probe": 0, "node": [-1.0, 0.0, 9.0], "weight": [0.1, 0.8, 0.1]})
     spectrum = Spectrum(nodes, {**MEASURED, "steps": 3, "probes": 1})
     for drawn in (draw_spectrum({"a": spectrum, "b": spectrum}), plot({"a": spectrum, "b": spectrum})):
-        marks = drawn.axes[0].lines[
-            1::2
-        ]  # behind each curve one for the largest node, which may be below the curve's floor
+        marks = drawn.axes[0].lines[1::2]  # each curve has one for its largest node, which may lie below its floor
         assert len(drawn.axes[0].lines) == 4 and [mark.get_xdata().tolist() for mark in marks] == [[9.0]] * 2
     for strange in ({"a": spectrum, "b": Eigenvalues(pairs, MEASURED)}, {"a": 3}, {}):
         with pytest.raises(TypeError, match="all of one kind"):
