@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..declare import SettingError
-from ..files import write_atomically
 from ..training.device import pick_device
 from . import report
 from .archive import Archive
@@ -85,19 +84,18 @@ def reproduce(options: Options, say: Say = print) -> None:
     say(summary(todo, speed))
     if options.plan is None:
         work.do(todo)
+        if chosen := [claim for name, claim in claims(options.scale).items() if name in items]:
+            say(claims_page(chosen, archive))
         written = write(items, archive, options)
         say("\n".join(f"written: {path}" for path in written))
 
 
 def write(items: dict[str, Item], archive: Archive, options: Options) -> list[Path]:
-    """Tables (Markdown, CSV, LaTeX), figures (PNG, PDF) and claims, from what is kept."""
+    """Tables (Markdown, CSV, LaTeX), figures (PNG, PDF) and the page of all claims, from what is kept."""
     asked = claims(options.scale)
     written = [path for name, item in items.items() if name not in asked for path in report.write(item, archive)[1]]
-    chosen = [claim for name, claim in asked.items() if name in items]
-    if chosen:
-        name = "claims" if set(asked) <= set(items) else chosen[0].id
-        written.append(options.results / options.scale / f"{name}.md")
-        write_atomically(written[-1], claims_page(chosen, archive).encode())
+    if asked.keys() & items.keys():
+        written.append(report.write_claims(archive, options.scale)[1])
     return written
 
 

@@ -93,8 +93,9 @@ SIZES: dict[ScaleName, Size] = {
         5,
         (0, 1, 2),
         "the data set (digits, 8x8 pixels, 20 clients, a quarter of them in a round), the network (lenet of half"
-        " width), 100 rounds of 2 epochs instead of 10,000 of one, rate .05 and momentum .9 instead of .01 and none,"
-        " batches of 50 instead of 64, rho .1 (SAM) and .2 (ASAM); scores are means of the last 10 rounds",
+        " width), 100 rounds of 2 epochs (4 in the row E=2) instead of 10,000 of one, rate .05 and momentum .9 instead"
+        " of .01 and none, batches of 50 instead of 64, rho .1 (SAM) and .2 (ASAM); scores are means of the last 10"
+        " rounds",
         {"cifar10": 5, "cifar100": 5},
         lr=0.05,
         low=0.005,

@@ -141,7 +141,7 @@ class FilledTable:
             f"Left out at this scale: {self.table.leaves_out}.",
         ]
         sources = dict.fromkeys(number.source for filled in self.cells for number in filled.cell.published)
-        said += [f"[…{_mark(source)}]: {source}." for source in sources]
+        said += [f"[…{_mark(source)}]: of runs at the paper's scale; {source}." for source in sources]
         if any("±" in number.printed for filled in self.cells for number in filled.cell.published):
             said.append("Their ± is the standard deviation over the clients of one seed, ours is of means over seeds.")
         if self.missing_runs:

@@ -146,10 +146,11 @@ def page(claims: Iterable[Claim], archive: Archive) -> str:
     """All claims as Markdown."""
     lines = ["## Claims", ""]
     lines += [
-        f"Differences are paired by seed; intervals are {CONFIDENCE:.0%} t intervals over seeds. One that includes 0,"
-        " or where equality is claimed an end of the margin, is *undecided*. Expected signs are recalled from the"
-        " papers, unverified; where it says *ours*, no paper has such a table, and they are hypotheses of our own."
-        " Settings are called as in the papers (s=10, CIFAR-10): what a scale puts in their place its tables say.",
+        f"Differences are paired by seed; intervals are {CONFIDENCE:.0%} t intervals over seeds. One that includes 0"
+        " (of a ratio: 1), or where equality is claimed an end of the margin, is *undecided*. Expected signs are"
+        " recalled from the papers, unverified; where it says *ours*, no paper has such a table, and they are"
+        " hypotheses of our own. Settings are called as in the papers (s=10, CIFAR-10): what a scale puts in their"
+        " place its tables say.",
         "",
     ]
     for claim in claims:

@@ -46,8 +46,16 @@ def write(item: Item, archive: Archive) -> tuple[str, list[Path]]:
     return text, written
 
 
+def write_claims(archive: Archive, scale: ScaleName) -> tuple[str, Path]:
+    """Write `<folder of results>/<scale>/claims.md`: all claims of which something is kept, with their verdicts."""
+    text, path = claims_page(_asked(archive, scale), archive), archive.folder / scale / "claims.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.encode())
+    return text, path
+
+
 def reproduction(archive: Archive, path: Path) -> list[Path]:
-    """Write the page, and the files of every table and figure of which something is kept.
+    """Write the page, and the files of claims and of every table and figure of which something is kept.
 
     Args:
         archive: what is kept.
@@ -61,7 +69,9 @@ def reproduction(archive: Archive, path: Path) -> list[Path]:
         kept = kept_items(archive, scale)
         if not kept:
             continue
-        parts += [f"## Scale `{scale}`\n", missing(archive, scale), claims_page(_asked(archive, scale), archive)]
+        judged, claims_file = write_claims(archive, scale)
+        written.append(claims_file)
+        parts += [f"## Scale `{scale}`\n", missing(archive, scale), judged]
         for item in kept.values():
             text, files = write(item, archive)
             written += files

@@ -5,6 +5,7 @@ import pytest
 from flatlab.cli import main
 from flatlab.papers import registry
 from flatlab.papers.fedbabu import experiment
+from flatlab.papers.judging import Claim, Part, Side
 from flatlab.papers.quantities import score
 from flatlab.papers.tables import Table, cell
 
@@ -71,6 +72,20 @@ def test_a_table_is_run_written_and_run_again_with_the_same_numbers(small, tmp_p
     assert run("--merge", tmp_path / "results", "--results", tmp_path / "other") == 0
     assert "0 with others" in capsys.readouterr().out
     assert (tmp_path / "other" / "quick" / "test.small.md").exists()
+
+
+def test_a_claim_is_said_and_the_file_of_all_claims_is_written_anew(small, tmp_path, capsys, monkeypatch):
+    (known,) = registry.BUILDERS["test.small"]("quick").cells
+    side = Side("FedAvg", known.quantity, known.experiments)
+    made = {
+        name: Claim(name, "Small?", (Part("holdout", side, side, "="),), "quick") for name in ("test.q1", "test.q2")
+    }
+    for module in ("command", "registry", "report"):
+        monkeypatch.setattr(f"flatlab.papers.{module}.claims", lambda scale: made)
+    assert run("test.q2", "--results", tmp_path / "results", "--store", tmp_path / "runs", "--device", "cpu") == 0
+    out, kept = capsys.readouterr().out, (tmp_path / "results" / "quick" / "claims.md").read_text()
+    assert "`test.q2`" in out and "difference +0.00 points" in out and "`test.q1`" not in out
+    assert "`test.q1`" in kept and "`test.q2`" in kept and out.count("written:") == 1
 
 
 @pytest.mark.parametrize(

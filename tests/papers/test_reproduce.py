@@ -376,6 +376,7 @@ def test_a_figure_that_was_not_measured_is_named_on_the_page(done, tmp_path, mon
     reproduction(here, tmp_path / "page.md")
     said = (tmp_path / "page.md").read_text()
     assert "**Not drawn: 2 of 2 measurements were not made.** Again: `flatlab reproduce t.spectra" in said
+    assert (here.folder / "quick" / "claims.md").read_text() in said
     assert "![Tuned](here/quick/t.tuned.png)" in said and "| `t.spectra` | 2 of 2 | 0 of 2 | 0 |" in said
 
 
