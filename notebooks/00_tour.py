@@ -50,7 +50,7 @@ fl.plot([run, fork])
 
 # %% [markdown]
 # Two runs side by side, in every view, with the Python that makes what is on the screen. **What to look for:** the table
-# says in which settings they differ; everything else, clients and batches too, is the same. `lab.save_page("bench.html")`
+# of the live panel says in which settings they differ; everything else, clients and batches too, is the same. `lab.save_page("bench.html")`
 # writes what is on the screen as one page to share.
 
 # %%

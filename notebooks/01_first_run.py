@@ -41,7 +41,7 @@ babu = fl.train(fl.FedBABU(**settings), data, MODEL, rounds=ROUNDS, participatio
 
 # %% [markdown]
 # **What to look for:** accuracy on the *global* test set: which is ahead at the end, and how much both jump from round to
-# round, since ten clients of two classes each change what the model is good at.
+# round, since ten clients of one or two classes each change what the model is good at.
 
 # %%
 fl.plot([avg, babu])
@@ -51,8 +51,8 @@ fl.plot([avg, babu])
 #
 # Every client fine-tunes a copy of the final global model on its own images; epoch 0 is the *initial* accuracy, on the
 # client's *own* test set. **What to look for:** where the curves start, how much the first epoch gains, and how wide the
-# band over clients is. FedBABU's claim is the first epoch; with these clients' few test images (seven each) one seed
-# is an anecdote, so the sentence below is about this seed only; `flatlab demo` has three.
+# band over clients is. FedBABU's claim is the first epoch; with these clients' few test images (six to eight each) one
+# seed is an anecdote, so the lines below are about this seed only; `flatlab demo` has three.
 
 # %%
 tuned = fl.personalize([avg, babu], epochs=5, lr=0.01)

@@ -3,7 +3,7 @@
 #
 # FedASAM + SWA is made to land in a flat minimum; FedAvg lands where it lands. We look at both from the same directions,
 # with the same samples, range and colours, and walk between them. After so few rounds their losses differ: a model that has
-# learned less is flat for that reason alone, so nothing here says which method is flatter (`flatlab demo` shows a setting
+# learned less can be flat for that reason alone, so nothing here says which method is flatter (`flatlab demo` shows a setting
 # in which losses are alike). The networks normalise with batch statistics, so the
 # samples come in fixed batches, which are part of what is measured; the captions say so. On a GPU or with patience, set `FULL = True`.
 
@@ -37,8 +37,8 @@ around = fl.landscape(runs, points=13, limit=SAMPLES)
 around.plot(log=True)
 
 # %% [markdown]
-# Several random lines say more than one plane. **What to look for:** whether the bundles of lines differ by more than
-# the lines within a bundle do.
+# Several random lines say more than one plane. **What to look for:** whether the means differ by more than
+# their bands (one standard deviation of three lines) are wide.
 
 # %%
 lines = fl.landscape(runs, dimensions=1, points=13, repeats=3, limit=SAMPLES)
@@ -81,8 +81,8 @@ way.marks()[["name", "x", "y", "loss", "residual"]]
 # %% [markdown]
 # ## Between two models
 #
-# The loss along the straight line from FedAvg's model to FedASAM's. **What to look for:** the barrier. Both began at the
-# same weights, and saw the same clients and batches.
+# The loss along the straight line from FedAvg's model to FedASAM's. t = 0 is FedAvg, t = 1 the other. **What to look for:** the
+# barrier. Both began at the same weights, and saw the same clients and batches.
 
 # %%
 fl.path(avg, asam, points=13, limit=SAMPLES).plot()

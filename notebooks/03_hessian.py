@@ -2,7 +2,8 @@
 # # Curvature: eigenvalues, trace and spectrum of the Hessian
 #
 # Pictures of landscapes show a few directions; the Hessian speaks of all of them, but only near the model. We measure the
-# models of two runs, along the rounds and for every client. On a GPU or with patience, set `FULL = True`.
+# models of two runs, and FedAvg's along the rounds and for every client. Their losses differ (see 02): the flatter one has
+# learned less, so nothing here says which method is flatter. On a GPU or with patience, set `FULL = True`.
 
 # %%
 import flatlab as fl
@@ -64,7 +65,7 @@ along.frame.assign(loss=along.frame["round"].map(loss))[["round", "value", "erro
 # ## Every client
 #
 # The top eigenvalue of each sampled client's model on its own images (the paper's Figure 3b). **What to look for:** the
-# spread over clients, against the difference between methods.
+# spread over FedAvg's clients, against the difference between the two models above.
 
 # %%
 fl.hessian(avg, limit=SAMPLES).per_client(round=avg.round).plot()
@@ -74,7 +75,7 @@ fl.hessian(avg, limit=SAMPLES).per_client(round=avg.round).plot()
 #
 # Some change when a layer is multiplied by a factor and the next divided by it, though the network computes the same:
 # never rank models of different weight norms by those. **What to look for:** whether the measures agree on which of the
-# two models is flatter.
+# two models, at their different losses, is less curved.
 
 # %%
 sharp = fl.sharpness([avg, asam], measures=("top", "sam", "asam", "fisher_rao"), limit=SAMPLES)

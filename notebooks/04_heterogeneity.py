@@ -46,7 +46,8 @@ pd.DataFrame({name: one.heterogeneity() for name, one in data.items()}).T
 # ## The same method on each
 #
 # Half of the clients take part in a round. **What to look for:** where each curve is after the same rounds. Whether
-# accuracy jumps more from round to round where the sampled clients' classes change is a matter of numbers, below the curves;
+# accuracy jumps more from round to round where the sampled clients' classes change is a matter of numbers, below the curves
+# (while accuracy still rises, most of a change is learning, not a jump);
 # with one seed and few rounds they need not be in the order of the skew.
 
 # %%
@@ -65,8 +66,8 @@ pd.DataFrame(
 # %% [markdown]
 # ## Who pulls where
 #
-# The clients of one round: what they hold, their loss, and drift: how far they moved the model. **What to look for:** the
-# sign of the rank correlation in the sentence below. It is made from five clients of one round, so it is no law.
+# The clients of one round: what they hold, their loss, and drift: how far they moved the model. **What to look for:** whether
+# few classes go with much drift; the rank correlation below is of five clients of one round: undecided, whatever its sign.
 
 # %%
 fl.lab.Clients(runs["Dirichlet 0.1"])

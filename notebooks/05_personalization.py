@@ -21,7 +21,7 @@ babu = fl.train(fl.FedBABU(**settings), data, MODEL, rounds=ROUNDS, participatio
 # %% [markdown]
 # ## The knobs
 #
-# **What to look for:** the learning rate that FedBABU's paper uses, 0.001, is small for so few images (28 a client); where
+# **What to look for:** the learning rate that FedBABU's paper uses, 0.001, is small for so few images (28 to 30 a client); where
 # each curve is after one epoch, and after five. The button fine-tunes in the background.
 
 # %%
@@ -52,7 +52,7 @@ pd.concat({part: tuned.summary() for part, tuned in parts.items()}, names=["tune
 # %% [markdown]
 # ## Who gains
 #
-# Each point a client. **What to look for:** who gains, and who loses by tuning on so few images.
+# Each point is a client; many lie on one another. **What to look for:** who gains, and who loses by tuning on so few images.
 
 # %%
 fl.plot(parts["all"], view="gains")

@@ -56,7 +56,8 @@ fl.landscape(runs, points=9, limit=SAMPLES).plot(log=True, columns=2)
 # ## Does flat mean personal?
 #
 # For each client of the plain run: the sharpness of the global model on its own images, against what fine-tuning gains it.
-# **What to look for:** the interval of the rank correlation. With twelve clients it is wide: the full-size run has more.
+# **What to look for:** the interval of the rank correlation. With twelve clients it is wide, at full size too. The second
+# picture is of the run with ASAM + SWA.
 
 # %%
 fl.flatness_vs_gain(runs[0], gains=fl.personalize(runs[0], epochs=4, lr=0.005)).plot()
@@ -65,7 +66,7 @@ fl.flatness_vs_gain(runs[0], gains=fl.personalize(runs[0], epochs=4, lr=0.005)).
 fl.flatness_vs_gain(runs[-1], gains=fl.personalize(runs[-1], epochs=4, lr=0.005)).plot()
 
 # %% [markdown]
-# The same with controls: choose a run, the tuned part, the learning rate.
+# The curves of fine-tuning again, with controls: choose a run, the tuned part, the learning rate.
 
 # %%
 panel = fl.lab.Personalization(runs)

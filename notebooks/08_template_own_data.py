@@ -2,7 +2,7 @@
 # # Template: your own data
 #
 # Replace the first cell by your own images and everything below works on them. As a stand-in we take scikit-learn's digits
-# and pretend that they come from five cameras, each of which darkens its pictures differently: a client is a camera.
+# and pretend that they come from five cameras, four of which darken their pictures, each differently: a client is a camera.
 
 # %%
 import numpy as np
@@ -13,7 +13,9 @@ import flatlab as fl
 digits = load_digits()
 images = (digits.images * 15.9).astype(np.uint8)  # uint8, [N, H, W] or [N, H, W, C]
 labels = digits.target  # integers from 0
-camera = np.arange(len(labels)) % 5  # who took it; leave it out if nobody in particular
+camera = (
+    np.arange(len(labels)) % 5
+)  # who took it; if nobody in particular did, leave it out and federate as in the last cell
 images = (images * np.linspace(0.4, 1.0, 5)[camera][:, None, None]).astype(np.uint8)
 test = np.arange(len(labels)) >= 1400
 
@@ -30,7 +32,8 @@ source = fl.Source.from_arrays(
 
 # %% [markdown]
 # `source.save("data/cameras.npz")` keeps it: `fl.load("cameras")` then finds it by name, in scripts and in the lab.
-# **What to look for:** a row a class; natural groups are skewed in their own way, here in brightness and not in classes.
+# **What to look for:** a row a class; natural groups are skewed in their own way, here in brightness, which this
+# picture does not show, and hardly in classes.
 
 # %%
 data = source.federate(fl.Groups())

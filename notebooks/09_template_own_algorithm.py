@@ -154,8 +154,9 @@ def two_layers(spec, shape):
 # ## Together
 #
 # All of them at once, and crossed with what was there: SCAFFOLD with normalised steps, with FedBABU's body, with server
-# averaging. **What to look for:** nobody wrote a line for these crosses; all runs saw the same clients and batches, and the
-# legend says what differs.
+# averaging. **What to look for:** nobody wrote a line for these crosses; all runs saw the same clients and batches. The
+# legend names the local step and SWA; what else differs (the third run has MedianOfMeans, the fourth trains and shares the
+# body alone) stands in the code.
 
 # %%
 data = fl.load("digits").federate(EvenOdd(), clients=12, seed=0)

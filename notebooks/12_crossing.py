@@ -2,8 +2,8 @@
 # # The crossing: FedBABU and FedASAM + SWA together
 #
 # Nothing is trained here: tables, figures and verdicts come from the histories that are kept in `reproduction/`, made by
-# `flatlab reproduce crossing`. What is missing is said first. The papers' numbers are recalled, unverified: targets to
-# compare with. A difference whose interval includes 0, or of one seed, is undecided.
+# `flatlab reproduce crossing`. What is missing is said first. No paper has this table: expected signs are
+# hypotheses of our own. A difference whose interval includes 0, or of one seed, is undecided.
 
 # %%
 import flatlab as fl

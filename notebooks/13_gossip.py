@@ -25,8 +25,8 @@ graphs = {
 # %% [markdown]
 # ## Who talks to whom
 #
-# |λ|₂ is what differences between clients shrink by in a mix: 0 is agreement at once, 1 is none. **What to look for:** how
-# many edges a smaller number costs.
+# |λ|₂ is the factor that at most is left of the differences between clients after a mix: 0 is agreement at once, 1 is none.
+# **What to look for:** edges and the number: more edges need not mean a smaller one.
 
 # %%
 fl.plot(graphs["ring"], nodes=CLIENTS)
@@ -49,7 +49,7 @@ fl.plot([runs["server"], runs["ring"], runs["complete"]], x="megabytes")
 # %% [markdown]
 # **What to look for:** the mean of the models against the models that it is the mean of, on everybody's test images, and
 # each client's on its own. Over MATCHA's half of the graph a client weighs its own model by 1 - a times its active edges,
-# which may be 0: after such a mix it has nothing of its own training, and its own images may suffer most.
+# which may be 0 or below: after such a mix it has nothing of its own training, and its own images may suffer most.
 
 # %%
 import pandas as pd
@@ -111,12 +111,13 @@ for name, row in frame.iterrows():
 flatter = "flatter" if frame["lambda_1"]["ring"] < frame["lambda_1"]["server"] else "not flatter"
 print(
     f"The ring's mean is {flatter} than the server's model: λ₁ = {frame['lambda_1']['ring']:.3g} against "
-    f"{frame['lambda_1']['server']:.3g}, after {ROUNDS} rounds and with one seed."
+    f"{frame['lambda_1']['server']:.3g}, after {ROUNDS} rounds and with one seed; where their losses differ, this says "
+    "little of the methods."
 )
 
 # %% [markdown]
-# With other seeds, more rounds and images the answer may be another: put this cell in a loop over `seed=`, with
-# `FULL = True`.
+# With other seeds, more rounds and images the answer may be another: train the runs above in a loop over
+# `fl.train(..., seed=seed)`, with `FULL = True`. Along the rounds of these:
 
 # %%
 rounds = [ROUNDS // 4, ROUNDS // 2, ROUNDS]

@@ -25,7 +25,7 @@ even = digits.federate("iid", clients=10, seed=0)
 #
 # Two of ten clients send three times their update backwards, or leave the mean of the honest ones by one standard deviation
 # (ALIE, whose own formula has two of ten stay at the mean). **What to look for:** the column without an attack first: a robust
-# rule discards clients, and under skew it discards minorities. All numbers are one seed's.
+# rule may hear minorities less under skew. All numbers are one seed's.
 
 # %%
 rules = {"mean": "weighted", "median": "median", "geometric": "geometric"}
@@ -72,7 +72,8 @@ for where in ("even", "skewed"):
 # %% [markdown]
 # ## Who was heard
 #
-# Rules that weigh clients say so. **What to look for:** what a client got whose drift is large: the bad ones are marked.
+# Rules that weigh clients say so. **What to look for:** the weights of the bad ones, which are marked. Drift does not give
+# them away: it is how far they trained, before they forged.
 
 # %%
 draw_cohort(runs["even", "geometric", "sign flip"])
@@ -81,8 +82,8 @@ draw_cohort(runs["even", "geometric", "sign flip"])
 # ## A backdoor
 #
 # The two mark half of their images with a bright square, call them 0, and enlarge their updates until the global model is
-# theirs; after half of the rounds they stop. **What to look for:** accuracy hardly tells; success does, and it may decay over
-# the clean rounds. Cutting updates to one length is the simplest defence.
+# theirs; after half of the rounds they stop. **What to look for:** accuracy recovers, and then says nothing of the door; success does,
+# and it may decay over the clean rounds. One class of ten is 0, so a success near 10 % is no door. Cutting updates to one length is the simplest defence.
 
 # %%
 patch, at = fl.attacks.Patch(target=0, margin=0), ROUNDS // 2 + 1
@@ -109,7 +110,8 @@ for name, run in opened.items():
 # ## Does fine-tuning wash it out, and of which part?
 #
 # From the model at the end of the attack the honest clients tune the head, the body, or all of it, on clean images.
-# **What to look for:** how far each line falls; FedBABU's head never moved in training, so its backdoor lies in the body.
+# **What to look for:** how far each line falls, and from where: what never was far above chance has little to wash out.
+# FedBABU's head never moved in training, so a backdoor of its would lie in the body.
 
 # %%
 good = [client for client in range(even.clients) if client not in opened["mean"].bad]
@@ -137,12 +139,15 @@ for name in ("mean", "FedBABU"):
 # ## Is the poisoned minimum another one?
 #
 # The same plane around the model, once on clean and once on triggered samples with the label that the attackers want (all
-# of one class, which is meant here). **What to look for:** the loss in the centres, and where each surface rises.
+# of one class, which is meant here). **What to look for:** the loss in the centres, and where each surface rises; each
+# picture has a colour scale of its own.
 
 # %%
 triggered = fl.triggered(even, patch)
-model = {"round at which the attack ends": opened["mean"].model(at)}
-views = [fl.landscape(model, data=part, points=9, limit=SAMPLES, one_class=True) for part in (even, triggered)]
+views = [
+    fl.landscape({name: opened["mean"].model(at)}, data=part, points=9, limit=SAMPLES, one_class=True)
+    for name, part in (("clean samples", even), ("triggered samples", triggered))
+]
 views[0].plot(log=True)
 
 # %%
@@ -158,7 +163,8 @@ tops = {
 }
 sharper = max(tops, key=tops.get)
 print(
-    f"top eigenvalue: {tops['clean']:.3g} on clean, {tops['triggered']:.3g} on triggered samples: sharper on the {sharper} ones"
+    f"top eigenvalue: {tops['clean']:.3g} on clean, {tops['triggered']:.3g} on triggered samples: sharper on the {sharper} ones,"
+    " whose loss is another: one seed, no law"
 )
 
 # %% [markdown]
@@ -217,7 +223,7 @@ print(
 #
 # Clients' models before and after three epochs of fine-tuning, each on its own test images. **What to look for:** tuning raises
 # accuracy on clean images; compare what it does to the accuracy under attack. A client's own images are of few classes, and among
-# few an image is harder to push over. The mean is over clients, one seed.
+# few an image is harder to push over. The mean is over five of the ten clients, one seed.
 
 # %%
 strong, some = [fl.PGD(eps=eps, step=eps / 2, steps=5) for eps in EPS], [0, 2, 4, 6, 8]

@@ -53,8 +53,8 @@ one.summary()
 # %% [markdown]
 # ## Each style left out once
 #
-# **What to look for:** which style is out of reach of the others, and that differences between methods are small beside those
-# between styles. One seed: a difference of some points may be chance. Batch statistics are those of the batch that is
+# **What to look for:** which style is out of reach of the others, and whether methods differ more within a style than styles
+# do: the lines below say it. One seed: a difference of some points may be chance. Batch statistics are those of the batch that is
 # scored, also of an unseen style: the network adapts that far by itself.
 
 # %%
@@ -83,6 +83,10 @@ table
 means = 100 * scores.groupby("method")[["holdout", "unseen"]].mean().loc[list(methods)]
 gain = means - means.loc["FedAvg"]
 hardest = scores.groupby("left_out")["unseen"].mean().idxmin()
+unseen = 100 * scores.pivot_table(index="left_out", columns="method", values="unseen")
+between = {"methods within a style": np.ptp(unseen, axis=1), "styles under one method": np.ptp(unseen, axis=0)}
+for what, range_ in between.items():
+    print(f"unseen accuracy of {what}: {range_.min():.0f} to {range_.max():.0f} points from the lowest to the highest")
 print(f"hardest to reach: {hardest}, {100 * scores.groupby('left_out')['unseen'].mean().min():.1f} % unseen")
 for name in ("FedASAM", "FedASAM + SWA"):
     print(
@@ -96,7 +100,7 @@ fl.plot([runs["outlined", name] for name in methods], metrics=["accuracy", "unse
 # ## Flat where?
 #
 # The top eigenvalue on samples of the seen and of the unseen domains. **What to look for:** a model may be flat on the one and
-# steep on the other; where its loss is large, curvature says less.
+# steep on the other; where its loss is large, curvature says less. One seed does not tell methods apart that are this close.
 
 # %%
 flatness = pd.DataFrame(
@@ -132,7 +136,8 @@ fl.landscape(pair, data="unseen", points=9, limit=SAMPLES).plot(log=True)
 # ## Does flatness go with the gap?
 #
 # Gap: accuracy on seen minus unseen domains, against the sharpness on seen samples, for all runs. **What to look for:** the
-# rank correlation, and that most of the gap is the style's, not the minimum's: within a style there are three points.
+# rank correlation, and that most of the gap is the style's, not the minimum's: within a style there are three points, which
+# say nothing, and a correlation near 0 of twelve runs is undecided.
 
 # %%
 sharp = fl.sharpness(

@@ -110,7 +110,9 @@ def panels(targets: Mapping[str, Target], shown: Mapping[str, list[Mark]], setti
         Mark("models", name, weights, buffers_of(first, targets[name].model)) for name, weights in centres.items()
     ]
     for name, several in shown.items():
-        all_marks += [mark if len(shown) == 1 else mark._replace(name=f"{name}, {mark.name}") for mark in several]
+        own = [mark for mark in several if mark.series != "markers"]
+        all_marks += [mark if len(shown) == 1 else mark._replace(name=f"{name}, {mark.name}") for mark in own]
+    all_marks += [mark for mark in next(iter(shown.values()), []) if mark.series == "markers"]  # the same for all
     plane = _plane_for_all(first, centres, shown, settings)
     places = np.array([plane.project(mark.weights)[:2] for mark in all_marks])
     return [Panel(" · ".join(targets), 0, first, plane, grid_around(settings, places), all_marks)]

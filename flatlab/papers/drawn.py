@@ -16,6 +16,7 @@ from ..streams import stream
 STYLES = ("plain", "bold", "outlined", "negative")
 LOOKS = {"day": (1.0, 0), "dusk": (0.3, 0), "haze": (0.4, 110), "dawn": (0.6, 30)}  # contrast, brightness
 FRAMES = {"train": {"day": 60, "dusk": 60, "haze": 60}, "test": {"day": 16, "dusk": 16, "dawn": 32}}
+FIRST = {"train": 0, "test": 60}  # frame: test scenes come after those that clients train on
 SIZE, VOID = (24, 32), 255
 
 
@@ -34,7 +35,9 @@ def styles() -> Source:
 
 def scenes() -> Source:
     """Videos of zeros and ones that drift between ground and sky, with masks; "dawn" has no train images."""
-    parts = {part: [_video(look, count) for look, count in looks.items()] for part, looks in FRAMES.items()}
+    parts = {
+        part: [_video(look, FIRST[part], count) for look, count in looks.items()] for part, looks in FRAMES.items()
+    }
     arrays = {part: [np.concatenate(each) for each in zip(*videos, strict=True)] for part, videos in parts.items()}
     groups = {part: np.repeat(list(looks), list(looks.values())) for part, looks in FRAMES.items()}
     return Source.from_arrays(
@@ -44,17 +47,17 @@ def scenes() -> Source:
     )  # fmt: skip
 
 
-def _video(look: str, frames: int) -> tuple[np.ndarray, np.ndarray]:
+def _video(look: str, first: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
     """Frames uint8 [n, 24, 32] and their masks: ground 0, sky 1, zeros 2, ones 3; the horizon has no class."""
     digits = load("digits")
     shapes = [digits.images[digits.labels == name, 0].numpy() > 60 for name in (0, 1)]
     images, masks = np.full((frames, *SIZE), 90.0), np.zeros((frames, *SIZE), np.uint8)
-    for frame in range(frames):
-        horizon = 10 + round(2 * np.sin(frame / 9))
+    for frame, time in enumerate(range(first, first + frames)):
+        horizon = 10 + round(2 * np.sin(time / 9))
         images[frame, :horizon], masks[frame, :horizon], masks[frame, horizon] = 170, 1, VOID
         for place, (digit, top) in enumerate(((0, 1), (1, 13), (0, 14), (1, 2))):
-            shape = shapes[digit][(frame // 6 + place) % len(shapes[digit])]
-            left = (frame * (1 + place % 2) + 9 * place) % (SIZE[1] - 8)
+            shape = shapes[digit][(time // 6 + place) % len(shapes[digit])]
+            left = (time * (1 + place % 2) + 9 * place) % (SIZE[1] - 8)
             images[frame, top : top + 8, left : left + 8][shape] = 20 + 15 * place
             masks[frame, top : top + 8, left : left + 8][shape] = 2 + digit
     contrast, brightness = LOOKS[look]

@@ -93,8 +93,8 @@ SIZES: dict[ScaleName, Size] = {
         5,
         (0, 1, 2),
         "the data set (digits, 8x8 pixels, 20 clients, a quarter of them in a round), the network (lenet of half"
-        " width), 100 rounds of 2 epochs (4 in the row E=2) instead of 10,000 of one, rate .05 and momentum .9 instead"
-        " of .01 and none, batches of 50 instead of 64, rho .1 (SAM) and .2 (ASAM); scores are means of the last 10"
+        " width), 100 rounds of 2 epochs (4 in the row E=2) instead of 10,000 of one, rate .05 instead of .01,"
+        " batches of 50 instead of 64, rho .1 (SAM) and .2 (ASAM); scores are means of the last 10"
         " rounds",
         {"cifar10": 5, "cifar100": 5},
         lr=0.05,
@@ -190,6 +190,13 @@ def size_of(scale: str) -> Size:
         SettingError: if there is no such scale.
     """
     return SIZES[checked_scale(scale)]
+
+
+def leaves_out(scale: ScaleName, momentum: float | None = None) -> str:
+    """What a scale leaves out, in words; the clients' momentum is the scale's unless another is given."""
+    size = size_of(scale)
+    momentum = size.momentum if momentum is None else momentum
+    return f"{size.leaves_out}; momentum {momentum:g} instead of none" if momentum else size.leaves_out
 
 
 def protocol(scale: ScaleName, momentum: float | None = None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from ..algorithms import SWA
 from ..training import Experiment
 from . import published
-from .fedasam import LEAKED, centralized, experiment, protocol, size_of
+from .fedasam import LEAKED, centralized, experiment, leaves_out, protocol, size_of
 from .measurements import Measurement
 from .quantities import Quantity, eigenvalue, eigenvalue_ratio, holdout_loss, score, top_eigenvalues
 from .tables import Cell, Figure, Item, ScaleName, Table, cell
@@ -42,12 +42,12 @@ def _table(
     pooled = {run.rounds for cell in kept for run in cell.experiments if run.algorithm.pooled}
     if pooled:
         done += f"; centralized: {', '.join(map(str, pooled))} epochs of all images, accuracy after the last alone"
-    leaves_out = f"{size_of(scale).leaves_out}; {without}" if without else size_of(scale).leaves_out
-    return Table(f"fedasam.{id}", _on_data(title, scale), scale, kept, done, leaves_out)
+    less = "; ".join(filter(None, [leaves_out(scale, momentum), without]))
+    return Table(f"fedasam.{id}", _on_data(title, scale), scale, kept, done, less)
 
 
 def _figure(id: str, title: str, scale: ScaleName, kind: str, series: dict[str, Any], **rest: Any) -> Figure:
-    said = protocol(scale), size_of(scale).leaves_out
+    said = protocol(scale), leaves_out(scale)
     return Figure(f"fedasam.{id}", _on_data(title, scale), scale, kind, series, *said, **rest)
 
 
@@ -156,7 +156,7 @@ def rivals(scale: ScaleName) -> Table:
                 make = partial(experiment, name, scale=scale, dataset="cifar10", alpha=0, **changes)
                 cells.append(cell(row, column, score(size_of(scale).window), make, size_of(scale).seeds))
     title = f"Other methods with SAM, ASAM and SWA, {size_of(scale).dataset or 'cifar10'}, α=0, K=5 (FedASAM)"
-    without = {"short": "SAM and ASAM of the rivals", "quick": "momentum stays 0 here, as in the paper"}.get(scale, "")
+    without = {"short": "SAM and ASAM of the rivals", "quick": "SAM of all"}.get(scale, "")
     return _table("rivals", title, scale, cells, without, changes.get("momentum"))
 
 

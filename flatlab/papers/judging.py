@@ -144,6 +144,7 @@ def overall(judged: list[Judged]) -> str:
 
 def page(claims: Iterable[Claim], archive: Archive) -> str:
     """All claims as Markdown."""
+    claims = tuple(claims)
     lines = ["## Claims", ""]
     lines += [
         f"Differences are paired by seed; intervals are {CONFIDENCE:.0%} t intervals over seeds. One that includes 0"
@@ -153,6 +154,8 @@ def page(claims: Iterable[Claim], archive: Archive) -> str:
         " place its tables say.",
         "",
     ]
+    if any(part.log for claim in claims for part in claim.parts):
+        lines += ["Curvatures at very different losses say little of flatness: losses stand in the tables.", ""]
     for claim in claims:
         judged = judge(claim, archive)
         told = f"`{claim.id}`, scale `{claim.scale}`{', signs *ours*' if claim.ours else ''}: **{overall(judged)}**"

@@ -272,12 +272,13 @@ def _crossing(scale: ScaleName) -> list[Claim]:
         where.append(Part(f"λ₁, {level}", head, body, "+"))
         where.append(Part(f"λ₁, {level}", body, of_part("FedAvg", "body", *how), "=", SAME_CURVATURE))
     return [
-        Claim("crossing.flat", "Does ASAM + SWA flatten FedBABU as it flattens FedAvg?", flat, scale),
+        Claim("crossing.flat", "Does ASAM + SWA flatten FedBABU as it flattens FedAvg?", flat, scale, ours=True),
         Claim(
             "crossing.where",
             "Is FedBABU's large eigenvalue that of the head, which it never trains?",
             tuple(where),
             scale,
+            ours=True,
         ),
-        Claim("crossing.personal", "Does a flatter model personalize better?", both, scale),
+        Claim("crossing.personal", "Does a flatter model personalize better?", both, scale, ours=True),
     ]

@@ -109,7 +109,7 @@ class Workshop:
         if key not in self._data:
             if spec.name not in self._sources:
                 place = self.root / f"{spec.name}.npz"
-                if spec.name in DRAWN and not place.exists():
+                if spec.name in DRAWN:  # anew: an older version may have drawn others
                     place.parent.mkdir(parents=True, exist_ok=True)
                     DRAWN[spec.name]().save(place)
                 self._sources[spec.name] = load(spec.name, self.root)

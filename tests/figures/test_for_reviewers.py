@@ -111,6 +111,16 @@ def test_a_table_and_its_averages_have_a_row_a_method_and_alpha(tuned):
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == labels and "95 %" in fig.caption
 
 
+def test_no_name_of_a_legend_is_cut():
+    names = [f"{method} {local}{swa}" for method in ("FedAvg", "FedBABU") for local in ("SGD", "SAM", "ASAM")
+             for swa in ("", " + SWA")]  # fmt: skip
+    frame = pd.DataFrame([{"series": name, "x": x, "mean": x, "low": x, "high": x} for name in names for x in (0, 1)])
+    for title in ("", "The crossing"):
+        fig = fl.figures.draw_series(frame, "round", "accuracy (%)", title)
+        fig.draw(renderer := fig.canvas.get_renderer())
+        assert all(text.get_window_extent(renderer).x1 <= fig.bbox.x1 for text in fig.legends[0].get_texts())
+
+
 def test_size_title_style_and_caption_are_the_persons(tuned, tmp_path):
     fig = fl.plot(tuned, width="page", title="Five clients", style={"font.size": 11, "axes.grid": True}, caption=False)
     assert fig.get_figwidth() == 6.75 and fig.axes[0].xaxis.get_gridlines()[0].get_visible()

@@ -217,6 +217,12 @@ def test_points_of_the_plane_through_three_models_reproduce_their_losses():
     assert losses[zero] == pytest.approx(own_loss(models["global"], *DATA), rel=1e-5)
 
 
+def test_a_marker_on_a_joined_plane_is_everybodys_and_shown_once():
+    models = {name: network(seed=seed) for name, seed in (("a", 1), ("b", 2), ("c", 3))}
+    found = landscape(models, DATA, directions="plane", points=3, markers={"global": network(seed=4)})
+    assert found.marks()["name"].tolist() == ["a", "b", "c", "global"]
+
+
 def test_a_runs_way_carries_its_true_losses_and_its_distance_off_the_plane():
     models = [network("group", steps=steps) for steps in (0, 5, 10, 20, 30)]
     run = FakeRun(models, clients={3: network("group", seed=4)})

@@ -183,6 +183,7 @@ def test_claims_take_their_sides_from_the_tables_and_say_whose_their_signs_are(t
     stated = {run for name in BUILDERS if "background" in name for run in built(name, "short").experiments()}
     assert len(ours) == 10 and all({*claim.table().experiments()} <= stated for claim in ours)
     assert not {claim.id for claim in ours} & {*BUILDERS}
+    assert {c.id.split(".")[0] for c in claims("short").values() if c.ours} == {"background", "crossing"}
     said = page([*ours[:1], claims("short")["fedbabu.rq1"]], Archive(tmp_path))
     assert said.count("signs *ours*") == 1 and "hypotheses of our own" in said
 
