@@ -31,9 +31,13 @@ def grid(scale: ScaleName, dataset: str = "cifar100") -> list[tuple[float, int]]
 
 
 def shards_of(scale: ScaleName, dataset: str) -> tuple[int, ...]:
-    """Shards of the columns; `short` leaves out the middle one of CIFAR-10 (Table 13), `quick` that of all."""
-    every = SHARDS[dataset]
-    return every if scale == "paper" or (scale == "short" and dataset == "cifar100") else (every[0], every[-1])
+    """Shards of the columns; `short` leaves out the middle one of CIFAR-10 (Table 13), `quick` that of all, and of those
+    that are the same there the first.
+    """
+    every, become = SHARDS[dataset], size_of(scale).shards or {}
+    if scale != "paper" and (scale == "quick" or dataset == "cifar10"):
+        every = (every[0], every[-1])
+    return tuple({become.get(shards, shards): shards for shards in every}.values())
 
 
 def _cell(scale: ScaleName, row: str, column: str, quantity: Quantity, name: str, **rest: Any) -> Cell:
@@ -182,7 +186,7 @@ def heads(scale: ScaleName) -> Table:
             **({} if start == "default" else {"model": base.replace(head_init=start)}),
         )
         for start in ("default", "orthogonal", "he", "xavier")
-        for shards in (10, 2)
+        for shards in dict.fromkeys((shards_of(scale, "cifar10")[0], 2))
         for what, quantity in (("initial", initial()), ("personalized", personalized(tuning(scale))))
     ]  # fmt: skip
     return _table("heads", f"FedBABU by the head's first weights, τ={epochs} (FedBABU, appendix)", scale, cells)
