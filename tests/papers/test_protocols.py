@@ -119,7 +119,7 @@ def test_every_table_can_be_stated(scale):
         cells = item.cells if isinstance(item, Table) else ()
         for cell in cells:
             assert len({experiment.seed for experiment in cell.experiments}) == 3, (name, cell.row)
-        read = [(c.row, c.quantity.label, c.quantity.needs, *(run.id for run in c.experiments)) for c in cells]
+        read = [(c.row, c.quantity.label, str(c.quantity.needs), *(run.id for run in c.experiments)) for c in cells]
         assert len({*read}) == len(read), f"{name}: two columns are the same runs and the same number"
         if isinstance(item, Figure):
             assert item.experiments()
