@@ -55,7 +55,7 @@ fl.plot(spectra)
 
 # %%
 along = fl.hessian(avg, limit=SAMPLES).along(every=ROUNDS // 4)
-along.plot()
+fl.plot(along, title=avg.name)
 
 # %%
 loss = avg.history.query("split == 'holdout' and metric == 'loss'").set_index("round")["value"]
@@ -68,7 +68,7 @@ along.frame.assign(loss=along.frame["round"].map(loss))[["round", "value", "erro
 # spread over FedAvg's clients, against the difference between the two models above.
 
 # %%
-fl.hessian(avg, limit=SAMPLES).per_client(round=avg.round).plot()
+fl.plot(fl.hessian(avg, limit=SAMPLES).per_client(round=avg.round), title=avg.name)
 
 # %% [markdown]
 # ## Sharpness, many definitions

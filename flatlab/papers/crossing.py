@@ -125,7 +125,7 @@ def crossing(scale: ScaleName) -> Table:
         "gain": gain(tuning),
         "λ₁": eigenvalue(top),
         "trace": trace(SAMPLES),
-        "λ₁ per client with gain": flatness_correlation(flatness(scale)),
+        "clients' λ₁ and gain, rank correlation": flatness_correlation(flatness(scale)),
     }
     cells = crossed(rows(scale), columns, partial(experiment, scale=scale), size.seeds, levels(scale))
     title = f"The crossing: {{FedAvg, FedBABU}} x {{SGD, SAM, ASAM}} x {{last, SWA}}, {size.dataset or 'cifar10'}"

@@ -31,8 +31,8 @@ def grid(scale: ScaleName, dataset: str = "cifar100") -> list[tuple[float, int]]
 
 
 def shards_of(scale: ScaleName, dataset: str) -> tuple[int, ...]:
-    """Shards of the columns; `short` leaves out the middle one of CIFAR-10 (Table 13), `quick` that of all, and the first
-    of those that are the same there.
+    """Shards of the columns; `short` leaves out the middle one of CIFAR-10 (Table 13), `quick` that of all, and
+    the first of those that are the same there.
     """
     every, become = SHARDS[dataset], size_of(scale).shards or {}
     if scale != "paper" and (scale == "quick" or dataset == "cifar10"):
