@@ -34,7 +34,8 @@ def shards_of(scale: ScaleName, dataset: str) -> tuple[int, ...]:
     """Shards of the columns; `short` leaves out the middle one of CIFAR-10 (Table 13), `quick` that of all, and
     the first of those that are the same there.
     """
-    every, become = SHARDS[dataset], size_of(scale).shards or {}
+    every: tuple[int, ...] = SHARDS[dataset]
+    become = size_of(scale).shards or {}
     if scale != "paper" and (scale == "quick" or dataset == "cifar10"):
         every = (every[0], every[-1])
     return tuple({become.get(shards, shards): shards for shards in every}.values())
