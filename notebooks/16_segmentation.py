@@ -2,62 +2,20 @@
 # # A class for each pixel
 #
 # Each client holds the frames of a part of a video, and some videos look different. Does a segmentation personalize, and who
-# gains? The scenes are made here, of handwritten digits that drift between ground and sky; with real streets, set
+# gains? The scenes are drawn of handwritten digits that drift between ground and sky; with real streets, set
 # `REAL = True`, which takes `fl.load("camvid240")` (its file: data/README.md) at 80x60 pixels.
 
 # %%
-import numpy as np
 import pandas as pd
 
 import flatlab as fl
+from flatlab.papers.drawn import scenes
 
 FULL = REAL = False
 ROUNDS = 40 if FULL or REAL else 8
 MODEL = fl.ModelSpec(name="segnet", width=1.0 if FULL or REAL else 0.5)
 SAMPLES = None if FULL else 32
-LOOKS = {
-    "day": (1.0, 0),
-    "dusk": (0.3, 0),
-    "haze": (0.4, 110),
-    "dawn": (0.6, 30),
-}  # contrast, brightness; dawn is unseen
-VOID = 255
-
-digits = fl.load("digits")
-shapes = {name: digits.images[digits.labels == name, 0].numpy() for name in (0, 1)}
-
-
-def video(look, first, frames, rng):
-    """Frames [n, 24, 32] from a moment on, and masks: ground 0, sky 1, zeros 2, ones 3; the horizon has no class."""
-    contrast, brightness = LOOKS[look]
-    images, masks = np.full((frames, 24, 32), 90.0), np.zeros((frames, 24, 32), np.uint8)
-    for frame, time in enumerate(range(first, first + frames)):
-        horizon = 10 + round(2 * np.sin(time / 9))
-        images[frame, :horizon], masks[frame, :horizon], masks[frame, horizon] = 170, 1, VOID
-        for place, digit in enumerate((0, 1, 0, 1)):
-            shape = shapes[digit][(time // 6 + place) % len(shapes[digit])]
-            left, top = (time * (1 + place % 2) + 9 * place) % 24, (1, 13, 14, 2)[place]
-            drawn = shape > 60
-            images[frame, top : top + 8, left : left + 8][drawn] = 20 + 15 * place
-            masks[frame, top : top + 8, left : left + 8][drawn] = 2 + digit
-    images = contrast * (images + rng.normal(0, 12, images.shape)) + brightness
-    return images.clip(0, 255).astype(np.uint8), masks
-
-
-def scenes(parts, first, seed):
-    rng = np.random.default_rng(seed)
-    made = [video(look, first, frames, rng) for look, frames in parts]
-    images, masks = (np.concatenate(arrays) for arrays in zip(*made, strict=True))
-    return images, masks, np.repeat([look for look, _ in parts], [frames for _, frames in parts])
-
-
-train = scenes([("day", 60), ("dusk", 60), ("haze", 60)], first=0, seed=0)
-test = scenes([("day", 16), ("dusk", 16), ("dawn", 32)], first=60, seed=1)  # later scenes, of which none was trained on
-source = fl.Source.from_arrays(
-    "scenes", train[0], None, test[0], None, ["ground", "sky", "zero", "one"],
-    train_masks=train[1], test_masks=test[1], train_groups=train[2], test_groups=test[2],
-)  # fmt: skip
-clients, shrink = 6, 1
+source, clients, shrink = scenes(), 6, 1
 if REAL:
     source, clients, shrink = fl.load("camvid240"), 12, 3
 data = source.federate(fl.Consecutive(), clients=clients, shrink=shrink, augment=fl.Augmentation(flip=True, crop=2))
@@ -66,7 +24,8 @@ data = source.federate(fl.Consecutive(), clients=clients, shrink=shrink, augment
 # ## Who holds what
 #
 # **What to look for:** a client's frames follow one another, and the last fifth of them is its test set: a frame drawn at random
-# would have its twin among the train images. `group` is the video. The holdout has later frames of videos that clients hold: of day and dusk.
+# would have its twin among the train images. `group` is the video. The holdout has later frames of videos that clients hold:
+# of day and dusk.
 
 # %%
 print(
@@ -116,8 +75,8 @@ print(
 # %% [markdown]
 # ## Classes
 #
-# **What to look for:** whether what takes many pixels is found best; four classes make no law. Batch statistics are those of whoever is scored: in federated
-# training they stay local, as SiloBN has it, and only scale and shift are averaged.
+# **What to look for:** whether what takes many pixels is found best; four classes make no law. Batch statistics are those
+# of whoever is scored: in federated training they stay local, as SiloBN has it, and only scale and shift are averaged.
 
 # %%
 classes = fl.per_class(list(runs.values()), "unseen", pictures=2)
@@ -149,7 +108,8 @@ gains.round(2)
 # %%
 for name in gains:
     print(
-        f"{name}: {gains[name].idxmax()} gains most, {gains[name].max():+.2f} points of mIoU; {gains[name].idxmin()} {gains[name].min():+.2f}"
+        f"{name}: most {gains[name].max():+.2f} points of mIoU ({gains[name].idxmax()}),"
+        f" least {gains[name].min():+.2f} ({gains[name].idxmin()})"
     )
 
 # %% [markdown]

@@ -131,15 +131,15 @@ class Drawing(Figure):
         if handles:
             longest = max(len(label.replace("\\$", "$")) for label in handles)
             columns = max(1, min(len(handles), int(0.82 * SIGNS * self.get_figwidth() / (longest + 7) / font)))
-            while True:
-                legend = self.legend(
-                    handles.values(), handles.keys(), loc="outside upper left", ncols=columns, title=title or None,
-                    alignment="left", borderaxespad=0.2, columnspacing=1.4, handlelength=1.8, title_fontsize=9,
-                )  # fmt: skip
-                if columns == 1 or legend.get_window_extent().width <= 0.98 * self.bbox.width:
-                    break
+            above = functools.partial(
+                self.legend, handles.values(), handles.keys(), loc="outside upper left", title=title or None,
+                alignment="left", borderaxespad=0.2, columnspacing=1.4, handlelength=1.8, title_fontsize=9,
+            )  # fmt: skip
+            legend = above(ncols=columns)
+            while columns > 1 and legend.get_window_extent().width > 0.98 * self.bbox.width:
                 legend.remove()
                 columns -= 1
+                legend = above(ncols=columns)
             rows = -(-len(handles) // columns) + 1.2 * (title.count("\n") + 1 if title else 0)
             legend.set_in_layout(True)
         self._grow(0.155 * rows * font)

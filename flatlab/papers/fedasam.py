@@ -94,8 +94,7 @@ SIZES: dict[ScaleName, Size] = {
         (0, 1, 2),
         "the data set (digits, 8x8 pixels, 20 clients, a quarter of them in a round), the network (lenet of half"
         " width), 100 rounds of 2 epochs (4 in the row E=2) instead of 10,000 of one, rate .05 instead of .01,"
-        " batches of 50 instead of 64, rho .1 (SAM) and .2 (ASAM); scores are means of the last 10"
-        " rounds",
+        " batches of 50 instead of 64, rho .1 (SAM) and .2 (ASAM); scores are means of the last 10 rounds",
         {"cifar10": 5, "cifar100": 5},
         lr=0.05,
         low=0.005,
@@ -192,25 +191,17 @@ def size_of(scale: str) -> Size:
     return SIZES[checked_scale(scale)]
 
 
-def leaves_out(scale: ScaleName, momentum: float | None = None) -> str:
-    """What a scale leaves out, in words; the clients' momentum is the scale's unless another is given."""
-    size = size_of(scale)
-    momentum = size.momentum if momentum is None else momentum
-    return f"{size.leaves_out}; momentum {momentum:g} instead of none" if momentum else size.leaves_out
-
-
-def protocol(scale: ScaleName, momentum: float | None = None) -> str:
-    """What was done, in words; the clients' momentum is the scale's unless another is given."""
-    size = size_of(scale)
-    momentum = size.momentum if momentum is None else momentum
+def protocol(size: Size) -> tuple[str, str]:
+    """What was done at a scale, and what it leaves out, in words."""
     said = [
         f"{size.dataset or 'the data set named'}, {size.clients} clients, partition dealt once a seed for all methods",
         ", ".join(f"{count} rounds ({name})" for name, count in size.rounds.items()) + f" of {size.epochs} epochs",
-        f"SGD {size.lr:g}, momentum {momentum:g}, batches of {size.batch_size}, weight decay 4e-4",
+        f"SGD {size.lr:g}, momentum {size.momentum:g}, batches of {size.batch_size}, weight decay 4e-4",
         f"SWA from 75 % on; holdout accuracy, mean of the last {size.window} rounds",
         f"seeds {', '.join(map(str, size.seeds))}",
     ]
-    return "; ".join(said)
+    less = [size.leaves_out, *([f"momentum {size.momentum:g} instead of none"] if size.momentum else [])]
+    return "; ".join(said), "; ".join(less)
 
 
 def _algorithm(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ..algorithms import SWA
 from ..training import Experiment
 from . import published
-from .fedasam import LEAKED, centralized, experiment, leaves_out, protocol, size_of
+from .fedasam import LEAKED, centralized, experiment, protocol, size_of
 from .measurements import Measurement
 from .quantities import Quantity, eigenvalue, eigenvalue_ratio, holdout_loss, score, top_eigenvalues
 from .tables import Cell, Figure, Item, ScaleName, Table, cell
@@ -38,17 +39,17 @@ def _runs(name: str, scale: ScaleName, **settings: Any) -> tuple[Experiment, ...
 def _table(
     id: str, title: str, scale: ScaleName, cells: Iterable[Cell], without: str = "", momentum: float | None = None
 ) -> Table:
-    kept, done = tuple(cells), protocol(scale, momentum)
+    kept, size = tuple(cells), size_of(scale)
+    done, less = protocol(size if momentum is None else replace(size, momentum=momentum))
     pooled = {run.rounds for cell in kept for run in cell.experiments if run.algorithm.pooled}
     if pooled:
         done += f"; centralized: {', '.join(map(str, pooled))} epochs of all images, accuracy after the last alone"
-    less = "; ".join(filter(None, [leaves_out(scale, momentum), without]))
+    less += f"; {without}" if without else ""
     return Table(f"fedasam.{id}", _on_data(title, scale), scale, kept, done, less)
 
 
 def _figure(id: str, title: str, scale: ScaleName, kind: str, series: dict[str, Any], **rest: Any) -> Figure:
-    said = protocol(scale), leaves_out(scale)
-    return Figure(f"fedasam.{id}", _on_data(title, scale), scale, kind, series, *said, **rest)
+    return Figure(f"fedasam.{id}", _on_data(title, scale), scale, kind, series, *protocol(size_of(scale)), **rest)
 
 
 def _on_data(title: str, scale: ScaleName) -> str:

@@ -31,9 +31,7 @@ def grid(scale: ScaleName, dataset: str = "cifar100") -> list[tuple[float, int]]
 
 
 def shards_of(scale: ScaleName, dataset: str) -> tuple[int, ...]:
-    """Shards of the columns; `short` leaves out the middle one of CIFAR-10 (Table 13), `quick` that of all, and
-    the first of those that are the same there.
-    """
+    """Shards of the columns: not the middle one at `quick`, nor of CIFAR-10 at `short`; alike ones at `quick` once."""
     every: tuple[int, ...] = SHARDS[dataset]
     become = size_of(scale).shards or {}
     if scale != "paper" and (scale == "quick" or dataset == "cifar10"):

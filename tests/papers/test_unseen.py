@@ -45,10 +45,9 @@ def test_what_is_drawn_is_as_the_plans_think_and_the_same_again():
         assert source.name == run.data.name and source.fingerprint == DRAWN[source.name]().fingerprint
     assert {*styles.groups[0]} == {*styles.groups[1]} == {*STYLES}
     assert [*dict.fromkeys(scenes.groups[0])] == [*FRAMES["train"]] and int(scenes.masks.max()) == VOID
-    seen = {mask.numpy().tobytes() for mask in scenes.masks[: scenes.n_train]}
-    assert not seen & {
-        mask.numpy().tobytes() for mask in scenes.masks[scenes.n_train :]
-    }  # other frames, not other noise
+    parts = scenes.masks[: scenes.n_train], scenes.masks[scenes.n_train :]
+    seen, later = ({mask.numpy().tobytes() for mask in part} for part in parts)
+    assert not seen & later  # other frames, not the same with other noise
     by_look = [scenes.train_images[scenes.groups[0] == look].float() for look in ("day", "dusk", "haze")]
     assert by_look[0].mean() > 2 * by_look[1].mean() and by_look[2].std() < by_look[0].std() / 2
 
