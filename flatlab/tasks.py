@@ -36,7 +36,8 @@ class Task(Family):
             targets: [n, ...]; a data set's labels are int64 [n].
 
         Returns:
-            [n], differentiable in `outputs`.
+            [n], differentiable in `outputs`. What `torch.func.vmap` has no rule for (looking at a value, `F.one_hot`)
+            works, but on CUDA clients are then computed one by one.
         """
         raise NotImplementedError
 

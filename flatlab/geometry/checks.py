@@ -33,6 +33,9 @@ def check_parameters(model: nn.Module, part: str) -> None:
         raise SettingError(
             "model", allowed="it has no parameters" + " (a frozen ScriptModule holds constants)" * frozen
         )
+    places = sorted({str(weight.device) for weight in weights.values()})
+    if len(places) > 1 or places == ["meta"]:
+        raise SettingError("model", allowed=f"its weights are on {' and '.join(places)}; all must be on one device")
     for name, weight in weights.items():
         if weight.is_complex():
             raise SettingError("model", allowed=f"parameter {name} is complex; real parameters are needed")
@@ -44,7 +47,7 @@ def check_parameters(model: nn.Module, part: str) -> None:
 
 
 def check_samples(model: nn.Module, images: Tensor, labels: Tensor, name: str, one_class: bool) -> None:
-    """Raise unless model and samples are finite and in one place, with a class number for each sample."""
+    """Raise unless model and samples are finite, with a class number for each sample."""
     if len(images) == 0:
         raise SettingError(f"data ({name})", allowed="no samples")
     if labels.shape not in ((len(images),), (len(images), *images.shape[2:])):
@@ -52,13 +55,6 @@ def check_samples(model: nn.Module, images: Tensor, labels: Tensor, name: str, o
         raise SettingError("labels", allowed=shape)
     if not images.is_floating_point():
         raise SettingError("images", allowed=f"{images.dtype}; normalised floating-point images are needed")
-    weights = list(model.parameters())
-    if len({str(tensor.device) for tensor in (*weights, images, labels)}) > 1:
-        place = weights[0].device
-        raise SettingError(
-            f"model on {place}, data on {images.device}, labels on {labels.device}",
-            allowed=f"all must be on one device; move the data with .to({str(place)!r})",
-        )
     if labels.is_floating_point() and bool((labels != labels.round()).any()):
         raise SettingError("labels", allowed="fractions among them; whole class numbers are needed")
     first = labels.reshape(-1)[0]

@@ -62,8 +62,8 @@ class Points:
 
     Args:
         target: the samples, the network, and the parameters that vary.
-        stack: how many points to measure as one batch; 16 on a GPU, 1 on a CPU and for
-            scripted and recurrent networks.
+        stack: how many points to measure as one batch; 16 on a GPU, 1 on a CPU and for networks that torch does not
+            stack: scripted and recurrent ones, and code of one's own that it has no rule for.
         layout: memory format of the images, as in `about`; None takes the rule's (they differ in rounding).
 
     Attributes:
@@ -92,6 +92,8 @@ class Points:
         self._free = SimpleQueue[_Copy]()
         for ready in self.copies:
             self._free.put(ready)
+        if self.stack > 1 and not self._stackable():
+            self.stack = 1
         self.at_once = max(self.stack, at_once)
 
     @property
@@ -136,13 +138,28 @@ class Points:
             hits.append(self.target.right(logits, labels))
         return torch.cat(losses), torch.cat(hits)
 
-    def _together(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    @frame()
+    @torch.no_grad()
+    def _stackable(self) -> bool:
+        """Whether torch has a rule for the network's code at several points as one batch."""
+        try:
+            self._stacked(self.copies[0].vector.detach().expand(2, -1), self.batches[0][:2])
+        except (RuntimeError, ValueError):
+            return False
+        return True
+
+    def _stacked(self, vectors: Tensor, images: Tensor) -> Tensor:
+        """Outputs [points, images, ...]."""
+
         def logits_at(vector: Tensor, images: Tensor) -> Tensor:
             return call(self.model, self.target.shaped(vector), images)
 
+        return vmap(logits_at, in_dims=(0, None))(vectors, images)
+
+    def _together(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         losses, hits = [], []
         for images, labels in zip(self.batches, self.labels, strict=True):
-            logits = vmap(logits_at, in_dims=(0, None))(vectors, images)
+            logits = self._stacked(vectors, images)
             losses.append(torch.stack([self.target.losses_of(point, labels) for point in logits]))
             hits.append(torch.stack([self.target.right(point, labels) for point in logits]))
         return torch.cat(losses, 1), torch.cat(hits, 1)

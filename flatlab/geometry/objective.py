@@ -104,15 +104,15 @@ class Target:
             model: any network with logits `[n, classes]`, alone, first of a tuple, or "logits" (else "out") of a dict;
                 one logit `[n]` or `[n, 1]` with a loss of your own. DataParallel, AveragedModel and compiled networks
                 are measured as the network inside.
-            images: normalised, `[n, C, H, W]`, on the model's device.
-            labels: class numbers, `[n]`, on the same device; or masks, `[n, H, W]`, a class for each pixel.
+            images: normalised, `[n, C, H, W]`; like the labels they are taken to the model's device.
+            labels: class numbers, `[n]`; or masks, `[n, H, W]`, a class for each pixel.
             settings: made of the keyword arguments.
             name: what the samples are called in results.
             task: of the run behind the model, whose loss is measured unless the settings name another; None, or one
                 that does not fit the labels: `Classification()`, of masks `Segmentation()`.
 
         Raises:
-            SettingError: naming what is empty, of one class, not finite, on another device or of the wrong shape; a
+            SettingError: naming what is empty, of one class, not finite, on several devices or of the wrong shape; a
                 model that is no function of weights and batch (dropout at work, state that changes).
             ValueError: under `inference_mode`.
         """
@@ -121,6 +121,8 @@ class Target:
         # The function of this name stands for cross-entropy, of which more is known; a subclass may have another loss.
         loss = settings.loss or (cross_entropy if type(task) is Classification else task.losses)
         check_parameters(model, settings.part)
+        place = next(model.parameters()).device
+        images, labels = images.to(place), labels.to(place)
         check_samples(model, images, labels, name, settings.one_class)
         dtype = settings.precision or precision(model)
         fixed, free = (  # images made under inference_mode cannot enter a gradient, their copies can

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..declare import SettingError
 
@@ -88,11 +89,21 @@ def usual_switches() -> Iterator[None]:
         _PROCESS.leave()
 
 
+def plain_attention() -> contextlib.AbstractContextManager[None]:
+    """Inside the block attention is products and a softmax, not one kernel.
+
+    Those kernels have no rule for `torch.func.vmap`, which then computes one after another and complains; the gradients
+    of CUDA's add up in any order.
+    """
+    return sdpa_kernel(SDPBackend.MATH)
+
+
 @contextlib.contextmanager
 def cuda_kernels(fast: bool = False) -> Iterator[None]:
     """Inside the block CUDA computes with repeatable kernels, in float32's own digits or, `fast`, in those of TF32."""
     products = torch.get_float32_matmul_precision()
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=fast):
+    cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=fast)
+    with cudnn, plain_attention():
         torch.set_float32_matmul_precision("high" if fast else "highest")
         try:
             yield

@@ -7,6 +7,7 @@ all classes, so compare it only with what the head reaches among the same classe
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ..algorithms import Params
 from ..arguments import Count, Whole, checked
 from ..later import pd
-from ..models import frame, sample_weight
+from ..models import frame, plain_attention, sample_weight
 from ..results import Result, spread
 from ..streams import stream
 from ..training import Run, State, labels
@@ -176,7 +177,7 @@ def _features(run: Run, state: State, held: Sequence[Held], size: int | None) ->
     for here, kept, index, weight in rectangles(batches, torch.tensor(owner), own, AT_ONCE if batched else 1):
         drawn = {key: pad_sequence([draw[key] for draw in draws[here]], batch_first=True) for key in draws[0]}
         images = data.prepared(index, drawn)
-        with torch.no_grad():
+        with torch.no_grad(), plain_attention() if batched else contextlib.nullcontext():
             if batched:
                 features = torch.func.vmap(features_of)(kept, images, weight)
             else:

@@ -29,7 +29,7 @@ from .objective import mappable
 from .sequential import Watch, loop
 from .step_by_step import Turns
 from .threads import Item, Result, computing_with, side_by_side
-from .vmapped import Step, eager, stacked_step
+from .vmapped import Step, eager, stacked_step, unstackable
 from .work import Epochs, Trained, Work, finished, in_a_row, mapped
 
 log = logging.getLogger("flatlab")
@@ -48,7 +48,8 @@ class Cohort:
         data: on the device to compute on.
         engine: "loop", "batch" (vmap), "graph" (a step of all recorded as a CUDA graph with a branch for each; on other
             devices it is only run on the tensors that a graph would use), or "auto": "loop" on a CPU, where it is
-            faster, and for networks with recurrent layers, which torch does not stack; else "graph" on CUDA.
+            faster, and for networks and tasks that torch does not stack: with recurrent layers, or with code of their
+            own that it has no rule for; else "graph" on CUDA.
         chunk: clients computed at a time by "batch" and "graph"; None: as many as fit the memory budget.
         channels_last: memory format of the loop.
         threads: torch threads inside a step of training; they decide how sums round.
@@ -85,9 +86,14 @@ class Cohort:
         if self.engine != "auto":
             return self.engine
         device = self.data.images.device.type
-        if device == "cpu" or not mappable(self.model):
+        if device == "cpu" or not mappable(self.model) or self.refusal:
             return "loop"
         return "graph" if device == "cuda" else "batch"
+
+    @functools.cached_property
+    def refusal(self) -> str | None:
+        """Why clients of this network and task cannot be one batch; None if they can."""
+        return unstackable(self.model, self.task, self.data, self.precise())
 
     @property
     def batched(self) -> bool:

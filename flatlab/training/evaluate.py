@@ -18,7 +18,7 @@ from torch import Tensor
 from ..algorithms import Params
 from ..data import FederatedDataset
 from ..declare import Declared, setting
-from ..models import Model
+from ..models import Model, plain_attention
 from ..streams import stream
 from ..tasks import Task
 from .clients import Cohort
@@ -214,7 +214,7 @@ def _scored_stacked(
     def sums(kept: Params, images: Tensor, labels: Tensor, weight: Tensor) -> dict[str, Tensor]:
         return _sums(cohort.task, logits(model, {**shared, **kept}, images, weight), labels, weight)
 
-    with cohort.precise():
+    with cohort.precise(), plain_attention():
         return [
             torch.func.vmap(sums)(kept, data.prepared(index), data.targets(index), weight)
             for _, kept, index, weight in rectangles(lots, owner, own, budget)

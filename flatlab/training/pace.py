@@ -3,8 +3,8 @@
 Each of them decides how sums round, so none may depend on a timing, on what else the machine does, or on how many
 processes share it. The rule knows the network, the device, and how many clients a round has:
 
-    engine          of clients: where none is asked for, `Cohort.way`: the loop on a CPU and for networks with recurrent
-                    layers, else on CUDA the graph.
+    engine          of clients: where none is asked for, `Cohort.way`: the loop on a CPU and for what cannot be one
+                    batch (recurrent layers; code of one's own), else on CUDA the graph.
     memory format   on a CPU channels last for networks with convolutions, unless their forward cannot take it
                     (`x.view` of a map): torch's convolutions are up to a third faster so. Else contiguous.
     threads         one a client, with clients side by side on the cores. A round with a single client, or clients as
@@ -60,10 +60,16 @@ def with_pace(
 
     Raises:
         SettingError: if the run began in another memory format or precision than is asked for, or clients as one batch
-            are to have their channels last.
+            are to have their channels last, or cannot be one.
     """
     if recorded and cohort.engine == "auto":
         cohort = dataclasses.replace(cohort, engine=_recorded_engine(recorded, cohort.data.images.device))
+    refused = cohort.refusal if cohort.batched or cohort.data.images.device.type != "cpu" else None
+    if refused and cohort.engine in ("batch", "graph"):
+        said = f"clients of this network and task cannot be one batch; torch says: {refused}"
+        raise SettingError("engine", cohort.engine, said)
+    if refused and cohort.engine == "auto":
+        log.warning("clients are computed one by one, which takes longer; as one batch torch says: %s", refused)
     if cohort.batched and channels_last:
         said = f"of engine 'loop' alone; clients as one batch (engine '{cohort.way}') are contiguous: leave it out"
         raise SettingError("channels_last", channels_last, said)

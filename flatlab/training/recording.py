@@ -24,6 +24,7 @@ from .run_files import damaged_files, read_versions, write_run_files
 from .state import Round, State
 
 LAZY_SECONDS = 0.5  # work that a killed process may lose beside the round in flight, where rounds are faster
+LAZY_WRITES = 5  # at least so many times as long as the last one took: clients' memories make states of 100 MB
 SYNC_SECONDS = 1.0  # between two times that the disk is made to take what was written
 
 
@@ -60,6 +61,7 @@ class Record:
         self._best_score = NO_SCORE
         self._mended = False
         self._saved = self._synced = -math.inf  # when a state was written, and when the disk had to take it, last
+        self._writing = 0.0  # seconds that the last one took
         self._waiting: State | None = None
 
     def beside(self, directory: Path, experiment: Experiment) -> Record:
@@ -226,7 +228,8 @@ class Record:
                 self._best, self._best_score = best, score
         self._time(report.number, report.seconds, report.evaluation_seconds, report.samples)
         self._waiting = state
-        if not lazily or self._kept(state.round) or time.monotonic() - self._saved > LAZY_SECONDS:
+        due = time.monotonic() - self._saved > max(LAZY_SECONDS, LAZY_WRITES * self._writing)
+        if due or not lazily or self._kept(state.round):
             self._flush()
         done = state.round == self.experiment.rounds
         if done or (state.round % self.checkpoint_every == 0 and self._sync_due()):
@@ -248,8 +251,10 @@ class Record:
             state, self._waiting = self._waiting, None  # what cannot be written is not tried again, but trained again
             stored = self.checkpoints
             kept = {round for round in stored if self._kept(round)}
+            began = time.monotonic()
             self._save(state, kept | {min(stored, default=0)})  # where it began, perhaps not at round 0
             self._saved = time.monotonic()
+            self._writing = self._saved - began
 
     def _kept(self, round: int) -> bool:
         """Whether the state after a round is kept for good."""

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from ..algorithms import Algorithm, Carry, Params
 from ..data import FederatedDataset
-from ..models import Model, plain_recurrence
+from ..models import Model, plain_attention, plain_recurrence
 from ..tasks import Task
 from .batches import Batch, batches
 from .hooks import stepped
-from .objective import OneBatch, mappable
+from .objective import OneBatch, batch_loss, logits, mappable
 from .work import Epochs, Work, counted, mapped
 
 log = logging.getLogger("flatlab")
@@ -46,7 +46,7 @@ def stacked_step(model: Model, algorithm: Algorithm, task: Task, scale: tuple[Te
         return mapped(lambda old, new: torch.where(active, new, old), carry, moved), value
 
     def step(carry: Carry, frozen: Params, lr: Tensor, batch: Batch) -> tuple[Carry, Tensor]:
-        with contextlib.nullcontext() if whole else _one_by_one(model):
+        with plain_attention(), contextlib.nullcontext() if whole else _one_by_one(model):
             return torch.func.vmap(client_step, in_dims=(0, 0, 0, stacked(batch)))(carry, frozen, lr, batch)
 
     whole = mappable(model)
@@ -65,6 +65,34 @@ def _gradient(objective: Callable[[Params], Tensor], params: Params) -> tuple[Pa
     """Inside `torch.func.vmap`."""
     grads, value = torch.func.grad_and_value(objective)(params)
     return grads, value
+
+
+def unstackable(
+    model: Model, task: Task, data: FederatedDataset, precise: contextlib.AbstractContextManager[None]
+) -> str | None:
+    """Why two clients cannot be trained and scored as one batch, in torch's words; None if they can.
+
+    Torch's layers and flatlab's can. The code of a network or task of one's own may look at a value or write in place
+    (`F.one_hot` does both), which `torch.func.vmap` has no rule for: it is tried, inside `precise`, on two images each.
+    """
+    if all(type(part).__module__.partition(".")[0] in ("torch", "flatlab") for part in (*model.modules(), task)):
+        return None
+
+    def both(params: Params, images: Tensor, labels: Tensor) -> Any:
+        batch = Batch(images, labels, None, None, None)
+        gradient = _gradient(lambda at: batch_loss(model, at, batch, task), params)
+        return gradient, task.counts(logits(model, params, images), labels) if whole else {}
+
+    whole = mappable(model)
+    device = data.images.device
+    params = {name: value.detach().to(device).expand(2, *value.shape) for name, value in model.named_parameters()}
+    index = torch.zeros(2, 2, dtype=torch.int64, device=device)
+    try:
+        with precise, plain_attention(), contextlib.nullcontext() if whole else _one_by_one(model):
+            torch.func.vmap(both)(params, data.prepared(index), data.targets(index))
+    except (RuntimeError, ValueError) as error:
+        return str(error).partition("\n")[0]
+    return None
 
 
 def eager(step: Step, data: FederatedDataset, carry: Carry, work: Work) -> Epochs:

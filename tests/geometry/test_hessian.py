@@ -219,12 +219,15 @@ def test_data_and_weights_that_cannot_be_measured_get_clear_errors():
     model, (images, labels) = network("group"), noise(16)
     broken = network("group")
     broken.head.bias.data[1] = float("nan")
+    apart = network("group")
+    apart.head.to("meta")
     samples = {
         "no samples": (model, (images[:0], labels[:0])),
         "all 4 samples are of class 2": (model, (images[2::4], labels[2::4])),
         "parameter head.bias is not finite": (broken, (images, labels)),
         "images.*not finite": (model, (images / 0, labels)),
-        "model on meta, data on cpu": (network("group").to("meta"), (images, labels)),
+        "weights are on meta": (network("group").to("meta"), (images, labels)),
+        "weights are on cpu and meta": (apart, (images, labels)),
         "labels: shape": (model, (images, labels[:5])),
         "classes 0 to 3": (model, (images, labels + 1)),
         "torch.uint8": (model, (images.byte(), labels)),

@@ -27,7 +27,7 @@ def found(runs):
 
 
 def flat(model):
-    return torch.cat([value.detach().flatten() for value in model.parameters()]).double().numpy()
+    return torch.cat([value.detach().flatten() for value in model.parameters()]).double().cpu().numpy()
 
 
 def models_of(run):

@@ -1,6 +1,7 @@
 """Networks of one's own that use torch in unusual ways: trained in every engine, or refused with the true reason."""
 
 import types
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -86,7 +87,8 @@ def test_unusual_networks_train_alike_in_every_engine(name, coloured, tmp_path):
 
 def test_recurrent_networks_are_trained_one_after_another_wherever_others_are_stacked():
     elsewhere = types.SimpleNamespace(images=torch.empty(0, device="meta"))  # neither a CPU nor a GPU
-    stacked, alone = (split(NETWORKS[name](), head="fc", example=(3, 8, 8)) for name in ("viewing", "GRU"))
+    stacked = fl.models.build(fl.ModelSpec(name="lenet", width=0.125), (3, 8, 8), 4)
+    alone = split(NETWORKS["GRU"](), head="fc", example=(3, 8, 8))
     assert (Cohort(stacked, elsewhere).way, Cohort(alone, elsewhere).way) == ("batch", "loop")
     assert Cohort(alone, elsewhere, "batch").way == "batch"
 
@@ -100,8 +102,9 @@ def test_recurrent_networks_are_measured_without_cudnn(coloured):
             seen.append(torch.backends.cudnn.enabled)
             return super().forward(x)
 
+    torch.manual_seed(0)
     images, labels = coloured.samples("train", limit=8)
-    fl.hessian(Watched(nn.LSTM), (images, labels)).top(1)
+    fl.hessian(Watched(nn.LSTM), (images, labels)).top(1, order="magnitude")
     fl.landscape(Watched(nn.GRU), (images, labels), points=3)
     assert seen and not any(seen) and torch.backends.cudnn.enabled
     scripted = torch.jit.script(nn.LSTM(2, 2))
@@ -165,8 +168,9 @@ class Making(Viewing):
     """Its forward makes tensors without saying their dtype."""
 
     def forward(self, x):
-        x = F.relu(self.conv(x)) * torch.full((4, 1, 1), 0.1) + torch.tensor([0.1, 0.2]) @ torch.ones(2)
-        return self.fc(x.flatten(1) @ torch.eye(256) * (torch.arange(256) / 3))
+        with torch.device(x.device):
+            x = F.relu(self.conv(x)) * torch.full((4, 1, 1), 0.1) + torch.tensor([0.1, 0.2]) @ torch.ones(2)
+            return self.fc(x.flatten(1) @ torch.eye(256) * (torch.arange(256) / 3))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -199,3 +203,59 @@ def test_a_programs_default_dtype_changes_nothing_that_a_forward_makes(engine, c
         torch.set_default_dtype(torch.float32)
     assert doubled == plain
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Looking(Viewing):
+    """Its forward looks at a value."""
+
+    def forward(self, x):
+        x = F.relu(self.conv(x))
+        return self.fc(x.flatten(1) * (2 if x.sum() > 0 else 1))
+
+
+class Squares(fl.Classification):
+    """The squared distance from the one-hot labels, which torch makes by writing in place."""
+
+    kind: Literal["squared"] = "squared"
+
+    def losses(self, outputs, targets):
+        return (outputs - F.one_hot(targets, outputs.shape[1])).square().sum(1)
+
+
+@pytest.mark.parametrize(("network", "task"), [(Looking, fl.Classification()), (Viewing, Squares())])
+def test_code_that_cannot_be_stacked_is_trained_client_by_client(network, task, coloured, device, tmp_path, caplog):
+    """As one batch it is refused before work starts; `auto` takes the loop, and on CUDA says so."""
+    model = split(network(), head="fc", example=(3, 8, 8))
+    options = {"task": task, "store": tmp_path, "progress": False, "device": device}
+    for engine in ("batch", "graph"):
+        with pytest.raises(fl.SettingError, match=rf"engine = '{engine}': clients of this network .* torch says: \w+"):
+            fl.train(fl.FedAvg(), coloured, model, 1, engine=engine, **options)
+    assert not list(tmp_path.iterdir())
+    run = fl.train(fl.FedAvg(), coloured, model, 1, **options)
+    assert run.cohort.way == "loop" and run.state().round == 1
+    assert ("computed one by one" in caplog.text) == (device == "cuda")
+    assert fl.landscape(run, dimensions=1, points=3, limit=10, store=False).frame["loss"].notna().all()
+
+
+def test_attention_is_stacked_without_a_kernel_that_torch_has_no_rule_for(coloured, tmp_path):
+    """Torch would compute clients one by one, and warn, which is an error here."""
+
+    class Attending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.look, self.fc = nn.MultiheadAttention(24, 2, batch_first=True), nn.Linear(24, 4)
+
+        def forward(self, x):
+            rows = x.permute(0, 2, 1, 3).flatten(2)
+            return self.fc(self.look(rows, rows, rows, need_weights=False)[0].mean(1))
+
+    torch.manual_seed(0)
+    model = split(Attending(), head="fc", example=(3, 8, 8))
+    options = {"rounds": 1, "progress": False, "evaluation": fl.Evaluation(clients_every=1)}
+    looped, *stacked = (
+        fl.train(fl.FedSAM(lr=0.1), coloured, model, engine=engine, store=tmp_path / engine, **options)
+        for engine in ENGINES
+    )
+    for run in stacked:
+        for name, value in run.model().named_parameters():
+            torch.testing.assert_close(value, looped.model().get_parameter(name), rtol=1e-3, atol=1e-5)

@@ -198,9 +198,9 @@ def test_the_server_trains_its_part_on_its_own_data(few_digits, tmp_path, part):
     run = train(algorithm, few_digits, tmp_path, rounds=1)
     assert torch.equal(run.model().head.weight, run.model(0).head.weight) == (part == "body")
     plain = train(fl.FedBABU(), few_digits, tmp_path, rounds=1)
-    assert not any(
-        torch.equal(a, b) for a, b in zip(run.model().body.parameters(), plain.model().body.parameters(), strict=True)
-    )
+    one, other = (dict(run.model().body.named_parameters()) for run in (run, plain))
+    moved = [name for name in one if not torch.equal(one[name], other[name])]
+    assert set(moved) >= {name for name in one if not name.endswith("conv.bias")}  # those a norm takes out again
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_round_and_client(few_digits, tmp_path):

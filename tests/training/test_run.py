@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import types
 from unittest import mock
 
 import pandas as pd
@@ -328,6 +329,28 @@ def test_fast_rounds_are_stored_now_and_then_and_at_every_end(whole, digits, tmp
     assert run.checkpoints[-1] == 7  # a step by hand is stored at once
     equal(run.to(), whole)
     equal(fl.Run(experiment(digits), digits, store=tmp_path), whole)
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0, [1, 2, 3, 4, 5, 6, 7, 8]), (1, [1, 7, 8])])
+def test_states_that_take_long_to_write_are_written_more_seldom(whole, digits, tmp_path, monkeypatch, seconds, rounds):
+    """Else a run would write most of the time where clients' memories make its states large. Rounds take a second."""
+    now, written = [0.0], []
+    monkeypatch.setattr("flatlab.training.recording.time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    run = fl.Run(experiment(digits), digits, store=tmp_path, checkpoint_every=100)
+    monkeypatch.setattr(run.record, "_kept", lambda round: round == 8)
+    save = run.record._save
+
+    def slow(state, kept):
+        written.append(state.round)
+        now[0] += seconds
+        save(state, kept)
+
+    def passed(run, report):
+        now[0] += 1
+
+    monkeypatch.setattr(run.record, "_save", slow)
+    equal(run.to(listener=passed), whole)
+    assert [round for round in written if round] == rounds
 
 
 def test_a_run_killed_between_stored_states_is_bit_equal(whole, digits, tmp_path, monkeypatch):

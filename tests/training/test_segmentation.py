@@ -301,7 +301,7 @@ def test_classes_and_pictures_are_of_the_summed_confusion(data, run, tmp_path):
         assert found.frame["share"].sum() == pytest.approx(1)
     images, masks = data.prepared(data.unseen["new"]), data.targets(data.unseen["new"])
     with torch.no_grad():  # the twelve images of the unseen video are one batch
-        said = run.model()(images).argmax(1).numpy()
+        said = run.model().cpu()(images).argmax(1).numpy()
     picture = found.pictures[0]
     place = next(
         n

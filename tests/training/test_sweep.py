@@ -182,7 +182,8 @@ def test_what_no_worker_can_run_is_refused_at_once(digits, few, tmp_path):
 @pytest.mark.filterwarnings("ignore:Port .* is already in use")  # Dask has one for its diagnostics, and another then
 def test_a_dask_cluster_takes_up_the_runs_of_a_killed_worker(digits, few, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="needs the extra flatlab[cluster]")
-    options = {"store": tmp_path / "swept", "root": few, "progress": False, "channels_last": False}
+    options = {"store": tmp_path / "swept", "root": few, "progress": False, "device": "cpu"}
+    options["channels_last"] = False
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     wanted = dying(digits, monkeypatch, tmp_path / "killed")
     with distributed.LocalCluster(**settings) as cluster, distributed.Client(cluster) as client:

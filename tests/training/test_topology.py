@@ -182,7 +182,7 @@ def test_a_mode_of_a_ring_decays_by_its_eigenvalue_and_the_mean_stays(data, tmp_
     kind = topology.Ring(mixes=mixes)
     run = train(fl.FedAvg(topology=kind, lr=1e-30), data, tmp_path, rounds=5)
     start = run.state(0)
-    wave = torch.cos(2 * math.pi * torch.arange(8) / 8)
+    wave = torch.cos(2 * math.pi * torch.arange(8) / 8).to(run.device)
     personal = {name: value + wave.view(-1, *[1] * (value.dim() - 1)) for name, value in start.personal.items()}
     state = State(0, start.params, personal=personal)
     for _ in range(5):
@@ -203,7 +203,7 @@ def test_neighbours_average_all_at_once_what_they_have_trained(data, tmp_path, k
     before = torch.stack([torch.cat([p[name].detach().double().flatten() for name in order]) for p in params])
     wanted = before
     for matrix in kind.mixing(8, run.experiment.seed, 1):
-        wanted = matrix @ wanted
+        wanted = matrix.to(wanted) @ wanted
     torch.testing.assert_close(own(run), wanted, rtol=0, atol=1e-6)
     torch.testing.assert_close(mean(run), before.mean(0), rtol=0, atol=1e-6)
 
@@ -266,7 +266,7 @@ def test_a_run_shows_the_mean_and_each_clients_model(data, tmp_path):
     table = fl.compare(run)
     assert table.frame["personal"].item() == pytest.approx(table.frame["initial"].item())
     assert fl.hessian(run, limit=32).top(1).frame is not None
-    assert fl.hessian(run.model(client=3), data.samples("holdout", limit=32)).top(1).frame is not None
+    assert fl.hessian(run.model(client=3).cpu(), data.samples("holdout", limit=32)).top(1).frame is not None
 
 
 def test_kill_resume_and_rewind_have_the_bits_of_a_run_at_one_go(data, tmp_path):
