@@ -106,13 +106,25 @@ class FilledTable:
         return self.frame().to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
     def printed(self) -> pd.DataFrame:
-        """Rows and columns as in the paper; a cell has our number, then published ones in brackets."""
+        """Rows and columns as in the paper; a cell has our number, then published ones in brackets.
+
+        A row or column without any number, theirs or ours, is left out once some are ours.
+        """
         texts: dict[str, dict[str, str]] = {}
         for filled in self.cells:
             theirs = [f"[{number}{_mark(number.source)}]" for number in filled.cell.published]
             texts.setdefault(filled.cell.row, {})[filled.cell.column] = " ".join([filled.text(), *theirs])
+        rows, columns = self._told
         table = pd.DataFrame.from_dict(texts, orient="index", columns=self.table.columns).fillna("")
-        return table.rename_axis("").reset_index()
+        return table.loc[rows, columns].rename_axis("").reset_index()
+
+    @property
+    def _told(self) -> tuple[list[str], list[str]]:
+        """Rows and columns with a number; all, while none is ours."""
+        ours = {id(filled) for filled in self.cells if filled.text() != "missing"}
+        cells = [filled.cell for filled in self.cells if not ours or id(filled) in ours or filled.cell.published]
+        rows, columns = {cell.row for cell in cells}, {cell.column for cell in cells}
+        return [row for row in self.table.rows if row in rows], [name for name in self.table.columns if name in columns]
 
     def markdown(self) -> str:
         """Title, table and notes."""
@@ -145,7 +157,10 @@ class FilledTable:
         if any("±" in number.printed for filled in self.cells for number in filled.cell.published):
             said.append("Their ± is the standard deviation over the clients of one seed, ours is of means over seeds.")
         if self.missing_runs:
-            said.append(f"**Not complete: {self.missing_runs} of its runs are missing**; the rest is shown.")
+            rows, columns = self._told
+            left = len(self.table.rows) - len(rows), len(self.table.columns) - len(columns)
+            without = f", but for rows ({left[0]}) and columns ({left[1]}) without a number" if any(left) else ""
+            said.append(f"**Not complete: {self.missing_runs} of its runs are missing**; the rest is shown{without}.")
         measured = sum(filled.missing for filled in self.cells)
         if measured and not self.missing_runs:
             said.append(f"**Not complete: {measured} numbers were not measured.**")

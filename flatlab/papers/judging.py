@@ -158,9 +158,12 @@ def page(claims: Iterable[Claim], archive: Archive) -> str:
         lines += ["Curvatures at very different losses say little of flatness: losses stand in the tables.", ""]
     for claim in claims:
         judged = judge(claim, archive)
-        told = f"`{claim.id}`, scale `{claim.scale}`{', signs *ours*' if claim.ours else ''}: **{overall(judged)}**"
-        lines += [f"### {claim.question}", "", told, ""]
-        lines += [f"- {part.sentence()}" for part in judged]
+        headline = f"`{claim.id}`, scale `{claim.scale}`{', signs *ours*' if claim.ours else ''}: **{overall(judged)}**"
+        lines += [f"### {claim.question}", "", headline, ""]
+        told = [part for part in judged if part.verdict != "not measured"]
+        lines += [f"- {part.sentence()}" for part in (told or judged)]
+        if told and len(told) < len(judged):
+            lines.append(f"- Not measured yet: {len(judged) - len(told)} more comparisons.")
         lines += ["", f"Again: `flatlab reproduce {claim.id} --scale {claim.scale}`", ""]
     return "\n".join(lines)
 

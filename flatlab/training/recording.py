@@ -23,8 +23,7 @@ from .layout import Layout
 from .run_files import damaged_files, read_versions, write_run_files
 from .state import Round, State
 
-LAZY_SECONDS = 0.5  # work that a killed process may lose beside the round in flight, where rounds are faster
-LAZY_WRITES = 5  # at least so many times as long as the last one took: clients' memories make states of 100 MB
+LAZY_SECONDS, LAZY_WRITES = 0.5, 5  # until the next state, the second in times that the last one took to write
 SYNC_SECONDS = 1.0  # between two times that the disk is made to take what was written
 
 
@@ -60,8 +59,7 @@ class Record:
         self._best: int | None = None
         self._best_score = NO_SCORE
         self._mended = False
-        self._saved = self._synced = -math.inf  # when a state was written, and when the disk had to take it, last
-        self._writing = 0.0  # seconds that the last one took
+        self._due = self._synced = -math.inf  # when a state is due, and when the disk last had to take one
         self._waiting: State | None = None
 
     def beside(self, directory: Path, experiment: Experiment) -> Record:
@@ -228,8 +226,7 @@ class Record:
                 self._best, self._best_score = best, score
         self._time(report.number, report.seconds, report.evaluation_seconds, report.samples)
         self._waiting = state
-        due = time.monotonic() - self._saved > max(LAZY_SECONDS, LAZY_WRITES * self._writing)
-        if due or not lazily or self._kept(state.round):
+        if not lazily or self._kept(state.round) or time.monotonic() > self._due:
             self._flush()
         done = state.round == self.experiment.rounds
         if done or (state.round % self.checkpoint_every == 0 and self._sync_due()):
@@ -253,8 +250,7 @@ class Record:
             kept = {round for round in stored if self._kept(round)}
             began = time.monotonic()
             self._save(state, kept | {min(stored, default=0)})  # where it began, perhaps not at round 0
-            self._saved = time.monotonic()
-            self._writing = self._saved - began
+            self._due = time.monotonic() + max(LAZY_SECONDS, LAZY_WRITES * (time.monotonic() - began))
 
     def _kept(self, round: int) -> bool:
         """Whether the state after a round is kept for good."""

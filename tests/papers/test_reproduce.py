@@ -1,5 +1,6 @@
 """A small table from nothing to files: kept, resumed, merged, told when not complete, and the same bytes again."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -222,7 +223,14 @@ def test_results_of_two_machines_merge(table, done, tmp_path):
     for seed in SEEDS:
         shutil.rmtree(here.folder / "runs" / experiment("FedBABU", seed).id)
     gaps = fill(table, here).markdown()
-    assert "Not complete: 3 of its runs are missing" in gaps and "missing |" in gaps
+    assert (
+        "Not complete: 3 of its runs are missing" in gaps and "but for rows (1) and columns (0) without a num" in gaps
+    )
+    assert list(fill(table, here).printed().iloc[:, 0]) == [row for row in table.rows if row != "FedBABU"]
+    assert len(fill(table, here).frame()) == len(table.cells)
+    said = tuple(dataclasses.replace(cell, published=table.cells[0].published) for cell in table.cells)
+    for whole in (fill(dataclasses.replace(table, cells=said), here), fill(table, Archive(tmp_path / "empty"))):
+        assert len(whole.printed()) == len(table.rows) and "missing" in whole.markdown()
     todo = plan([table], here)
     assert {step.experiment.algorithm.kind for step in todo.trainings} == {"FedBABU"}
     merged = here.merge(there)
