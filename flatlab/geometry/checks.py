@@ -33,9 +33,6 @@ def check_parameters(model: nn.Module, part: str) -> None:
         raise SettingError(
             "model", allowed="it has no parameters" + " (a frozen ScriptModule holds constants)" * frozen
         )
-    places = sorted({str(weight.device) for weight in weights.values()})
-    if len(places) > 1 or places == ["meta"]:
-        raise SettingError("model", allowed=f"its weights are on {' and '.join(places)}; all must be on one device")
     for name, weight in weights.items():
         if weight.is_complex():
             raise SettingError("model", allowed=f"parameter {name} is complex; real parameters are needed")
@@ -44,6 +41,14 @@ def check_parameters(model: nn.Module, part: str) -> None:
         offered = [repr(name) for name in PARTS if within(model, name)]
         said = f"this model offers {', '.join(offered)}, or a module by its name: {', '.join(modules[:20])}"
         raise SettingError("part", part, said + near(part, modules))
+
+
+def beside(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Samples on the model's device. Raise unless it has one, with numbers."""
+    places = sorted({str(weight.device) for weight in model.parameters()})
+    if len(places) > 1 or (places == ["meta"] and not images.is_meta):
+        raise SettingError("model", allowed=f"its weights are on {' and '.join(places)}; all must be on one device")
+    return images.to(places[0]), labels.to(places[0])
 
 
 def check_samples(model: nn.Module, images: Tensor, labels: Tensor, name: str, one_class: bool) -> None:

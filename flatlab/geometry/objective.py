@@ -30,7 +30,7 @@ from ..models.net import within
 from ..tasks import Classification, Segmentation, Task
 from ..training.pace import memory_format
 from ..training.threads import computing_with
-from .checks import batch_matters, check_derivative, check_outputs, check_parameters, check_samples
+from .checks import batch_matters, beside, check_derivative, check_outputs, check_parameters, check_samples
 from .network_calls import (
     CLASSIFICATION,
     Loss,
@@ -121,8 +121,7 @@ class Target:
         # The function of this name stands for cross-entropy, of which more is known; a subclass may have another loss.
         loss = settings.loss or (cross_entropy if type(task) is Classification else task.losses)
         check_parameters(model, settings.part)
-        place = next(model.parameters()).device
-        images, labels = images.to(place), labels.to(place)
+        images, labels = beside(model, images, labels)
         check_samples(model, images, labels, name, settings.one_class)
         dtype = settings.precision or precision(model)
         fixed, free = (  # images made under inference_mode cannot enter a gradient, their copies can
