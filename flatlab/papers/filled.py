@@ -121,8 +121,8 @@ class FilledTable:
     @property
     def _told(self) -> tuple[list[str], list[str]]:
         """Rows and columns with a number; all, while none is ours."""
-        ours = {id(filled) for filled in self.cells if filled.text() != "missing"}
-        cells = [filled.cell for filled in self.cells if not ours or id(filled) in ours or filled.cell.published]
+        none = all(filled.text() == "missing" for filled in self.cells)
+        cells = [one.cell for one in self.cells if none or one.text() != "missing" or one.cell.published]
         rows, columns = {cell.row for cell in cells}, {cell.column for cell in cells}
         return [row for row in self.table.rows if row in rows], [name for name in self.table.columns if name in columns]
 

@@ -266,7 +266,7 @@ def test_a_run_shows_the_mean_and_each_clients_model(data, tmp_path):
     table = fl.compare(run)
     assert table.frame["personal"].item() == pytest.approx(table.frame["initial"].item())
     assert fl.hessian(run, limit=32).top(1).frame is not None
-    assert fl.hessian(run.model(client=3).cpu(), data.samples("holdout", limit=32)).top(1).frame is not None
+    assert fl.hessian(run.model(client=3), data.samples("holdout", limit=32)).top(1).frame is not None
 
 
 def test_kill_resume_and_rewind_have_the_bits_of_a_run_at_one_go(data, tmp_path):
