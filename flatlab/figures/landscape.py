@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -11,18 +12,20 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from pydantic import Field
 
 from ..arguments import Count, checked
 from ..geometry.landscape_result import Landscape, overflown
 from ..later import pd
+from .mark_labels import Label, draw_labels
 from .style import PAGE, Drawing, figure, plain, seed_styles
 
 SHAPES = {"models": "*", "trajectory": "o", "clients": "^", "markers": "D"}
 NAMED = 6  # more marks than so many of one series are not named one by one
 CLOSE = 0.05  # of an axis: a mark closer to a named one than this is not named
+BAR_TICKS = 8  # of a colour bar, at most
+NUMBERS = 4  # steps between an axis' numbers, at most
 TALLEST = 4.6  # inches of a panel, however much higher than wide its plane is
 
 Values = NDArray[Any]
@@ -169,11 +172,15 @@ def _bar(
     """The colours' key beside the axes that they belong to; as high as these, if they are contours in a row."""
     steps = _steps(scale, levels)
     ticks = steps[:: max(1, len(steps) // 6)] if isinstance(scale, LogNorm) else None
-    cut = "max" if highest > _ends(scale)[1] else "neither"
+    low, high = _ends(scale)  # as many digits as tell the ticks apart
+    digits = min(7, max(3, 1 + math.ceil(math.log10(max(abs(low), abs(high), 1e-9) * BAR_TICKS / (high - low)))))
+    cut = "max" if highest > high else "neither"
     place: dict[str, Any] = {"ax": beside}
     if isinstance(beside, Axes) and beside.name != "3d":
         place = {"cax": beside.inset_axes((1.05, 0, 0.06, 1))}
-    bar = fig.colorbar(ScalarMappable(scale, "viridis"), label=value, ticks=ticks, format="%.3g", extend=cut, **place)
+    bar = fig.colorbar(
+        ScalarMappable(scale, "viridis"), label=value, ticks=ticks, format=f"%.{digits}g", extend=cut, **place
+    )
     bar.minorticks_off()
 
 
@@ -191,16 +198,19 @@ def _contours(axis: Axes, xs: Values, ys: Values, values: Values, steps: Values,
     axis.contour(xs, ys, values, levels=steps[::2], colors="white", linewidths=0.3, alpha=0.6)
     axis.plot(0, 0, "+", color="white", markersize=7, markeredgewidth=1)
     axis.set(xlim=(xs[0], xs[-1]), ylim=(ys[0], ys[-1]), aspect="equal")
+    axis.locator_params(nbins=NUMBERS)  # however large the panel: the layout measures them while it has another size
 
 
 def _marks(axis: Axes, marks: pd.DataFrame, value: str, scale: Normalize) -> None:
     names = zip(marks["series"], marks["name"], strict=True)
     ways = [name.rpartition(", ")[0] if series == "trajectory" else "" for series, name in names]
     wide, high = np.ptp(axis.get_xlim()), np.ptp(axis.get_ylim())
-    said: list[tuple[float, float]] = []
+    said: list[Label] = []
+    lines: list[Values] = []
     for (series, _), places in marks.groupby([marks["series"], pd.Series(ways, dtype=object)], sort=False):
         if series == "trajectory":
             axis.plot(places["x"], places["y"], "-", color="white", linewidth=0.8, alpha=0.8)
+            lines.append(places[["x", "y"]].to_numpy())
         axis.scatter(
             places["x"], places["y"], c=places[value], cmap="viridis", norm=scale, edgecolors="white", linewidths=0.6,
             marker=SHAPES[str(series)], s=80 if series == "models" else 14, zorder=4 if series == "models" else 3,
@@ -209,20 +219,10 @@ def _marks(axis: Axes, marks: pd.DataFrame, value: str, scale: Normalize) -> Non
         named = places.iloc[:1] if series == "trajectory" else places if len(places) <= NAMED else places.iloc[:0]
         for row in named.to_dict("records"):
             name = row["name"].rpartition(", ")[2] if series == "trajectory" else row["name"]
-            if not any(max(abs(row["x"] - x) / wide, abs(row["y"] - y) / high) < CLOSE for x, y in said):
-                _label(axis, row["x"], row["y"], f"{name}\n{value} {row[value]:.3g}", row["residual"])
-                said.append((row["x"], row["y"]))
-
-
-def _label(axis: Axes, x: float, y: float, text: str, residual: float) -> None:
-    """A mark's name and own value, towards the middle of the panel."""
-    right, above = x > sum(axis.get_xlim()) / 2, y > sum(axis.get_ylim()) / 2
-    off = f", {residual:.2g} off the plane" if residual > 1e-3 else ""
-    axis.annotate(
-        text + off, (x, y), xytext=(-6 if right else 6, -5 if above else 5), textcoords="offset points", fontsize=5.5,
-        ha="right" if right else "left", va="top" if above else "bottom", color="white",
-        path_effects=[withStroke(linewidth=1.2, foreground="0.2")],
-    )  # fmt: skip
+            off = f", {row['residual']:.2g} off the plane" if row["residual"] > 1e-3 else ""
+            if not any(max(abs(row["x"] - x) / wide, abs(row["y"] - y) / high) < CLOSE for x, y, _ in said):
+                said.append(Label(row["x"], row["y"], f"{name}\n{value} {row[value]:.3g}{off}"))
+    draw_labels(axis, said, marks[["x", "y"]].to_numpy(), lines)
 
 
 def axis_name(about: dict[str, Any], panel: str, axis: int) -> str:

@@ -14,6 +14,8 @@ from ..results import spread
 from .gains import by_label, draw_gains, how_tuned, mean_curves, note_clients, over_what
 from .style import COLUMN, Drawing, figure, line_styles, plain, rows, whole
 
+BANDS = 2  # at most: more would cover each other
+BESIDE = 0.3  # of an epoch: how wide the bars of all curves stand together
 # Columns of a comparison that are no settings.
 KNOWN = {
     "method", "seed", "holdout", "scored", "round", "clients", "left_out", "run", "mean", "half", "low", "high", "n",
@@ -29,7 +31,8 @@ def draw_personalization(
 ) -> Drawing:
     """Mean accuracy over clients after each epoch; runs that differ in seeds only are one curve, their mean.
 
-    The band is one standard deviation, over the seeds where there are several, else over the clients.
+    The band is one standard deviation, over the seeds where there are several, else over the clients; more curves than
+    two have bars beside each other, as bands would cover one another.
 
     Args:
         result: what `personalize` measured.
@@ -40,13 +43,20 @@ def draw_personalization(
     fig = figure(COLUMN + 1, 2.4)
     axes = fig.subplots()
     curves = mean_curves(result)
-    for (label, curve), style in zip(curves.items(), line_styles(curves), strict=True):
+    bands = len(curves) <= BANDS
+    for place, ((label, curve), style) in enumerate(zip(curves.items(), line_styles(curves), strict=True)):
         axes.plot(curve.epochs, curve.mean, label=plain(label), **style)
-        axes.fill_between(curve.epochs, *curve.band, alpha=0.15, color=style["color"], lw=0)
+        if bands:
+            axes.fill_between(curve.epochs, *curve.band, alpha=0.15, color=style["color"], lw=0)
+        else:
+            beside = curve.epochs + BESIDE * (place - (len(curves) - 1) / 2) / len(curves)
+            axes.vlines(beside, *curve.band, color=style["color"], lw=0.8)
     axes.set(xlabel="fine-tuning epoch", ylabel="mean accuracy on own test sets (%)")
     whole(axes.xaxis)
     fig.name_above()
-    fig.caption = f"Band: ± one standard deviation over {over_what(curves)}. {how_tuned(result)}"
+    fig.caption = (
+        f"{'Band' if bands else 'Bars'}: ± one standard deviation over {over_what(curves)}. {how_tuned(result)}"
+    )
     note_clients(fig, result.about.get("lone", {}), int(result.curve()["left_out"].max()))
     return fig
 

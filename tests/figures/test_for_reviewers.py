@@ -75,11 +75,18 @@ def test_seeds_of_a_sweep_are_one_and_nothing_stands_on_anything(tuned, view):
 
 
 def test_bands_say_what_they_are_and_stay_percents(tuned):
-    fig = tuned.plot()
-    for band, line in zip(fig.axes[0].collections, fig.axes[0].lines, strict=True):
-        edges = band.get_paths()[0].vertices[:, 1]
-        assert 0 <= edges.min() <= line.get_ydata().min() and edges.max() <= 100
+    fig, two = (
+        tuned.plot(),
+        fl.Personalization(tuned.frame[tuned.frame["name"].str.contains("FedAvg")], tuned.about).plot(),
+    )
+    for drawn in (fig, two):
+        for band, line in zip(drawn.axes[0].collections, drawn.axes[0].lines, strict=True):
+            edges = np.concatenate([path.vertices[:, 1] for path in band.get_paths()])
+            assert 0 <= edges.min() <= line.get_ydata().min() and edges.max() <= 100
     assert "one standard deviation over 3 seeds" in fig.caption
+    assert fig.caption.startswith("Bars") and two.caption.startswith("Band")
+    sides = [[path.vertices[0, 0] for path in bars.get_paths()] for bars in fig.axes[0].collections]
+    assert len(set(map(tuple, sides))) == len(sides) == 6  # none covers another
     first = fl.Personalization(tuned.frame[tuned.frame["seed"] == 0], tuned.about).plot()
     assert "one standard deviation over 5 clients" in first.caption
     curve = Series.of("a", "#000000", np.arange(3.0), np.array([[1.0, 0.0, 99.0], [5.0, 90.0, 100.0]]))
@@ -125,7 +132,7 @@ def test_size_title_style_and_caption_are_the_persons(tuned, tmp_path):
     fig = fl.plot(tuned, width="page", title="Five clients", style={"font.size": 11, "axes.grid": True}, caption=False)
     assert fig.get_figwidth() == 6.75 and fig.axes[0].xaxis.get_gridlines()[0].get_visible()
     assert fig.legends[0].get_title().get_text() == "Five clients"
-    assert not fig.get_supxlabel() and fig.caption.startswith("Band")  # for the paper's own caption
+    assert not fig.get_supxlabel() and fig.caption.startswith("Bars")  # for the paper's own caption
     assert fl.plot(tuned, width=4).get_figwidth() == 4
     assert not fl.plot(tuned, legend=False).legends
     with pytest.raises(fl.SettingError, match="width = 'wide'"):
