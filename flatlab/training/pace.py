@@ -64,7 +64,8 @@ def with_pace(
     """
     if recorded and cohort.engine == "auto":
         cohort = dataclasses.replace(cohort, engine=_recorded_engine(recorded, cohort.data.images.device))
-    refused = cohort.refusal if cohort.batched or cohort.data.images.device.type != "cpu" else None
+    tried = cohort.engine != "loop" and (cohort.batched or cohort.data.images.device.type != "cpu")
+    refused = cohort.refusal if tried else None
     if refused and cohort.engine in ("batch", "graph"):
         said = f"clients of this network and task cannot be one batch; torch says: {refused}"
         raise SettingError("engine", cohort.engine, said)

@@ -74,6 +74,9 @@ def unstackable(
 
     Torch's layers and flatlab's can. The code of a network or task of one's own may look at a value or write in place
     (`F.one_hot` does both), which `torch.func.vmap` has no rule for: it is tried, inside `precise`, on two images each.
+
+    Raises:
+        OutOfMemoryError: torch's, which says nothing of rules.
     """
     if all(type(part).__module__.partition(".")[0] in ("torch", "flatlab") for part in (*model.modules(), task)):
         return None
@@ -90,6 +93,8 @@ def unstackable(
     try:
         with precise, plain_attention(), contextlib.nullcontext() if whole else _one_by_one(model):
             torch.func.vmap(both)(params, data.prepared(index), data.targets(index))
+    except torch.OutOfMemoryError:  # a RuntimeError as well
+        raise
     except (RuntimeError, ValueError) as error:
         return str(error).partition("\n")[0]
     return None

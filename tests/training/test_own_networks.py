@@ -259,3 +259,15 @@ def test_attention_is_stacked_without_a_kernel_that_torch_has_no_rule_for(colour
     for run in stacked:
         for name, value in run.model().named_parameters():
             torch.testing.assert_close(value, looped.model().get_parameter(name), rtol=1e-3, atol=1e-5)
+
+
+def test_too_little_memory_is_not_called_a_network_that_cannot_be_stacked(coloured, tmp_path):
+    class Hungry(Viewing):
+        def forward(self, x):
+            if torch._C._functorch.is_batchedtensor(x):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward(x)
+
+    model = split(Hungry(), head="fc", example=(3, 8, 8))
+    with pytest.raises(torch.OutOfMemoryError):
+        fl.train(fl.FedAvg(), coloured, model, 1, engine="batch", store=tmp_path, progress=False)
