@@ -36,7 +36,7 @@ def _runs(name: str, scale: ScaleName, **settings: Any) -> tuple[Experiment, ...
     return tuple(experiment(name, seed=seed, scale=scale, **settings) for seed in size_of(scale).seeds)
 
 
-def _table(
+def protocol_table(
     id: str, title: str, scale: ScaleName, cells: Iterable[Cell], without: str = "", momentum: float | None = None
 ) -> Table:
     kept, size = tuple(cells), size_of(scale)
@@ -77,7 +77,9 @@ def _accuracy(dataset: str, scale: ScaleName) -> Table:
     ]  # fmt: skip
     own, name = size_of(scale).dataset, dataset.replace("cifar", "CIFAR-")
     name = f"{own} in the place of {name}" if own else name
-    return _table(dataset, f"Holdout accuracy on {name} (FedASAM, main table)", scale, cells, ", ".join(without))
+    return protocol_table(
+        dataset, f"Holdout accuracy on {name} (FedASAM, main table)", scale, cells, ", ".join(without)
+    )
 
 
 def cifar10(scale: ScaleName) -> Table:
@@ -101,7 +103,7 @@ def against_centralized(scale: ScaleName) -> Table:
         fed = partial(experiment, federated[row], scale=scale, dataset=dataset, alpha=0)
         known = published.fedasam(dataset, federated[row], 0, 5)
         cells.append(cell(row, "federated", score(size.window), fed, size.seeds, known))
-    return _table("centralized", "Centralized and federated, {data}, α=0, K=5 (FedASAM)", scale, cells)
+    return protocol_table("centralized", "Centralized and federated, {data}, α=0, K=5 (FedASAM)", scale, cells)
 
 
 def mixing(scale: ScaleName) -> Table:
@@ -116,7 +118,7 @@ def mixing(scale: ScaleName) -> Table:
             fed = partial(experiment, method, scale=scale, dataset=dataset, alpha=0, **switches)
             known = published.mixed(row) if (dataset, method) == ("cifar100", "FedAvg") else ()
             cells.append(cell(row, method, score(size.window), fed, size.seeds, known))
-    return _table("mixing", "Mixup and Cutout, {data}, α=0, K=5 (FedASAM)", scale, cells)
+    return protocol_table("mixing", "Mixup and Cutout, {data}, α=0, K=5 (FedASAM)", scale, cells)
 
 
 def eigenvalues(scale: ScaleName) -> Table:
@@ -131,7 +133,7 @@ def eigenvalues(scale: ScaleName) -> Table:
                 cells.append(cell(row, f"α={alpha:g}, {column}", quantity, make, size.seeds, known))
             # Curvatures at very different losses say little about flatness.
             cells.append(cell(row, f"α={alpha:g}, loss", holdout_loss(), make, size.seeds))
-    return _table("eigenvalues", "Largest Hessian eigenvalues, {data}, K=5 (FedASAM)", scale, cells)
+    return protocol_table("eigenvalues", "Largest Hessian eigenvalues, {data}, K=5 (FedASAM)", scale, cells)
 
 
 def rivals(scale: ScaleName) -> Table:
@@ -158,7 +160,7 @@ def rivals(scale: ScaleName) -> Table:
                 cells.append(cell(row, column, score(size_of(scale).window), make, size_of(scale).seeds))
     title = f"Other methods with SAM, ASAM and SWA, {size_of(scale).dataset or 'cifar10'}, α=0, K=5 (FedASAM)"
     without = {"short": "SAM and ASAM of the rivals", "quick": "SAM of all"}.get(scale, "")
-    return _table("rivals", title, scale, cells, without, changes.get("momentum"))
+    return protocol_table("rivals", title, scale, cells, without, changes.get("momentum"))
 
 
 def legacy(scale: ScaleName) -> Table:
@@ -186,22 +188,9 @@ def legacy(scale: ScaleName) -> Table:
         for row, (quantity, changes, columns) in rows.items()
         for name, alpha in columns
     ]
-    return _table("legacy", f"Official habits as switches, {size.dataset or 'cifar10'}, K=5 (FedASAM)", scale, cells)
-
-
-def rounds(scale: ScaleName) -> Table:
-    """Do SAM and ASAM need more rounds under skew? With `short`'s rate its 2,000 make up for the paper's 10,000."""
-    size, cells = size_of(scale), []
-    longer = {"paper": (2000, 10_000), "short": (400, 2000), "quick": (100, 300)}[scale]
-    for row in ("FedAvg", "FedSAM", "FedASAM"):
-        for count in longer:
-            make = partial(_lasting, row, count, scale=scale)
-            cells.append(cell(row, f"α=0, {count} rounds", score(size.window), make, size.seeds))
-    return _table("rounds", f"More rounds, {size.dataset or 'cifar10'}, α=0, K=5 (no table of the paper)", scale, cells)
-
-
-def _lasting(name: str, rounds: int, **settings: Any) -> Experiment:
-    return experiment(name, dataset="cifar10", alpha=0, **settings).replace(rounds=rounds)
+    return protocol_table(
+        "legacy", f"Official habits as switches, {size.dataset or 'cifar10'}, K=5 (FedASAM)", scale, cells
+    )
 
 
 def figure1(scale: ScaleName) -> Figure:
@@ -287,7 +276,6 @@ TABLES: dict[str, Callable[[ScaleName], Item]] = {
     "fedasam.eigenvalues": eigenvalues,
     "fedasam.mixing": mixing,
     "fedasam.rivals": rivals,
-    "fedasam.rounds": rounds,
     "fedasam.legacy": legacy,
     "fedasam.figure1": figure1,
     "fedasam.figure2": figure2,

@@ -6,13 +6,24 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from ..declare import SettingError, near
-from . import background, crossing, disagreement, distilled, fedasam_tables, fedbabu_tables, lying, unseen
+from . import (
+    background,
+    crossing,
+    disagreement,
+    distilled,
+    fedasam_reasons,
+    fedasam_tables,
+    fedbabu_tables,
+    lying,
+    unseen,
+)
 from .questions import claims
 from .tables import Item, ScaleName, checked_scale
 
 BUILDERS: dict[str, Callable[[ScaleName], Item]] = {
     **fedbabu_tables.TABLES,
     **fedasam_tables.TABLES,
+    **fedasam_reasons.TABLES,
     **crossing.TABLES,
     **background.TABLES,
     **unseen.TABLES,

@@ -241,6 +241,24 @@ def test_more_rounds_are_those_of_the_main_table_and_then_some():
                 assert (many if scale == "paper" else few).id in main
 
 
+@pytest.mark.parametrize(
+    ("scale", "usual", "other"), [("paper", 0.01, 0.05), ("short", 0.05, 0.01), ("quick", 0.05, 0.01)]
+)
+def test_other_rates_and_a_weaker_rho_change_nothing_else(scale, usual, other):
+    table = built("fedasam.settings", scale)
+    for cell in table.cells:
+        name, _, weaker = cell.row.partition(", ")
+        rate = float(cell.column.removeprefix("rate "))
+        assert rate in ((usual,) if weaker else (usual, usual / 10 if name in ("FedAvgM", "AdaBest") else other))
+        for seed, made in enumerate(cell.experiments):
+            plain = fedasam.experiment(name, alpha=0, scale=scale, seed=seed, momentum=0.0, lr=rate)
+            local = plain.algorithm.local
+            weak = local.replace(rho=local.rho / 4) if weaker else local
+            assert made == plain.replace(algorithm=plain.algorithm.replace(local=weak))
+    assert {row for row in table.rows if ", " in row} == {"FedSAM, ρ/4", "FedASAM, ρ/4"}
+    assert ("FedSAM and FedASAM at rate" in table.leaves_out) == (scale == "short")
+
+
 def test_what_short_leaves_to_larger_machines_is_said_below_its_table():
     short, quick = items("short"), items("quick")
     assert short["fedasam.cifar100"].rows == ["FedAvg", "FedASAM", "FedAvg + SWA", "FedASAM + SWA"]
