@@ -177,20 +177,22 @@ def extreme_pairs(
 ) -> Eigenpairs:
     """The `k` extreme eigenpairs, equal eigenvalues as often as they occur (arguments as of `Lanczos.extreme`).
 
-    For one pair that is the same. For more, the map is restricted to what is orthogonal to the vectors found,
-    H' = P H P with P = 1 - V V^T, and its extreme pair looked for from a new random vector, until it no longer belongs
-    among the `k`, or the products are spent.
+    For one pair that is the same. For more, the map is restricted to what is orthogonal to the vectors found, and its
+    extreme pair looked for from a new random vector, until it no longer belongs among the `k`, or the products are
+    spent: H' = P H P + c V V^T with P = 1 - V V^T, where c lies beyond the other end of the spectrum. With c = 0 the
+    vectors found would come again wherever fewer than `k` eigenvalues have the sign that is looked for.
     """
     pairs = space.extreme(k, end, tolerance, budget)
     if k == 1:
         return dataclasses.replace(pairs, repeats="not looked for: one value")
-    used, starts = pairs.products, 0
+    used, starts, parked = pairs.products, 0, _beyond(pairs, end)
     while len(pairs.values) < space.size and used < budget:
         rows = pairs.vectors
 
         def beside(vector: Tensor, rows: Tensor = rows) -> Tensor:
-            image = space.product(vector - (rows @ vector) @ rows)
-            return image - (rows @ image) @ rows
+            found = rows @ vector
+            image = space.product(vector - found @ rows)
+            return image - (rows @ image - parked * found) @ rows
 
         again = lanczos(beside, rows[0], key(seed, "restart", starts))
         new, starts = again.extreme(1, end, 10 * tolerance, budget - used), starts + 1
@@ -212,6 +214,15 @@ def extreme_pairs(
             converged=np.append(pairs.converged, new.converged[0]),
         )
     return _best(pairs, k, end, used, "all eigenvalues" if len(pairs.values) == space.size else SPENT)
+
+
+def _beyond(pairs: Eigenpairs, end: str) -> float:
+    """A value that comes after all eigenvalues, seen from an end of the spectrum."""
+    if end == "size":
+        return 0.0
+    first, last = float(pairs.values[0]), pairs.other_end
+    away = 0.1 * max(abs(first - last), abs(last))
+    return last + away if end == "bottom" else last - away
 
 
 def _best(pairs: Eigenpairs, k: int, end: str, products: int, repeats: str) -> Eigenpairs:

@@ -86,8 +86,8 @@ class ModelHessian:
             warn: give that warning; `about["other_end"]` says the same.
 
         Raises:
-            SettingError: if `k` is not between 1 and the number of selected parameters, or for "signed" with a method
-                that has it not.
+            SettingError: if `k` is not between 1 and the number of selected parameters, for "signed" with a method
+                that has it not, or if `start` has no vectors of these parameters.
         """
         order = order or ("signed" if self._method == "lanczos" else "magnitude")
         if order == "signed" and self._method != "lanczos":
@@ -225,7 +225,7 @@ class ModelHessian:
                 return PyHessian(self._products, seed).eigenpairs(k, self._tolerance, budget)
             space = self._space
             if start is not None:
-                near = torch.stack([self.target.flat(vector) for vector in start.vectors])
+                near = _known(start, self.target)
                 space = lanczos(self._products, self._like, seed, near)
             return extreme_pairs(space, k, end, self._tolerance, budget, seed)
 
@@ -252,6 +252,17 @@ class ModelHessian:
                 raise Overflow from error
             finally:
                 self._products.release()
+
+
+def _known(start: Eigenvalues, target: Target) -> torch.Tensor:
+    """The vectors of other eigenvalues, `[k, size]`."""
+    if not start.vectors:
+        raise SettingError("start", allowed="has no vectors (they are not saved); measure it again, or leave it out")
+    shapes = {name: weight.shape for name, weight in target.weights.items()}
+    if any({name: part.shape for name, part in vector.items()} != shapes for vector in start.vectors):
+        told = f"is of other parameters (part = {start.about.get('part')!r}) than this Hessian's"
+        raise SettingError("start", allowed=told)
+    return torch.stack([target.flat(vector) for vector in start.vectors])
 
 
 def negative_end(top: Eigenvalues) -> float | None:

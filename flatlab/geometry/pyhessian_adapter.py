@@ -23,6 +23,8 @@ from .hvp import HessianProducts
 from .lanczos import Eigenpairs
 from .trace import TraceEstimate, sample_until
 
+AGAIN = 0.1  # a vector with so much of an earlier one is that one, found again
+
 
 class PyHessian:
     """`pyhessian.hessian` on a target: `theirs` runs its methods, the others add what these lack.
@@ -64,16 +66,17 @@ class PyHessian:
         """Its `k` eigenvalues of largest size, in its order, with error bars from one more product each.
 
         It does not say whether it stopped by its rule, a change below `tolerance`. A value errs by the square of its
-        residual, so "converged" here is a residual below the root of the tolerance.
+        residual, so "converged" here is a residual below the root of the tolerance, and a vector of its own: where
+        there are fewer eigenvalues than `k` but for zeros, it gives some again.
         """
         before = self.products.count
         values, vectors = self.theirs("eigenvalues", maxIter=steps, tol=tolerance, top_n=k)
         rows = torch.stack([torch.cat([part.reshape(-1) for part in vector]) for vector in vectors])
         residuals = [(self.products(row) - value * row).norm().item() for row, value in zip(rows, values, strict=True)]
         errors = np.array(residuals)
-        return Eigenpairs(
-            np.array(values), rows, errors, errors <= tolerance**0.5 * np.abs(values), self.products.count - before
-        )
+        own = (rows @ rows.T).tril(-1).abs().amax(1).cpu().numpy() < AGAIN
+        converged = (errors <= tolerance**0.5 * np.abs(values)) & own
+        return Eigenpairs(np.array(values), rows, errors, converged, self.products.count - before)
 
     def trace_estimate(self, tolerance: float, budget: int) -> TraceEstimate:
         """Its probes, one at a time, until their standard error is small; its own rule stops too early by chance."""

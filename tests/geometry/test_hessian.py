@@ -107,6 +107,18 @@ def test_the_spectrum_is_close_to_the_true_one(scene, method, dense_products):
     assert curve["density"].sum() * step == pytest.approx(1, abs=1e-3)
 
 
+def test_lanczos_begins_from_vectors_of_the_same_parameters_alone(tmp_path):
+    data = noise(32)
+    whole, head = hessian(network("group"), data), hessian(network("group"), data, part="head")
+    known = head.top(1)
+    with pytest.raises(ValueError, match=r"start: is of other parameters \(part = 'head'\)"):
+        whole.top(1, start=known)
+    kept = type(known).load(known.save(tmp_path / "known.parquet"))
+    with pytest.raises(ValueError, match="start: has no vectors"):
+        head.top(1, start=kept)
+    assert head.top(1, start=known).frame["eigenvalue"][0] == pytest.approx(known.frame["eigenvalue"][0], rel=1e-3)
+
+
 def test_pyhessian_itself_agrees_on_the_same_weights_and_data():
     model, (images, labels) = network("running"), noise(32)
     theirs = pyhessian.hessian(network("running").eval(), nn.CrossEntropyLoss(), data=(images, labels), cuda=False)

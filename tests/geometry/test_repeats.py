@@ -56,6 +56,22 @@ def test_planted_repeats_are_found_in_every_order(end):
         assert found.converged.all()
 
 
+@pytest.mark.parametrize("end", ["top", "bottom", "size"])
+@pytest.mark.parametrize("positive", range(5))
+def test_more_than_there_are_of_a_sign_are_the_next_of_the_other(positive, end):
+    """Found vectors are set aside at a value of their own: at 0 they would come again before any of the other sign."""
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        values = [*random.uniform(0.1, 50, positive), *-random.uniform(0.1, 50, 20 - positive)]
+        values[-1] = 0.0 if seed % 2 else values[-2]
+        values = values if end != "bottom" else [-value for value in values]
+        product, like = planted(values, seed)
+        order = {"top": lambda value: -value, "bottom": lambda value: value, "size": lambda value: -abs(value)}[end]
+        found = extreme_pairs(lanczos(product, like, seed), 5, end, budget=1000, seed=seed)
+        assert found.values == pytest.approx(sorted(values, key=order)[:5], abs=1e-3)
+        assert found.vectors @ found.vectors.T == pytest.approx(np.eye(5), abs=1e-4)
+
+
 def test_products_that_run_out_say_that_equal_eigenvalues_may_be_missing():
     product, like = planted([5.0, 5, 5, *np.linspace(-1, 1, 77)])
     assert "equal ones may be missing" in extreme_pairs(lanczos(product, like), 2, budget=9).repeats
@@ -109,6 +125,26 @@ def test_the_spectrum_states_its_error_over_probes(method):
     assert (curve["error"] > 0).any() and "6 probes" in several.about["errors"]["error"]
     single = measured.spectrum(steps=15, method=method)
     assert single.density()["error"].isna().all() and "one probe" in single.about["errors"]["error"]
+
+
+def test_what_pyhessian_finds_twice_is_not_called_converged():
+    """Of rank three; its fourth vector is one of the first three again."""
+    random = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(3, 1, 2, 2, generator=random), torch.tensor([0, 1, 0])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False)).double()
+
+    def squared(outputs, labels):
+        return (outputs[:, 0] - 1) ** 2
+
+    settings = {"loss": squared, "method": "pyhessian", "dtype": torch.float64}
+    measured = hessian(model, (images.double(), labels), **settings)
+    with pytest.warns(UserWarning, match="of 4 eigenvalues have not converged"):
+        found = measured.top(4)
+    dense = 2 / 3 * torch.linalg.svdvals(images.double().flatten(1)) ** 2
+    told = found.frame[found.frame["converged"]]
+    for value in told["eigenvalue"]:
+        assert (dense - value).abs().min() < 0.02 * dense[0]
+    assert told["eigenvalue"].round(1).is_unique and not found.frame["converged"].all()
 
 
 def test_pyhessian_is_never_altered():
