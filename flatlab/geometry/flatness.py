@@ -86,8 +86,13 @@ def flatness_vs_gain(
     wanted = client_ids(run, clients)
     if len(wanted) < 5:
         raise SettingError("clients", len(wanted), "a rank correlation needs at least 5")
-    gains = gains if gains is not None else personalize(run, clients=wanted, **tuned)
-    accuracy = _accuracies(gains, run.id, settings.round or run.round, wanted)
+    if settings.which == "global" and run.experiment.algorithm.swa is not None:
+        raise SettingError(
+            "which", "global", "clients tune the averaged model, which the algorithm evaluates: leave it out"
+        )
+    round = run.round if settings.round is None else settings.round
+    gains = gains if gains is not None else personalize(run, clients=wanted, **{"round": round, **tuned})
+    accuracy = _accuracies(gains, run.id, round, wanted)
     sharp = sharpness({"run": run}, measures=[measure], clients=wanted, progress=progress, **settings.changed())
     frame = sharp.frame[["client", "value", "error"]].rename(columns={"value": "sharpness"})
     frame = frame.join(accuracy, on="client").assign(gain=lambda table: table["tuned"] - table["initial"])
@@ -102,8 +107,11 @@ def flatness_vs_gain(
 def _accuracies(gains: Personalization, run: str, round: int, clients: list[int]) -> pd.DataFrame:
     """Accuracy before and after tuning, by client, in the columns `initial` and `tuned`."""
     curves = gains.frame[gains.frame["run"] == run]
-    if (curves["round"] == round).any():  # personalized at several rounds
-        curves = curves[curves["round"] == round]
+    others = sorted(set(curves["round"]) - {round})
+    curves = curves[curves["round"] == round]
+    if others and curves.empty:
+        told = f"of round {', '.join(map(str, others))}, and the sharpness is that of round {round}: give both the same"
+        raise SettingError("gains", allowed=told)
     ends = {"initial": 0, "tuned": curves["epoch"].max()}  # not pandas' first and last, which skip NaN
     at_end = {name: curves[curves["epoch"] == epoch].set_index("client")["accuracy"] for name, epoch in ends.items()}
     table = pd.DataFrame(at_end)

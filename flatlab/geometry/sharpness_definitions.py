@@ -132,12 +132,15 @@ def relative_flatness(target: Target) -> Value:
     E |phi|^2 (sum_s p_s |w_s|^2 - |sum_s p_s w_s|^2). Exact; unchanged when a layer before is rescaled.
 
     Raises:
-        SettingError: if the model is no body with a linear head, or the loss is another.
+        SettingError: if the model is no body with a linear head, the part measured lacks it, or the loss is another.
     """
     _needs_cross_entropy(target, "relative_flatness")
     model: Any = target.model
     if not has_linear_head(target):
         reason = "it is defined at a linear layer; the model needs a body and a linear head"
+        raise SettingError("relative_flatness", allowed=reason)
+    if "head.weight" not in target.weights:
+        reason = f"it is of the head's weights, which part = {target.about['part']!r} leaves out"
         raise SettingError("relative_flatness", allowed=reason)
     weight, total = model.head.weight, 0.0
     for span in target.spans(64):

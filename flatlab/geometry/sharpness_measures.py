@@ -220,10 +220,12 @@ def _wanted(measures: Iterable[str] | None, objectives: Sequence[Target]) -> lis
         impossible = set()
         if any(target.losses is not cross_entropy for target in objectives):
             impossible = {"fisher_rao", "relative_flatness"}
-        if not all(has_linear_head(target) for target in objectives):
+        if not all(has_linear_head(target) and "head.weight" in target.weights for target in objectives):
             impossible.add("relative_flatness")
         return [measure for measure in MEASURES if measure not in impossible]
     wanted = list(measures)
     if not wanted or not set(wanted) <= set(MEASURES):
         raise SettingError("measures", wanted, f"some of {', '.join(MEASURES)}")
+    if len(set(wanted)) < len(wanted):
+        raise SettingError("measures", wanted, "each once")
     return wanted

@@ -65,6 +65,19 @@ def test_gains_are_made_if_they_are_not_given_and_the_result_can_be_kept(run, tm
     assert back.about == found.about
 
 
+def test_sharpness_and_gain_are_of_one_round_and_of_one_model(run):
+    settings = {"clients": range(5), "limit": 30, "resamples": 50}
+    first = flatness_vs_gain(run, "sam", round=0, tuning={"epochs": 1}, **settings)
+    gains = fl.personalize(run, epochs=1, clients=range(5), round=0)
+    assert first.frame["initial"].tolist() == gains.frame.query("epoch == 0")["accuracy"].tolist()
+    assert first.about["round"] == 0
+    with pytest.raises(fl.SettingError, match="gains: of round 0, and the sharpness is that of round 2"):
+        flatness_vs_gain(run, "sam", gains=gains, **settings)
+    averaged = run.fork(round=1, rounds=2, algorithm=fl.FedBABU(lr=0.1, swa=fl.SWA(start=0.5, cycle=1))).to()
+    with pytest.raises(fl.SettingError, match="which = 'global': clients tune the averaged model"):
+        flatness_vs_gain(averaged, "sam", which="global", **settings)
+
+
 def test_impossible_requests_are_refused(run):
     with pytest.raises(ValueError, match="at least 5"):
         flatness_vs_gain(run, clients=[0, 1])

@@ -188,6 +188,10 @@ def test_measures_that_a_model_or_loss_does_not_have_are_left_out_or_refused():
         sharpness(headless, DATA, measures=["relative_flatness"])
     with pytest.raises(ValueError, match="cross-entropy only"):
         sharpness(smooth(), DATA, measures=["fisher_rao"], loss=squared)
+    body = {"part": "body", "draws": 2, "steps": 1}
+    assert "relative_flatness" not in set(sharpness(smooth(), DATA, **body).frame["measure"])
+    with pytest.raises(ValueError, match="head's weights, which part = 'body' leaves out"):
+        sharpness(smooth(), DATA, measures=["relative_flatness"], **body)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +202,7 @@ def test_measures_that_a_model_or_loss_does_not_have_are_left_out_or_refused():
         ({"steps": 0}, "steps = 0"),
         ({"measures": ["sharp"]}, "some of top"),
         ({"measures": []}, "some of top"),
+        ({"measures": ["sam", "top", "sam"]}, "each once"),
         ({"clients": [0]}, "a run is needed"),
     ],
 )
