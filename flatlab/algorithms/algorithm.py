@@ -78,7 +78,7 @@ class Algorithm(Family):
     """
 
     batches_per_step: ClassVar[int] = 1
-    inside: ClassVar[frozenset[str]] = frozenset()  # what is broadcast only to be added to the model: no traffic
+    inside: ClassVar[frozenset[str]] = frozenset()  # what is in the model or the update that is sent, too: no traffic
 
     lr: float = setting(0.1, "client learning rate", gt=0, log=True, span=(1e-4, 1.0))
     epochs: int = setting(1, "local epochs in a round", ge=1, unit="epochs", span=(1, 10))

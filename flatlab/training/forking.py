@@ -56,9 +56,11 @@ def _inherited(run: Run, experiment: Experiment, state: State) -> State:
     old, new = run.experiment, experiment
     own = run.federation.shapes.own_slots
     keeps_server = new.algorithm.server.kind == old.algorithm.server.kind
-    keeps_own = new.algorithm.kind == old.algorithm.kind
+    keeps_own = all(getattr(new.algorithm, name) == getattr(old.algorithm, name) for name in ("kind", "train", "share"))
     slots = {slot: values for slot, values in state.slots.items() if (keeps_own if slot in own else keeps_server)}
-    state = dataclasses.replace(state, slots=slots)
+    # A correction has a half with the clients and one with the server: without the other neither means anything.
+    memory = {slot: values for slot, values in state.memory.items() if keeps_own or slot == "momentum"}
+    state = dataclasses.replace(state, slots=slots, memory=memory)
     if (new.algorithm.swa, new.rounds) != (old.algorithm.swa, old.rounds):  # another average
         state = dataclasses.replace(state, swa={}, swa_count=0)
     return state

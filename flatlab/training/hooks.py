@@ -97,14 +97,15 @@ def _sends_its_model(algorithm: Algorithm, start: Carry) -> None:
 
 def traffic(model: Model, algorithm: Algorithm) -> int:
     """Numbers that pass between the server and one client in a round, both ways: the part that is trained and shared,
-    what the server sends besides it (not `Algorithm.inside`), and what the client sends besides its update.
+    and what either sends besides, but for what the other can tell from that (`Algorithm.inside`).
     """
     params = dict(model.named_parameters())
     trained = {name: params[name].detach() for name in names(model, algorithm.train)}
     shared = () if algorithm.share == "none" or algorithm.pooled else names(model, algorithm.share)
     look = shapes(algorithm, trained)
     received = {name: slot for name, slot in look.received.items() if name not in algorithm.inside}
-    besides = sum(value.numel() for value in leaves((received, look.message.extra)))
+    extra = {name: slot for name, slot in look.message.extra.items() if name not in algorithm.inside}
+    besides = sum(value.numel() for value in leaves((received, extra)))
     return 2 * sum(trained[name].numel() for name in shared if name in trained) + besides
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..algorithms import Algorithm, Average, Carry, LocalBatch, Message, Params, Slots
 from ..declare import SettingError, setting
+from .corrections import check_sent, no_correction
 
 
 class AdaBest(Algorithm):
@@ -28,12 +29,13 @@ class AdaBest(Algorithm):
     def check(self, rounds: int) -> None:
         """The server's step is part of the method."""
         super().check(rounds)
+        check_sent(self)
         if self.server != Average():
             raise SettingError("server", self.server.kind, "AdaBest has its own; leave it as it is")
 
     def memory(self, trained: Params) -> Slots:
         """The drift estimate, and the round of last taking part."""
-        drift = {k: torch.zeros_like(v) for k, v in trained.items()}
+        drift = no_correction(self, trained)
         return super().memory(trained) | {"drift": drift, "last": {"round": _number(0, trained)}}
 
     def broadcast(self, slots: Slots, trained: Params) -> Slots:
@@ -43,12 +45,12 @@ class AdaBest(Algorithm):
     def step(self, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
         """Along g - h_i."""
         grads, loss = self.local.gradient(batch.gradient, carry.params)
-        return self.descend(carry, {k: g - carry.memory["drift"][k] for k, g in grads.items()}, lr), loss
+        return self.descend(carry, grads | {k: grads[k] - h for k, h in carry.memory["drift"].items()}, lr), loss
 
     def finish(self, carry: Carry, lr: float | Tensor) -> Message:
         """The new estimate stays."""
         message, now = super().finish(carry, lr), carry.received["clock"]["round"]
-        away = now - carry.memory["last"]["round"]
+        away = (now - carry.memory["last"]["round"]).clamp(min=1)  # a round in which nothing arrives is not counted
         drift = {k: v / away - self.mu_drift * message.update[k] for k, v in carry.memory["drift"].items()}
         memory = message.memory | {"drift": drift, "last": {"round": now}}
         return message._replace(memory=memory, extra={"clock": {"round": now}})

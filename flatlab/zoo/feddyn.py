@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from ..algorithms import Algorithm, Average, Carry, LocalBatch, Message, Params, Slots
 from ..declare import SettingError, setting
+from .corrections import check_sent, no_correction
+from .perturbing import zeros
 
 
 class FedDyn(Algorithm):
@@ -23,38 +24,44 @@ class FedDyn(Algorithm):
     1
     """
 
+    inside: ClassVar[frozenset[str]] = frozenset(["moved"])
     kind: Literal["FedDyn"] = "FedDyn"
     alpha: float = setting(0.01, "strength of the bend", gt=0, log=True, span=(1e-4, 1.0))
 
     def check(self, rounds: int) -> None:
         """The server's step is part of the method."""
         super().check(rounds)
+        check_sent(self)
         if self.server != Average():
             raise SettingError("server", self.server.kind, "FedDyn has its own; leave it as it is")
 
     def memory(self, trained: Params) -> Slots:
         """The client's dual g_i."""
-        return super().memory(trained) | {"dual": {k: torch.zeros_like(v) for k, v in trained.items()}}
+        return super().memory(trained) | {"dual": no_correction(self, trained)}
 
     def step(self, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
         """Along g - g_i + alpha (y - x)."""
         grads, loss = self.local.gradient(batch.gradient, carry.params)
-        dual, away = carry.memory["dual"], {k: v - carry.anchor[k] for k, v in carry.params.items()}
-        return self.descend(carry, {k: g - dual[k] + self.alpha * away[k] for k, g in grads.items()}, lr), loss
+        bent = {
+            k: grads[k] - dual + self.alpha * (carry.params[k] - carry.anchor[k])
+            for k, dual in carry.memory["dual"].items()
+        }
+        return self.descend(carry, grads | bent, lr), loss
 
     def finish(self, carry: Carry, lr: float | Tensor) -> Message:
         """The new dual stays; the way the client went goes to the server again, to be summed without weights."""
         message = super().finish(carry, lr)
         dual = {k: v - self.alpha * message.update[k] for k, v in carry.memory["dual"].items()}
-        return message._replace(memory=message.memory | {"dual": dual}, extra={"moved": message.update})
+        moved = {k: message.update[k] for k in dual}
+        return message._replace(memory=message.memory | {"dual": dual}, extra={"moved": moved})
 
     def receive(self, slots: Slots, extra: Slots, heard: int, population: int) -> Slots:
         """H -= alpha / N sum (y_i - x)."""
         moved = extra["moved"]
-        h = slots.get("h") or {k: torch.zeros_like(v) for k, v in moved.items()}
+        h = slots.get("h") or zeros(moved)
         return slots | {"h": {k: h[k] - self.alpha / population * v for k, v in moved.items()}}
 
     def serve(self, params: Params, mean_update: Params, slots: Slots) -> tuple[Params, Slots]:
         """X = mean of the clients - h / alpha."""
         params, slots = super().serve(params, mean_update, slots)
-        return {k: v - slots["h"][k] / self.alpha for k, v in params.items()}, slots
+        return params | {k: params[k] - h / self.alpha for k, h in slots["h"].items()}, slots

@@ -24,7 +24,7 @@ class FedGloSS(FedDyn):
     2
     """
 
-    inside: ClassVar[frozenset[str]] = frozenset(["ascent"])
+    inside: ClassVar[frozenset[str]] = FedDyn.inside | {"ascent"}
     kind: Literal["FedGloSS"] = "FedGloSS"  # type: ignore[assignment]  # a kind of its own, told apart by name
     alpha: float = setting(0.1, "strength of the bend: the paper's 1 / beta", gt=0, log=True, span=(1e-4, 1.0))
     rho: float = setting(0.15, "length of the server's ascent", ge=0, span=(0.0, 1.0))

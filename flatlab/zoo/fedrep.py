@@ -14,7 +14,8 @@ from ..declare import SettingError, setting
 class FedRep(Algorithm):
     """The first `head_epochs` of the `epochs` train the head alone, the rest the body alone; the body is shared.
 
-    FedBABU's tables use as many head epochs as the others have epochs, then one of the body.
+    FedBABU's tables use as many head epochs as the others have epochs, then one of the body. With none the heads stay
+    as they began.
 
     >>> fl.train(fl.FedRep(epochs=2, head_epochs=1), data, "lenet", rounds=1).kept
     ('head.weight', 'head.bias')
@@ -26,10 +27,13 @@ class FedRep(Algorithm):
     share: Share = setting("body", "the part that is sent and averaged")
 
     def check(self, rounds: int) -> None:
-        """Both parts must be trained."""
+        """Both parts must be trained: what is shared would never move."""
+        if self.local_steps is not None and self.head_epochs:
+            told = "FedRep shares a round's epochs out between head and body; leave it out"
+            raise SettingError("local_steps", self.local_steps, told)
         super().check(rounds)
-        if self.head_epochs > self.epochs:
-            raise SettingError("head_epochs", self.head_epochs, f"at most epochs = {self.epochs}")
+        if self.head_epochs >= self.epochs:
+            raise SettingError("head_epochs", self.head_epochs, f"must be below epochs = {self.epochs}, for the body")
         if self.train != "all":
             raise SettingError("train", self.train, "FedRep trains head and body in turn; set it to 'all'")
 

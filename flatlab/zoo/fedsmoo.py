@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ..algorithms import Carry, LocalBatch, Message, Params, Slots, stretched
 from ..declare import setting
+from .corrections import no_correction
 from .feddyn import FedDyn
-from .perturbing import Beside, check_own_perturbation, zeros
+from .perturbing import Beside, check_own_perturbation
 
 
 class FedSMOO(FedDyn):
@@ -39,17 +40,17 @@ class FedSMOO(FedDyn):
 
     def memory(self, trained: Params) -> Slots:
         """FedDyn's dual, and that of the perturbations, mu_i."""
-        return super().memory(trained) | {"mu": zeros(trained)}
+        return super().memory(trained) | {"mu": no_correction(self, trained)}
 
     def broadcast(self, slots: Slots, trained: Params) -> Slots:
         """The perturbation to agree on, s."""
-        return {"common": slots.get("common") or zeros(trained)}
+        return {"common": slots.get("common") or no_correction(self, trained)}
 
     def step(self, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
         """FedDyn's from y + e."""
         grads, loss = batch.gradient(carry.params)
         mu, common = carry.memory["mu"], carry.received["common"]
-        shift = stretched({k: g - mu[k] - common[k] for k, g in grads.items()}, self.rho)
+        shift = stretched(grads | {k: grads[k] - mu[k] - common[k] for k in mu}, self.rho)
         moved, _ = super().step(carry, Beside(batch, shift), lr)
         mu = {k: v + shift[k] - common[k] for k, v in mu.items()}
         return moved._replace(memory=moved.memory | {"mu": mu}), loss

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..algorithms import Algorithm, Carry, LocalBatch, Message, Params, Slots
 from ..declare import setting
-from .perturbing import check_own_perturbation, zeros
+from .corrections import check_sent, no_correction
+from .perturbing import check_own_perturbation
 
 
 class FedSpeed(Algorithm):
@@ -37,22 +38,26 @@ class FedSpeed(Algorithm):
         """The ascent is part of the method."""
         super().check(rounds)
         check_own_perturbation(self)
+        check_sent(self)
 
     def memory(self, trained: Params) -> Slots:
         """The client's dual d_i."""
-        return super().memory(trained) | {"dual": zeros(trained)}
+        return super().memory(trained) | {"dual": no_correction(self, trained)}
 
     def step(self, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
         """Along the mixed gradient, less the dual, and back to the received model."""
         here, loss = batch.gradient(carry.params)
         uphill, _ = batch.gradient({k: v + self.rho * here[k] for k, v in carry.params.items()})
-        dual, away = carry.memory["dual"], {k: v - carry.anchor[k] for k, v in carry.params.items()}
         mixed = {k: (1 - self.alpha) * here[k] + self.alpha * g for k, g in uphill.items()}
-        return self.descend(carry, {k: g - dual[k] + away[k] / self.lam for k, g in mixed.items()}, lr), loss
+        bent = {
+            k: mixed[k] - dual + (carry.params[k] - carry.anchor[k]) / self.lam
+            for k, dual in carry.memory["dual"].items()
+        }
+        return self.descend(carry, mixed | bent, lr), loss
 
     def finish(self, carry: Carry, lr: float | Tensor) -> Message:
         """The new dual stays, and goes with the model."""
         message = super().finish(carry, lr)
         dual = {k: v - message.update[k] / self.lam for k, v in carry.memory["dual"].items()}
-        sent = {k: v - self.lam * dual[k] for k, v in message.update.items()}
+        sent = message.update | {k: message.update[k] - self.lam * v for k, v in dual.items()}
         return message._replace(update=sent, memory=message.memory | {"dual": dual})

@@ -49,7 +49,7 @@ class FedWMSAM(MoFedSAM, SCAFFOLD):
         """Along gradient and personal momentum."""
         alpha, momentum, at = carry.received["alpha"]["value"], _momentum(carry, lr), carry.params
         own, common = carry.memory["control"], carry.received["control"]
-        personal = {k: v + alpha / (1 - alpha) * (common[k] - own[k]) for k, v in momentum.items()}
+        personal = momentum | {k: momentum[k] + alpha / (1 - alpha) * (common[k] - own[k]) for k in own}
         ahead = {k: carry.anchor[k] + carry.step * personal[k] - v for k, v in at.items()}
         grads, loss = Beside(batch, stretched(ahead, self.rho)).gradient(at)
         return self.descend(carry, {k: alpha * g + (1 - alpha) * personal[k] for k, g in grads.items()}, lr), loss

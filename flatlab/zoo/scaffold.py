@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from ..algorithms import Algorithm, Carry, LocalBatch, Message, Params, Slots
 from ..declare import SettingError, setting
+from .corrections import check_sent, no_correction
+from .perturbing import zeros
 
 
 class SCAFFOLD(Algorithm):
@@ -33,35 +34,35 @@ class SCAFFOLD(Algorithm):
     def check(self, rounds: int) -> None:
         """Option II reads the mean gradient off the way that plain steps went."""
         super().check(rounds)
+        check_sent(self)
         if self.option == "II" and self.momentum:
             raise SettingError("momentum", self.momentum, "option II needs plain steps; set it to 0, or option to 'I'")
 
     def memory(self, trained: Params) -> Slots:
         """The client's control variate."""
-        return super().memory(trained) | {"control": {k: torch.zeros_like(v) for k, v in trained.items()}}
+        return super().memory(trained) | {"control": no_correction(self, trained)}
 
     def broadcast(self, slots: Slots, trained: Params) -> Slots:
         """The server's control variate."""
-        return {"control": slots.get("control") or {k: torch.zeros_like(v) for k, v in trained.items()}}
+        return {"control": slots.get("control") or no_correction(self, trained)}
 
     def step(self, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
         """Along g - c_i + c."""
         grads, loss = self.local.gradient(batch.gradient, carry.params)
         own, common = carry.memory["control"], carry.received["control"]
-        return self.descend(carry, {k: g - own[k] + common[k] for k, g in grads.items()}, lr), loss
+        return self.descend(carry, grads | {k: grads[k] - own[k] + common[k] for k in own}, lr), loss
 
     def finish(self, carry: Carry, lr: float | Tensor) -> Message:
         """The new control variate stays; its change goes to the server."""
         message = super().finish(carry, lr)
         old, common = carry.memory["control"], carry.received["control"]
-        new = carry.received.get("gradient") or {
-            k: old[k] - common[k] - moved / (carry.steps * lr) for k, moved in message.update.items()
-        }
+        whole, moved = carry.received.get("gradient"), message.update
+        new = {k: whole[k] if whole else old[k] - common[k] - moved[k] / (carry.steps * lr) for k in old}
         change = {k: new[k] - old[k] for k in old}
         return message._replace(memory=message.memory | {"control": new}, extra={"control": change})
 
     def receive(self, slots: Slots, extra: Slots, heard: int, population: int) -> Slots:
         """C += sum (c_i' - c_i) / N."""
         change = extra["control"]
-        old = slots.get("control") or {k: torch.zeros_like(v) for k, v in change.items()}
+        old = slots.get("control") or zeros(change)
         return slots | {"control": {k: old[k] + v / population for k, v in change.items()}}

@@ -438,7 +438,10 @@ def test_it_crosses_with_fedbabus_body_with_kept_heads_and_with_swa(kind):
 
 
 def test_what_is_sent_inside_the_model_is_no_traffic():
-    """FedGloSS's server sends x~ alone; FedDyn's clients send what they corrected for, besides."""
+    """FedGloSS's server sends x~ alone, and whoever gets a FedDyn client's update knows how far it moved."""
     model = fl.models.build("lenet", (1, 8, 8), 10)
-    numbers = [traffic(model, kind()) for kind in (fl.FedGloSS, fl.FedDyn)]
-    assert numbers[0] == numbers[1] == 3 * sum(weight.numel() for weight in model.parameters())
+    whole, head = (sum(weight.numel() for weight in part.parameters()) for part in (model, model.head))
+    both_ways = {fl.FedGloSS: 2, fl.FedDyn: 2, fl.FedLESAMD: 2, fl.FedSpeed: 2, fl.SCAFFOLD: 4, fl.FedSMOO: 4}
+    for kind, models in both_ways.items():
+        assert traffic(model, kind()) == models * whole
+        assert traffic(model, kind(share="body")) == models * (whole - head)

@@ -131,3 +131,79 @@ def test_personal_accuracy_is_that_of_each_clients_own_model(kind, tmp_path):
         "none",
     ]
     assert "personal" in [text.get_text() for text in table.plot().legends[0].get_texts()]
+
+
+def federation(digits):
+    return digits.federate(fl.Dirichlet(alpha=1.0), clients=4, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("parent", "child"),
+    [
+        (fl.SCAFFOLD(), fl.FedGAMMA(local=fl.SAM(rho=0.0))),
+        (fl.SCAFFOLD(), fl.FedLESAMS(rho=0.0)),
+        (fl.FedDyn(), fl.FedLESAMD(rho=0.0)),
+        (fl.FedDyn(), fl.FedSpeed()),
+        (fl.FedDyn(), fl.FedSMOO()),
+    ],
+)
+def test_a_fork_to_another_method_begins_with_no_correction_on_either_side(parent, child, tmp_path):
+    """The clients' half without the server's would push each step off for good."""
+    data = federation(fl.load("digits"))
+    run = fl.train(parent.replace(lr=0.1), data, fl.ModelSpec(name="lenet", width=0.125), 3, store=tmp_path)
+    forked = run.fork(round=2, rounds=4, algorithm=child.replace(lr=0.1))
+    state = forked.state()
+    corrections = [slot for name, slot in state.memory.items() if name != "last"]  # that is what was received last
+    assert not state.slots and corrections and all(not value.any() for slot in corrections for value in slot.values())
+    done = forked.to().state()
+    if "control" in done.slots:
+        for name, mean in done.slots["control"].items():
+            assert torch.allclose(mean, done.memory["control"][name].mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [fl.SCAFFOLD, fl.FedDyn, fl.AdaBest, fl.FedSpeed, fl.FedMoSWA])
+def test_a_fork_that_trains_more_begins_its_corrections_anew(method, tmp_path):
+    data = federation(fl.load("digits"))
+    part = method(lr=0.05, train="body", share="body")
+    run = fl.train(part, data, fl.ModelSpec(name="lenet", width=0.125), 2, store=tmp_path)
+    assert run.fork(rounds=3, algorithm=method(lr=0.05)).to().state().round == 3
+
+
+@pytest.mark.parametrize("method", [fl.SCAFFOLD, fl.FedDyn, fl.FedSpeed, fl.AdaBest, fl.FedSMOO, fl.FedWMSAM])
+def test_what_clients_keep_is_not_corrected_towards_the_others(method, tmp_path):
+    """A kept part has an optimum of its own: corrected, it would stop before."""
+    data = federation(fl.load("digits"))
+    run = fl.train(method(lr=0.05, share="body"), data, fl.ModelSpec(name="lenet", width=0.125), 3, store=tmp_path)
+    state, last = run.state(), run.state(2)
+    corrections = {name: slot for name, slot in state.memory.items() if name in ("control", "dual", "drift", "mu")}
+    assert corrections
+    for slot in corrections.values():
+        assert set(slot) == {name for name in state.params if name.startswith("body.")}
+    assert any(not torch.equal(value, last.personal[name]) for name, value in state.personal.items())
+
+
+def test_corrections_need_parts_that_names_tell():
+    for method in (fl.SCAFFOLD, fl.FedDyn, fl.AdaBest, fl.FedSpeed):
+        for settings, word in (
+            ({"share": "all-norms"}, "corrects what"),
+            ({"train": "head", "share": "body"}, "could"),
+        ):
+            with pytest.raises(fl.SettingError, match=f"share = '{settings['share']}': .* {word}"):
+                method(**settings).check(10)
+
+
+def test_rounds_in_which_nothing_arrives_leave_adabest_whole(tmp_path):
+    world = fl.World(channel=fl.Channel(loss=1.0))
+    data = federation(fl.load("digits"))
+    run = fl.train(fl.AdaBest(lr=0.05), data, "lenet", 4, world=world, store=tmp_path)
+    assert all(value.isfinite().all() for value in run.state().flat().values())
+
+
+def test_fedrep_trains_both_parts_or_says_so():
+    for wrong, word in (
+        (fl.FedRep(epochs=2, head_epochs=2), "head_epochs = 2: must be below epochs = 2"),
+        (fl.FedRep(epochs=1, head_epochs=1), "head_epochs"),
+        (fl.FedRep(epochs=1, local_steps=6), "local_steps = 6: FedRep shares"),
+    ):
+        with pytest.raises(fl.SettingError, match=word):
+            wrong.check(4)
