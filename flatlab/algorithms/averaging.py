@@ -72,7 +72,9 @@ class SWA(Averaging):
     kind: Literal["SWA"] = "SWA"
     start: float = setting(0.75, "fraction of the rounds done when averaging starts", ge=0, lt=1)
     cycle: int = setting(10, "rounds between two collected models; 1 keeps the scheduled rate", ge=1, unit="rounds")
-    low: float = setting(1e-4, "client learning rate at the end of a cycle", gt=0, log=True)
+    low: float = setting(
+        1e-4, "client learning rate at the end of a cycle, unless the schedule's is lower", gt=0, log=True
+    )
     variant: Literal["corrected", "official"] = setting("corrected", "when to collect, and whether the start is kept")
 
     def check(self, rounds: int, lr: float = math.inf) -> None:
@@ -98,7 +100,7 @@ class SWA(Averaging):
             return base
         # The official code counts cycles from round 0, the corrected form from `start`.
         phase = round if self.variant == "official" else round - self.first(rounds)
-        return Cyclical(cycle=self.cycle, low=self.low).lr(base, phase, rounds)
+        return Cyclical(cycle=self.cycle, low=min(self.low, base)).lr(base, phase, rounds)
 
     def collects(self, round: int, rounds: int) -> bool:
         """Whether the model after `round` joins the average."""

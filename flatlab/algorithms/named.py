@@ -6,7 +6,7 @@ FedProx(mu=0.01, train="body", share="body")         # FedProx + BABU
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from ..declare import SettingError, setting
 from .algorithm import Algorithm
@@ -99,6 +99,10 @@ class FedSAM(Algorithm):
     def __init__(self, *, rho: float | None = None, **settings: Any) -> None:
         super().__init__(**_with_local(SAM, settings, rho=rho))
 
+    def replace(self, **changes: Any) -> Self:
+        """As of any settings; `rho` is that of `local`."""
+        return super().replace(**_inside(self.local, changes, "rho"))
+
 
 class FedASAM(Algorithm):
     """Clients train with adaptive SAM: y <- y - lr g(y + rho T² g(y) / ||T g(y)||), T = |y| + eta.
@@ -120,14 +124,28 @@ class FedASAM(Algorithm):
     def __init__(self, *, rho: float | None = None, eta: float | None = None, **settings: Any) -> None:
         super().__init__(**_with_local(ASAM, settings, rho=rho, eta=eta))
 
+    def replace(self, **changes: Any) -> Self:
+        """As of any settings; `rho` and `eta` are those of `local`."""
+        return super().replace(**_inside(self.local, changes, "rho", "eta"))
+
 
 def _with_local(kind: type[SAM], settings: dict[str, Any], **own: float | None) -> dict[str, Any]:
     given = {name: value for name, value in own.items() if value is not None}
     if not given:
         return settings
     if "local" in settings:
-        raise SettingError(", ".join(given), [*given.values()], "give these or local, not both")
+        values = [*given.values()] if len(given) > 1 else next(iter(given.values()))
+        told = f"of local, which is given, too: not both; change local.{next(iter(given))}"
+        raise SettingError(", ".join(given), values, told)
     return settings | {"local": kind.from_dict(given)}
+
+
+def _inside(local: Local, changes: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Changes of an algorithm, with those named made in its perturbing step."""
+    own = {name: changes[name] for name in names if name in changes}
+    if not own or "local" in changes or not isinstance(local, SAM):
+        return changes
+    return {name: value for name, value in changes.items() if name not in own} | {"local": local.replace(**own)}
 
 
 class FedPer(Algorithm):

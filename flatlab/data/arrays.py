@@ -133,7 +133,10 @@ def _images(array: Any, where: str) -> np.ndarray:
 
 def checked_constants(given: Any, channels: int, low: float, where: str) -> tuple[float, ...]:
     """A number a channel, from `low` to 1."""
-    values = tuple(float(value) for value in np.asarray(given).reshape(-1))
+    try:
+        values = tuple(float(value) for value in np.asarray(given).reshape(-1))
+    except (TypeError, ValueError):
+        raise SettingError(where, given, f"needs {channels} numbers in {low}..1") from None
     if len(values) != channels or not all(low <= value <= 1 for value in values):
         raise SettingError(where, values, f"needs {channels} numbers in {low}..1")
     return values

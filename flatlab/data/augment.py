@@ -118,4 +118,4 @@ def _hole(centre: Tensor, length: int, side: int) -> Tensor:
     """1 where one of `length` rows (or columns) lies in an image's hole, else 0: float32 [M, length]."""
     place, side = torch.arange(length, device=centre.device), min(side, 2 * length)
     middle = (centre * length).long()[:, None]
-    return ((place >= middle - side // 2) & (place < middle + side // 2)).float()
+    return ((place >= middle - side // 2) & (place < middle + side - side // 2)).float()

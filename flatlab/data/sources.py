@@ -219,7 +219,16 @@ class Source:
 
     @checked
     def split(self, test: np.ndarray) -> Source:
-        """The same images with other test images, bool [N]."""
+        """The same images with other test images, bool [N].
+
+        Raises:
+            SettingError: if it is no bool for each image, or would leave no train or no test images.
+        """
+        if test.dtype != bool or test.shape != (len(self.labels),):
+            needs = f"needs bool, one for each of {len(self.labels)} images"
+            raise SettingError("test", allowed=f"is {test.dtype} {test.shape}; {needs}")
+        if test.all() or not test.any():
+            raise SettingError("test", allowed=f"has {int(test.sum())} of {len(test)} images; needs some, not all")
         order = np.concatenate([np.flatnonzero(~test), np.flatnonzero(test)])
         count = int((~test).sum())
         groups = None

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..algorithms import Algorithm, FedAvg
+from ..algorithms.schedules import floored
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..streams import some_of, stream
@@ -176,7 +177,7 @@ def at_server(algorithm: Algorithm, train: Sequence[Tensor], seed: int) -> Tenso
     pool = torch.cat(list(train))
     if algorithm.server_data is None:
         return pool[:0]
-    size = max(1, int(algorithm.server_data.share * len(pool)))
+    size = max(1, floored(algorithm.server_data.share, len(pool)))
     return some_of(pool, size, stream(seed, "server data"))
 
 

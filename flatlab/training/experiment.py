@@ -81,7 +81,7 @@ class Experiment(Declared):
                 "over a topology every client takes part in each round; set it to 1",
             )
         if self.world is not None:
-            self.world.check(self.algorithm)
+            self.world.check(self.algorithm, self.rounds)
         if self.parent is not None and self.parent.round >= self.rounds:
             raise SettingError("rounds", self.rounds, f"must exceed the parent's round {self.parent.round}")
         return self
@@ -121,7 +121,8 @@ class Experiment(Declared):
 
         Args:
             path: of the file; `.json` is JSON, all else TOML.
-            changes: by dotted names, such as {"algorithm.lr": 0.05}.
+            changes: by dotted names, such as {"algorithm.lr": 0.05}. With another `algorithm.kind` what the file's
+                algorithm has by default is that of the new one.
 
         Raises:
             SettingError: if the file is not TOML or JSON, or a setting is wrong.
@@ -136,7 +137,16 @@ class Experiment(Declared):
         if changes and values.get("code"):  # it is that of the classes in the file
             cls.from_dict(values)
             values = {**values, "code": None}
-        return cls.from_dict(with_changes(values, changes or {}))
+        return cls.from_dict(with_changes(_of_own_kind(values, changes or {}), changes or {}))
+
+
+def _of_own_kind(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A file's settings without the defaults of its algorithm, where the changes ask for another: it has its own."""
+    given, kind = values.get("algorithm"), changes.get("algorithm.kind")
+    if not isinstance(given, dict) or kind in (None, given.get("kind")):
+        return values
+    algorithm = Algorithm.from_dict(given)
+    return values | {"algorithm": {"kind": algorithm.kind, **algorithm.changed()}}
 
 
 def _json(path: Path) -> Any:

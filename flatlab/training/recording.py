@@ -134,7 +134,7 @@ class Record:
                     f"{self.store.directory}: no state in it can be used; if they are damaged for good, remove the"
                     " directory to start anew"
                 )
-            self.store.say(f"{self.store.directory}: no state in it is whole; it starts anew")
+            self.store.say(f"{self.store.directory}: no state in it is whole; it starts anew, its network untrained")
         self._damaged = bool(damaged_files(self.store))
         try:
             self.missing = self.store.history.missing(self._first, state.round if state is not None else 0)

@@ -38,7 +38,7 @@ class Adversary(Declared):
 
     def active(self, round: int, rounds: int) -> bool:
         """Whether they attack in `round` (from 0) of `rounds`."""
-        return self.start * rounds <= round < self.stop * rounds
+        return floored(self.start, rounds) <= round < floored(self.stop, rounds)
 
     def chosen(self, clients: int, seed: int) -> tuple[int, ...]:
         """Who is bad, ascending.
@@ -132,7 +132,7 @@ class World(Declared):
     adversary: Adversary | None = setting(None, "clients that lie")
     channel: Channel | None = setting(None, "messages that are lost or late", new=True)
 
-    def check(self, algorithm: Algorithm) -> None:
+    def check(self, algorithm: Algorithm, rounds: int) -> None:
         """Refuse what cannot be.
 
         Raises:
@@ -149,6 +149,9 @@ class World(Declared):
             )
         if adversary.start >= adversary.stop:
             raise SettingError("world.adversary.stop", adversary.stop, f"must exceed start = {adversary.start}")
+        if not any(adversary.active(number, rounds) for number in range(rounds)):
+            told = f"with stop = {adversary.stop} nobody attacks in any of {rounds} rounds"
+            raise SettingError("world.adversary.start", adversary.start, told)
         if algorithm.pooled:
             raise SettingError("world.adversary", allowed="there are no clients to be bad with pooled = True")
         public = algorithm.server_data is not None and algorithm.server_data.clients

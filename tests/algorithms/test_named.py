@@ -42,7 +42,7 @@ def test_json_round_trip_is_exact(algorithm):
         (lambda: fl.FedAvg(lr=0), ("FedAvg.lr", "0", "> 0")),
         (lambda: fl.FedAvg(lr=float("nan")), ("FedAvg.lr", "nan", "finite")),
         (lambda: fl.FedSAM(rho=-0.1), ("rho", "-0.1", "≥ 0")),
-        (lambda: fl.FedSAM(rho=0.1, local="sgd"), ("rho", "local", "not both")),
+        (lambda: fl.FedSAM(rho=0.1, local="sgd"), ("rho", "local", "not both", "local.rho")),
         (
             lambda: fl.FedAvg(local="samm"),
             ("FedAvg.local", "samm", "known: asam, ", "sam, sgd"),
@@ -92,3 +92,12 @@ def test_an_algorithm_of_ones_own_is_found_by_its_kind():
 )
 def test_the_setting_furthest_above_its_usual_span_is_blamed(algorithm, blamed):
     assert algorithm.suspect() == blamed
+
+
+def test_the_radius_of_a_method_is_changed_in_its_local_step():
+    cell = fl.papers.fedasam.experiment("FedASAM + SWA", alpha=0, scale="short", rho=0.3, lr=0.03).algorithm
+    assert cell.local == fl.ASAM(rho=0.3, eta=0.2) and cell.lr == 0.03 and cell.swa is not None
+    assert fl.FedASAM(rho=0.5, eta=0.1).replace(eta=0.2) == fl.FedASAM(rho=0.5, eta=0.2)
+    assert fl.FedSAM(rho=0.5).replace(rho=0.3).local == fl.SAM(rho=0.3)
+    with pytest.raises(fl.SettingError, match="not both"):
+        fl.FedSAM(rho=0.5).replace(rho=0.3, local=fl.SAM())

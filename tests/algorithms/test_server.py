@@ -132,3 +132,5 @@ def test_other_schedules():
 def test_the_rate_of_an_algorithm_is_its_schedule_then_the_cycle():
     algorithm = FedAvg(lr=0.1, schedule=Steps(at=(0.5,)), swa=SWA(start=0.75, cycle=2, low=0.001))
     assert [algorithm.rate(i, 8) for i in (0, 4, 6, 7)] == pytest.approx([0.1, 0.01, 0.0055, 0.001])
+    fallen = algorithm.replace(swa=SWA(start=0.75, cycle=2, low=0.05))  # the schedule is below it already: no way up
+    assert [fallen.rate(i, 8) for i in (5, 6, 7)] == pytest.approx([0.01, 0.01, 0.01])

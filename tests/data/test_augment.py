@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import functional as reference
 
 from flatlab.data import Augmentation, prepare
+from flatlab.data.augment import _hole
 from flatlab.declare import SettingError
 from flatlab.streams import stream
 
@@ -107,3 +108,8 @@ def test_impossible_settings_are_refused(values):
     name, value = next(iter(values.items()))
     with pytest.raises(SettingError, match=rf"Augmentation.{name} = {value!r}"):
         Augmentation(**values)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 5])
+def test_a_hole_has_the_side_that_is_asked_for(side):
+    assert [int(_hole(torch.tensor([centre]), 16, side).sum()) for centre in (0.4, 0.5, 0.6)] == [side] * 3

@@ -274,3 +274,26 @@ def test_fedsams_cifar100_constants_are_those_of_its_pixels_and_its_cifar10_std_
         assert np.allclose(source.std, values.std((0, 2, 3)), atol=5e-3) == same
         if not same:
             assert np.allclose(source.std, values.std((2, 3)).mean(0), atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("test", "word"),
+    [
+        (lambda n: np.arange(n) % 2, "is int64"),
+        (lambda n: np.zeros(5, bool), r"\(5,\)"),
+        (lambda n: np.ones(n, bool), "some, not all"),
+        (lambda n: np.zeros(n, bool), "has 0 of"),
+    ],
+)
+def test_other_test_images_are_a_mask_of_some_of_them(test, word):
+    source = load("digits")
+    with pytest.raises(SettingError, match=f"test: .*{word}"):
+        source.split(test(len(source.labels)))
+    half = np.arange(len(source.labels)) % 2 == 0
+    assert source.split(half).n_train == int((~half).sum())
+
+
+def test_constants_that_are_no_numbers_are_named():
+    images, labels = np.zeros((8, 8, 8), np.uint8), np.arange(8) % 2
+    with pytest.raises(SettingError, match=r"mean.*needs 1 numbers"):
+        Source.from_arrays("mine", images, labels, images, labels, ["a", "b"], mean=["x"], std=["y"])

@@ -305,6 +305,15 @@ def test_a_forgery_of_one_s_own_is_a_lazy_client(few_digits, tmp_path):
     assert all(torch.equal(a, b) for a, b in pairs(own, lazy)) and own.experiment.code
 
 
+def test_an_attack_lasts_from_one_share_of_the_rounds_to_another():
+    """Of the shares as written, rounded down, as SWA's start: .07 of 100 are 7, though their product is more."""
+    liars = fl.Adversary(share=0.5, message=fl.attacks.Lazy(), start=0.07, stop=0.55)
+    assert [number for number in range(100) if liars.active(number, 100)] == [*range(7, 55)]
+    late = fl.Adversary(share=0.5, message=fl.attacks.Lazy(), start=0.95)
+    assert [number for number in range(10) if late.active(number, 10)] == [9]
+    assert fl.SWA(start=0.95, cycle=1).first(10) == 9
+
+
 def test_updates_kept_one_by_one_add_up_as_always(few_digits, tmp_path):
     kept = train(few_digits, tmp_path / "a", world(fl.attacks.Replacement(boost=1.0)), rounds=1)
     for a, b in pairs(kept, train(few_digits, tmp_path / "b", rounds=1)):
@@ -317,6 +326,7 @@ def test_updates_kept_one_by_one_add_up_as_always(few_digits, tmp_path):
         (lambda: world(fl.attacks.Lazy(), share=0.05), r"share = 0.05: of 10 clients is nobody"),
         (lambda: world(), "does nothing"),
         (lambda: world(fl.attacks.Lazy(), start=0.5, stop=0.5), "stop"),
+        (lambda: world(fl.attacks.Lazy(), start=0.5, stop=0.51), "start = 0.5: with stop = 0.51 nobody attacks"),
         (lambda: world(data=fl.attacks.Patch()), None),
         (
             lambda: world(data=fl.attacks.Patch(size=6)),

@@ -1,5 +1,6 @@
 """A run's id stands for everything that can change its weights: states given, and code of the user's own."""
 
+import json
 import textwrap
 from typing import Literal
 
@@ -293,3 +294,14 @@ def test_networks_of_torchs_own_modules_keep_their_ids():
     before = describe(hooked)[1]
     hooked.body.register_forward_hook(lambda module, args, output: 2 * output)
     assert describe(hooked)[1] != before
+
+
+def test_another_algorithm_asked_of_a_file_has_its_own_defaults(tmp_path):
+    """A file that states all of FedBABU's settings would else train the body alone, by plain steps, as FedASAM."""
+    written = tmp_path / "experiment.json"
+    babu = fl.Experiment(data=fl.DataSpec(name="digits"), algorithm=fl.FedBABU(lr=0.07))
+    written.write_text(json.dumps(babu.to_dict()))
+    assert fl.Experiment.from_file(written, {"algorithm.kind": "FedASAM"}).algorithm == fl.FedASAM(lr=0.07)
+    assert fl.Experiment.from_file(written, {"algorithm.kind": "FedBABU"}).algorithm == babu.algorithm
+    asked = {"algorithm.kind": "FedAvg", "algorithm.train": "body"}
+    assert fl.Experiment.from_file(written, asked).algorithm == fl.FedAvg(lr=0.07, train="body")
