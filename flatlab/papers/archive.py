@@ -93,15 +93,8 @@ class Archive:
         What is measured from then on is of these weights; `run.json` says under `again` where they were made, and by
         how much the last accuracy on holdout images differs.
         """
-        here, there = (scores[_of_holdout(scores)] for scores in (self.history(experiment), run.history))
-        both = here.merge(there, on=["round", "split", "metric", "client"], suffixes=("_here", "_there"))
-        if both.empty or both["value_here"].equals(both["value_there"]):
-            return
-        last = both[both["round"] == both["round"].max()].iloc[0]
-        made = machine(_versions(run))["name"]
-        again = {"machine": made, "holdout accuracy differs by": float(last["value_there"] - last["value_here"])}
-        about = self.about(experiment) | {"again": again}
-        write_atomically(self._place(experiment) / "run.json", json.dumps(about, indent=1).encode())
+        about = self.about(experiment)
+        _note_again(self._place(experiment), about, run.history, machine(_versions(run))["name"])
 
     def keep_failure(self, experiment: Experiment, why: str) -> None:
         """Note that a run cannot be finished (it diverged), so that nobody tries again unasked."""
@@ -174,6 +167,8 @@ class Archive:
             if not place.exists():
                 write_atomically(place, path.read_bytes())
                 merged.added.append(str(name))
+                if path.suffix == ".parquet" and (place.parent / "run.json").exists():
+                    _note_others(place.parent, path.parent)
             elif path.name == "run.json":
                 here, there = (json.loads(file.read_text(encoding="utf-8")) for file in (place, path))
                 if there.get("again", here.get("again")) != here.get("again"):  # what was measured there is taken in
@@ -225,6 +220,25 @@ class Archive:
             "evaluation seconds": float(timings["evaluation_seconds"].sum()),
             "kept": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
+
+
+def _note_again(place: Path, about: dict[str, Any], history: pd.DataFrame, made: str) -> None:
+    """Say in `run.json` that measurements are of another training with this history, if its numbers differ."""
+    scores = (scores[_of_holdout(scores)] for scores in (pd.read_parquet(place / "history.parquet"), history))
+    here, there = scores
+    both = here.merge(there, on=["round", "split", "metric", "client"], suffixes=("_here", "_there"))
+    if both.empty or both["value_here"].equals(both["value_there"]):
+        return
+    last = both[both["round"] == both["round"].max()].iloc[0]
+    again = {"machine": made, "holdout accuracy differs by": float(last["value_there"] - last["value_here"])}
+    write_atomically(place / "run.json", json.dumps(about | {"again": again}, indent=1).encode())
+
+
+def _note_others(here: Path, there: Path) -> None:
+    """A measurement was taken in beside a history that was here before: of the same training, or of another?"""
+    about, other = (json.loads((place / "run.json").read_text(encoding="utf-8")) for place in (here, there))
+    if "again" not in other:  # else it is told with that run.json
+        _note_again(here, about, pd.read_parquet(there / "history.parquet"), other["machine"]["name"])
 
 
 def condensed(history: pd.DataFrame) -> pd.DataFrame:

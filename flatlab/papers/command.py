@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import shlex
 import tempfile
@@ -64,9 +65,10 @@ def reproduce(options: Options, say: Say = print) -> None:
         written = report.reproduction(archive, options.page)
         say(f"page: {options.page}, and {len(written) - 1} files of tables and figures in {options.results}")
         return
-    items = select(options.names, options.scale)
+    whole = select(options.names, options.scale)
+    items = whole
     if options.cell is not None:
-        items = {name: _only(item, options.cell) for name, item in items.items()}
+        items = {name: _only(item, options.cell) for name, item in whole.items()}
     if options.again:
         _again(items, archive, options, say)
         return
@@ -75,18 +77,18 @@ def reproduce(options: Options, say: Say = print) -> None:
     work = Workshop(archive, options.store, options.root, device, say)
     todo = plan(list(items.values()), archive, speed, work.has_weights)
     if options.part is not None or options.plan == "slurm":
-        whole = plan(list(items.values()), archive, arithmetic, again=True)  # the same for all jobs of an array
+        every = plan(list(items.values()), archive, arithmetic, again=True)  # the same for all jobs of an array
         if options.part is not None:
-            todo = todo.within(whole.part(*options.part))
+            todo = todo.within(every.part(*options.part))
         if options.plan == "slurm":
-            say(slurm(todo, whole, options))
+            say(slurm(todo, every, options))
             return
     say(summary(todo, speed))
     if options.plan is None:
         work.do(todo)
         if chosen := [claim for name, claim in claims(options.scale).items() if name in items]:
             say(claims_page(chosen, archive))
-        written = write(items, archive, options)
+        written = write(whole, archive, options)  # of a cell the whole table, too: it is kept under its name
         say("\n".join(f"written: {path}" for path in written))
 
 
@@ -123,18 +125,21 @@ def slurm(todo: Plan, whole: Plan, options: Options) -> str:
     """A script that trains what is to be done of the parts of all the work as an array, and writes the tables after."""
     jobs = max(1, len(todo.jobs()))
     longest = max(todo.within(part).total().seconds for part in whole.parts(jobs))
-    wanted = shlex.join(options.names)
-    places = f"--results {options.results} --store {options.store} --root {options.root}"
+    asked = [*options.names, "--scale", options.scale, "--results", str(options.results)]
+    asked += ["--store", str(options.store), "--root", str(options.root)]
+    asked += ["--device", options.device] if options.device != "auto" else []
+    asked += ["--cell", *options.cell] if options.cell is not None else []
+    wanted = shlex.join(asked)
     return "\n".join(
         [
             "#!/bin/bash",
             "#SBATCH --job-name=flatlab",
             f"#SBATCH --array=0-{jobs - 1}",
             f"#SBATCH --time={max(1, round(2 * longest / 60))}  # minutes: twice what the longest part should take",
-            "#SBATCH --gres=gpu:1",
+            *(["#SBATCH --gres=gpu:1"] if options.device != "cpu" else []),
             "#SBATCH --cpus-per-task=4",
-            f"# Afterwards, once: flatlab reproduce {wanted} --scale {options.scale} {places}",
-            f"flatlab reproduce {wanted} --scale {options.scale} --part $SLURM_ARRAY_TASK_ID/{jobs} {places}",
+            f"# Afterwards, once: flatlab reproduce {wanted}",
+            f"flatlab reproduce {wanted} --part $SLURM_ARRAY_TASK_ID/{jobs}",
         ]
     )
 
@@ -186,7 +191,9 @@ def parse_part(text: str) -> tuple[int, int]:
     """3/8 as numbers.
 
     Raises:
-        ValueError: if it is not of this form.
+        ArgumentTypeError: if it is not of this form.
     """
     number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be I/N, as 0/4 for the first of four parts")
     return int(number), int(of)

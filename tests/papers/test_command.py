@@ -1,5 +1,8 @@
 """`flatlab reproduce` as a person uses it."""
 
+import dataclasses
+import shlex
+
 import pytest
 
 from flatlab.cli import main
@@ -55,6 +58,7 @@ def test_a_stated_speed_gives_the_hours(tmp_path, capsys):
 def test_a_plan_for_slurm_is_an_array_of_parts(tmp_path, capsys):
     assert run("fedasam.cifar10", "--scale", "short", "--plan", "slurm", "--results", tmp_path) == 0
     out = capsys.readouterr().out
+    assert "--gres=gpu:1" in out and "--cell" not in out
     assert out.startswith("#!/bin/bash") and "--array=0-17" in out and "--part $SLURM_ARRAY_TASK_ID/18" in out
 
 
@@ -72,6 +76,37 @@ def test_a_table_is_run_written_and_run_again_with_the_same_numbers(small, tmp_p
     assert run("--merge", tmp_path / "results", "--results", tmp_path / "other") == 0
     assert "0 with others" in capsys.readouterr().out
     assert (tmp_path / "other" / "quick" / "test.small.md").exists()
+
+
+def test_a_cell_is_all_that_is_done_and_the_whole_table_is_written(monkeypatch, small, tmp_path, capsys):
+    def build(scale, whole=registry.BUILDERS["test.small"]):
+        (known,) = whole(scale).cells
+        others = tuple(run.replace(rounds=3) for run in known.experiments)
+        return dataclasses.replace(
+            whole(scale), cells=(known, dataclasses.replace(known, row="more", experiments=others))
+        )
+
+    monkeypatch.setitem(registry.BUILDERS, "test.small", build)
+    registry.built.cache_clear()
+    where = ("--results", tmp_path / "all results", "--store", tmp_path / "runs", "--device", "cpu")
+    assert run("test.small", *where) == 0
+    written = {path: path.read_bytes() for path in (tmp_path / "all results" / "quick").iterdir()}
+    capsys.readouterr()
+    assert run("test.small", "--cell", "more", "holdout", *where) == 0
+    assert "to train: 0 runs (2 are kept)" in capsys.readouterr().out
+    assert all(path.read_bytes() == content for path, content in written.items())
+    assert run("test.small", "--cell", "more", "holdout", "--plan", "slurm", *where) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    asked = shlex.split(line)
+    assert asked[asked.index("--cell") :][1:3] == ["more", "holdout"] and asked[asked.index("--device") + 1] == "cpu"
+    assert asked[asked.index("--results") + 1] == str(tmp_path / "all results")
+    registry.built.cache_clear()
+
+
+def test_a_part_is_one_of_so_many(capsys):
+    with pytest.raises(SystemExit):
+        run("fedbabu.table1", "--plan", "--part", "3")
+    assert "'3': must be I/N" in capsys.readouterr().err
 
 
 def test_a_claim_is_said_and_the_file_of_all_claims_is_written_anew(small, tmp_path, capsys, monkeypatch):

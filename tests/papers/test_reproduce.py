@@ -1,6 +1,7 @@
 """A small table from nothing to files: kept, resumed, merged, told when not complete, and the same bytes again."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -247,6 +248,28 @@ def test_merging_keeps_what_is_here_and_names_what_differs(done, tmp_path):
     before = archive.history(experiment("FedAvg", 1))
     assert [name.split("/")[1] for name in archive.merge(other).other] == [experiment("FedAvg", 1).id]
     pd.testing.assert_frame_equal(archive.history(experiment("FedAvg", 1)), before)
+
+
+def test_a_measurement_of_another_training_is_told_beside_the_history_that_was_here(table, done, tmp_path):
+    _, archive, _ = done
+    victim = experiment("FedBABU", 1)
+    here, there = (Archive(shutil.copytree(archive.folder, tmp_path / name)) for name in ("here", "there"))
+    (lost,) = (here.folder / "runs" / victim.id).glob("personalize-*.parquet")
+    lost.unlink()
+    path = there.folder / "runs" / victim.id / "history.parquet"
+    frame = pd.read_parquet(path)
+    frame.assign(value=frame["value"] - 0.02 * (frame["split"] == "holdout")).to_parquet(path)
+    about = there.about(victim)
+    elsewhere = about | {"machine": about["machine"] | {"name": "another machine"}}
+    (path.parent / "run.json").write_text(json.dumps(elsewhere))
+    here.merge(there)
+    told = here.about(victim)["again"]
+    assert told["machine"] == "another machine" and told["holdout accuracy differs by"] == pytest.approx(-0.02)
+    assert "Weights of 1 of its runs" in fill(table, here).markdown()
+    clean = Archive(shutil.copytree(archive.folder, tmp_path / "clean"))
+    (clean.folder / "runs" / victim.id / lost.name).unlink()
+    clean.merge(archive)
+    assert "again" not in clean.about(victim)
 
 
 def test_a_run_that_diverged_elsewhere_and_is_kept_here_is_whole(table, done, tmp_path):
