@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,10 +77,11 @@ def draw_spectrum(results: Spectrum | Mapping[str, Spectrum]) -> Drawing:
         largest, on_axis = result.frame["node"].max(), axis.get_xaxis_transform()
         axis.plot([largest], [0], "^", ms=5, color=style["color"], transform=on_axis, clip_on=False, zorder=3)
     axis.set(yscale="log", ylim=(DEPTH * highest, 2 * highest), xlabel=f"eigenvalue of {HESSIAN}", ylabel="density")
-    about = next(iter(several.values())).about
-    steps = f"{about['steps']} steps × {counted(about['probes'], 'probe')}; kernel {100 * WIDTH:g} % of the range. "
-    steps += "Triangles: the largest node of each, wherever its curve ends. "
-    _finish(fig, several, steps, "Band" if about["probes"] > 1 else "Error")
+    abouts = [result.about for result in several.values()]
+    effort = _or(f"{about['steps']} steps × {counted(about['probes'], 'probe')}" for about in abouts)
+    told = f"{effort}; kernel {100 * WIDTH:g} % of the range. "
+    told += "Triangles: the largest node of each, wherever its curve ends. "
+    _finish(fig, several, told, "Band" if any(about["probes"] > 1 for about in abouts) else "Error")
     return fig
 
 
@@ -103,7 +104,7 @@ def draw_along(results: HessianAlong | Mapping[str, HessianAlong]) -> Drawing:
         whole(axis.xaxis)
     fig.name_above()
     every = pd.concat([result.frame["value"] for result in several.values()])
-    fig.caption = _measured(next(iter(several.values())).about) + _lacking(every)
+    fig.caption = _measured([result.about for result in several.values()]) + _lacking(every)
     return fig
 
 
@@ -117,7 +118,9 @@ def draw_clients(result: ClientHessians) -> Drawing:
         axis.errorbar(range(len(numbers)), numbers["value"], numbers["error"], fmt="o", ms=3, lw=0.8)
         axis.set(xlabel="client", ylabel=f"{LABELS.get(name, name)} of {HESSIAN}")
         axis.set_xticks(range(len(order)), order, rotation=90 if len(order) > 20 else 0)
-    fig.caption = "Each client's model on its own images. " + _measured(result.about) + _lacking(result.frame["value"])
+    fig.caption = (
+        "Each client's model on its own images. " + _measured([result.about]) + _lacking(result.frame["value"])
+    )
     return fig
 
 
@@ -138,16 +141,24 @@ def _styled(several: Mapping[str, Any]) -> Iterator[tuple[str, Any, dict[str, An
 
 def _finish(fig: Drawing, several: Mapping[str, Any], first: str = "", drawn: str = "Bars") -> None:
     fig.name_above()
-    fig.caption = first + _measured(next(iter(several.values())).about, drawn)
+    fig.caption = first + _measured([result.about for result in several.values()], drawn)
 
 
-def _measured(about: dict[str, Any], drawn: str = "Bars") -> str:
-    batches = "" if about["batch"] == "free" else f" of {about['batch']}"
-    return (
-        f"{about['samples']} samples ({about['data']}), {about['loss'].replace('_', '-')}, {about['part']} parameters; "
-        f"normalisation: {about['normalisation']}{batches}; method {about['method']}, seed {about['seed']}."
-        f"{bars(about, drawn)}"
-    )
+def _or(told: Iterable[str]) -> str:
+    """What is said of several results, each thing once."""
+    return " or ".join(dict.fromkeys(told))
+
+
+def _measured(abouts: Sequence[dict[str, Any]], drawn: str = "Bars") -> str:
+    """How results were measured; where they differ, each way."""
+    samples = _or(f"{about['samples']} samples ({about['data']})" for about in abouts)
+    losses = _or(about["loss"].replace("_", "-") for about in abouts)
+    batches = ("" if about["batch"] == "free" else f" of {about['batch']}" for about in abouts)
+    norms = _or(f"{about['normalisation']}{batch}" for about, batch in zip(abouts, batches, strict=True))
+    ways, seeds = (_or(str(about[name]) for about in abouts) for name in ("method", "seed"))
+    parts, errors = _or(about["part"] for about in abouts), dict.fromkeys(bars(about, drawn) for about in abouts)
+    what = f"{samples}, {losses}, {parts} parameters"
+    return f"{what}; normalisation: {norms}; method {ways}, seed {seeds}.{''.join(errors)}"
 
 
 def bars(about: dict[str, Any], drawn: str = "Bars") -> str:

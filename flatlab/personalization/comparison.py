@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal, overload
+from typing import Annotated, Literal, get_args, overload
 
 import numpy as np
 from pydantic import Field
@@ -94,7 +94,8 @@ class Comparison(Result):
             A row a method; the interval is NaN for one seed, from which nothing follows.
 
         Raises:
-            SettingError: if there is no such method, or a method has several runs of one seed (of two alphas, say).
+            SettingError: if there is no such method or column, or a method has several runs of one seed (of two alphas,
+                say).
         """
         twice = self.frame[self.frame.duplicated(["method", "seed"])]
         if len(twice):
@@ -105,6 +106,9 @@ class Comparison(Result):
         base = methods[0] if against is None else against
         if base not in methods:
             raise SettingError("against", base, f"must be one of {', '.join(methods)}{near(base, methods)}")
+        if column not in self.frame:
+            measured = [name for name in get_args(Column) if name in self.frame]
+            raise SettingError("column", column, f"none of these runs has it; must be one of {', '.join(measured)}")
         values = {name: rows.set_index("seed")[column].to_dict() for name, rows in self.frame.groupby("method")}
         rows = []
         for name in methods:
