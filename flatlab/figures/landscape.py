@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..arguments import Count, checked
+from ..declare import SettingError
 from ..geometry.landscape_result import Landscape, overflown
 from ..later import pd
 from .mark_labels import Label, draw_labels
@@ -56,8 +58,10 @@ def draw_landscape(
         scale: "shared" by all panels, or "own": each panel's colours and heights are from its lowest to its highest.
 
     Raises:
-        ValueError: if value, view or scale is unknown.
+        SettingError: if value, view or scale is unknown, or levels do not rise.
     """
+    if not isinstance(levels, int) and (len(levels) < 2 or any(b <= a for a, b in itertools.pairwise(levels))):
+        raise SettingError("levels", [*levels], "must be a number of levels, or at least two values that rise")
     if result.about["dimensions"] == 1:
         fig = _lines(result, log, top)
     else:

@@ -16,7 +16,8 @@ class FedDyn(Algorithm):
     """y -= lr (g(y) - g_i + alpha (y - x)); g_i -= alpha (y - x); the server's x = mean y_i - h / alpha.
 
     h -= alpha / N sum (y_i - x) over the round's clients; N are all there are. The paper's mean of the clients is the
-    plain one, `aggregation="uniform"`; by default it is weighted by samples, as with every algorithm here.
+    plain one, `aggregation="uniform"`; by default it is weighted by samples, as with every algorithm here. g_i and h
+    weigh clients alike, so the optimum is that of the plain mean of their losses in either case.
 
     The model that is scored is x. At a local optimum g_i is the gradient of the client's own loss there.
 

@@ -16,7 +16,11 @@ class SCAFFOLD(Algorithm):
     """y -= lr (g(y) - c_i + c); then c_i' by option I or II, and c += sum over the round (c_i' - c_i) / N.
 
     Option II: c_i' = c_i - c + (x - y) / (K lr) after K steps. Option I: c_i' = the gradient over all the client's
-    samples at x, one more pass over them. c is the mean of all N clients' c_i after every round.
+    samples at x, one more pass over them. c is the mean of all N clients' c_i after every round; a change that is lost
+    on its way (`Channel(loss=...)`) is missing in it for good.
+
+    c weighs clients alike, so the optimum is that of the plain mean of their losses, whatever `aggregation` says:
+    beside clients of different size FedAvg has the same one with `aggregation="uniform"`.
 
     >>> run = fl.train(fl.SCAFFOLD(lr=0.1), data, "lenet", rounds=1)
     >>> run.state().memory["control"]["head.bias"].shape  # [clients, classes]

@@ -117,6 +117,9 @@ def test_other_views_draw(tmp_path):
     assert "component 1 (70 %)" in words(draw_landscape(landscape(explained=[0.7, 0.2])))
     with pytest.raises(ValueError, match="view"):
         draw_landscape(landscape(), view="inside out")
+    for wrong in ([3.0, 1.0, 2.0], [2.0], []):
+        with pytest.raises(ValueError, match=r"levels = .* at least two values that rise"):
+            draw_landscape(landscape(), levels=wrong)
 
 
 def test_paths_name_their_barriers_and_sharpness_what_rescaling_changes():
@@ -144,6 +147,15 @@ def test_the_rest_draws():
         with pytest.raises(TypeError, match="all of one kind"):
             plot(strange)
     assert len(draw_spectrum(spectrum).axes[0].collections) == 0 and "Band" not in draw_spectrum(spectrum).caption
+    other = {**MEASURED, "part": "head", "samples": 32, "steps": 9, "probes": 2}
+    told = plot({"a": spectrum, "b": Spectrum(nodes, other)}).caption.replace("\n", " ")
+    for said in (
+        "3 steps × 1 probe or 9 steps × 2 probes",
+        "100 samples (holdout) or 32 samples",
+        "all or head param",
+    ):
+        assert said in told
+    assert told.count("seed 7") == 1
     several = pd.concat([nodes, nodes.assign(probe=1, weight=[0.2, 0.7, 0.1])])
     errors = {"errors": {"error": "standard error over 2 probes"}}
     fig = draw_spectrum(Spectrum(several, {**MEASURED, "steps": 3, "probes": 2} | errors))

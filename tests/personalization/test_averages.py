@@ -36,6 +36,11 @@ def test_mean_and_t_interval_over_seeds(runs):
     assert "t with n - 1" in found.about["interval"] and "FedBABU" in found.to_latex()
 
 
+def test_a_column_that_no_run_has_is_refused(runs):
+    with pytest.raises(fl.SettingError, match=r"column = 'unseen': none of these runs has it; .* holdout"):
+        fl.compare(runs[:1]).differences("unseen")
+
+
 def test_runs_are_compared_without_tuning_by_what_is_on_record(runs):
     table = fl.compare(runs[:2])
     history = runs[0].history.query("split == 'test' and metric == 'accuracy'")
