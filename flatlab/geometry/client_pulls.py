@@ -99,7 +99,7 @@ def pulls(runs: Any, data: Any = "holdout", *, settings: PullSettings, progress:
         runs: a run, several, or a mapping from names to them.
         data: as for `landscape`; equal samples for all.
         settings: made of the keyword arguments.
-        progress: called with the models done and their number; False stops. None: a bar in a terminal.
+        progress: called with the models done and their number; False stops. None: a bar in a terminal; False: none.
 
     Returns:
         What was measured. After Ctrl-C or a stop `about["complete"]` is False, and runs not reached are missing.

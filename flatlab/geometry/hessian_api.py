@@ -55,7 +55,8 @@ class Hessian(ModelHessian):
             trace: the trace as well.
             order: as for `top`; a warning names the rounds at which a negative eigenvalue is larger in size.
             subsets: measure the sampling error of each value, too, as for `top`.
-            progress: called with the checkpoints measured and their number; False stops. None: a bar in a terminal.
+            progress: called with the checkpoints measured and their number; False stops. None: a bar in a
+                terminal; False: none.
 
         Returns:
             What was measured. After Ctrl-C or a stop `about["complete"]` is False and later checkpoints are missing.
@@ -105,7 +106,8 @@ class Hessian(ModelHessian):
             trace: the trace as well.
             order: as for `top`; a warning names the clients for whom a negative eigenvalue is larger in size.
             subsets: measure the sampling error of each value, too, as for `top`.
-            progress: called with the clients measured and their number; False stops. None: a bar in a terminal.
+            progress: called with the clients measured and their number; False stops. None: a bar in a
+                terminal; False: none.
 
         Returns:
             What was measured. After Ctrl-C or a stop `about["complete"]` is False and later clients are missing.

@@ -127,7 +127,7 @@ def personalize(
             (the official FedBABU code's choice, on test data); None is the latest.
         clients: which clients; None is all.
         progress: called with the client epochs done (scoring the initial accuracy counts as one) and their number;
-            False stops. None: a bar in a terminal.
+            False stops. None: a bar in a terminal; False: none.
 
     Returns:
         The curves. After a stop `about["complete"]` is False, and only clients with a whole curve are in it.

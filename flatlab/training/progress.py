@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 VIEW_SECONDS, LOG_SECONDS = 0.25, 30.0  # between two looks
 BARS = 12  # runs up to which each has a bar in a terminal
 ALL = "all runs"
-Progress = Callable[[int, int], object]  # told how much is done, of how much; False stops
+Progress = bool | Callable[[int, int], object]  # whether to show it; or told how much is done, of how much: False stops
 Part = TypeVar("Part")
 
 
@@ -109,12 +109,13 @@ def counter(standing: Standing, progress: bool | Callable[[int, int], object]) -
 def watched(progress: Progress | None, total: int, what: str) -> Iterator[Callable[[int], bool]]:
     """A function to be told how much of `total` is done; its answer is whether to go on.
 
-    It passes the numbers to `progress`, which stops by returning False; without one it moves a bar in a terminal.
+    It passes the numbers to `progress`, which stops by returning False; without one it moves a bar in a terminal, but
+    for False.
     """
-    if progress is not None:
+    if callable(progress):
         yield lambda done: progress(done, total) is not False
         return
-    with tqdm(total=total, desc=what, leave=False, disable=None) as bar:
+    with tqdm(total=total, desc=what, leave=False, disable=True if progress is False else None) as bar:
 
         def show(done: int) -> bool:
             bar.update(done - bar.n)

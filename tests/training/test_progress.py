@@ -10,7 +10,7 @@ from planted import experiments, plant
 
 from flatlab.figures.colors import ALGORITHMS
 from flatlab.training import Standing
-from flatlab.training.progress import Lines, counter
+from flatlab.training.progress import Lines, counter, gather
 
 
 class Terminal(io.StringIO):
@@ -155,3 +155,12 @@ def test_in_a_notebook_only_traits_change(tmp_path):
         "FedAvg, seed 1: 5 of 10, 50.0 %, 00:10 left",
         "all runs: 15 of 20, 1 of 2 runs done",
     ]
+
+
+@pytest.mark.parametrize(
+    ("progress", "shown"), [(None, True), (True, True), (False, False), (lambda done, of: True, False)]
+)
+def test_a_measurements_bar_is_shown_in_a_terminal_unless_it_is_not_wanted(progress, shown):
+    with mock.patch("sys.stderr", Terminal()) as stream:
+        rows, complete = gather(iter([[1], [2]]), 2, "sharpness", progress)
+    assert rows == [1, 2] and complete and ("sharpness" in stream.getvalue()) == shown
