@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..algorithms import Algorithm, Params
 from ..declare import SettingError
-from .perturbing import zeros
+from .perturbing import check_server, zeros
 
 
 def sent(algorithm: Algorithm, trained: Params) -> Params:
@@ -29,7 +29,8 @@ def check_sent(algorithm: Algorithm) -> None:
     Raises:
         SettingError: naming `share`.
     """
-    if algorithm.share == "none" or {algorithm.share, algorithm.train} == {"body", "head"}:
+    check_server(algorithm)
+    if {algorithm.share, algorithm.train} == {"body", "head"}:
         told = f"of what they train ({algorithm.train!r}) clients send nothing that {algorithm.kind} could correct"
         raise SettingError("share", algorithm.share, told)
     if algorithm.share not in ("all", "body", "head"):
