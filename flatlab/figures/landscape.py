@@ -13,14 +13,13 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
-from numpy.typing import NDArray
 from pydantic import Field
 
 from ..arguments import Count, checked
 from ..declare import SettingError
 from ..geometry.landscape_result import Landscape, overflown
 from ..later import pd
-from .mark_labels import Label, draw_labels
+from .mark_labels import Label, Values, draw_labels
 from .style import PAGE, Drawing, figure, plain, seed_styles
 
 SHAPES = {"models": "*", "trajectory": "o", "clients": "^", "markers": "D"}
@@ -30,7 +29,6 @@ BAR_TICKS = 8  # of a colour bar, at most
 NUMBERS = 4  # steps between an axis' numbers, at most
 TALLEST = 4.6  # inches of a panel, however much higher than wide its plane is
 
-Values = NDArray[Any]
 Levels = Annotated[int, Field(ge=2, le=1000)]
 
 

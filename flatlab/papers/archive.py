@@ -224,8 +224,8 @@ class Archive:
 
 def _note_again(place: Path, about: dict[str, Any], history: pd.DataFrame, made: str) -> None:
     """Say in `run.json` that measurements are of another training with this history, if its numbers differ."""
-    scores = (scores[_of_holdout(scores)] for scores in (pd.read_parquet(place / "history.parquet"), history))
-    here, there = scores
+    kept = pd.read_parquet(place / "history.parquet")
+    here, there = (scores[_of_holdout(scores)] for scores in (kept, history))
     both = here.merge(there, on=["round", "split", "metric", "client"], suffixes=("_here", "_there"))
     if both.empty or both["value_here"].equals(both["value_there"]):
         return
