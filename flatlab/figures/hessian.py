@@ -78,7 +78,7 @@ def draw_spectrum(results: Spectrum | Mapping[str, Spectrum]) -> Drawing:
         axis.plot([largest], [0], "^", ms=5, color=style["color"], transform=on_axis, clip_on=False, zorder=3)
     axis.set(yscale="log", ylim=(DEPTH * highest, 2 * highest), xlabel=f"eigenvalue of {HESSIAN}", ylabel="density")
     abouts = [result.about for result in several.values()]
-    effort = _or(f"{about['steps']} steps × {counted(about['probes'], 'probe')}" for about in abouts)
+    effort = either(f"{about['steps']} steps × {counted(about['probes'], 'probe')}" for about in abouts)
     told = f"{effort}; kernel {100 * WIDTH:g} % of the range. "
     told += "Triangles: the largest node of each, wherever its curve ends. "
     _finish(fig, several, told, "Band" if any(about["probes"] > 1 for about in abouts) else "Error")
@@ -144,19 +144,19 @@ def _finish(fig: Drawing, several: Mapping[str, Any], first: str = "", drawn: st
     fig.caption = first + _measured([result.about for result in several.values()], drawn)
 
 
-def _or(told: Iterable[str]) -> str:
+def either(told: Iterable[str]) -> str:
     """What is said of several results, each thing once."""
     return " or ".join(dict.fromkeys(told))
 
 
 def _measured(abouts: Sequence[dict[str, Any]], drawn: str = "Bars") -> str:
     """How results were measured; where they differ, each way."""
-    samples = _or(f"{about['samples']} samples ({about['data']})" for about in abouts)
-    losses = _or(about["loss"].replace("_", "-") for about in abouts)
+    samples = either(f"{about['samples']} samples ({about['data']})" for about in abouts)
+    losses = either(about["loss"].replace("_", "-") for about in abouts)
     batches = ("" if about["batch"] == "free" else f" of {about['batch']}" for about in abouts)
-    norms = _or(f"{about['normalisation']}{batch}" for about, batch in zip(abouts, batches, strict=True))
-    ways, seeds = (_or(str(about[name]) for about in abouts) for name in ("method", "seed"))
-    parts, errors = _or(about["part"] for about in abouts), dict.fromkeys(bars(about, drawn) for about in abouts)
+    norms = either(f"{about['normalisation']}{batch}" for about, batch in zip(abouts, batches, strict=True))
+    ways, seeds = (either(str(about[name]) for about in abouts) for name in ("method", "seed"))
+    parts, errors = either(about["part"] for about in abouts), dict.fromkeys(bars(about, drawn) for about in abouts)
     what = f"{samples}, {losses}, {parts} parameters"
     return f"{what}; normalisation: {norms}; method {ways}, seed {seeds}.{''.join(errors)}"
 

@@ -13,7 +13,7 @@ from ..geometry.mode_connectivity import Path
 from ..geometry.sharpness_measures import MEASURES, Sharpness
 from ..later import pd
 from ..results import counted, spread
-from .hessian import bars
+from .hessian import bars, either
 from .style import PAGE, Drawing, figure, plain, seed_styles
 
 CURVES = {
@@ -127,12 +127,13 @@ def draw_flatness(results: FlatnessVsGain | Mapping[str, FlatnessVsGain]) -> Dra
         axis.set(xlabel=LABELS[next(iter(measures))], ylabel=labels[other])
         axis.set_title("\n".join(told), fontsize=7)
     fig.name_above()
-    about = next(iter(several.values())).about
-    of = "each run" if len(several) > 1 else plain(about.get("name", about["run"]))
+    abouts = [result.about for result in several.values()]
+    of = "each run" if len(several) > 1 else plain(abouts[0].get("name", abouts[0]["run"]))
+    parts, norms = (either(about[name] for about in abouts) for name in ("part", "normalisation"))
     fig.caption = (
-        f"{of[0].upper()}{of[1:]}: its global model on each client's samples; normalisation: "
-        f"{about['normalisation']}; above: Spearman's rank correlation, its interval by bootstrap over clients."
-        f"{bars(about)}"
+        f"{of[0].upper()}{of[1:]}: its global model on each client's samples; {parts} parameters; normalisation: "
+        f"{norms}; above: Spearman's rank correlation, its interval by bootstrap over clients."
+        f"{''.join(dict.fromkeys(map(bars, abouts)))}"
     )
     return fig
 

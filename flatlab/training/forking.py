@@ -46,9 +46,19 @@ def fork(run: Run, round: int, changes: dict[str, Any]) -> Run:
             " what it shares begins at its first weights, which nobody trained"
         )
     if not child.record.begun:  # else forked in the same way before
+        if _late(state) and not _late(child.state()):
+            tell(
+                f"fork: messages that were on their way in {run.name} never arrive in {child.name}, where the delay is"
+                " another"
+            )
         with child.record.held():
             child.record.begin(child.state(), child.data, run.record.history(round))
     return child
+
+
+def _late(state: State) -> bool:
+    """Whether messages are on their way."""
+    return "mass" in state.pending and bool(state.pending["mass"].any())
 
 
 def _inherited(run: Run, experiment: Experiment, state: State) -> State:

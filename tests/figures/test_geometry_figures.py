@@ -175,5 +175,7 @@ def test_the_rest_draws():
     fig = plot({"a": result, "b": result})
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a", "b"]
     assert fig.axes[0].get_title().replace("\xa0", " ").startswith("a: 0.30, 95 % [-0.10, 0.60]")
+    other = plot({"a": result, "b": FlatnessVsGain(frame, {**about, "part": "body", "normalisation": "none"})})
+    assert "all or body parameters; normalisation: batch statistics or none;" in other.caption
     with pytest.raises(ValueError, match="measure"):
         plot({"a": result, "b": FlatnessVsGain(frame, {**about, "measure": "sam"})})

@@ -1,6 +1,7 @@
 """Messages that are lost or late: by plain loops in float64, in both engines, after a kill, and over a graph."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -144,9 +145,13 @@ def test_late_messages_outlive_a_kill_and_a_fork(data, tmp_path):
     del stopped
     again = fl.Run(whole.experiment, data, store=tmp_path / "stopped", device="cpu").to(4)
     assert same(whole, again) and again.history.equals(whole.history)
-    late = again.fork(round=2, world=fl.World(channel=channel.replace(loss=0.3)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        late = again.fork(round=2, world=fl.World(channel=channel.replace(loss=0.3)))
     assert torch.equal(late.state().pending["mass"], again.state(2).pending["mass"])
-    assert not again.fork(round=2, world=None).state().pending
+    for world in (None, fl.World(channel=channel.replace(delay=3))):
+        with pytest.warns(UserWarning, match="never arrive"):
+            assert not sum(again.fork(round=2, world=world).state().pending.get("mass", torch.zeros(1)))
 
 
 def test_over_a_graph_what_is_lost_stays_with_the_receiver(data, tmp_path):
