@@ -154,6 +154,8 @@ def _reproducing(parser: argparse.ArgumentParser) -> None:
         "--plan", nargs="?", const="show", choices=("show", "slurm"), help="say what is to be done; or a SLURM array"
     )
     parser.add_argument("--part", type=parse_part, metavar="I/N", help="only one of N parts of the plan")
+    text = "processes that train and measure side by side on a CPU, each with its own data (default: 1)"
+    parser.add_argument("--workers", type=int, metavar="N", help=text)
     parser.add_argument("--cell", nargs=2, metavar=("ROW", "COLUMN"), help="only one cell")
     parser.add_argument("--again", action="store_true", help="train the cell anew, elsewhere, and compare")
     parser.add_argument("--merge", type=Path, metavar="FOLDER", help="take in the results of another machine first")

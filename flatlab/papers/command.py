@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..arguments import Count, fitted
 from ..declare import SettingError
 from ..training.device import pick_device
-from . import report
+from . import processes, report
 from .archive import Archive
 from .costs import Speed, hours
 from .filled import fill_cell
@@ -44,6 +45,7 @@ class Options:
     root: Path = Path("data")
     device: str = "auto"
     samples_per_second: float | None = None
+    workers: int = 1
 
 
 def reproduce(options: Options, say: Say = print) -> None:
@@ -53,6 +55,7 @@ def reproduce(options: Options, say: Say = print) -> None:
         SettingError: if a name or an option is wrong.
         KeyboardInterrupt: after the round in flight; the same command goes on.
     """
+    fitted("workers", options.workers, Count)
     archive = Archive(options.results)
     if options.merge is not None:
         _merge(archive, options.merge, say)
@@ -85,7 +88,7 @@ def reproduce(options: Options, say: Say = print) -> None:
             return
     say(summary(todo, speed))
     if options.plan is None:
-        work.do(todo)
+        processes.do(work, todo, options.workers)
         if chosen := [claim for name, claim in claims(options.scale).items() if name in items]:
             say(claims_page(chosen, archive))
         written = write(whole, archive, options)  # of a cell the whole table, too: it is kept under its name

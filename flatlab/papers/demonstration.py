@@ -15,7 +15,8 @@ from pathlib import Path
 from .. import figures
 from ..later import pd
 from ..training import Experiment
-from . import fedasam, fedbabu, pictures
+from ..training.pool import cores_allowed
+from . import fedasam, fedbabu, pictures, processes
 from .archive import Archive
 from .filled import fill
 from .judging import Claim, Part, Side, judge, side
@@ -31,6 +32,7 @@ ALONG = {"dimensions": 1, "directions": "own-eigen", "points": 21, "limit": 360}
 PERSONAL = "50 clients of 2 classes"
 FLAT = "20 mixed clients"
 SAME_LOSS = 0.2  # losses at which curvatures may be compared
+WORKERS = 4  # at most: each takes half a gigabyte
 SEEDS = {PERSONAL: (0, 1, 2), FLAT: (0, 1, 2, 3, 4)}  # eigenvalues scatter more than accuracies
 ROWS = {PERSONAL: ("FedAvg", "FedBABU"), FLAT: ("FedAvg", "FedASAM + SWA")}
 
@@ -101,7 +103,8 @@ def demo(store: Path, root: Path, device: str, say: Callable[[str], object], pro
     """
     archive, wanted, (tuned, lines) = Archive(store / "demo"), table(), curves()
     work = Workshop(archive, store, root, device, progress)
-    work.do(plan([wanted, tuned, lines], archive, has_weights=work.has_weights))
+    todo = plan([wanted, tuned, lines], archive, has_weights=work.has_weights)
+    processes.do(work, todo, min(WORKERS, cores_allowed()) if work.device.type == "cpu" else 1)
     say(fill(wanted, archive).printed().to_string(index=False))
     say(LEGEND)
     for judged in judge(claim(), archive):

@@ -10,7 +10,7 @@ measurement or another run needs its weights.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -54,12 +54,14 @@ class Plan:
 
     Attributes:
         items: the tables and figures.
+        runs: all runs of these, by id.
         trainings: runs to be trained, in order: a run comes after those that it begins with.
         measurings: measurements to be made.
         kept: runs that are there already.
     """
 
     items: tuple[Item, ...]
+    runs: dict[str, Experiment]
     trainings: tuple[Training, ...]
     measurings: tuple[Measuring, ...]
     kept: int
@@ -121,7 +123,7 @@ class Plan:
             least = min(range(of), key=lambda place: (bins[place][0], place))
             spent, runs = bins[least]
             bins[least] = (spent + sum(seconds[run] for run in job), runs + job)
-        return [self._of(set(runs)) for _, runs in bins]
+        return [self.of(set(runs)) for _, runs in bins]
 
     def within(self, part: Plan) -> Plan:
         """What of this plan belongs to a part of a larger one.
@@ -129,9 +131,10 @@ class Plan:
         Parts of all the work stay what they are while runs are kept one by one, so those that begin at other times, as
         the jobs of a cluster's array do, still make up the whole together. Parts of what is left would not.
         """
-        return self._of(set(chain.from_iterable(part.jobs())))
+        return self.of(set(chain.from_iterable(part.jobs())))
 
-    def _of(self, runs: set[str]) -> Plan:
+    def of(self, runs: Collection[str]) -> Plan:
+        """What of this plan trains or measures these runs."""
         return replace(
             self,
             trainings=tuple(step for step in self.trainings if step.experiment.id in runs),
@@ -177,7 +180,7 @@ def plan(
     todo = {id: run for id, run in runs.items() if id not in kept or (id in needed and id not in there)}
     todo = {id: run for id, run in todo.items() if id not in failed}
     trainings = _ordered(todo, {id: runs[id] for id in there}, kept, speed)
-    return Plan(tuple(items), trainings, tuple(measurings.values()), len(kept))
+    return Plan(tuple(items), runs, trainings, tuple(measurings.values()), len(kept))
 
 
 def _ordered(

@@ -42,6 +42,7 @@ class Workshop:
         root: folder of the data sets.
         device: as of `Run`.
         report: told, in a line, what is being done.
+        bars: whether to show how far a training is.
     """
 
     def __init__(
@@ -51,10 +52,12 @@ class Workshop:
         root: str | Path = "data",
         device: str | torch.device = "auto",
         report: Report = print,
+        bars: bool = True,
     ) -> None:
         self.archive, self.store, self.root = archive, Path(store), Path(root)
         self.device = pick_device(device)
-        self._report = report
+        self.report = report
+        self._bars = bars
         self._fills = self.device.type == "cuda"
         self._sources: dict[str, Source] = {}
         self._data: dict[str, FederatedDataset] = {}
@@ -75,8 +78,8 @@ class Workshop:
                 without them; else what needs them is left out, and told.
             KeyboardInterrupt: after the round in flight; the same call goes on.
         """
-        self._experiments = {run.id: run for item in plan.items for run in item.experiments().values()}
-        plan = self._possible(plan)
+        self._experiments = plan.runs
+        plan = self.possible(plan)
         waiting = list(plan.measurings)
         ready = {id: run for id, run in self._experiments.items() if self.archive.has(run)}
         ready = {id: run for id, run in ready.items() if id not in {step.experiment.id for step in plan.trainings}}
@@ -107,18 +110,26 @@ class Workshop:
         """The data of a specification; images are loaded once a data set and shared."""
         key = spec.to_json()
         if key not in self._data:
-            if spec.name not in self._sources:
-                place = self.root / f"{spec.name}.npz"
-                if spec.name in DRAWN:  # anew: an older version may have drawn others
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    DRAWN[spec.name]().save(place)
-                self._sources[spec.name] = load(spec.name, self.root)
-            made = federate(self._sources[spec.name], spec)
+            made = federate(self.source(spec.name), spec)
             self._data[key] = made.sharing(self._data.values()).to(self.device)
         return self._data[key]
 
-    def _possible(self, plan: Plan) -> Plan:
-        """What can be done of a plan with the files that are there."""
+    def source(self, name: str) -> Source:
+        """A data set's images; downloaded or drawn, if it has to be."""
+        if name not in self._sources:
+            place = self.root / f"{name}.npz"
+            if name in DRAWN:  # anew: an older version may have drawn others
+                place.parent.mkdir(parents=True, exist_ok=True)
+                DRAWN[name]().save(place)
+            self._sources[name] = load(name, self.root)
+        return self._sources[name]
+
+    def possible(self, plan: Plan) -> Plan:
+        """What can be done of a plan with the files that are there; what is left out is told.
+
+        Raises:
+            SettingError: if nothing of it can.
+        """
         named = {step.experiment.data.name for step in plan.trainings}
         lacking = sorted(name for name in named & NEEDS.keys() if not (self.root / f"{name}.npz").exists())
         if not lacking:
@@ -127,7 +138,7 @@ class Workshop:
         told = f"lacks {files}, which cannot be downloaded: put it there (layout: data/README.md), or take scale quick"
         if named == {*lacking}:
             raise SettingError("root", str(self.root), told)
-        self._report(f"left out: {self.root} {told}")
+        self.report(f"left out: {self.root} {told}")
         return replace(
             plan,
             trainings=tuple(step for step in plan.trainings if step.experiment.data.name not in lacking),
@@ -156,7 +167,7 @@ class Workshop:
         runs = {}
         for step in steps:
             experiment = step.experiment
-            self._report(f"{place} {experiment.algorithm.name}, seed {experiment.seed}: {experiment.id}")
+            self.report(f"{place} {experiment.algorithm.name}, seed {experiment.seed}: {experiment.id}")
             parent = None if experiment.parent is None else self._experiments[experiment.parent.run]
             if parent is not None and self.archive.failure(parent):
                 self.archive.keep_failure(experiment, f"its parent failed: {self.archive.failure(parent)}")
@@ -164,7 +175,7 @@ class Workshop:
             run = runs[experiment.id] = self.run(experiment)
             said = reuse_rounds(run)
             if said:
-                self._report(f"    {said}")
+                self.report(f"    {said}")
         errors = self._trained(list(runs.values()))
         for step in steps:
             if step.experiment.id not in runs:
@@ -175,7 +186,7 @@ class Workshop:
                 if not isinstance(error, Diverged):
                     raise error
                 self.archive.keep_failure(step.experiment, str(error))
-                self._report(f"    diverged: {error}")
+                self.report(f"    diverged: {error}")
             elif step.for_weights:
                 self.archive.keep_again(step.experiment, run)
             else:
@@ -186,7 +197,7 @@ class Workshop:
         if len(runs) != 1:
             return train_together(runs, wait=BUSY_SECONDS)
         try:
-            runs[0].to(listener=reporter(runs[0]), wait=BUSY_SECONDS)
+            runs[0].to(listener=reporter(runs[0], self._bars), wait=BUSY_SECONDS)
         except Diverged as error:
             return {runs[0].id: error}
         return {}
@@ -195,8 +206,8 @@ class Workshop:
         if any(self.archive.failure(experiment) for experiment in step.experiments):
             return
         names = ", ".join(dict.fromkeys(experiment.algorithm.name for experiment in step.experiments))
-        self._report(f"    {step.measurement.kind} of {names}")
-        result = measure(step.measurement, [self.run(experiment) for experiment in step.experiments], self._report)
+        self.report(f"    {step.measurement.kind} of {names}")
+        result = measure(step.measurement, [self.run(experiment) for experiment in step.experiments], self.report)
         if result is not None:
             self.archive.keep_measured(step.measurement, step.experiments, result)
 

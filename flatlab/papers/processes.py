@@ -1,0 +1,89 @@
+"""A plan done by several processes of this machine: runs that need one another in one of them, others side by side.
+
+    do(work, plan([table], archive), workers=2)
+
+A CPU with more cores than a round has clients is filled so, and two cores are used better: clients of one process wait
+for each other at a round's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from ..declare import SettingError
+from ..training.pool import Pool
+from ..training.progress import watched
+from .archive import Archive
+from .planning import Plan
+from .reproduce import Workshop
+
+
+def do(work: Workshop, todo: Plan, workers: int = 1) -> None:
+    """`work.do(todo)` in so many processes, with the same results; each job is kept when it ends.
+
+    Args:
+        work: where.
+        todo: what. A measurement of several runs together is made at the end, by this process.
+        workers: processes, of which each holds its data and takes its share of the cores.
+
+    Raises:
+        SettingError: if there are to be several on a GPU, which one process fills; or as of `Workshop.do`.
+        ChildProcessError: if a process is ended from outside; the same call goes on.
+        KeyboardInterrupt: at once; the same call goes on from the last states.
+    """
+    if workers > 1 and work.device.type != "cpu":
+        told = f"must be 1 on {work.device.type}, where one process trains several runs"
+        raise SettingError("workers", workers, told)
+    todo = work.possible(todo)
+    together, single = (
+        tuple(step for step in todo.measurings if (len(step.experiments) > 1) is several) for several in (True, False)
+    )
+    alone = replace(todo, measurings=single)
+    jobs = sorted(map(alone.of, alone.jobs()), key=lambda job: -job.total().seconds)
+    if min(workers, len(jobs)) < 2:
+        work.do(todo)
+        return
+    for name in {step.experiment.data.name for step in todo.trainings}:
+        work.source(name)  # one download, not one a process
+    place = work.archive.folder.absolute(), work.store.absolute(), work.root.absolute()
+    with (
+        Pool(None, workers, 0).started(len(jobs)) as (executor, threads, _),
+        watched(None, len(jobs), "jobs") as proceed,
+    ):
+        futures = [executor.submit(_job, place, threads or 1, replace(job, items=())) for job in jobs]
+        for count, future in enumerate(as_completed(futures), 1):
+            for line in _result(future):
+                work.report(line)
+            proceed(count)
+    if together:
+        work.do(replace(todo, trainings=(), measurings=together))
+
+
+def _result(future: Future[list[str]]) -> Sequence[str]:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        told = "a process that trained runs was ended, perhaps for want of memory; the same with less workers goes on"
+        raise ChildProcessError(told) from None
+
+
+def _job(place: tuple[Path, Path, Path], threads: int, todo: Plan) -> list[str]:
+    """Runs in a new process; what there is to tell."""
+    torch.set_num_threads(threads)
+    work, said = _workshop(*place)
+    said.clear()
+    work.do(todo)
+    return said
+
+
+@lru_cache(maxsize=1)  # keeps the data for the next job
+def _workshop(archive: Path, store: Path, root: Path) -> tuple[Workshop, list[str]]:
+    said: list[str] = []
+    return Workshop(Archive(archive), store, root, "cpu", said.append, bars=False), said
