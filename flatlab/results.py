@@ -104,6 +104,11 @@ def worst_tenth(values: Any) -> float:
     return float(finite[: math.ceil(len(finite) / 10)].mean()) if len(finite) else float("nan")
 
 
+def whole_clients(rows: pd.DataFrame, of: str) -> pd.Series:
+    """A column, NaN for clients with a value that is not finite: means are over the same clients everywhere."""
+    return rows[of].where(np.isfinite(rows[of]).groupby(rows["client"]).transform("all"))
+
+
 @dataclass(frozen=True)
 class Result:
     """A measurement: `frame` is tidy (one row an observation), `about` says what was measured, on what and how."""
@@ -168,7 +173,10 @@ class Result:
         """Write frame and `about` to one parquet file, whole or not at all."""
         path = user_path(path)
         about = {"kind": type(self).__name__, "format": FORMAT, "about": self.about}
-        write_atomically(path, table_bytes(pa.Table.from_pandas(self.frame, preserve_index=False), about))
+        frame = self.frame
+        if "seed" in frame and frame["seed"].dtype == object:  # seeds beyond 64 bits, which parquet has not: as text
+            frame = frame.assign(seed=frame["seed"].map(str))
+        write_atomically(path, table_bytes(pa.Table.from_pandas(frame, preserve_index=False), about))
         return path
 
     @classmethod
@@ -187,7 +195,10 @@ class Result:
             raise SettingError(
                 f"{path}", allowed=f"holds {written.get('kind', 'no flatlab result')}, not {cls.__name__}"
             )
-        return cls(table.to_pandas(), written["about"])
+        frame = table.to_pandas()
+        if "seed" in frame and not pd.api.types.is_numeric_dtype(frame["seed"]):
+            frame["seed"] = pd.Series([int(seed) for seed in frame["seed"]], frame.index, dtype=object)
+        return cls(frame, written["about"])
 
     def keep(self, path: Path) -> bool:
         """`save` for what was measured: where it cannot be kept, a warning says so, and nothing is lost here."""

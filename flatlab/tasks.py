@@ -91,9 +91,9 @@ class Classification(Task):
         return F.cross_entropy(outputs, targets, reduction="none")
 
     def scores(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Whether the class is right, [n]; of a network with one logit, whether its sign is."""
-        if outputs.dim() == 1 or outputs.shape[1] == 1:
-            return {"accuracy": (outputs.reshape(-1) > 0) == (targets > 0)}
+        """Whether the class is right, [n]; of one logit under a subclass's own losses, whether its sign is."""
+        if type(self).losses is not Classification.losses and (outputs.dim() == 1 or outputs.shape[1] == 1):
+            return {"accuracy": by_sign(outputs, targets)}
         return {"accuracy": outputs.argmax(1) == targets}
 
     def check(self, outputs: Tensor, classes: int) -> None:
@@ -141,10 +141,10 @@ class Segmentation(Task):
         share = real.to(each.dtype)
         if self.weights:  # as a sum: numbers from the host would keep a step from being recorded as a CUDA graph
             share = sum(((truth == label) * weight for label, weight in enumerate(self.weights)), 0 * share) * real
-        each, share = (part.reshape(len(part), -1) for part in (torch.where(real, each * share, 0), share))
+        each, share = (_by_image(part) for part in (torch.where(real, each * share, 0), share))
         if self.hard < 1:
             most = max(1, math.ceil(self.hard * each.shape[1] - 1e-3))
-            wanted = (self.hard * real.reshape(len(real), -1).sum(1, keepdim=True) - 1e-3).ceil()
+            wanted = (self.hard * _by_image(real).sum(1, keepdim=True) - 1e-3).ceil()
             order = each.masked_fill(~real.reshape(each.shape), -1).topk(most, 1).indices
             kept = torch.arange(most, device=each.device) < wanted
             each, share = (torch.where(kept, part.gather(1, order), 0) for part in (each, share))
@@ -153,14 +153,14 @@ class Segmentation(Task):
     def scores(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The share of each image's pixels that is right, [n]: for who looks at images one by one."""
         truth, real = self._truth(targets, outputs.shape[1])
-        right = ((outputs.argmax(1) == truth) & real).reshape(len(real), -1).sum(1)
-        return {"accuracy": right / real.reshape(len(real), -1).sum(1).clamp(min=1)}
+        right = _by_image((outputs.argmax(1) == truth) & real).sum(1)
+        return {"accuracy": right / _by_image(real).sum(1).clamp(min=1)}
 
     def counts(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The confusion of each image, [n, classes, classes]."""
         classes = outputs.shape[1]
         truth, real = self._truth(targets, classes)
-        place = (truth * classes + outputs.argmax(1)).reshape(len(real), -1)
+        place = _by_image(truth * classes + outputs.argmax(1))
         each = real.reshape(place.shape).float()  # which counts to 2^24; bfloat16 would to 256
         sums = each.new_zeros(len(real), classes**2).scatter_add(1, place, each)
         return {"confusion": sums.reshape(len(real), classes, classes)}
@@ -195,6 +195,16 @@ class Segmentation(Task):
         if self.void is not None:
             real = real & (targets != self.void)
         return torch.where(real, targets, 0).long(), real
+
+
+def by_sign(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Whether the sign of one logit, [n] or [n, 1], is that of the class: 0 or 1, or -1 or 1; bool [n]."""
+    return (outputs.reshape(-1) > 0) == (targets > 0)
+
+
+def _by_image(values: Tensor) -> Tensor:
+    """[n, ...] as [n, pixels]; n may be 0, and without further axes each is one pixel."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def class_scores(confusion: Tensor) -> dict[str, Tensor]:

@@ -156,7 +156,9 @@ class Krum(Aggregation):
 class Geometric(Aggregation):
     """Geometric median: the point of the least summed distance, weighed by samples (RFA; Pillutla et al., 1912.13445).
 
-    Weiszfeld's iteration from the weighted mean; all distances follow from those between the clients.
+    Weiszfeld's iteration from the weighted mean; all distances follow from those between the clients. Towards a median
+    that is a client's own update it slows down: out of steps, it takes the nearest update if that is the median, which
+    its neighbours' pull tells (Vardi & Zhang 2000); else what it has come to, without a word.
 
     >>> updates = {"w": torch.tensor([[1.0], [2.0], [3.0], [4.0], [90.0]])}  # of five clients
     >>> fl.aggregation.Geometric().combine(updates, sizes=torch.full((5,), 50))[0]["w"].round(decimals=2)
@@ -181,6 +183,13 @@ class Geometric(Aggregation):
             before, weights = weights, near / near.sum()
             if bool((weights - before).abs().max() < self.tolerance):
                 break
+        else:
+            nearest = int(distance.argmin())
+            there = squares[nearest] <= least**2
+            pulls = torch.where(there, 0, mass / squares[nearest].sqrt())
+            pull = pulls.sum() * (pulls @ squares[nearest]) - pulls @ squares @ pulls / 2  # its square
+            if bool(pull <= mass[there].sum() ** 2):
+                weights = torch.where(there, mass, 0) / mass[there].sum()
         return _weighed(updates, weights), weights
 
 
@@ -197,7 +206,7 @@ class Clipped(Aggregation):
 
     def combine(self, updates: Params, sizes: Tensor) -> tuple[Params, Tensor]:
         """a_k = min(1, tau / ||D_k||) / n."""
-        squares = [value.double().flatten(1).square().sum(1) for value in updates.values()]
+        squares = [flat(value.double()).square().sum(1) for value in updates.values()]
         lengths = torch.stack(squares).sum(0).sqrt()
         weights = (self.tau / lengths.clamp(min=1e-300)).clamp(max=1) / len(lengths)
         return _weighed(updates, weights), weights
@@ -208,14 +217,19 @@ def _between(values: Tensor, first: int, last: int) -> Tensor:
     return values.sort(dim=0).values[first:last].double().mean(0).to(values.dtype)
 
 
+def flat(values: Tensor) -> Tensor:
+    """[n, ...] as [n, numbers], of a scalar parameter [n] one each."""
+    return values.reshape(len(values), -1)
+
+
 def squared_distances(updates: Params) -> Tensor:
     """[n, n] in float64, of centred updates: their inner products cancel less."""
     like = next(iter(updates.values()))
     inner = like.new_zeros(len(like), len(like), dtype=torch.float64)
     for value in updates.values():
-        flat = value.double().flatten(1)
-        flat = flat - flat.mean(0)
-        inner = inner + flat @ flat.T
+        rows = flat(value.double())
+        rows = rows - rows.mean(0)
+        inner = inner + rows @ rows.T
     squares = inner.diagonal()
     return (squares[:, None] + squares[None, :] - 2 * inner).clamp(min=0)
 

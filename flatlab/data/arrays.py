@@ -158,6 +158,8 @@ def _labels(array: Any, count: int, classes: int, where: str) -> np.ndarray:
 def _groups(array: Any, count: int, names: Sequence[str] | np.ndarray | None, where: str) -> np.ndarray:
     """Numbers or names [count]; numbers that index `names` as these names."""
     array = _array(array, where)
+    if array.dtype == object and all(isinstance(name, str) for name in array.flat):  # as pandas keeps text
+        array = array.astype(str)
     if array.dtype.kind not in "iuU" or array.shape != (count,):
         raise SettingError(
             where, allowed=f"is {array.dtype} {array.shape}; needs a number or name for each of {count} images"
@@ -166,6 +168,8 @@ def _groups(array: Any, count: int, names: Sequence[str] | np.ndarray | None, wh
         return array
     if array.min() < 0 or array.max() >= len(names):
         raise SettingError(where, allowed=f"needs 0..{len(names) - 1}, as there are so many group_names")
+    if len(set(names := np.asarray(names).tolist())) < len(names):
+        raise SettingError(where, allowed="needs different group_names, one for each group")
     return np.asarray(names)[array]
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ..declare import SettingError, setting
+from ..declare import SettingError, setting, tell
 from .given import by_group
 from .partitions import Indices, Labels, Partition, apportion
 
@@ -16,8 +16,8 @@ class Consecutive(Partition):
 
     Groups are cut into runs in proportion to their train images, one run each at least, equal to within one image. Test
     images of groups that clients hold are the holdout; those of other groups are `FederatedDataset.unseen`, and the
-    history scores them in the split `unseen`. Drawn at random, a test frame would have its neighbour in the train set.
-    Without groups all images are one.
+    history scores them in the split `unseen`. Where all are of other groups, they are the holdout as well, which is
+    told. Drawn at random, a test frame would have its neighbour in the train set. Without groups all images are one.
 
     >>> held = fl.load("digits").federate(fl.Consecutive(), clients=4)
     >>> held.train[0].tolist() == list(range(288)), held.test[0].tolist() == list(range(288, 360))
@@ -36,6 +36,8 @@ class Consecutive(Partition):
         train, test = (by_group(part) for part in _groups(labels))
         seen = [part for name, part in test.items() if name in train]
         unseen = {name: part + len(labels.train) for name, part in test.items() if name not in train}
+        if not seen:
+            tell("all test images are of groups that no client holds: the holdout is made of them, as `unseen` is")
         return np.sort(np.concatenate(seen or list(test.values()))) + len(labels.train), unseen
 
     def _runs(self, labels: Labels, clients: int | None) -> Indices:

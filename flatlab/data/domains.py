@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..declare import SettingError, near, setting
+from ..declare import SettingError, near, setting, tell
 from ..streams import stream
 from .given import by_group
 from .partitions import Indices, Labels, Partition, apportion, hand_out
@@ -104,11 +104,20 @@ def _groups(labels: Labels) -> tuple[np.ndarray, np.ndarray]:
 
 
 def held_out(labels: np.ndarray, groups: np.ndarray | None, share: float, seed: int) -> np.ndarray:
-    """Which images are for testing, bool [n]: `share` of those of each group and class, but never all of them."""
+    """Which images are for testing, bool [n]: `share` of those of each group and class, but never all of them.
+
+    Rounded, that is none of a few: a class that is rare in every group may have no test image, which is told.
+    """
     test = np.zeros(len(labels), dtype=bool)
     for name, part in by_group(np.zeros(len(labels), np.int64) if groups is None else groups).items():
         for label in np.unique(labels[part]):
             pool = part[labels[part] == label]
             rng = stream(seed, "test set", name, int(label))
             test[rng.choice(pool, min(round(share * len(pool)), len(pool) - 1), replace=False)] = True
+    pooled, tested = np.bincount(labels), np.bincount(labels[test], minlength=int(labels.max()) + 1)
+    untested = np.flatnonzero((pooled > 1) & (tested == 0))
+    if len(untested) and test.any():
+        some = ", ".join(map(str, untested[:5])) + ", ..." * (len(untested) > 5)
+        told = f"{len(untested)} of {(pooled > 0).sum()} classes ({some}) have no test image, though several images"
+        tell(f"{told}: a share of {share:g} of each group and class rounds to none; give test images yourself")
     return test

@@ -114,6 +114,11 @@ class FederatedDataset:
         return len(self.class_names)
 
     @property
+    def label_words(self) -> tuple[str, str]:
+        """What a label is, and several are: those of images with masks are their groups."""
+        return ("class", "classes") if self.masks is None else ("group", "groups")
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
         channels, height, width = self.images.shape[1:]
@@ -224,28 +229,35 @@ class FederatedDataset:
         labels, kinds = self.labels.cpu().numpy(), len(self.label_names)
         return np.stack([np.bincount(labels[part], minlength=kinds) for part in _arrays(getattr(self, which))])
 
-    def summary(self) -> pd.DataFrame:
+    @checked
+    def summary(self, which: Literal["train", "test"] = "train") -> pd.DataFrame:
         """One row per client: client, group (if by natural group), n_train, n_test, classes, top_share, tv.
 
         `classes` counts the classes with train images, `top_share` is the share of the most frequent one, and `tv` the
         total variation distance to the train images of all clients: half the sum over classes of |p_client - p_pool|.
+        Or so of test images; a client without any has a top_share and tv of NaN.
         """
-        train = self.class_counts("train")
-        share, pool = train / train.sum(1, keepdims=True), train.sum(0) / train.sum()
+        counts = self.class_counts(which)
+        with np.errstate(invalid="ignore"):
+            share, pool = counts / counts.sum(1, keepdims=True), counts.sum(0) / counts.sum()
         columns: dict[str, Any] = {"client": np.arange(self.clients)}
         if self.names:
             columns["group"] = self.names
-        columns |= {"n_train": train.sum(1), "n_test": [len(part) for part in self.test]}
-        columns |= {"classes": (train > 0).sum(1), "top_share": share.max(1), "tv": np.abs(share - pool).sum(1) / 2}
+        columns |= {f"n_{name}": [len(part) for part in getattr(self, name)] for name in ("train", "test")}
+        columns |= {"classes": (counts > 0).sum(1), "top_share": share.max(1), "tv": np.abs(share - pool).sum(1) / 2}
         frame = pd.DataFrame(columns)
         frame.attrs["unseen"] = list(self.unseen)
         return frame
 
-    def heterogeneity(self) -> dict[str, float]:
-        """The smallest, largest and mean size, mean classes, top share and tv over clients, and unseen groups."""
-        frame = self.summary()
-        numbers = {"smallest": frame["n_train"].min(), "largest": frame["n_train"].max(), "unseen": len(self.unseen)}
-        numbers |= {name: frame[name].mean() for name in ("n_train", "classes", "top_share", "tv")}
+    @checked
+    def heterogeneity(self, which: Literal["train", "test"] = "train") -> dict[str, float]:
+        """The smallest, largest and mean size, mean classes, top share and tv over clients that have such images, and
+        how many groups are unseen.
+        """
+        frame, size = self.summary(which), f"n_{which}"
+        frame = frame[frame[size] > 0]
+        numbers = {"smallest": frame[size].min(), "largest": frame[size].max(), "unseen": len(self.unseen)}
+        numbers |= {name: frame[name].mean() for name in (size, "classes", "top_share", "tv")}
         return {name: float(value) for name, value in numbers.items()}
 
     def plot(self, **options: Any) -> Any:
@@ -257,16 +269,19 @@ class FederatedDataset:
         """Write who holds what as JSON, for `Fixed` to read; indices count within the train and within the test set.
 
         Raises:
-            SettingError: if whole domains are withheld, train images test, or test images train, of which such a file
-                says nothing.
+            SettingError: if whole domains are withheld, train images test, test images train, or train images are
+                synthetic, of which such a file says nothing.
         """
         partition, leak = self.spec.partition, self.spec.leak
-        if leak or isinstance(partition, Domains) or partition.tests_from_train:
+        if leak or self.real or isinstance(partition, Domains) or partition.tests_from_train:
             what = (
                 "train images that clients are tested on have" if partition.tests_from_train else "unseen domains have"
             )
             what = "test images among the train images (leak) have" if leak else what
-            told = f"its {what} no place in such a file; keep its settings, data.spec.to_json()"
+            keep = "keep its settings, data.spec.to_json()"
+            if self.real:
+                what, keep = "synthetic images (fl.distil) have", "a run that trains on them keeps them"
+            told = f"its {what} no place in such a file; {keep}"
             raise SettingError("save_partition", self.spec.partition, told)
         first = int(self.holdout[0])
         labels = self.labels.cpu().numpy()

@@ -20,6 +20,7 @@ from ..declare import Family, SettingError, setting
 from ..streams import stream
 
 Indices = list[np.ndarray]
+NEAR = 0.05  # total variation within which a client's test set has its train proportions
 
 
 @dataclass(frozen=True)
@@ -176,9 +177,10 @@ def check_indices(parts: Sequence[np.ndarray], total: int, where: str, disjoint:
 
 
 def own_tests(train: Indices, labels: Labels, seed: int, size: int | None = None) -> Indices:
-    """For each client `size` test images in its train proportions; fewer where its classes have no more.
+    """For each client `size` test images in its train proportions; fewer where one of its classes has no more.
 
-    Without `size`, as many as if the test images were divided equally.
+    More of its other classes would be another distribution than that it trains on; a total variation of .05 passes.
+    Classes that the test set lacks do not count. Without `size`, as many as if the test images were divided equally.
     """
     pools = class_pools(labels.test, labels.classes)
     supply = np.array([len(pool) for pool in pools])
@@ -186,11 +188,22 @@ def own_tests(train: Indices, labels: Labels, seed: int, size: int | None = None
     tests = []
     for client, held in enumerate(train):
         rng = stream(seed, "client test set", client)
-        with np.errstate(divide="ignore"):
-            wanted = fill(size, supply, np.log(np.bincount(labels.train[held], minlength=labels.classes)))
+        counts = np.where(supply > 0, np.bincount(labels.train[held], minlength=labels.classes), 0)
+        wanted = _in_proportion(size, supply, counts)
         parts = [rng.choice(pool, count, replace=False) for pool, count in zip(pools, wanted, strict=True) if count]
         tests.append(np.sort(np.concatenate([np.empty(0, np.int64), *parts])))
     return tests
+
+
+def _in_proportion(size: int, supply: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """How many of each class make `size` in proportion to `counts`, or fewer, of which no class has too few."""
+    with np.errstate(divide="ignore"):
+        weights = np.log(counts)
+    wanted, held = fill(size, supply, weights), counts > 0
+    most = max(1, int((supply[held] * counts.sum() // counts[held]).min(initial=size)))
+    if most < size and np.abs(wanted / wanted.sum() - counts / counts.sum()).sum() / 2 > NEAR:
+        return fill(most, supply, weights)
+    return wanted
 
 
 def class_pools(labels: np.ndarray, classes: int, rng: np.random.Generator | None = None) -> Indices:

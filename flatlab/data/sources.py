@@ -101,7 +101,8 @@ class Source:
             seed: of the partition and of the clients' test sets.
             augment: of train images; by default crop 4 and flip for CIFAR, else nothing.
             normalise: the data set's constants, or "fedbabu" for those of that paper (CIFAR only).
-            shrink: images are means of so many pixels squared, masks each one of them (3: 240x180 becomes 80x60).
+            shrink: images are means of so many pixels squared, masks each one of them (3: 240x180 becomes 80x60);
+                normalised as `shrunk` says.
             leak: test images that take the places of train images of their classes, to see what such a fault does.
 
         Raises:
@@ -219,7 +220,7 @@ class Source:
 
     @checked
     def split(self, test: np.ndarray) -> Source:
-        """The same images with other test images, bool [N].
+        """The same images with other test images, bool [N]; mean and std stay those of the former train images.
 
         Raises:
             SettingError: if it is no bool for each image, or would leave no train or no test images.
@@ -242,6 +243,8 @@ class Source:
     @checked
     def shrunk(self, by: Count) -> Source:
         """Smaller images: each pixel the mean of `by` x `by`, masks the middle one of them; what is left over is cut.
+
+        Mean and std stay those of the images as they were: of smaller ones the std is less (`Domains` measures anew).
 
         Raises:
             SettingError: if nothing would be left.

@@ -35,8 +35,9 @@ class DataSpec(Declared):
     augmentation: Augmentation = setting(None, "of train images; by default crop 4 and flip for CIFAR, else nothing")
     normalise: Literal["default", "fedbabu"] = setting("default", "constants: the data set's, or FedBABU's for CIFAR")
     shrink: int = setting(
-        1, "images are means of so many pixels squared, masks each one of them", ge=1, le=64, span=(1, 8), new=True
-    )
+        1, "images are means of so many pixels squared, masks each one of them; mean and std are of the whole images",
+        ge=1, le=64, span=(1, 8), new=True,
+    )  # fmt: skip
     leak: int = setting(
         0, "test images that take the places of train images of their classes: a fault of some splits", ge=0, new=True
     )

@@ -29,7 +29,7 @@ class Series:
         x, y: the points [n]; x rises, y may be NaN.
         low, high: edges of the band [n].
         members: what y is the mean and the band the standard deviation of [members, n], as far as that is known.
-        dash: as matplotlib writes it: "-", "--", ":", "-." or "none".
+        dash: as matplotlib writes it: "-", "--", ":", "-." or "none"; or of `paper.LONGER`.
         run: ids of the runs that it shows, separated by blanks.
         role: "curve"; "raw": what a smoothed curve was made of, drawn faintly and not named; or "values": each point is
             seen, with an error bar from `low` to `high`.
@@ -68,8 +68,8 @@ class Series:
     def smoothed(self, weight: float) -> Series:
         """Its exponential moving average; weights are normalised, so that the first values are not drawn to zero."""
         every = self.y[None] if self.members is None else self.members
-        smooth = pd.DataFrame(every.T).ewm(alpha=1 - weight).mean().to_numpy().T
-        return replace(self, **_mean_and_band(smooth))
+        smooth = pd.DataFrame(every.T).ewm(alpha=1 - weight, ignore_na=True).mean().to_numpy().T
+        return replace(self, **_mean_and_band(np.where(np.isnan(every), np.nan, smooth)))  # gaps stay
 
     def columns(self) -> list[Array]:
         """Its numbers, in an order that `about` tells: x, then members, or y and the band's edges; then rounds."""

@@ -50,7 +50,7 @@ def chart_partition(data: FederatedDataset) -> Chart:
     items = Items(client, client, label, counts[client, label], color, SHADES, ones, ones, population=population(data))
     clients, classes = (float(length) - 0.5 for length in counts.shape)
     across = Axis("client", limits=(-0.5, clients))
-    down = Axis("class", limits=(classes, -0.5), names=tuple(class_labels(data.label_names, 9)))
+    down = Axis(data.label_words[0], limits=(classes, -0.5), names=tuple(class_labels(data.label_names, 9)))
     return Chart((Plot((), across, down, items=items, what="images"),))
 
 

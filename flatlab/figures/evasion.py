@@ -25,11 +25,11 @@ def draw_evasions(result: Evasions) -> Drawing:
     fig.name_above(axes)
     marks = {"fgsm": "circles FGSM", "pgd": "squares PGD"}
     kinds = [marks.get(kind, f"diamonds {plain(kind)}") for kind in dict.fromkeys(table["attack"]) if kind != "none"]
-    of = (
-        "the global model on the holdout"
-        if (result.frame["client"] < 0).all()
-        else "clients' models on their own test sets"
-    )
+    whose: dict[str, list[str]] = {}
+    for (_, name), models in result.frame.groupby(["run", "name"], sort=False)["client"]:
+        of = "the global model on the holdout" if (models < 0).all() else "clients' models on their own test sets"
+        whose.setdefault(of, []).append(plain(name))
+    of = " or ".join(f"{of} ({', '.join(runs)})" if len(whose) > 1 else of for of, runs in whose.items())
     jointly = " Batch statistics: each batch is attacked jointly." if result.about.get("jointly") else ""
     fig.caption = f"Mean over {of}; {', '.join(kinds)}.{jointly}"
     return fig

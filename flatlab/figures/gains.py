@@ -12,8 +12,9 @@ from ..arguments import checked
 from ..later import pd
 from ..personalization import Personalization
 from ..results import counted
+from ..training.run_names import seedless_label
 from .chart import Array, Numbers
-from .style import COLUMN, PAGE, Drawing, figure, line_styles, paper_style, plain, seedless, whole
+from .style import COLUMN, PAGE, Drawing, figure, line_styles, paper_style, plain, whole
 
 
 @paper_style()
@@ -78,7 +79,7 @@ def how_tuned(result: Personalization) -> str:
 
 def by_label(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The rows of runs that differ in nothing but their seeds, by their common label; others apart."""
-    frame = frame.assign(label=frame["name"].map(seedless))
+    frame = frame.assign(label=frame["name"].map(seedless_label))
     if "round" in frame and (frame.groupby("label")["round"].nunique() > 1).any():
         frame["label"] += ", round " + frame["round"].astype(str)
     runs = frame.groupby(["label", "seed"])["run"].transform("nunique")

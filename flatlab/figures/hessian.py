@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from ..geometry.hessian_results import ClientHessians, Eigenvalues, HessianAlong, Spectrum, Trace
 from ..later import pd
@@ -15,7 +16,7 @@ from .style import COLUMN, PAGE, Drawing, figure, plain, rows, seed_styles, whol
 WIDTH, DEPTH = 0.01, 1e-6  # of a density's kernel, as a share of the range; below so much of its top nothing is drawn
 HESSIAN = "the loss's Hessian"
 LABELS = {f"lambda_{rank}": f"λ{'₀₁₂₃₄₅₆₇₈₉'[rank]}" for rank in range(1, 10)}
-MARKS = ("o", "s", "^", "v", "D")
+MARKS = ("o", "s", "^", "v", "D", "<", ">", "P", "X")
 
 
 def draw_top(results: Eigenvalues | Mapping[str, Eigenvalues]) -> Drawing:
@@ -27,9 +28,7 @@ def draw_top(results: Eigenvalues | Mapping[str, Eigenvalues]) -> Drawing:
         frame, colour = result.frame, style["color"]
         ranks = frame["rank"] + min(0.16, 0.8 / len(several)) * (place - (len(several) - 1) / 2)
         axis.errorbar(ranks, frame["eigenvalue"], frame["error"], fmt="none", ecolor=colour, capsize=2, lw=0.8)
-        if "sampling_error" in frame:
-            errors = frame["sampling_error"]
-            axis.errorbar(ranks, frame["eigenvalue"], errors, fmt="none", ecolor=colour, lw=3, alpha=0.3)
+        draw_pale(axis, ranks, frame["eigenvalue"], frame, colour)
         filled = [colour if done else "white" for done in frame["converged"]]
         axis.scatter(ranks, frame["eigenvalue"], s=18, c=filled, edgecolors=colour, zorder=3)
         axis.plot([], [], "o", ms=4, color=colour, label=name or None)
@@ -99,7 +98,9 @@ def draw_along(results: HessianAlong | Mapping[str, HessianAlong]) -> Drawing:
                 # One run has a colour for each quantity; of several, each has its own and its marks tell the ranks.
                 look = {"color": style["color"], "marker": MARKS[rank % len(MARKS)]} if name else {"marker": "o"}
                 label = f"{name} {LABELS.get(quantity, quantity)}".strip()
-                axis.errorbar(numbers["round"], numbers["value"], numbers["error"], ms=3, lw=1, label=label, **look)
+                x, y = numbers["round"], numbers["value"]
+                bar = axis.errorbar(x, y, numbers["error"], ms=3, lw=1, label=label, **look)
+                draw_pale(axis, x, y, numbers, bar.lines[0].get_color())
         axis.set(xlabel="round", ylabel=f"{'trace' if kind == 'trace' else 'eigenvalues λ'} of {HESSIAN}")
         whole(axis.xaxis)
     fig.name_above()
@@ -115,13 +116,21 @@ def draw_clients(result: ClientHessians) -> Drawing:
     order = result.frame[result.frame["quantity"] == quantities[0]].sort_values("value")["client"].tolist()
     for axis, name in zip(fig.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):
         numbers = result.frame[result.frame["quantity"] == name].set_index("client").loc[order]
-        axis.errorbar(range(len(numbers)), numbers["value"], numbers["error"], fmt="o", ms=3, lw=0.8)
+        bar = axis.errorbar(range(len(numbers)), numbers["value"], numbers["error"], fmt="o", ms=3, lw=0.8)
+        draw_pale(axis, range(len(numbers)), numbers["value"], numbers, bar.lines[0].get_color())
         axis.set(xlabel="client", ylabel=f"{LABELS.get(name, name)} of {HESSIAN}")
         axis.set_xticks(range(len(order)), order, rotation=90 if len(order) > 20 else 0)
     fig.caption = (
         "Each client's model on its own images. " + _measured([result.about]) + _lacking(result.frame["value"])
     )
     return fig
+
+
+def draw_pale(axis: Axes, x: Any, y: Any, frame: pd.DataFrame, colour: Any, across: bool = False) -> None:
+    """Wide pale bars, upright or `across`, of what other samples would change, if the frame has that."""
+    if "sampling_error" in frame:
+        errors = {"xerr" if across else "yerr": frame["sampling_error"]}
+        axis.errorbar(x, y, **errors, fmt="none", color=colour, lw=3, alpha=0.3)
 
 
 def _lacking(values: pd.Series) -> str:
@@ -161,13 +170,19 @@ def _measured(abouts: Sequence[dict[str, Any]], drawn: str = "Bars") -> str:
     return f"{what}; normalisation: {norms}; method {ways}, seed {seeds}.{''.join(errors)}"
 
 
-def bars(about: dict[str, Any], drawn: str = "Bars") -> str:
-    """What error bars (or a band) cover, as the result says; nothing for a result without, or of an earlier version."""
+def bars(about: dict[str, Any], drawn: str = "Bars", pale: bool = True) -> str:
+    """What error bars (or a band) cover, as the result says; nothing for a result without, or of an earlier version.
+
+    Args:
+        about: of the result.
+        drawn: what is drawn.
+        pale: whether what other samples would change can be drawn, too.
+    """
     errors = about.get("errors", {})
     said = f" {drawn}: {errors['error']}." if "error" in errors else ""
     return said + (
         f" Pale: {errors['sampling_error']}."
-        if "groups" in errors.get("sampling_error", "")
+        if pale and "groups" in errors.get("sampling_error", "")
         else " Sampling not included."
         if said
         else ""

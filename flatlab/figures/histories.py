@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..later import pd
 from ..training import Run
 from ..training.history import Rows
-from ..training.run_names import labels, other_data, seedless
+from ..training.run_names import labels, method_keys, seedless
 from ..training.single_samples import by_batch, lone_tests
 from ..training.status import Watched
 from .chart import Axis
@@ -27,7 +27,9 @@ class Metric(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A value by round; whether of the clients' own models, as there is no global one; clients that lack a value."""
+    """A value by round, NaN where it is not finite; whether of the clients' own models, as there is no global one; and
+    clients that lack a value.
+    """
 
     rounds: npt.NDArray[np.int64]
     means: npt.NDArray[np.float64]
@@ -68,7 +70,7 @@ class Histories:
             self._curves[key] = read, curve = at, curve
         end = at if until is None else min(at, until)
         if end < read and curve.left_out:  # who lacks a value later may have all up to here
-            return _read(run.rows.columns(0, end), metric)
+            return _read(run.rows.columns(0, end), metric, _no_global(run))
         return curve.until(end)
 
     def _grown(self, run: Run | Watched, metric: Metric, read: int, curve: Curve) -> Curve:
@@ -79,7 +81,7 @@ class Histories:
             if not new.left_out and not holdout_now:
                 rounds, means = np.append(curve.rounds, new.rounds), np.append(curve.means, new.means)
                 return curve._replace(rounds=rounds, means=means)
-        return _read(self._since(run, 0), metric)
+        return _read(self._since(run, 0), metric, _no_global(run))
 
     def _since(self, run: Run | Watched, round: int) -> Rows:
         key = (str(run.directory), round, run.round)
@@ -109,11 +111,10 @@ class Histories:
         for run in runs:
             if run.id not in self._settings:
                 self._settings[run.id] = seedless(run.experiment).to_json()
-        plain = [self._settings[run.id] for run in runs]
+        keys = method_keys([run.experiment for run in runs], [self._settings[run.id] for run in runs])
         together: dict[tuple[object, ...], list[int]] = {}
-        for place, digest in enumerate(other_data(plain, [run.experiment for run in runs])):
-            key = (plain[place], digest, runs[place].name, runs[place].round)
-            together.setdefault(key, []).append(place)
+        for place, (run, key) in enumerate(zip(runs, keys, strict=True)):
+            together.setdefault((key, run.name, run.round), []).append(place)
         return list(together.values())
 
     def names(self, runs: Sequence[Run | Watched]) -> list[str]:
@@ -133,19 +134,26 @@ class Histories:
         return self._alone[run.id]
 
 
-def _read(rows: Rows, metric: Metric, own: bool | None = None) -> Curve:
-    """A metric's mean by round; `own`: of the clients' own models, None if that is to be found out."""
+def _no_global(run: Run | Watched) -> bool:
+    """Whether clients keep some of the model for themselves; of a run that is watched, as its settings say."""
+    if isinstance(run, Run):
+        return bool(run.kept)
+    return run.experiment.algorithm.share not in ("all", run.experiment.algorithm.train)
+
+
+def _read(rows: Rows, metric: Metric, own: bool) -> Curve:
+    """A metric's mean by round; `own`: no model is global, so clients' models stand for it where nothing else does."""
     columns = ("round", "split", "metric", "value", "client")
     rounds, splits, metrics, values, clients = (rows[name] for name in columns)
     of_metric = metrics == metric.metric
-    if own is None:
-        own = metric.split == "holdout" and not (of_metric & (splits == metric.split)).any()
+    own = own and metric.split == "holdout" and not (of_metric & (splits == metric.split)).any()
     asked = of_metric & (splits == ("test" if own else metric.split))
     rounds, clients, values = rounds[asked], clients[asked], values[asked]
     finite = np.isfinite(values)
-    # All rounds of a client, lest the mean change with its members; of the global model (-1), that round.
+    # All rounds of a client, lest the mean change with its members; of the global model (-1), that round, as a gap.
     lacking = np.unique(clients[~finite & (clients >= 0)])
-    whole = finite & ~np.isin(clients, lacking)
+    whole = ~np.isin(clients, lacking)
     rounds, places = np.unique(rounds[whole], return_inverse=True)
-    means = np.bincount(places, values[whole], len(rounds)) / np.bincount(places, minlength=len(rounds))
+    sums = np.bincount(places, np.where(finite, values, np.nan)[whole], len(rounds))
+    means = sums / np.bincount(places, minlength=len(rounds))
     return Curve(rounds, metric.factor * means, own and bool(asked.any()), len(lacking))

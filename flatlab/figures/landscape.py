@@ -24,6 +24,7 @@ from .style import PAGE, Drawing, figure, plain, seed_styles
 
 SHAPES = {"models": "*", "trajectory": "o", "clients": "^", "markers": "D"}
 NAMED = 6  # more marks than so many of one series are not named one by one
+OFF = 1e-3  # from a plane or a line: how far off is said of marks farther away
 CLOSE = 0.05  # of an axis: a mark closer to a named one than this is not named
 BAR_TICKS = 8  # of a colour bar, at most
 NUMBERS = 4  # steps between an axis' numbers, at most
@@ -221,7 +222,7 @@ def _marks(axis: Axes, marks: pd.DataFrame, value: str, scale: Normalize) -> Non
         named = places.iloc[:1] if series == "trajectory" else places if len(places) <= NAMED else places.iloc[:0]
         for row in named.to_dict("records"):
             name = row["name"].rpartition(", ")[2] if series == "trajectory" else row["name"]
-            off = f", {row['residual']:.2g} off the plane" if row["residual"] > 1e-3 else ""
+            off = f", {row['residual']:.2g} off the plane" if row["residual"] > OFF else ""
             if not any(max(abs(row["x"] - x) / wide, abs(row["y"] - y) / high) < CLOSE for x, y, _ in said):
                 said.append(Label(row["x"], row["y"], f"{name}\n{value} {row[value]:.3g}{off}"))
     draw_labels(axis, said, marks[["x", "y"]].to_numpy(), lines)
@@ -235,6 +236,22 @@ def axis_name(about: dict[str, Any], panel: str, axis: int) -> str:
         known = about["eigenvalues"].get(panel)
         return f"eigenvector {axis + 1}" + (f" (λ = {known[axis]:.3g})" if known else "")
     return f"direction {axis + 1}"
+
+
+def off_line(marks: pd.DataFrame) -> pd.DataFrame:
+    """The marks that lie beside the line, where it has another loss, `told` how far; of many of a series the farthest.
+
+    Args:
+        marks: rows of a landscape, with `series`, `name`, `residual`.
+    """
+    told = []
+    for series, off in marks[marks["residual"] > OFF].groupby("series", sort=False):
+        far = off.assign(told=[f"{row.name}, {row.residual:.2g} off the line" for row in off.itertuples(index=False)])
+        if len(off) > NAMED:
+            far = far[far["residual"] == off["residual"].max()].head(1)
+            far["told"] = f"{len(off)} {series}, up to {far['residual'].iloc[0]:.2g} off the line"
+        told.append(far)
+    return pd.concat(told) if told else marks.head(0).assign(told="")
 
 
 def _lines(result: Landscape, log: bool, top: float | None) -> Drawing:
@@ -257,6 +274,9 @@ def _lines(result: Landscape, log: bool, top: float | None) -> Drawing:
                 axis.fill_between(lines.index, *band, color=style["color"], alpha=0.15, lw=0)
             marks = result.marks(panel)
             axis.plot(marks["x"], factor * marks[value], "o", color=style["color"], markersize=3)
+            for row in off_line(marks).to_dict("records"):
+                axis.annotate(plain(row["told"]), (row["x"], factor * row[value]), (2, 2), fontsize=6,
+                              textcoords="offset points", color=style["color"])  # fmt: skip
         for curvature in result.about["eigenvalues"].get(panel, []):
             xs = np.linspace(points["x"].min(), points["x"].max(), 401)
             height = points.loc[(points["panel"] == panel) & (points["x"] == 0), "loss"].iloc[0]

@@ -14,10 +14,12 @@ from ..training import Run
 from .chart import Axis, Chart, Items, Plot, Series
 from .client_charts import chart_gains, common_population
 from .gains import by_label, mean_curves, over_what
-from .hessian import DEPTH, HESSIAN, WIDTH
+from .hessian import DEPTH, HESSIAN, WIDTH, either
+from .landscape import off_line
+from .paper import LONGER
 from .style import line_colors
 
-DASHES = ("-", "--", ":", "-.")
+DASHES = ("-", "--", ":", "-.", *LONGER)
 ROUND = Axis("round", whole=True)
 
 
@@ -44,7 +46,8 @@ def chart_hessian(measured: Mapping[str, Mapping[int, Any]], colors: Mapping[str
             "trace" if name == "trace" else "eigenvalue" for frame in frames.values() for name in frame["quantity"]
         ]
         plots += [_along(frames, kind, colors) for kind in dict.fromkeys(kinds)]
-    said = first.about.get("errors", {}).get("error", "")
+    results = [result for rounds in measured.values() for result in rounds.values()]
+    said = either(result.about["errors"]["error"] for result in results if "error" in result.about.get("errors", {}))
     return Chart(tuple(plots), bands=f"bars: {said}" if said else "")
 
 
@@ -125,7 +128,9 @@ def chart_lines(result: Landscape) -> Chart:
             band = {"low": y - std, "high": y + std} if repeats > 1 else {}
             series.append(Series(name, color, x, y, **band))
             if len(marks):
-                series.append(_points(f"{name}: marked", color, marks["x"], factor * marks[value]))
+                told = ", ".join(off_line(marks)["told"])
+                label = f"{name}: marked" + (f" ({told})" if told else "")
+                series.append(_points(label, color, marks["x"], factor * marks[value]))
         for curvature in result.about["eigenvalues"].get(name, []):
             xs = np.linspace(points["x"].min(), points["x"].max(), 401)
             centre = float(rows.loc[rows["x"] == 0, "loss"].iloc[0])

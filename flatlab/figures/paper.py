@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
@@ -14,6 +16,11 @@ from .colors import NAMED
 from .style import COLUMN, PAGE, Drawing, figure, paper_style, plain, whole
 
 VALUES_IN_A_ROW = 2
+# Dashes that matplotlib has no name for: lengths of line and gap, in widths of the line.
+LONGER = {
+    "-..": (6.0, 1.6, 1.0, 1.6, 1.0, 1.6), "--.": (4.0, 1.6, 4.0, 1.6, 1.0, 1.6), "_": (10.0, 2.0),
+    "_.": (10.0, 2.0, 1.0, 2.0),
+}  # fmt: skip
 
 
 @paper_style()
@@ -58,7 +65,7 @@ def draw_plot(axes: Axes, plot: Plot, at: int | None = None) -> None:
                 reach,
                 label=label,
                 color=curve.color,
-                ls=curve.dash,
+                ls=_line(curve),
                 marker="o",
                 ms=3,
                 lw=1,
@@ -66,7 +73,7 @@ def draw_plot(axes: Axes, plot: Plot, at: int | None = None) -> None:
             )
             continue
         marker = "o" if len(curve.x) < 3 else None
-        axes.plot(curve.x, curve.y, label=label, marker=marker, color=curve.color, linestyle=curve.dash)
+        axes.plot(curve.x, curve.y, label=label, marker=marker, color=curve.color, linestyle=_line(curve))
         if curve.low is not None and curve.high is not None:
             edges = (
                 (curve.low, curve.high) if plot.y.within is None else np.clip((curve.low, curve.high), *plot.y.within)
@@ -93,6 +100,11 @@ def draw_plot(axes: Axes, plot: Plot, at: int | None = None) -> None:
         whole(axes.xaxis)
 
 
+def _line(series: Series) -> Any:
+    """Its dashes as matplotlib takes them."""
+    return (0, LONGER[series.dash]) if series.dash in LONGER else series.dash
+
+
 def _marked(series: Series, at: int | None) -> list[tuple[float, str]]:
     """Where a curve left its parent's, and where it is at the round that is looked at; with the shape of the mark."""
     marks = [] if series.forked is None or not len(series.x) else [(series.forked, "o")]
@@ -107,7 +119,7 @@ def _last_values(axes: Axes, plot: Plot) -> None:
         Line2D([], [], color=curve.color, marker="o" if curve.role == "values" else None, ms=3) for curve in shown
     ]
     for handle, curve in zip(handles, shown, strict=True):
-        handle.set(linestyle=curve.dash)
+        handle.set(linestyle=_line(curve))
     legend = axes.legend(
         handles, [curve.last for curve in shown], loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1,
         ncols=VALUES_IN_A_ROW, columnspacing=1.0, handlelength=1.6,

@@ -55,7 +55,7 @@ def draw_partition(
             number = str(counts[client, label])
             below.text(client + 0.5, label + 0.5, number, ha="center", va="center", color=colour, fontsize=6)
     _scale(fig.colorbar(image, cax=fig.add_subplot(grid[1, 1]), ticks=_TICKS))
-    below.set(xlabel="client" if order == "client" else "client, by most frequent class", ylabel="class")
+    below.set(xlabel=_across(data, order), ylabel=data.label_words[0])
     below.invert_yaxis()
     _label(below, data, shown, (10, 10, 9) if compact else (20, 25, 14))
     above.bar(
@@ -72,10 +72,10 @@ def draw_partition(
         axes.spines[list(sides)].set_visible(False)
     if compact:
         return fig
-    met = data.heterogeneity()
+    met, (word, words) = data.heterogeneity(which), data.label_words
     fig.suptitle(
         f"{plain(_title(data))}, {clients} clients\n"
-        f"on average {met['classes']:.3g} of {classes} classes, top-class share {met['top_share']:.2f}, "
+        f"on average {met['classes']:.3g} of {classes} {words}, top-{word} share {met['top_share']:.2f}, "
         f"distance to the pool {met['tv']:.2f}",
         fontsize=8,
     )
@@ -103,17 +103,21 @@ def draw_partitions(
     for axes, name, data in zip(panels.flat, names, every, strict=False):
         counts, shown = _ordered(data, which, order)
         image = _heatmap(axes, counts / np.maximum(counts.sum(1, keepdims=True), 1))
-        axes.set(xlabel="client" if order == "client" else "client, by most frequent class")
+        axes.set(xlabel=_across(data, order))
         axes.set_title(f"{plain(str(name))}, {len(counts)} clients", fontsize=7)
         axes.invert_yaxis()
         _label(axes, data, shown, (8, 12, 9))
         axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     for axes in panels.flat[len(every) :]:
         axes.set_visible(False)
-    for axes in panels[:, 0]:
-        axes.set_ylabel("class")
+    for axes, data in zip(panels[:, 0], every[::columns], strict=True):
+        axes.set_ylabel(data.label_words[0])
     _scale(fig.colorbar(image, ax=panels, ticks=_TICKS))
     return fig
+
+
+def _across(data: FederatedDataset, order: str) -> str:
+    return "client" if order == "client" else f"client, by most frequent {data.label_words[0]}"
 
 
 def _ordered(data: FederatedDataset, which: Literal["train", "test"], order: str) -> tuple[Any, Any]:

@@ -13,7 +13,7 @@ from ..geometry.mode_connectivity import Path
 from ..geometry.sharpness_measures import MEASURES, Sharpness
 from ..later import pd
 from ..results import counted, spread
-from .hessian import bars, either
+from .hessian import bars, draw_pale, either
 from .style import PAGE, Drawing, figure, plain, seed_styles
 
 CURVES = {
@@ -86,17 +86,18 @@ def _strips(axis: Axes, measured: pd.DataFrame) -> None:
         axis.errorbar(
             shift, own["value"], errors, fmt="o", color=colour, ms=size, alpha=alpha, lw=0.8, label=plain(label)
         )
-        if "sampling_error" in own:
-            axis.errorbar(shift, own["value"], own["sampling_error"], fmt="none", ecolor=colour, lw=3, alpha=0.3)
+        draw_pale(axis, shift, own["value"], own, colour)
         over = spread(own["value"])
         if many:
             axis.plot([place - 0.3, place + 0.3], [over.mean] * 2, color=colour)
         if over.left_out:
             text = f"{over.left_out} not finite"
             axis.annotate(text, (place, 0), fontsize=6, color=colour, ha="center", va="bottom", rotation=90)
-    finite = measured.loc[np.isfinite(measured["value"]), "value"]
-    low, high = finite.min() if len(finite) else 0.0, finite.max() if len(finite) else 1.0
-    low, high = min(0.0, low), max(0.0, high)
+    finite = measured[np.isfinite(measured["value"])]
+    errors = finite.filter(["error", "sampling_error"])
+    errors = errors.where(np.isfinite(errors), 0).max(axis=1)
+    ends = pd.concat([finite["value"] - errors, finite["value"] + errors])
+    low, high = min(0.0, ends.min()), max(0.0, ends.max()) if len(ends) else 1.0
     axis.set(xlim=(-0.6, len(models) - 0.4), xticks=[], ylim=(1.15 * low, 1.15 * high))
 
 
@@ -122,6 +123,7 @@ def draw_flatness(results: FlatnessVsGain | Mapping[str, FlatnessVsGain]) -> Dra
         for other, axis in panels.items():
             ys = 100 * result.frame[other]
             axis.errorbar(result.frame["sharpness"], ys, xerr=errors, label=plain(name) or None, **look)
+            draw_pale(axis, result.frame["sharpness"], ys, result.frame, style["color"], across=True)
     for other, axis in panels.items():
         told = [_correlation(name, result, other) for name, result in several.items()]
         axis.set(xlabel=LABELS[next(iter(measures))], ylabel=labels[other])
@@ -130,10 +132,14 @@ def draw_flatness(results: FlatnessVsGain | Mapping[str, FlatnessVsGain]) -> Dra
     abouts = [result.about for result in several.values()]
     of = "each run" if len(several) > 1 else plain(abouts[0].get("name", abouts[0]["run"]))
     parts, norms = (either(about[name] for about in abouts) for name in ("part", "normalisation"))
+    models = either(
+        "each client's own model" if about.get("model") == "own" else "its global model" for about in abouts
+    )
+    told = [bars(result.about, pale="sampling_error" in result.frame) for result in several.values()]
     fig.caption = (
-        f"{of[0].upper()}{of[1:]}: its global model on each client's samples; {parts} parameters; normalisation: "
+        f"{of[0].upper()}{of[1:]}: {models} on the client's samples; {parts} parameters; normalisation: "
         f"{norms}; above: Spearman's rank correlation, its interval by bootstrap over clients."
-        f"{''.join(dict.fromkeys(map(bars, abouts)))}"
+        f"{''.join(dict.fromkeys(told))}"
     )
     return fig
 

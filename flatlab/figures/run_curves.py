@@ -16,12 +16,15 @@ from pydantic import Field
 from ..arguments import Whole, checked
 from ..declare import SettingError
 from ..later import pd
+from ..results import counted
 from ..training import Run
 from ..training.finding import as_runs
+from ..training.run_names import seedless_label
 from ..training.single_samples import by_batch
 from ..training.status import Watched
 from .chart import Array, Axis, Chart, Mark, Plot, Series
 from .colors import tint
+from .hessian import either
 from .histories import Curve, Histories, Metric
 from .paper import paper
 from .style import Drawing, line_styles
@@ -169,7 +172,9 @@ def _grouped(runs: Sequence[Run | Watched], bands: bool, known: Histories) -> li
 def _looks(groups: Sequence[Sequence[Run | Watched]], names: list[str], costs: bool) -> list[dict[str, Any]]:
     """Name, with what a step `costs` if asked, colour, dashes and run of each curve, the same in all plots."""
     looks: list[dict[str, Any]] = []
-    for (first, *others), name, style in zip(groups, names, _styles(groups), strict=True):
+    shared = [seedless_label(name) if len(group) > 1 else name for group, name in zip(groups, names, strict=True)]
+    for (first, *others), name, style in zip(groups, shared, _styles(groups), strict=True):
+        name += f", round {first.round}" if shared.count(name) > 1 else ""
         name += f", n = {len(others) + 1}" if others else ""
         if costs and (cost := first.experiment.algorithm.cost):  # else a round of it looks as dear as another's
             name += f" ({cost})"
@@ -222,6 +227,9 @@ def _left(run: Run | Watched, xs: Array, rounds: Array) -> float | None:
 def _note(curves: list[Curve], metric: Metric, alone: int) -> str:
     own, left_out = any(curve.own for curve in curves), max(curve.left_out for curve in curves)
     note = f" ({left_out} clients left out: no finite value)" if left_out else ""
+    gaps = len({round for curve in curves for round in curve.rounds[np.isnan(curve.means)].tolist()})
+    note += f" ({counted(gaps, 'round')} without a finite value)" if gaps else ""
+    note += " (not scored yet)" if metric.split == "holdout" and not any(len(curve.rounds) for curve in curves) else ""
     return note + (f" ({alone} on one image)" if alone and (own or metric.split == "test") else "")
 
 
@@ -255,8 +263,11 @@ def _round_up(value: float) -> float:
 
 def _averaging(groups: Sequence[Sequence[Run | Watched]], looks: list[dict[str, Any]]) -> tuple[Mark, ...]:
     """Where the average of rounds begins, of those that have one."""
-    colors: dict[int, list[str]] = {}
+    begun: dict[int, list[tuple[str, str]]] = {}
     for (run, *_), look in zip(groups, looks, strict=True):
         if (swa := run.experiment.algorithm.swa) is not None:
-            colors.setdefault(swa.first(run.rounds), []).append(look["color"])
-    return tuple(Mark(at, "SWA", own[0] if len(own) == 1 else "#808080") for at, own in sorted(colors.items()))
+            begun.setdefault(swa.first(run.rounds), []).append((swa.kind, look["color"]))
+    return tuple(
+        Mark(at, either(name for name, _ in own), own[0][1] if len(own) == 1 else "#808080")
+        for at, own in sorted(begun.items())
+    )

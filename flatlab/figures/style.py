@@ -29,6 +29,7 @@ from PIL import Image
 from ..arguments import checked
 from ..declare import shown, tell
 from ..files import user_path
+from ..training.run_names import seedless_label
 from .colors import ALGORITHMS, PALETTE, SPARE
 from .fitting import FittingLayout
 from .fonts import USUAL, families, lacking, points_of
@@ -87,7 +88,6 @@ def _tell_unknown(signs: str) -> None:
     tell(f"no installed font has {shown(signs)}: drawn as boxes; install one that has, such as Noto Sans CJK")
 
 
-_SEED = re.compile(r", seed \d+(?=,|$)")
 _DOLLAR = re.compile(r"(?<!\\)\$")  # one that `plain` has not marked
 
 
@@ -243,16 +243,11 @@ def class_labels(names: Sequence[str], most: int | None = None) -> list[str]:
     return [plain(label) for label in labels]
 
 
-def seedless(label: str) -> str:
-    """A run's label without its seeds: the same for runs that differ in nothing else."""
-    return _SEED.sub("", label)
-
-
 def seed_styles(labels: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
     """For each label the one that all its seeds share, and its colour and dashes."""
-    groups = list(dict.fromkeys(map(seedless, labels)))
+    groups = list(dict.fromkeys(map(seedless_label, labels)))
     styles = dict(zip(groups, line_styles(groups), strict=True))
-    return [(seedless(label), styles[seedless(label)]) for label in labels]
+    return [(name := seedless_label(label), styles[name]) for label in labels]
 
 
 def line_styles(names: Iterable[str]) -> list[dict[str, Any]]:

@@ -10,12 +10,15 @@ from matplotlib.axes import Axes
 from ..arguments import checked
 from ..later import pd
 from ..personalization import Averages, Comparison, Headless, Personalization
+from ..personalization.averages import MEASURED
 from ..results import spread
 from .gains import by_label, draw_gains, how_tuned, mean_curves, note_clients, over_what
+from .hessian import either
 from .style import COLUMN, Drawing, figure, line_styles, plain, rows, whole
 
 BANDS = 2  # at most: more would cover each other
 BESIDE = 0.3  # of an epoch: how wide the bars of all curves stand together
+MARKS = dict(zip(MEASURED, "|s^vXoD", strict=True))
 # Columns of a comparison that are no settings.
 KNOWN = {
     "method", "seed", "holdout", "scored", "round", "clients", "left_out", "run", "mean", "half", "low", "high", "n",
@@ -67,9 +70,11 @@ def draw_table(result: Comparison) -> Drawing:
     Bars: one standard deviation over the seeds where there are several, else over the clients.
     """
     frame = result.frame
-    groups = {label: frame.loc[rows] for label, rows in frame.groupby(_methods(frame), sort=False).groups.items()}
+    labels = _methods(frame)
+    told = frame["run"].map(lambda run: result.about.get("labels", {}).get(run, ""))  # also of what is no setting
+    labels = labels.where(told.groupby(labels).transform("nunique") == 1, told)
+    groups = {label: frame.loc[rows] for label, rows in frame.groupby(labels, sort=False).groups.items()}
     fig, axes = rows([str(label) for label in groups], height=0.26)
-    several = any(len(group) > 1 for group in groups.values())
     for shift, name, marker in ((-0.18, "initial", "o"), (0, "personal", "s"), (0.18, "personalized", "D")):
         if name not in frame or frame[name].isna().all():
             continue
@@ -82,7 +87,10 @@ def draw_table(result: Comparison) -> Drawing:
     axes.plot(holdout, range(len(groups)), "k|", markersize=11, label="holdout")
     axes.set_xlabel("accuracy (%)")
     fig.name_above()
-    over = f"up to {max(map(len, groups.values()))} seeds" if several else "clients"
+    over = either(
+        f"{len(group)} seeds" if len(group) > 1 else f"{int(group['clients'].max())} clients"
+        for group in groups.values()
+    )
     fig.caption = f"Bars: ± one standard deviation over {over}. Holdout: global test set; others: own test sets."
     note_clients(fig, result.about.get("lone", {}), int(frame.get("left_out", pd.Series([0])).max()))
     return fig
@@ -93,12 +101,13 @@ def draw_averages(result: Averages) -> Drawing:
     frame = result.frame
     labels = _methods(frame)
     names = list(dict.fromkeys(labels))
-    fig, axes = rows(names, height=0.26)
-    kinds = [name for name in dict.fromkeys(frame["of"]) if frame.loc[frame["of"] == name, "mean"].notna().any()]
-    for kind, marker in zip(kinds, "|oDs", strict=False):
-        rows_of = frame[frame["of"] == kind].assign(label=labels).set_index("label").reindex(names)
-        places = np.arange(len(names)) + 0.18 * (kinds.index(kind) - (len(kinds) - 1) / 2)
-        _bars_within(axes, places, 100 * rows_of["mean"], 100 * rows_of["half"], str(kind), marker)
+    kinds = [str(name) for name in dict.fromkeys(frame["of"]) if frame.loc[frame["of"] == name, "mean"].notna().any()]
+    fig, axes = rows(names, height=max(0.26, 0.07 * len(kinds)))
+    for number, kind in enumerate(kinds):
+        rows_of = frame[frame["of"] == kind]
+        shift = min(0.18, 0.8 / len(kinds)) * (number - (len(kinds) - 1) / 2)
+        places = np.array([names.index(label) for label in labels[rows_of.index]]) + shift
+        _bars_within(axes, places, 100 * rows_of["mean"], 100 * rows_of["half"], kind, MARKS[kind])
     axes.set_xlabel("accuracy (%)")
     fig.name_above()
     fig.caption = f"Bars: {result.about['interval']}, over up to {int(frame['seeds'].max())} seeds."
@@ -135,11 +144,24 @@ def _methods(frame: pd.DataFrame) -> pd.Series:
     """A label for each row of a comparison: the method, and the settings but its seeds in which runs differ."""
     at = [place for place, name in enumerate(frame.columns) if name not in KNOWN and not str(name).endswith("seed")]
     within = frame.groupby("method")  # what the method says itself is left out
-    settings = [name for name in frame.columns[at] if (within[name].nunique() > 1).any()]
+    settings = [str(name) for name in frame.columns[at] if (within[name].nunique(dropna=False) > 1).any()]
+    parts = {name for name in settings if any(name.startswith(f"{other}.") for other in settings)}  # "no" is said once
+
+    def say(name: str, value: Any) -> list[str]:
+        short = name.rpartition(".")[2].replace("_", " ")
+        if pd.isna(value):
+            return [] if name in parts else [f"no {short}"]
+        if isinstance(value, str) and value.endswith(")") and any(part.startswith(f"{name}.") for part in parts):
+            return []  # a group without a kind: what it holds is said
+        shown = f"{value:g}" if isinstance(value, float) else f"{value}"
+        return [shown if isinstance(value, str) else f"{short} {shown}"]
+
     said = [
-        [f"{str(name).rpartition('.')[2].replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{value}"
-         for name, value in zip(settings, values, strict=True) if not pd.isna(value)]
+        [word for name, value in zip(settings, values, strict=True) for word in say(name, value)]
         for values in frame[settings].to_numpy(dtype=object)  # also of no columns has a row for each
-    ]  # fmt: skip
-    labels = [", ".join([method, *more]) for method, more in zip(frame["method"], said, strict=True)]
-    return pd.Series(labels, index=frame.index)
+    ]
+    rows = [", ".join([method, *more]) for method, more in zip(frame["method"], said, strict=True)]
+    labels = pd.Series(rows, index=frame.index, dtype=object)
+    if "round" in frame and (frame["round"].groupby(labels).nunique() > 1).any():
+        labels += ", round " + frame["round"].astype(str)
+    return labels

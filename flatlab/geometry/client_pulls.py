@@ -140,7 +140,11 @@ def _span(run: Run, settings: PullSettings) -> tuple[int, int]:
     if not begin < last <= end:
         there = f"{begin + 1} to {end} are there" if begin < end else "none is done yet"
         raise SettingError("round", last, f"{run.name}: no such round; {there}")
-    return max(begin + 1, last - settings.rounds + 1), last
+    first = max(begin + 1, last - settings.rounds + 1)
+    if forged := [number for number in range(first, last + 1) if run.federation.attackers.forges(number - 1)]:
+        told = f"{run.name}: messages are forged in round {forged[0]}, so its mean is not the next model"
+        raise SettingError("runs", allowed=told)
+    return first, last
 
 
 def _count(run: Run, first: int, last: int) -> int:

@@ -33,8 +33,8 @@ class FlatnessVsGain(Result):
     """A row a client.
 
     `frame`: `client`, `sharpness` and `error` (of the global model, or its own where clients keep theirs, on its
-    training samples), `initial` and `tuned` (accuracy on its test samples before and after fine-tuning),
-    `gain` (their difference).
+    training samples; with `subsets` also `sampling_error` and `sampling_bias`), `initial` and `tuned` (accuracy on its
+    test samples before and after fine-tuning), `gain` (their difference).
     """
 
     def summary(self) -> pd.DataFrame:
@@ -81,6 +81,8 @@ def flatness_vs_gain(
     run = need_run(run)
     tuned = tuning.changed() if isinstance(tuning, Tuning) else tuning or {}
     check_arguments(personalize, tuned)  # before any client is tuned
+    for name in sorted({"runs", "clients"} & tuned.keys()):
+        raise SettingError(f"tuning.{name}", tuned[name], "who is tuned is who is measured: leave it out here")
     if measure not in MEASURES:
         raise SettingError("measure", measure, f"one of {', '.join(MEASURES)}")
     wanted = client_ids(run, clients)
@@ -90,17 +92,21 @@ def flatness_vs_gain(
         raise SettingError(
             "which", "global", "clients tune the averaged model, which the algorithm evaluates: leave it out"
         )
+    if run.own_models and not run.kept:
+        told = f"{run.name}: clients tune models of their own, and those measured would be the global one's"
+        raise SettingError("run", allowed=f"{told}; measure run.model(client=...) of each instead")
     round = run.round if settings.round is None else settings.round
     gains = gains if gains is not None else personalize(run, clients=wanted, **{"round": round, **tuned})
     accuracy = _accuracies(gains, run.id, round, wanted)
     sharp = sharpness({"run": run}, measures=[measure], clients=wanted, progress=progress, **settings.changed())
-    frame = sharp.frame[["client", "value", "error"]].rename(columns={"value": "sharpness"})
+    frame = sharp.frame.drop(columns=["model", "measure", "invariant"]).rename(columns={"value": "sharpness"})
     frame = frame.join(accuracy, on="client").assign(gain=lambda table: table["tuned"] - table["initial"])
     correlations = [
         {"of": measure, "with": other} | rank_correlation(frame["sharpness"], frame[other], resamples, settings.seed)
         for other in ("gain", "initial")
     ]
     about = {"run": run.id, "name": run.name, "measure": measure, "tuning": gains.about, "correlations": correlations}
+    about["model"] = "own" if run.kept else "global"
     return FlatnessVsGain(frame, {**sharp.about, **about})
 
 

@@ -195,7 +195,8 @@ def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:
     """A model's selected weights as a vector in the order of `target.flat`.
 
     Raises:
-        SettingError: if its parameters are not those of the target, not finite, or on another device.
+        SettingError: if its parameters are not those of the target, or make another function (another normalisation has
+            parameters of the same names), are not finite, or on another device.
     """
     own = {key: weight.detach() for key, weight in plain(model).named_parameters()}
     shapes = {key: weight.shape for key, weight in target.weights.items()}
@@ -203,6 +204,10 @@ def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:
         raise SettingError(
             name, allowed="its parameters differ in name or shape; points of one plane need the same network"
         )
+    here, there = (_layers(network) for network in (plain(model), target.model))
+    if unlike := [layer for layer in here if here[layer] != there.get(layer, here[layer])]:
+        told = f"its {unlike[0]} is {here[unlike[0]]}, where the others' is {there[unlike[0]]}"
+        raise SettingError(name, allowed=f"{told}; points of one plane need the same network")
     places = {weight.device for weight in own.values()}
     if places != {target.device}:
         reason = f"on {', '.join(map(str, places))}, the others are on {target.device}; use .to(...)"
@@ -211,6 +216,12 @@ def vector_of(target: Target, model: nn.Module, name: str) -> Tensor:
     if not bool(vector.isfinite().all()):
         raise SettingError(name, allowed="weights are not finite (NaN or infinite values)")
     return vector
+
+
+def _layers(model: nn.Module) -> dict[str, str]:
+    """What computes without parts of its own, in words: kind and settings."""
+    leaves = ((name, layer) for name, layer in model.named_modules() if not list(layer.children()))
+    return {name: f"{type(layer).__name__}({layer.extra_repr()})" for name, layer in leaves}
 
 
 def buffers_of(target: Target, model: nn.Module) -> dict[str, Tensor]:

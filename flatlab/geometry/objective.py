@@ -27,7 +27,7 @@ from ..declare import tell
 from ..models import copied, frame, stale_gradient
 from ..models.made_in import made_in
 from ..models.net import within
-from ..tasks import Classification, Segmentation, Task
+from ..tasks import Classification, Segmentation, Task, by_sign
 from ..training.pace import memory_format
 from ..training.threads import computing_with
 from .checks import batch_matters, beside, check_derivative, check_outputs, check_parameters, check_samples
@@ -229,6 +229,9 @@ class Target:
 
     def right(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Whether each sample is classified rightly, or the share of its pixels that are, `[n]`."""
+        one = logits.dim() == 1 or logits.shape[1] == 1
+        if one and self.losses is not cross_entropy and type(self.task) is Classification:  # a loss of the user's own
+            return by_sign(logits, labels)
         return self.task.scores(logits, labels)["accuracy"]
 
     @frame()

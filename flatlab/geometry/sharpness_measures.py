@@ -149,12 +149,15 @@ def sharpness(
     if impossible and set(impossible) == set(wanted):
         raise NoDerivative(next(iter(impossible.values())))
     errors = error_bars("bound of an eigenvalue, standard error over probes or draws", settings.subsets)
-    about = {**settings.to_dict(), **every[0][2].about, "errors": errors, "complete": complete}
+    abouts = [target.about for _, _, target in every]
+    about = {**settings.to_dict(), **abouts[0], "errors": errors, "complete": complete}
+    about |= {name: " or ".join(dict.fromkeys(each[name] for each in abouts)) for name in ("normalisation", "batch")}
     if impossible:
         tell(f"{', '.join(impossible)} not measured: {next(iter(impossible.values()))}")
         about["not measured"] = impossible
     if clients is not None:
         about["data"] = "each client's own samples"
+        about["samples"] = sum({client: len(target.labels) for client, _, target in every}.values())
     return Sharpness(pd.DataFrame(rows), about)
 
 

@@ -184,10 +184,10 @@ class Setup(Panel):
             return  # what the controls ask for by now is something else, or shown already
         self._drawn = data
         self.chart.show(figures.chart_partition(data))
-        met = data.heterogeneity()
+        met, (word, words) = data.heterogeneity(), data.label_words
         self.facts.value = _small(
             f"{data.clients} clients hold {met['smallest']:.0f} to {met['largest']:.0f} images; on average"
-            f" {met['classes']:.3g} of {len(data.label_names)} classes, top-class share {met['top_share']:.2f},"
+            f" {met['classes']:.3g} of {len(data.label_names)} {words}, top-{word} share {met['top_share']:.2f},"
             f" distance to the pool {met['tv']:.2f}"
         )
         if now.to_json() != key:

@@ -16,7 +16,8 @@ from .tables import Item, ScaleName, Table, cell
 OTHER_RATE = {"paper": 0.05, "short": 0.01, "quick": 0.01}  # `paper` has the other scales' rate, these the paper's
 MOMENTUM = ("FedAvgM", "AdaBest")  # of the server, .9 or as much like it: ten times the way, so a tenth of the rate
 WEAKER = 4  # rho divided by it
-AT_SHORT = (("FedAvg", 0.01), ("SCAFFOLD", 0.01), (f"FedASAM, ρ/{WEAKER}", 0.05))  # what two cores train in a while
+# What two cores train in a while.
+AT_SHORT = (("FedAvg", 0.01), ("FedASAM", 0.01), ("SCAFFOLD", 0.01), (f"FedASAM, ρ/{WEAKER}", 0.05))
 
 
 def rounds(scale: ScaleName) -> Table:
@@ -50,7 +51,7 @@ def settings(scale: ScaleName) -> Table:
                 continue
             make = partial(_skewed, name, scale, **plain | changes)
             cells.append(cell(row, f"rate {rate:g}", score(size.window), make, size.seeds))
-    less = "a weaker ρ of FedSAM, another rate of all but FedAvg and SCAFFOLD" if scale == "short" else ""
+    less = "a weaker ρ and another rate of FedSAM, another rate of FedAvgM and AdaBest" if scale == "short" else ""
     return protocol_table("settings", _title("Another rate and a weaker ρ", scale), scale, cells, less, 0.0)
 
 

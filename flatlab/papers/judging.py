@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..results import counted
 from ..statistics import CONFIDENCE, Interval, difference, interval, verdict
 from ..training import Experiment
 from .archive import Archive
@@ -92,12 +93,16 @@ class Judged:
     right: Interval
     difference: Interval
     verdict: str  # "holds", "does not hold", "undecided", "not measured"
+    left_out: int = 0  # seeds of both whose values are no finite numbers, or have no ratio
 
     def sentence(self) -> str:
         """Made from the numbers."""
         part, names = self.part, f"{self.part.left.name} against {self.part.right.name}"
+        why = "values without a logarithm" if part.log else "values that are no finite numbers"
         if self.verdict == "not measured":
-            return f"{part.what}: {names}: no seed has both numbers yet."
+            left = f"all {counted(self.left_out, 'seed')} have {why}"
+            told = left if self.left_out else "no seed has both numbers yet"
+            return f"{part.what}: {names}: {told}."
         unit = part.left.quantity.unit
         both = f"{_said(self.left.mean, unit)} against {_said(self.right.mean, unit)}"
         gap = self.difference
@@ -111,7 +116,7 @@ class Judged:
         near = f"a factor of {math.exp(part.margin):.3g}" if part.log else _said(part.margin, unit)
         wanted = {"+": "higher expected", "-": "lower expected", "=": f"equal within {near} expected"}
         wanted[">="] = f"not lower by more than {near} expected"
-        seeds = f"{gap.n} seed{'s' if gap.n != 1 else ''}"
+        seeds = counted(gap.n, "seed") + (f" ({self.left_out} more left out: {why})" if self.left_out else "")
         return f"{part.what}: {names}: {both}; {size}, {seeds}; {wanted[part.expect]}: **{self.verdict}**."
 
 
@@ -125,9 +130,14 @@ def judge_part(part: Part, archive: Archive) -> Judged:
     left, right = part.left.values(archive), part.right.values(archive)
     gap = difference(left, right, log=part.log)
     said = verdict(gap, part.expect, part.margin) if gap.n else "not measured"
-    both = sorted(left.keys() & right.keys())  # the means that the difference is of
-    ours, theirs = (interval(values[seed] for seed in both) for values in (left, right))
-    return Judged(part, ours, theirs, gap, said)
+    both = sorted(left.keys() & right.keys())
+    counts = [seed for seed in both if all(_counts(values[seed], part.log) for values in (left, right))]
+    ours, theirs = (interval(values[seed] for seed in counts) for values in (left, right))  # what the difference is of
+    return Judged(part, ours, theirs, gap, said, len(both) - len(counts))
+
+
+def _counts(value: float, log: bool) -> bool:
+    return math.isfinite(value) and (value > 0 or not log)
 
 
 def overall(judged: list[Judged]) -> str:

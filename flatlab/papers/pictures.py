@@ -11,7 +11,7 @@ import numpy as np
 from .. import figures
 from ..geometry import Landscape
 from ..later import pd
-from ..results import spread
+from ..results import spread, whole_clients
 from ..statistics import interval
 from ..training import Experiment
 from .archive import Archive
@@ -70,7 +70,8 @@ def tuning(figure: Figure, archive: Archive) -> pd.DataFrame:
         for experiment in group:
             result = _kept(figure, archive, experiment)
             if result is not None:
-                parts.append(_percent(name, result.frame, "epoch", "accuracy"))
+                rows = result.frame.assign(accuracy=whole_clients(result.frame, "accuracy"))
+                parts.append(_percent(name, rows, "epoch", "accuracy"))
     return _banded(parts)
 
 
@@ -136,7 +137,7 @@ def _banded(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 def _left_out(frame: pd.DataFrame) -> str:
     count = int(frame["left_out"].sum())
-    return f"; {count} VALUES ARE NO FINITE NUMBERS and are left out" if count else ""
+    return f"; {count} VALUES ARE NO FINITE NUMBERS, or of clients that have such, and are left out" if count else ""
 
 
 def _kept(figure: Figure, archive: Archive, *experiments: Experiment) -> Any:

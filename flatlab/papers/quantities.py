@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..later import pd
-from ..results import Result, spread, worst_tenth
+from ..results import Result, spread, whole_clients, worst_tenth
 from ..training import Experiment
 from ..training.history import best_round
 from .archive import Archive
@@ -130,7 +130,7 @@ def personalized(needs: Measurement, after: int | None = None, metric: str = "ac
     epochs = needs.settings["epochs"] if after is None else after
 
     def read(result: Any) -> Reading:
-        return _over_clients(result.frame[result.frame["epoch"] == epochs][metric])
+        return _over_clients(whole_clients(result.frame, metric)[result.frame["epoch"] == epochs])
 
     part = needs.settings.get("part", "all")
     tuned = "" if part == "all" else f", {part} tuned"

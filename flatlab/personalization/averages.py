@@ -5,14 +5,15 @@ fl.compare(runs, fl.personalize(runs), over="seed").summary()
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..later import pd
-from ..results import Result, percent
+from ..results import Result, counted, percent
 from ..statistics import Interval, interval
 from ..training import Run, differing
-from ..training.run_names import other_data, seedless
+from ..training.run_names import method_keys
 
 MEASURED = ("holdout", "unseen", "miou", "unseen miou", "attack success", "initial", "personalized")
 SEEDS = ("seed", "data.seed")  # of training, and of the partition
@@ -36,24 +37,37 @@ class Averages(Result):
         keys = [name for name in self.frame.columns if name not in ("of", *Interval._fields, "low", "high", "seeds")]
         rows = []
         for values, group in self.frame.groupby(keys, sort=False, dropna=False):
-            told = {f"{row.of} %": percent(row.mean, row.half) for row in group.itertuples(index=False)}
-            rows.append({**dict(zip(keys, values, strict=True)), **told, "seeds": group["seeds"].max()})
+            most = group["seeds"].max()
+            told = {
+                f"{row.of} %": percent(row.mean, row.half)
+                + (f" ({counted(row.seeds, 'seed')})" if 0 < row.seeds < most else "")
+                for row in group.itertuples(index=False)
+            }
+            rows.append({**dict(zip(keys, values, strict=True)), **told, "seeds": most})
         return pd.DataFrame(rows)
 
 
 def over_seeds(frame: pd.DataFrame, runs: Sequence[Run], labels: Mapping[str, str]) -> Averages:
-    """Average the rows of a comparison of these runs; those on other data of one name go by their `labels`."""
-    experiments = [run.experiment for run in runs]
-    digests = other_data([seedless(each).to_json() for each in experiments], experiments)
-    told = {run.id: labels[run.id] for run, digest in zip(runs, digests, strict=True) if digest}
-    frame = frame.assign(method=[told.get(run, name) for run, name in zip(frame["run"], frame["method"], strict=True)])
-    settings = [name for name in differing(runs) if name not in SEEDS]
-    keys = ["method", *(name for name in settings if name != "algorithm")]
+    """Average the rows of a comparison, one of each of these runs; what settings do not tell apart, `labels` do.
+
+    Runs that have not come equally far are apart: fewer rounds are no seed.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for place, (run, key) in enumerate(zip(runs, method_keys([run.experiment for run in runs]), strict=True)):
+        groups.setdefault((key, run.name, run.round), []).append(place)
+    shown = ["method", *(name for name in differing(runs) if name not in (*SEEDS, "algorithm"))]
+    if len({run.round for run in runs}) > 1:
+        shown.append("round")
+        frame = frame.assign(round=[run.round for run in runs])
+    heads = [frame.iloc[places[0]][shown].to_dict() for places in groups.values()]
+    alike = Counter(map(repr, heads))  # in settings: images differ, or where a run begins
     rows = []
-    for values, group in frame.groupby(keys, sort=False, dropna=False):
+    for head, places in zip(heads, groups.values(), strict=True):
+        group = frame.iloc[places]
+        named = head | {"method": labels[runs[places[0]].id]} if alike[repr(head)] > 1 else head
         for name in (measured for measured in MEASURED if measured in group):
             over = interval(group[name])
-            row = dict(zip(keys, values, strict=True)) | {"of": name, "mean": over.mean, "half": over.half}
+            row = named | {"of": name, "mean": over.mean, "half": over.half}
             rows.append(row | {"low": over.low, "high": over.high, "seeds": over.n, "left_out": over.left_out})
     about = {"interval": "95 %, Student's t with n - 1 degrees of freedom", "over": list(SEEDS)}
     return Averages(pd.DataFrame(rows), about)

@@ -15,7 +15,7 @@ from pydantic import Field
 from ..arguments import checked
 from ..declare import SettingError, near
 from ..later import pd
-from ..results import Result, counted, percent, worst_tenth
+from ..results import Result, counted, percent, whole_clients, worst_tenth
 from ..statistics import difference
 from ..training import Run, differing
 from ..training.finding import as_runs
@@ -45,8 +45,9 @@ class Comparison(Result):
     of its own (FedPer, FedRep, LG-FedAvg, Ditto, ...), NaN where all begin with the global one.
 
     `rounds to level` is the first scored round whose holdout accuracy is at least `about["level"]` (NaN if there is
-    none); samples (each epoch anew) and megabytes (10^6 bytes of float32, both ways, all clients of a round) are what
-    was trained on and sent until then, its parent's rounds included: megabytes as recorded, samples by own settings.
+    none); samples of clients (each epoch anew) and megabytes (10^6 bytes of float32, both ways, all clients of a round)
+    are what was trained on and sent until then, its parent's rounds included: megabytes as recorded, samples by own
+    settings.
     """
 
     def numbers(self) -> pd.DataFrame:
@@ -77,7 +78,7 @@ class Comparison(Result):
                 table[f"{name} worst tenth %"] = [percent(value) for value in worst]
         if "rounds to level" in frame:
             level = self.about["level"]
-            efforts = zip(*(frame[f"{what} to level"] for what in ("rounds", "samples", "megabytes")), strict=True)
+            efforts = frame.filter(like=" to level").assign(scored=scored).itertuples(index=False)
             if not math.isnan(level):
                 table[f"to {100 * level:.1f} % holdout"] = [_effort(*effort) for effort in efforts]
         return table.assign(**{"clients": frame["clients"], "left out": left_out, "run": frame["run"]})
@@ -97,6 +98,12 @@ class Comparison(Result):
             SettingError: if there is no such method or column, or a method has several runs of one seed (of two alphas,
                 say).
         """
+        labels = self.about.get("labels")  # not in older files
+        settings = {name: {labels[run] for run in rows["run"]} for name, rows in self.frame.groupby("method") if labels}
+        for name, unlike in settings.items():
+            if len(unlike) > 1:
+                told = f"{name} has runs of {len(unlike)} settings: compare those of one at a time"
+                raise SettingError("runs", len(self.frame), told)
         twice = self.frame[self.frame.duplicated(["method", "seed"])]
         if len(twice):
             method, seed = twice.iloc[0][["method", "seed"]]
@@ -269,8 +276,8 @@ def _on_record(runs: list[Run]) -> Personalization:
 def _worst(personalization: Personalization, run: Run, round: int) -> dict[str, float]:
     frame = personalization.frame
     own = frame[(frame["run"] == run.id) & (frame["round"] == round)]
-    ends = {"initial": 0, "personalized": own["epoch"].max()}
-    return {f"{name} worst": worst_tenth(own["accuracy"][own["epoch"] == epoch]) for name, epoch in ends.items()}
+    accuracy, ends = whole_clients(own, "accuracy"), {"initial": 0, "personalized": own["epoch"].max()}
+    return {f"{name} worst": worst_tenth(accuracy[own["epoch"] == epoch]) for name, epoch in ends.items()}
 
 
 def _to_level(run: Run, curve: pd.DataFrame, history: pd.DataFrame, level: float) -> dict[str, float]:
@@ -285,7 +292,7 @@ def _to_level(run: Run, curve: pd.DataFrame, history: pd.DataFrame, level: float
     return {"rounds to level": rounds, "samples to level": samples, "megabytes to level": sent}
 
 
-def _effort(rounds: float, samples: float, megabytes: float) -> str:
+def _effort(rounds: float, samples: float, megabytes: float, scored: float) -> str:
     if math.isnan(rounds):
-        return "never"
+        return "not scored" if math.isnan(scored) else "never"
     return f"{counted(int(rounds), 'round')}, {counted(int(samples), 'sample')}, {megabytes:,.1f} MB"

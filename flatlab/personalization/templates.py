@@ -88,44 +88,48 @@ def headless(
         sizes = [len(part) for part in run.data.train]
         if alone := tell_lone(run.cohort.model, run.data, run.experiment.evaluation, batch_size, sizes):
             lone[run.id] = alone
-        table = _templates(run, state, classes, templates, batch_size)
+        own = run.own(state, range(run.data.clients))
+        table = _templates(run, state, own, classes, templates, batch_size)
         of_run = {"run": run.id, "name": label, "seed": run.experiment.seed}
-        rows += [{**of_run, **scores} for scores in _scores(run, state, table, metric)]
+        rows += [{**of_run, **scores} for scores in _scores(run, state, own, table, metric)]
     about = {"classes": classes, "metric": metric, "templates": templates, "batch_size": batch_size, "round": round}
     return Headless(pd.DataFrame(rows), {**about, "lone": lone})
 
 
 def _templates(
-    run: Run, state: State, classes: str, templates: str, batch_size: int
+    run: Run, state: State, own: Params, classes: str, templates: str, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Each client's templates `[classes, d]`, and of which classes it has one (bool `[classes]`)."""
     data, sums, counts = run.data, [], []
     held = [_train_set(run, client, templates) for client in range(data.clients)]
-    for (index, drawn), features in zip(held, _features(run, state, held, batch_size), strict=True):
+    for (index, drawn), features in zip(held, _features(run, state, own, held, batch_size), strict=True):
         rows, labels = run.experiment.task.rows(features, data.targets(index, drawn), data.classes)
         onehot = F.one_hot(labels, data.classes).to(rows.dtype)
         sums.append(onehot.T @ rows)
         counts.append(onehot.sum(0))
     all_sums, all_counts = torch.stack(sums).sum(0), torch.stack(counts).sum(0)
     for total, count in zip(sums, counts, strict=True):
-        own, means = count > 0, total / count.clamp(min=1)[:, None]
+        among, means = count > 0, total / count.clamp(min=1)[:, None]
         if classes == "own":
-            yield means, own
+            yield means, among
         else:
-            yield torch.where(own[:, None], means, all_sums / all_counts.clamp(min=1)[:, None]), all_counts > 0
+            yield torch.where(among[:, None], means, all_sums / all_counts.clamp(min=1)[:, None]), all_counts > 0
 
 
-def _scores(run: Run, state: State, table: Iterable[tuple[Tensor, Tensor]], metric: str) -> Iterator[dict[str, float]]:
+def _scores(
+    run: Run, state: State, own: Params, table: Iterable[tuple[Tensor, Tensor]], metric: str
+) -> Iterator[dict[str, float]]:
     """What each client's test set gets by its templates, and through the head among the same classes."""
     data, task = run.data, run.experiment.task
     test: list[Held] = [(part, {}) for part in data.test]
     size = None if run.experiment.evaluation.bn_eval == "client" else CUT
-    for client, ((means, among), features) in enumerate(zip(table, _features(run, state, test, size), strict=True)):
+    several = zip(table, _features(run, state, own, test, size), strict=True)
+    for client, ((means, among), features) in enumerate(several):
         targets, accuracy, through_head = data.targets(data.test[client]), float("nan"), float("nan")
         if len(targets) and bool(features.isfinite().all() and means[among].isfinite().all()):
             rows, labels = task.rows(features, targets, data.classes)
             accuracy = _share(nearest(rows, means, among, metric) == labels)
-            logits, _ = task.rows(_logits(run, state, client, features), targets, data.classes)
+            logits, _ = task.rows(_logits(run, state, own, client, features), targets, data.classes)
             if logits.shape[1:] == among.shape and bool(logits.isfinite().all()):
                 through_head = _share(logits.masked_fill(~among, -float("inf")).argmax(1) == labels)
         yield {"client": client, "accuracy": accuracy, "samples": len(targets), "with head": through_head}
@@ -150,14 +154,14 @@ def _train_set(run: Run, client: int, templates: str) -> Held:
     return index[run.data.labels[index].argsort(stable=True)], draws
 
 
-def _features(run: Run, state: State, held: Sequence[Held], size: int | None) -> Iterator[Tensor]:
+def _features(run: Run, state: State, own: Params, held: Sequence[Held], size: int | None) -> Iterator[Tensor]:
     """The features [samples, d] of what each client holds, computed in batches of `size`, or of all that it holds.
 
     A client without samples has an empty tensor.
     """
     data, body = run.data, run.cohort.model.body
     batched = run.cohort.batched and mappable(body)
-    shared, own = _part(state.served, "body."), _part(state.personal, "body.")
+    shared, own = _part(state.served, "body."), _part(own, "body.")
     batches: list[Tensor] = []
     draws: list[dict[str, Tensor]] = []
     owner: list[int] = []
@@ -191,9 +195,9 @@ def _features(run: Run, state: State, held: Sequence[Held], size: int | None) ->
         ready = stop
 
 
-def _logits(run: Run, state: State, client: int, features: Tensor) -> Tensor:
+def _logits(run: Run, state: State, own: Params, client: int, features: Tensor) -> Tensor:
     """What the head that the client uses makes of features [n, d]."""
-    own = {name: value[client] for name, value in _part(state.personal, "head.").items()}
+    own = {name: value[client] for name, value in _part(own, "head.").items()}
     with torch.no_grad():
         return functional_call(run.cohort.model.head, {**_part(state.served, "head."), **own}, (features,))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ..algorithms.aggregation import flat
 from ..streams import stream
 from .accumulate import Fold
 from .clients import Cohort
@@ -62,7 +63,7 @@ class Attackers:
         bad = torch.tensor(lies, device=fold.loss.device)
         pull = self.experiment.algorithm.server.lr * fold.weights / fold.weights.sum()
         sizes = [value[0].numel() for value in fold.total.values()]
-        updates = torch.cat([value.flatten(1) for value in fold.total.values()], 1)
+        updates = torch.cat([flat(value) for value in fold.total.values()], 1)
         forged = self.message.forge(updates, bad, pull, stream(self.experiment.seed, "forgery", round))
         for value, part in zip(fold.total.values(), forged.split(sizes, 1), strict=True):
             value[bad] = part.reshape(-1, *value.shape[1:]).to(value.dtype)

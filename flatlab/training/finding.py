@@ -140,14 +140,17 @@ def _plain(value: Any) -> Any:
 
 @checked
 def as_runs(runs: Run | Iterable[Run]) -> list[Run]:
-    """One run or several, as a list.
+    """One run or several, as a list, in which each stands once: twice it would count as another seed.
 
     Raises:
         SettingError: if there is none.
     """
-    several = [runs] if isinstance(runs, Run) else list(runs)
-    if not several:
+    given = [runs] if isinstance(runs, Run) else list(runs)
+    if not given:
         raise SettingError("runs", [], "needs at least one run")
+    several = list({(run.id, run.round): run for run in reversed(given)}.values())[::-1]
+    if len(several) < len(given):
+        tell(f"runs: {len(given) - len(several)} of {len(given)} are given again; each counts once")
     return several
 
 

@@ -97,7 +97,8 @@ def _sends_its_model(algorithm: Algorithm, start: Carry) -> None:
 
 def traffic(model: Model, algorithm: Algorithm) -> int:
     """Numbers that pass between the server and one client in a round, both ways: the part that is trained and shared,
-    and what either sends besides, but for what the other can tell from that (`Algorithm.inside`).
+    and what either sends besides, but for what the other can tell from that (`Algorithm.inside`). What the server alone
+    trains on samples of its own goes down.
     """
     params = dict(model.named_parameters())
     trained = {name: params[name].detach() for name in names(model, algorithm.train)}
@@ -106,6 +107,10 @@ def traffic(model: Model, algorithm: Algorithm) -> int:
     received = {name: slot for name, slot in look.received.items() if name not in algorithm.inside}
     extra = {name: slot for name, slot in look.message.extra.items() if name not in algorithm.inside}
     besides = sum(value.numel() for value in leaves((received, extra)))
+    if algorithm.server_data is not None and algorithm.server_data.train != "none":
+        besides += sum(
+            params[name].numel() for name in names(model, algorithm.server_data.train) if name not in trained
+        )
     return 2 * sum(trained[name].numel() for name in shared if name in trained) + besides
 
 

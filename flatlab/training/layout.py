@@ -46,6 +46,10 @@ class Layout:
                 raise SettingError(f"algorithm.{setting}", part, "this model has no parameters there")
         trained, shared = set(within(model, algorithm.train)), set(within(model, algorithm.share))
         self.sent, self.kept = trained & shared, trained - shared
+        at_server = parts.get("server_data.train", "none")
+        if at_server != "none" and set(within(model, at_server)) <= self.kept:
+            told = "clients keep it for themselves, and take nothing of it from the server"
+            raise SettingError("algorithm.server_data.train", at_server, told)
         self.personal = self.kept if algorithm.topology is None else trained
         if algorithm.pooled and self.kept:
             raise SettingError(

@@ -5,8 +5,9 @@ fl.annotate(run, label="baseline", note="for the talk")    # in the run's direct
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 Names = tuple[str, ...]  # that lead to a setting
 
 MOST = 3  # settings in a label; of more those that tell a run apart
-FORKED = ("parent", "round")
+FORKED, GIVEN = ("parent", "round"), ("initial",)
+SEEDS = {("seed",), ("data", "seed")}
 _BARE = {"kind", "name"}  # of the group that they stand in
 _PLAIN = {"data", "partition", "model", "algorithm", "local", "topology", "adversary", "swa"}  # their kind says it
-_SILENT = {"fingerprint", "run", "initial", "code"}  # hashes
+_SILENT = {"fingerprint", "run", "code"}  # hashes
+_SEED = re.compile(r", seed \d+(?=,|$)")
 NOTES = "notes.json"
 
 
@@ -94,42 +97,87 @@ def experiment_labels(
             alike = [(experiments[place], moments[place]) for place in places]
             for place, said in zip(places, _differences(alike), strict=True):
                 shown[place] = ", ".join([name, *said])
+    # Without their seeds, by which figures average, labels of two methods must differ, too.
+    keys, unlike = method_keys(experiments), dict[str, set[Hashable]]()
+    for place, label in enumerate(shown):
+        unlike.setdefault(seedless_label(label), set()).add(keys[place])
+    for place, label in enumerate(shown):
+        if len(unlike[seedless_label(label)]) > 1:
+            shown[place] = f"{label}, {_hash(_marked(experiments[place], *keys[place]))}"
     counts = Counter(shown)
     return [
-        label if counts[label] == 1 else f"{label}, {experiment.id.rpartition('-')[2][:4]}"  # of its hash
+        label if counts[label] == 1 else f"{label}, {_hash(experiment)}"
         for label, experiment in zip(shown, experiments, strict=True)
     ]
+
+
+def seedless_label(label: str) -> str:
+    """A run's label without its seeds: the same for runs that differ in nothing else."""
+    return _SEED.sub("", label)
 
 
 def method_labels(experiments: Sequence[Experiment], names: Sequence[str] | None = None) -> list[str]:
     """Labels of methods: those that differ in their seeds alone (of training and of the partition) have one."""
     names = names or [each.algorithm.name for each in experiments]
-    plain = [seedless(each) for each in experiments]
-    for place, digest in enumerate(other_data([each.to_json() for each in plain], experiments)):
-        plain[place] = plain[place].replace(data=plain[place].data.replace(fingerprint=digest))
-    keys = [(each.to_json(), name) for each, name in zip(plain, names, strict=True)]
-    unlike = dict(zip(keys, plain, strict=True))
+    keys = list(zip(method_keys(experiments), names, strict=True))
+    marked = [_marked(each, *key) for each, (key, _) in zip(experiments, keys, strict=True)]
+    unlike = dict(zip(keys, marked, strict=True))
     shown = experiment_labels(list(unlike.values()), names=[name for _, name in unlike])
     label_of = dict(zip(unlike, shown, strict=True))
     return [label_of[key] for key in keys]
 
 
-def seedless(experiment: Experiment) -> Experiment:
-    """The same for every seed, of training and of the partition."""
-    data = experiment.data.replace(seed=0, fingerprint=None)
-    return experiment.replace(seed=0, data=data, initial=None)
+Key = tuple[str, str | None, str | None]
 
 
-def other_data(plain: Sequence[str], experiments: Sequence[Experiment]) -> list[str | None]:
-    """The digest of each one's data where another one, alike in its `plain` settings, has other data of the same name.
+def method_keys(experiments: Sequence[Experiment], plain: Sequence[str] | None = None) -> list[Key]:
+    """What stands for each one's method: equal for those that differ in nothing but their seeds.
 
-    A digest covers images and partition, so it differs between seeds; for one seed of the partition, images differ.
+    The digests of data, and of a state that a run was given or forked from, differ between seeds. They count where two
+    of one seed differ in them: that of data covers images and partition, so images differ there.
+
+    Args:
+        experiments: of which methods are made; what one is called depends on the others.
+        plain: of each `seedless(experiment).to_json()`, if that is known.
+
+    Returns:
+        Of each these settings, and the digests of its data and its start, or None where these do not count.
     """
-    digests: dict[tuple[str, int], set[str | None]] = {}
-    for text, each in zip(plain, experiments, strict=True):
-        digests.setdefault((text, each.data.seed), set()).add(each.data.fingerprint)
-    unlike = {text for (text, _), several in digests.items() if len(several - {None}) > 1}
-    return [each.data.fingerprint if text in unlike else None for text, each in zip(plain, experiments, strict=True)]
+    plain = plain or [seedless(each).to_json() for each in experiments]
+    seeds = [(each.seed, each.data.seed) for each in experiments]
+    starts = [each.initial or (each.parent.run if each.parent is not None else None) for each in experiments]
+    data = _unlike(plain, [seed for _, seed in seeds], [each.data.fingerprint for each in experiments])
+    return list(zip(plain, data, _unlike(plain, seeds, starts), strict=True))
+
+
+def seedless(experiment: Experiment) -> Experiment:
+    """The same for every seed, of training and of the partition; of a state that was given it says only that."""
+    data, parent = experiment.data.replace(seed=0, fingerprint=None), experiment.parent
+    if parent is not None:
+        parent = parent.replace(run=parent.run.rpartition("-")[0])  # without its hash
+    return experiment.replace(seed=0, data=data, parent=parent, initial=experiment.initial and "given")
+
+
+def _unlike(plain: Sequence[str], seeds: Sequence[Hashable], digests: Sequence[str | None]) -> list[str | None]:
+    """The digests of those that are alike in their `plain` settings, where two of one seed differ in it."""
+    several: dict[tuple[str, Hashable], set[str | None]] = {}
+    for text, seed, digest in zip(plain, seeds, digests, strict=True):
+        several.setdefault((text, seed), set()).add(digest)
+    unlike = {text for (text, _), found in several.items() if len(found - {None}) > 1}
+    return [digest if text in unlike else None for text, digest in zip(plain, digests, strict=True)]
+
+
+def _marked(experiment: Experiment, plain: str, data: str | None, start: str | None) -> Experiment:
+    """The seedless experiment with the digests of its key, by which its hash differs from others'."""
+    bare = seedless(experiment)
+    changes: dict[str, Any] = {"data": bare.data.replace(fingerprint=data)}
+    if start is not None:
+        changes |= {"initial": start} if bare.parent is None else {"parent": bare.parent.replace(run=start)}
+    return bare.replace(**changes)
+
+
+def _hash(experiment: Experiment) -> str:
+    return experiment.id.rpartition("-")[2][:4]
 
 
 def _differences(alike: list[tuple[Experiment, int]]) -> list[list[str]]:
@@ -161,10 +209,9 @@ def _telling(place: int, flat: list[dict[Names, Any]], keys: list[Names]) -> lis
     def like(key: Names) -> list[dict[Names, Any]]:
         return [settings for settings in rest if settings.get(key) == own.get(key)]
 
-    while rest and len(chosen) < MOST + 1:
-        best = min(keys, key=lambda key: (len(like(key)), own.get(key) is None))
-        if len(like(best)) == len(rest):
-            break
+    # Seeds last: figures average over them, and what else differs must be told.
+    while len(chosen) < MOST + 1 and (telling := [key for key in keys if len(like(key)) < len(rest)]):
+        best = min(telling, key=lambda key: (key in SEEDS, len(like(key)), own.get(key) is None))
         rest = like(best)
         chosen.append(best)
     return [_said(key, own.get(key)) for key in keys if key in chosen]
@@ -176,6 +223,8 @@ def _settings(experiment: Experiment) -> Iterator[tuple[Names, Any]]:
         if isinstance(value, Declared):
             if (kind := kind_of(value)) is not None:
                 yield path, kind
+        elif path == GIVEN:
+            yield path, value and "warm start"
         elif path[-1] not in _BARE:
             yield path, value
 
@@ -191,6 +240,8 @@ def _said(key: Names, value: Any) -> str:
     name = key[-1].replace("_", " ")
     if key == FORKED:
         return f"from round {value}" if value is not None else "no fork"
+    if key == GIVEN:
+        return value or "cold start"
     if value is None:
         return f"no {name}"
     shown = f"{value:g}" if isinstance(value, float) else str(value)

@@ -235,8 +235,12 @@ class RunView:
 
     @property
     def best_round(self) -> int | None:
-        """The evaluated round with the best mean initial accuracy (FedBABU's official choice of checkpoint)."""
-        return best_round(self.history)
+        """The evaluated round with the best mean initial accuracy (FedBABU's official choice of checkpoint).
+
+        Of a fork one of its own: of its parent's rounds on record it has no state.
+        """
+        history = self.history
+        return best_round(history[history["round"] >= self.span[0]])
 
     def plot(self, **options: Any) -> Any:
         """Accuracy and loss against rounds."""

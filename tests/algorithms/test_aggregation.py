@@ -83,6 +83,32 @@ def test_the_geometric_median_counts_samples_and_hardly_hears_outliers():
     assert weights[-2:].max() < 0.002 < weights[:-2].min()
 
 
+@pytest.mark.parametrize("rule", [Krum(share=0.2), Krum(share=0.2, chosen=3), Geometric(), Clipped(tau=1.0)])
+def test_a_scalar_parameter_counts_as_a_vector_of_one_number(rule):
+    torch.manual_seed(0)
+    matrix, scalar = torch.randn(7, 2, 3).double(), torch.randn(7).double()
+    value, weights = rule.combine({"w": matrix, "t": scalar}, torch.ones(7))
+    row, same = combined(rule, {"w": torch.cat([matrix.reshape(7, 6), scalar[:, None]], 1)})
+    torch.testing.assert_close(torch.cat([value["w"].reshape(6), value["t"].reshape(1)]), row)
+    torch.testing.assert_close(weights, same)
+
+
+@pytest.mark.parametrize(
+    ("rows", "sizes"),
+    [
+        ((0.0, 1.0, 10.0), (30.0, 20.0, 49.0)),
+        ((0.0, 1.0, 10.0, 1.0, -3.0), (20.0, 15.0, 49.0, 5.0, 10.0)),  # an update of two clients
+    ],
+)
+def test_the_geometric_median_that_is_a_client_s_update_needs_no_thousand_steps(rows, sizes):
+    """On a line it is the median by samples. The others pull almost as much as it weighs: steps come near it slowly."""
+    value, weights = combined(Geometric(), points(*rows), list(sizes))
+    repeated = np.repeat(rows, np.int64(sizes))
+    assert value.item() == pytest.approx(np.median(repeated), abs=1e-12)
+    shared = np.array([size * (row == np.median(repeated)) for row, size in zip(rows, sizes, strict=True)])
+    assert weights.tolist() == pytest.approx((shared / shared.sum()).tolist())
+
+
 def test_clipping_cuts_to_tau():
     value, weights = combined(Clipped(tau=5.0), points((3.0, 4.0), (30.0, 40.0), (0.0, 0.0)))
     assert value.tolist() == pytest.approx([2.0, 8 / 3])

@@ -46,6 +46,19 @@ def test_runs_with_test_sets_of_their_own_keep_their_images_when_trained_togethe
         assert one.history["value"].tolist() == pytest.approx(other.to().history["value"].tolist(), rel=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:.* one test image")
+def test_a_class_that_is_rare_in_every_group_has_no_test_image_which_is_told():
+    labels, groups = np.tile(np.repeat([0, 1, 2], [10, 2, 3]), 6), np.repeat(np.arange(6), 15)
+    labels[-1] = 3  # a class of one image cannot be tested
+    images = np.random.default_rng(0).integers(0, 256, (90, 8, 8), dtype=np.uint8)
+    with pytest.warns(UserWarning, match=r"1 of 4 classes \(1\) have no test image, though several images: .* 0.2"):
+        source = Source.from_pool("rare", images, labels, list("abcd"), groups=groups)
+    expected = [sum(round(0.2 * ((groups == g) & (labels == c)).sum()) for g in range(6)) for c in range(4)]
+    assert np.bincount(source.test_labels, minlength=4).tolist() == expected == [12, 0, 5, 0]
+    with pytest.warns(UserWarning, match=r"2 of 4 classes \(1, 2\).*a share of 0.1"):
+        source.federate(fl.Domains(test=0.1, clients_per_domain=1))
+
+
 def domain_of(source):
     return np.concatenate(source.groups)
 

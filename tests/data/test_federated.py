@@ -159,6 +159,25 @@ def test_the_picture_shows_every_client_and_leaves_no_window(partition, clients)
     assert dict(mpl.rcParams) == style
 
 
+def test_a_picture_of_test_images_tells_numbers_of_test_images(data):
+    bare = dataclasses.replace(data, test=(data.test[0][:5], *data.test[1:4], data.test[4][:0]))
+    labels = bare.labels.tolist()
+    mine = [[labels[i] for i in part.tolist()] for part in bare.test]
+    pool = [label for own in mine for label in own]
+    share = [[own.count(label) / len(own) for label in range(3)] for own in mine if own]  # the last has no images
+    wanted = {
+        "smallest": min(map(len, mine[:4])), "largest": max(map(len, mine)), "n_test": np.mean(list(map(len, mine[:4]))),
+        "classes": np.mean([len(set(own)) for own in mine[:4]]), "top_share": np.mean([max(own) for own in share]),
+        "tv": np.mean([sum(abs(own[k] - pool.count(k) / len(pool)) for k in range(3)) / 2 for own in share]),
+    }  # fmt: skip
+    found = bare.heterogeneity("test")
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted)
+    assert bare.summary("test")["top_share"].isna().tolist() == [False] * 4 + [True]
+    title = bare.plot(which="test").get_suptitle()
+    told = "on average {classes:.3g} of 3 classes, top-class share {top_share:.2f}, distance to the pool {tv:.2f}"
+    assert told.format(**wanted) in title and title != bare.plot().get_suptitle()
+
+
 def test_plot_goes_through_the_one_door(data):
     assert len(data.plot(order="class").axes) == 3
 

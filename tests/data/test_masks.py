@@ -74,6 +74,7 @@ def test_shrunken_images_are_means_and_masks_the_middle():
     block = source.images[4, 1, 3:6, 0:3].double()
     assert small.images[4, 1, 1, 0] == block.mean().round()
     assert small.masks[4, 1, 0] == source.masks[4, 4, 1]
+    assert small.std == source.std == pytest.approx((source.train_images / 255).std((0, 2, 3), correction=0), abs=1e-6)
     data = source.federate(fl.Consecutive(), clients=3, shrink=3)
     assert data.shape == (3, 2, 2) and data.spec.shrink == 3
     assert "shrink" not in source.federate(fl.Consecutive(), clients=3).spec.to_dict()
@@ -94,6 +95,21 @@ def test_clients_hold_consecutive_frames_and_are_tested_on_their_end():
         made().federate(fl.Consecutive(), clients=1)
     with pytest.raises(fl.SettingError, match="no place in such a file"):
         data.save_partition("never.json")
+
+
+def test_a_holdout_of_videos_that_no_client_holds_is_told():
+    groups = np.repeat(["new", "other"], [2, 4])
+    with pytest.warns(UserWarning, match="all test images are of groups that no client holds"):
+        data = made(test_groups=groups).federate(fl.Consecutive(), clients=3)
+    assert data.holdout.tolist() == [*range(24, 30)] == sorted(torch.cat(list(data.unseen.values())).tolist())
+    assert set(data.unseen) == {"new", "other"}
+
+
+def test_labels_of_images_with_masks_are_called_groups():
+    data = made().federate(fl.Consecutive(), clients=3)
+    figure = fl.plot(data, order="class")
+    assert "on average 1 of 3 groups, top-group share 1.00" in figure.get_suptitle()
+    assert (figure.axes[0].get_ylabel(), figure.axes[0].get_xlabel()) == ("group", "client, by most frequent group")
 
 
 @pytest.mark.parametrize("clients", [3, 12, 40])

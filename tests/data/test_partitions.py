@@ -448,3 +448,16 @@ def test_impossible_settings_are_refused_when_stated(kind, values, said):
 )
 def test_partitions_survive_json(partition):
     assert Partition.from_json(partition.to_json()) == partition
+
+
+@pytest.mark.parametrize(("size", "alpha"), [(40, 1.0), (100, 1.0), (300, 0.3)])
+def test_a_test_set_has_its_train_proportions_also_where_it_asks_for_more_than_there_is(size, alpha):
+    labels = balanced(10, 140, 36, shuffled=True)
+    train, test = Dirichlet(alpha=alpha, test_size=size).assign(labels, 10, 0)
+    smaller = 0
+    for mine, theirs in zip(train, test, strict=True):
+        share = np.bincount(labels.train[mine], minlength=10) / len(mine)
+        found = np.bincount(labels.test[theirs], minlength=10) / len(theirs)
+        assert np.abs(share - found).sum() / 2 < 0.05 + 5 / len(theirs)  # rounding of ten classes
+        smaller += len(theirs) < size
+    assert smaller > 0 or size == 40

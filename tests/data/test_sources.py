@@ -227,6 +227,20 @@ def test_grey_images_need_no_channel_axis_and_groups_may_have_names(tmp_path):
     assert source.groups[1].tolist() == ["anna", "cy"]
 
 
+def test_groups_as_pandas_keeps_text_are_names_and_names_are_different():
+    import pandas as pd
+
+    images, labels, names = np.zeros((40, 8, 8), np.uint8), np.arange(40) % 2, np.repeat(["a", "b"], 20)
+    kinds = (names, names.astype(object), pd.Series(names).astype(object), pd.Series(names).astype("category"))
+    made = [Source.from_pool("text", images, labels, ["p", "q"], groups=kind) for kind in kinds]
+    assert len({source.fingerprint for source in made}) == 1
+    for wrong in (np.array(["a", None] * 20, object), np.array(["a", 1] * 20, object)):
+        with pytest.raises(SettingError, match="text: groups: is object"):
+            Source.from_pool("text", images, labels, ["p", "q"], groups=wrong)
+    with pytest.raises(SettingError, match="text: groups: needs different group_names, one for each group"):
+        Source.from_pool("text", images, labels, ["p", "q"], groups=labels, group_names=["anna", "anna"])
+
+
 def test_the_fingerprint_notices_every_array(toy):
     seen = {toy.fingerprint}
     for change in ("images", "labels", "n_train", "class_names", "mean", "groups"):

@@ -194,3 +194,76 @@ def test_labels_are_no_longer_than_their_room(style, width, panels):
     left.set_xlabel("short")
     fig.draw(renderer)
     assert left.get_xlabel() == "short"
+
+
+def bar_halves(fig):
+    """By quantity, half the length of each bar of a table, in the order of its rows."""
+    drawn = {bars.get_label(): bars.lines[2][0].get_paths() for bars in fig.axes[0].containers}
+    return {name: [np.ptp(path.vertices[:, 0]) / 2 for path in paths] for name, paths in drawn.items()}
+
+
+def row_of(method, seed, **more):
+    return {"method": method, "seed": seed, "holdout": 0.5, "scored": 4, "round": 4, "initial": 0.4 + seed / 10,
+            "initial std": 0.2, "personalized": 0.5, "personalized std": 0.3, "clients": 5, "left_out": 0,
+            "run": f"{method}{seed}{sorted(more.items(), key=str)}", **more}  # fmt: skip
+
+
+def row_names(fig):
+    return [label.get_text() for label in fig.axes[0].get_yticklabels()]
+
+
+def test_a_caption_names_each_thing_that_bars_of_a_table_are_over():
+    fig = fl.Comparison(pd.DataFrame([row_of("FedAvg", 0), row_of("FedAvg", 1), row_of("FedProx", 0)]), {}).plot()
+    assert "one standard deviation over 2 seeds or 5 clients" in fig.caption
+    assert bar_halves(fig)["initial"] == pytest.approx([100 * np.std([0.4, 0.5], ddof=1), 20])
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ({"algorithm.local_steps": 3.0}, ["FedAvg, no local steps", "FedAvg, local steps 3"]),
+        ({"algorithm.clip": 0.5}, ["FedAvg, no clip", "FedAvg, clip 0.5"]),
+        (
+            {"world": "World(adversary=...)", "world.adversary.share": 0.4, "world.adversary.message": "sign_flip"},
+            ["FedAvg, no world", "FedAvg, share 0.4, sign_flip"],
+        ),
+        (
+            {"world.adversary": "lies", "world.adversary.share": 0.4},
+            ["FedAvg, no adversary", "FedAvg, lies, share 0.4"],
+        ),
+    ],
+)
+def test_no_setting_and_one_are_two_rows(setting, named):
+    """Not two seeds of one."""
+    rows = [row_of("FedAvg", 0, **dict.fromkeys(setting)), row_of("FedAvg", 0, **setting)]
+    fig = fl.Comparison(pd.DataFrame(rows), {}).plot()
+    assert row_names(fig) == named and "5 clients" in fig.caption and "seeds" not in fig.caption
+    means = [{"method": "FedAvg", "of": of, "mean": mean, "half": 0.1, "low": 0.0, "high": 1.0, "n": 2, "seeds": 2,
+              "left_out": 0, **values}
+             for values, mean in ((dict.fromkeys(setting), 0.2), (setting, 0.7)) for of in ("holdout", "initial")]  # fmt: skip
+    fig = fl.Averages(pd.DataFrame(means), {"interval": "95 %"}).plot()
+    assert row_names(fig) == named
+    assert next(line.get_xdata().tolist() for line in fig.axes[0].lines if len(line.get_xdata()) == 2) == [20, 70]
+
+
+def test_averages_that_have_not_come_equally_far_and_runs_that_labels_tell_apart_are_rows_of_their_own():
+    means = [{"method": "FedAvg", "round": round, "of": "holdout", "mean": 0.5, "half": 0.1, "low": 0.4, "high": 0.6,
+              "n": 2, "seeds": 2, "left_out": 0} for round in (1, 8)]  # fmt: skip
+    fig = fl.Averages(pd.DataFrame(means), {"interval": "95 %"}).plot()
+    assert row_names(fig) == ["FedAvg, round 1", "FedAvg, round 8"]
+    rows = [row_of("FedAvg", 0), row_of("FedAvg", 1)]
+    labels = {rows[0]["run"]: "FedAvg, 1a2b", rows[1]["run"]: "FedAvg, 3c4d"}  # warm and cold starts
+    assert row_names(fl.Comparison(pd.DataFrame(rows), {"labels": labels}).plot()) == list(labels.values())
+
+
+def test_every_measured_quantity_of_averages_is_drawn_with_a_mark_of_its_own():
+    kinds = ["holdout", "unseen", "miou", "unseen miou", "attack success", "initial", "personalized"]
+    means = [{"method": "FedAvg", "of": of, "mean": 0.1 * place, "half": 0.05, "low": 0.0, "high": 1.0, "n": 3,
+              "seeds": 3, "left_out": 0} for place, of in enumerate(kinds, 1)]  # fmt: skip
+    fig = fl.Averages(pd.DataFrame(means), {"interval": "95 %"}).plot()
+    drawn = {bars.get_label(): bars.lines[0] for bars in fig.axes[0].containers}
+    assert {name: line.get_xdata()[0] for name, line in drawn.items()} == pytest.approx(
+        {of: 10 * place for place, of in enumerate(kinds, 1)}
+    )
+    assert len({line.get_marker() for line in drawn.values()}) == len(kinds)
+    assert max(abs(line.get_ydata()[0]) for line in drawn.values()) < 0.5  # within its row

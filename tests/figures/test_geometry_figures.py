@@ -179,3 +179,59 @@ def test_the_rest_draws():
     assert "all or body parameters; normalisation: batch statistics or none;" in other.caption
     with pytest.raises(ValueError, match="measure"):
         plot({"a": result, "b": FlatnessVsGain(frame, {**about, "measure": "sam"})})
+
+
+SAMPLED = {"errors": {"error": "numerical", "sampling_error": "sampling: jackknife over 2 groups of the samples"}}
+SHARPNESS = {"rho": 0.05, "adaptive_rho": 0.5, "steps": 10, "sigma": 0.01, "adaptive_sigma": 0.1}
+
+
+def pale(fig, along="y"):
+    """Half the length of each wide pale bar."""
+    axis = "xy".index(along)
+    wide = [bars for each in fig.axes for drawn in each.containers for bars in drawn.lines[2]
+            if bars.get_linewidth().max() >= 3]  # fmt: skip
+    return [np.ptp(path.vertices[:, axis]) / 2 for bars in wide for path in bars.get_paths()]
+
+
+def test_what_other_samples_would_change_is_drawn_where_the_caption_says_so():
+    own = {"value": [3.0, 1.0], "error": 0.1, "sampling_error": [0.5, 0.7]}
+    along = pd.DataFrame({"round": [0, 5], "quantity": "lambda_1"} | own)
+    several = draw_along(HessianAlong(along, MEASURED | SAMPLED))
+    assert pale(several) == pytest.approx([0.5, 0.7]) and "Pale: sampling: jackknife" in several.caption
+    clients = pd.DataFrame({"client": [4, 2], "quantity": "lambda_1"} | own)
+    assert pale(draw_clients(ClientHessians(clients, MEASURED | SAMPLED))) == pytest.approx([0.7, 0.5])  # sorted
+    plain = draw_along(HessianAlong(along.drop(columns="sampling_error"), MEASURED))
+    assert not pale(plain) and "Pale" not in plain.caption
+    two = pd.concat([along, along.assign(quantity="lambda_2")])
+    colours = [bars.lines[0].get_color() for bars in draw_along(HessianAlong(two, MEASURED | SAMPLED)).axes[0].containers
+               if bars.lines[0] is not None]  # fmt: skip
+    assert colours == [line.get_color() for line in draw_along(HessianAlong(two.drop(columns="sampling_error"), MEASURED))
+                       .axes[0].lines if len(line.get_xdata()) == 2][:2]  # fmt: skip
+    found = [{"with": of, "correlation": 0.3, "low": -0.1, "high": 0.6, "clients": 2} for of in ("gain", "initial")]
+    about = {**MEASURED, **SAMPLED, "measure": "top", "run": "one", "correlations": found}
+    frame = pd.DataFrame({"sharpness": [1.0, 2.0], "error": 0.0, "initial": 0.5, "tuned": 0.7, "gain": 0.2})
+    without = draw_flatness(FlatnessVsGain(frame, about))
+    assert not pale(without, "x") and "Pale" not in without.caption  # of an earlier version, which left them out
+    drawn = draw_flatness(FlatnessVsGain(frame.assign(sampling_error=[0.3, 0.4]), about))
+    assert pale(drawn, "x") == pytest.approx([0.3, 0.4] * 2) and "Pale: sampling" in drawn.caption
+
+
+def test_no_bar_of_sharpness_is_cut():
+    rows = {"model": ["a", "b", "c"], "client": -1, "measure": "sam", "value": [1.0, -0.2, np.nan], "error": [0.1, 0, 9],
+            "sampling_error": [0.9, 0.5, np.nan], "invariant": False}  # fmt: skip
+    (axis,) = draw_sharpness(Sharpness(pd.DataFrame(rows), {**MEASURED, **SAMPLED, **SHARPNESS})).axes
+    low, high = axis.get_ylim()
+    assert low < -0.7 and 1.9 < high < 3
+
+
+def test_a_mark_beside_a_line_is_told_how_far():
+    said = words(draw_landscape(landscape(1))).replace("\n", " ")
+    assert said.count("client 3, 0.4 off the line") == 4  # of two panels, loss and accuracy
+    on = landscape(1).frame.assign(residual=0.0)
+    assert "off the line" not in words(draw_landscape(Landscape(on, landscape(1).about)))
+    frame = landscape(1).frame
+    marks = frame[(frame["series"] == "clients") & (frame["panel"] == "a")]
+    many = [marks.assign(name=f"client {k}", residual=k / 10, x=k / 20) for k in range(10)]
+    crowd = pd.concat([frame[(frame["panel"] == "a") & (frame["series"] == "surface")], *many])
+    said = words(draw_landscape(Landscape(crowd, {**landscape(1).about, "panels": ["a"]})))
+    assert said.count("off the line") == 2 and "9 clients, up to 0.9 off the line" in said

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flatlab.figures import chart_hessian, chart_personalization, paper
-from flatlab.geometry import Eigenvalues, HessianAlong, Spectrum, Trace
+from flatlab.figures import chart_hessian, chart_lines, chart_personalization, paper
+from flatlab.geometry import Eigenvalues, HessianAlong, Landscape, Spectrum, Trace
 from flatlab.personalization import Personalization
 
 ABOUT = {"errors": {"error": "numerical"}}
@@ -94,3 +94,25 @@ def test_a_histogram_and_a_scatter_have_every_client_in_its_runs_colour():
     assert bricks.y.tolist() == [0.5] * 3 + [1.5] * 3  # those of equal gain stand on each other
     assert dots.x == pytest.approx([20, 20, 90] * 2) and dots.y == pytest.approx([70, 30, 90] * 2)
     assert all(paper(chart).axes for chart in charts)
+
+
+def test_every_rank_over_the_rounds_has_dashes_of_its_own():
+    several = chart_hessian({"a": {3: top(*range(8, 0, -1)), 7: top(*range(16, 8, -1))}}).plots[1]
+    assert len({one.dash for one in several.series}) == len(several.series) == 8
+    drawn = paper(chart_hessian({"a": {3: top(*range(8, 0, -1)), 7: top(*range(16, 8, -1))}})).axes[1]
+    lines = [bars.lines[0] for bars in drawn.containers]
+    assert len({str(line._unscaled_dash_pattern) for line in lines}) == 8
+
+
+def test_bars_are_named_for_each_result():
+    other = Eigenvalues(top(9.0).frame, {"errors": {"error": "of another method"}})
+    assert chart_hessian({"a": {3: top(9.0)}, "b": {3: other}}).bands == "bars: numerical or of another method"
+
+
+def test_a_mark_beside_a_line_is_told_how_far_on_screen_too():
+    base = {"panel": "a", "loss": 1.0, "accuracy": 0.5, "y": 0.0, "direction": 0}
+    rows = [base | {"series": "surface", "name": "", "x": x, "residual": 0.0} for x in (-1.0, 0.0, 1.0)]
+    rows.append(base | {"series": "markers", "name": "other", "x": 0.4, "residual": 8.379})
+    result = Landscape(pd.DataFrame(rows), {"panels": ["a"], "repeats": 1, "eigenvalues": {}})
+    for plot in chart_lines(result).plots:
+        assert [one.name for one in plot.series] == ["a", "a: marked (other, 8.4 off the line)"]

@@ -16,6 +16,7 @@ import flatlab as fl
 from flatlab import figures
 from flatlab.figures.colors import ALGORITHMS, PALETTE, contrast_to_white, tint
 from flatlab.figures.style import plain
+from flatlab.training.status import Standing
 
 SPEC = fl.ModelSpec(name="cnn4", width=0.25)
 
@@ -445,3 +446,64 @@ def test_disagreement_is_drawn_between_the_eigenvalues(few_digits, tmp_path):
     found = fl.disagreement(run, limit=32)
     said = words(found.plot())
     assert "FedAvg ring" in said and "distance" in said and "clients' directions" in said
+
+
+def test_a_mean_of_seeds_has_the_name_that_they_share(runs, data):
+    store = runs[0].directory.parent
+    other = [fl.train(fl.FedBABU(lr=0.05), data, SPEC, 4, seed=seed, store=store, participation=0.5, progress=False)
+             for seed in (3, 4)]  # fmt: skip
+    names = [one.name for one in figures.chart_runs([*runs, *other], ["accuracy"]).plots[0].series]
+    assert names == ["FedBABU, lr 0.1, n = 3", "FedBABU, lr 0.05, n = 2"]
+    early = [fl.Run.open(run.directory, data).rewind(2) for run in runs]
+    names = [one.name for one in figures.chart_runs([*runs, *early], ["accuracy"]).plots[0].series]
+    assert names == ["FedBABU, round 4, n = 3", "FedBABU, round 2, n = 3"]
+
+
+def test_where_an_average_begins_it_is_called_what_it_is(data, tmp_path):
+    kinds = (fl.WiMA(window=2, start=0.5), fl.SWA(start=0.5, cycle=1))
+    runs = [fl.train(fl.FedAvg(swa=kind), data, SPEC, 2, store=tmp_path, progress=False) for kind in kinds]
+    marks = [[mark.text for mark in figures.chart_runs(some, ["accuracy"]).plots[0].marks]
+             for some in (runs[:1], runs[1:], runs)]  # fmt: skip
+    assert marks[:2] == [["WiMA"], ["SWA"]] and {"WiMA", "SWA"} == {*" or ".join(marks[2]).split(" or ")}
+
+
+def test_before_its_first_score_a_global_model_is_not_taken_for_none(data, tmp_path):
+    rarely = fl.Evaluation(every=5, clients_every=1)
+    settings = {"data": data.spec, "model": SPEC, "rounds": 10, "evaluation": rarely}
+    early, kept = (fl.Run(fl.Experiment(algorithm=kind, **settings), data, store=tmp_path).to(1)
+                   for kind in (fl.FedAvg(), fl.FedPer()))  # fmt: skip
+    watched = {run.experiment.algorithm.kind: run for run in watching(tmp_path)}
+    for first, other in ((early, kept), (watched["FedAvg"], watched["FedPer"])):
+        (plot,) = figures.chart_runs([first], ["accuracy"]).plots
+        assert (
+            plot.y.label == "holdout accuracy" and not len(plot.series[0].x) and "not scored yet" in plot.series[0].note
+        )
+        chart = figures.chart_runs([first, other], ["accuracy"])
+        assert [one.name for one in chart.plots[0].series] == ["FedAvg"] and chart.bands.startswith("FedPer: no global")
+        assert figures.chart_runs([other], ["accuracy"]).plots[0].y.label == "mean accuracy of the clients' own models"
+    scored = fl.train(fl.FedProx(), data, SPEC, 1, store=tmp_path, progress=False)
+    column = fl.compare([early, scored]).summary().filter(like="to ").iloc[:, 0].tolist()
+    assert column[0] == "not scored" and column[1].startswith("1 round")
+
+
+def watching(store):
+    standing = Standing(store)
+    standing.table()
+    return standing.watched()
+
+
+def test_a_round_that_is_no_number_is_a_gap_and_counted(runs, data, monkeypatch):
+    run = fl.Run.open(runs[0].directory, data)
+    rows = run.history
+    rows.loc[(rows["round"] == 3) & (rows["split"] == "holdout") & (rows["metric"] == "loss"), "value"] = np.nan
+    monkeypatch.setattr(type(run.rows), "read", lambda *_: rows)
+    monkeypatch.setattr(type(run.rows), "_logged", lambda *_: {})
+    chart = figures.chart_runs(run, ["loss"])
+    (series,) = chart.plots[0].series
+    whole = values(runs[0], metric="loss")
+    assert series.x.tolist() == [1, 2, 3, 4] and series.note == " (1 round without a finite value)"
+    np.testing.assert_allclose(series.y, whole.where(whole.index != 3))
+    smooth = chart.smoothed(0.5).plots[0].series[1].y
+    a, b, _, d = whole
+    np.testing.assert_allclose(smooth, [a, (b + a / 2) / 1.5, np.nan, (d + b / 2 + a / 4) / 1.75])
+    assert "1 round without a finite value" in words(figures.paper(chart))

@@ -90,3 +90,23 @@ def test_impossible_requests_are_refused(run):
         flatness_vs_gain(run, clients=[0, 1, 0, 1, 0], gains=gains)
     with pytest.raises(ValueError, match="a run is needed"):
         flatness_vs_gain(run.model())
+
+
+def test_what_other_samples_would_change_stands_beside_each_client(run):
+    settings = {"clients": range(5), "limit": 30, "subsets": 2}
+    found = flatness_vs_gain(run, "sam", tuning={"epochs": 0}, resamples=50, **settings)
+    alone = fl.sharpness(run, measures=["sam"], progress=False, **settings)
+    assert found.frame["sampling_error"].tolist() == alone.frame["sampling_error"].tolist()
+
+
+def test_whom_to_tune_is_said_once(run):
+    for tuning in ({"clients": [0, 1, 2, 3, 4]}, {"epochs": 1, "runs": run}):
+        with pytest.raises(fl.SettingError, match=r"tuning\.(clients|runs) = .*: who is tuned is who is measured"):
+            flatness_vs_gain(run, "sam", tuning=tuning, limit=30)
+
+
+@pytest.mark.parametrize("algorithm", [fl.Ditto(), fl.FedAvg(topology="ring")])
+def test_gains_of_own_models_are_not_set_against_the_global_ones_sharpness(algorithm, few_digits, tmp_path):
+    run = fl.train(algorithm, few_digits, fl.ModelSpec(name="lenet", width=0.125), 1, store=tmp_path, progress=False)
+    with pytest.raises(fl.SettingError, match="clients tune models of their own"):
+        flatness_vs_gain(run, "sam", clients=range(5))

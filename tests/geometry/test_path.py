@@ -6,6 +6,7 @@ import pytest
 import torch
 from scenes import FakeRun, flat, moved, network, own_loss, samples, smooth
 
+import flatlab as fl
 from flatlab.geometry.mode_connectivity import Path, bezier, bezier_bends, path
 from flatlab.geometry.objective import Target
 
@@ -101,3 +102,11 @@ def test_impossible_requests_are_refused():
         path(smooth(), smooth(1), DATA, curve=True)
     with pytest.raises(ValueError, match="take a smaller one"):
         path(network("none"), network("none", 1), DATA, curve=True, train=DATA, steps=50, lr=1e20)
+
+
+def test_another_normalisation_is_another_network_though_its_parameters_look_alike():
+    batch, group = (fl.models.build(fl.ModelSpec(name="cnn4", width=0.25, norm=norm), (1, 8, 8), 10) for norm in
+                    ("batch", "group"))  # fmt: skip
+    images = torch.randn(20, 1, 8, 8)
+    with pytest.raises(fl.SettingError, match=r"its .* is GroupNorm\(.*where the others' is BatchStatNorm"):
+        path(batch, group, (images, torch.arange(20) % 10))

@@ -146,3 +146,11 @@ def test_a_drawing_has_a_row_a_run_a_panel_a_round_and_says_what_the_plane_leave
     assert "variance lies in its plane" in figure.caption and "trained again: 4" in figure.caption
     widths = {round(float(np.ptp(axes.get_xlim())), 9) for axes in figure.axes}
     assert len(widths) == 1  # one unit of length
+
+
+def test_forged_rounds_are_refused_and_others_are_not(few_digits, tmp_path):
+    world = fl.World(adversary=fl.Adversary(share=0.3, message=fl.attacks.SignFlip(), stop=0.5))
+    run = fl.train(fl.FedAvg(), few_digits, MODEL, 4, world=world, store=tmp_path, progress=False)
+    with pytest.raises(fl.SettingError, match="forged in round"):
+        fl.pulls(run, rounds=4, limit=60)
+    assert set(fl.pulls(run, rounds=1, limit=60).frame["round"]) == {3, 4}

@@ -209,3 +209,14 @@ def test_measures_that_a_model_or_loss_does_not_have_are_left_out_or_refused():
 def test_impossible_requests_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         sharpness(smooth(steps=0), DATA, **change)
+
+
+def test_samples_of_clients_are_counted_together_and_each_normalisation_is_named(few_digits, tmp_path):
+    runs = [fl.train(fl.FedAvg(lr=0.1), few_digits, fl.ModelSpec(name="cnn4", norm=norm, width=0.125), 1, store=tmp_path,
+                     progress=False) for norm in ("batch", "group")]  # fmt: skip
+    found = sharpness(runs[0], clients=[0, 2, 4], measures=["sam"], progress=False)
+    assert found.about["samples"] == sum(len(few_digits.train[client]) for client in (0, 2, 4))
+    both = sharpness(runs, measures=["sam"], limit=32, progress=False)
+    assert both.about["normalisation"] == "batch statistics or GroupNorm" and " or free" in both.about["batch"]
+    assert "normalisation: batch statistics or GroupNorm;" in both.plot().caption
+    assert sharpness(runs[1], measures=["sam"], limit=32, progress=False).about["normalisation"] == "GroupNorm"

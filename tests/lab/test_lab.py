@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Literal
 
 import ipywidgets
+import numpy as np
 import pytest
 from by_hand import click, enabled, hold
 from ipywidgets.widgets import widget as widgets
@@ -143,6 +144,14 @@ def test_the_heatmap_follows_the_partition_and_each_is_made_once(make, monkeypat
     lab.setup.controls.control("rounds").box.value = 7  # does not concern the data
     lab.setup.settle()
     assert made == [100.0]
+
+
+def test_of_images_with_masks_the_form_counts_groups(make):
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    source = fl.Source.from_pool("bars", images, None, ["a", "b"], masks=images % 2, groups=np.repeat(["u", "v"], 30))
+    lab = make(source.federate(fl.Consecutive(), clients=3), task="segmentation", model="segnet")
+    lab.setup.settle()
+    assert "on average 1 of 2 groups, top-group share 1.00" in lab.setup.facts.value
 
 
 def test_a_data_set_that_is_not_there_is_not_downloaded_for_looking(make, monkeypatch):

@@ -15,7 +15,7 @@ from flatlab.papers.beyond import _until, beyond, section
 from flatlab.papers.costs import megabytes_a_round
 from flatlab.papers.judging import Claim, Part, Side, judge, overall, page
 from flatlab.papers.measurements import Measurement
-from flatlab.papers.pictures import lacking, picture, save
+from flatlab.papers.pictures import lacking, picture, save, tuning
 from flatlab.papers.quantities import gain, initial, personalization, personalized, score
 from flatlab.papers.registry import built
 from flatlab.papers.report import _most_kept, reproduction
@@ -124,6 +124,21 @@ def test_values_that_are_no_numbers_are_left_out_counted_and_said(done, tmp_path
     caption = picture(figure, here).caption
     assert "5 VALUES ARE NO FINITE NUMBERS" in caption
     assert "NO FINITE" not in picture(figure, archive).caption
+
+
+def test_tuned_accuracies_are_over_the_same_clients_in_cells_and_at_every_epoch(done, tmp_path):
+    _, archive, _ = done
+    here, run = Archive(shutil.copytree(archive.folder, tmp_path / "here")), experiment("FedAvg", 0)
+    result = here.measured(TUNING, [run])
+    frame = result.frame.copy()
+    frame.loc[(frame["client"] == 0) & (frame["epoch"] == 1), "accuracy"] = np.nan
+    here.keep_measured(TUNING, [run], dataclasses.replace(result, frame=frame))
+    means = result.frame.query("client != 0").groupby("epoch")["accuracy"].mean()
+    reading = personalized(TUNING).of(here, run)
+    assert reading.value == pytest.approx(means[2]) and reading.left_out == 1
+    assert reading.worst == result.frame.query("client != 0 and epoch == 2")["accuracy"].min()
+    curve = tuning(Figure("test.t", "T", "quick", "tuning", {"FedAvg": (run,)}, "p", "l", TUNING), here)
+    assert curve["mean"].tolist() == pytest.approx((100 * means).tolist()) and curve["left_out"].tolist() == [1] * 3
 
 
 def test_what_lies_beyond_the_mean_is_that_of_the_runs(table, done):
@@ -378,6 +393,22 @@ def test_claims_are_judged_by_paired_seeds(done):
     assert not plan([claim.table()], archive).trainings
     less = Side("both", gain(TUNING), sides["FedAvg"], less=Side("other", gain(TUNING), sides["FedBABU"]))
     assert less.values(archive).keys() == set(SEEDS)
+
+
+def test_a_ratio_is_said_with_the_means_of_the_seeds_that_have_one():
+    """A stub for `Quantity.of`: eigenvalues, one of which is negative."""
+    values = {"a": (2.0, 4.0, -50.0), "b": (1.0, 2.0, 3.0), "none": (-1.0, -2.0, -3.0)}
+
+    class Given(Side):
+        def values(self, archive):
+            return dict(enumerate(values[self.name]))
+
+    quantity = dataclasses.replace(score(), ratio=True, unit="")
+    a, b, none = (Given(name, quantity, ()) for name in values)
+    judged = judge(Claim("t", "?", (Part("top", a, b, "+"), Part("top", none, b, "+")), "quick"), None)
+    assert (judged[0].left.mean, judged[0].right.mean) == (3.0, 1.5)
+    assert "3 against 1.5; ratio 2," in judged[0].sentence() and "2 seeds (1 more left out" in judged[0].sentence()
+    assert "all 3 seeds have values without a logarithm" in judged[1].sentence()
 
 
 @pytest.mark.parametrize("kind", ["curves", "clients", "tuning"])

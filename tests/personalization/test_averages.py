@@ -103,3 +103,33 @@ def test_other_images_of_one_name_are_no_other_seed(tmp_path):
     assert averages["seeds"].tolist() == [2] and averages["method"].tolist() == ["FedAvg"]
     fl.annotate(runs[1], label="the second")
     assert len(fl.plot(runs[:2]).axes[0].lines) == 2
+
+
+def test_a_fork_fewer_rounds_and_another_method_of_one_label_are_no_seeds(digits, tmp_path):
+    settings = {"model": NET, "store": tmp_path, "progress": False}
+    plain = [fl.train(fl.FedAvg(), digits, rounds=2, seed=seed, **settings) for seed in (0, 1)]
+    fork = plain[0].fork(round=1, algorithm=fl.FedAvg()).to()
+    other = fl.train(fl.FedBABU(), digits, rounds=2, seed=1, **settings)
+    for run in (fork, other):
+        fl.annotate(run, label="FedAvg")
+    found = fl.compare([*plain, fork, other], over="seed")
+    assert found.summary()["seeds"].tolist() == [2, 1, 1] and found.summary()["method"].nunique() == 3
+    values = fl.compare(plain).frame["holdout"]
+    assert found.frame.query("of == 'holdout'")["mean"].iloc[0] == pytest.approx(values.mean())
+    short = fl.Run(plain[0].experiment.replace(seed=5), digits, store=tmp_path).to(1)
+    late = fl.compare([*plain, short], over="seed").summary()
+    assert late["seeds"].tolist() == [2, 1] and late["round"].tolist() == [2, 1]
+
+
+def test_a_run_that_is_given_twice_counts_once(runs):
+    with pytest.warns(UserWarning, match="1 of 3 are given again"):
+        table = fl.compare([runs[0], runs[1], runs[0]], over="seed")
+    assert table.summary()["seeds"].tolist() == [2]
+    with pytest.warns(UserWarning, match="counts once"):
+        assert len(fl.plot([runs[0], runs[0]]).axes[0].lines) == 1
+
+
+def test_methods_of_several_settings_have_no_one_difference(runs):
+    several = [runs[0], runs[4], runs[6], runs[7]]  # FedAvg at two rates, a seed each
+    with pytest.raises(fl.SettingError, match="FedAvg has runs of 2 settings"):
+        fl.compare(several).differences("holdout")

@@ -190,9 +190,10 @@ def test_what_it_takes_to_reach_a_level_is_counted(few_digits, tmp_path):
     assert compared.frame["rounds to level"].isna().tolist() == [False, False, False, True]
     best = [run.history.query("split == 'holdout' and metric == 'accuracy'")["value"].max() for run in runs[:3]]
     tuned = fl.personalize(runs, epochs=0)
-    assert (
-        fl.compare(runs, tuned).about["level"] == min(best) and "never" in fl.compare(runs, tuned).summary().to_string()
-    )
+    table = fl.compare(runs, tuned)
+    assert table.about["level"] == min(best) and "never" not in table.summary().to_string()
+    assert table.summary().iloc[3].tolist().count("not scored") == 1  # no model is global
+    assert "never" in fl.compare(runs[:3], tuned, level=1.0).summary().to_string()
     own = np.sort(tuned.frame[tuned.frame["run"] == runs[0].id]["accuracy"])
     assert fl.compare(runs, tuned).frame["initial worst"][0] == pytest.approx(own[: -(-len(own) // 10)].mean())
     fork = runs[0].fork(algorithm=fl.LGFedAvg(), rounds=4).to()  # its first rounds sent whole models, as its parent
@@ -362,3 +363,45 @@ def test_an_outer_autocast_or_no_grad_changes_no_score(runs):
         assert scores() == expected
     with torch.inference_mode(), pytest.raises(ValueError, match="inference_mode"):
         fl.personalize(runs[1], epochs=1)
+
+
+def test_the_worst_tenth_is_of_the_clients_that_the_mean_is_over(few_digits, tmp_path):
+    run = fl.train(fl.FedAvg(), few_digits, "lenet", 1, store=tmp_path, progress=False)
+    tuned = fl.personalize(run, epochs=1, clients=range(5))
+    frame = tuned.frame.sort_values(["epoch", "client"])
+    whole = fl.Personalization(frame.assign(accuracy=[0.4, 0.5, 0.6, 0.01, 0.7, 0.5, 0.6, 0.7, 0.1, 0.8]), tuned.about)
+    lost = fl.Personalization(
+        frame.assign(accuracy=[0.4, 0.5, 0.6, 0.01, 0.7, 0.5, 0.6, 0.7, np.nan, 0.8]), tuned.about
+    )
+    columns = ["initial worst", "personalized worst", "initial", "left_out"]
+    assert fl.compare(run, whole).frame[columns].iloc[0].tolist() == pytest.approx([0.01, 0.1, 0.442, 0])
+    assert fl.compare(run, lost).frame[columns].iloc[0].tolist() == pytest.approx([0.4, 0.5, 0.55, 1])
+
+
+def test_the_best_round_of_a_fork_is_one_of_its_own(few_digits, tmp_path, monkeypatch):
+    settings = {"evaluation": fl.Evaluation(every=1, clients_every=1), "store": tmp_path, "progress": False}
+    parent = fl.train(fl.FedAvg(lr=0.1), few_digits, "lenet", 3, **settings)
+    fork = parent.fork(round=2, algorithm=fl.FedAvg(lr=0.05), rounds=4).to()
+    history = fork.history
+    scored = (history["split"] == "test") & (history["metric"] == "accuracy")
+    best = {1: 1.0, 2: 0.4, 3: 0.6, 4: 0.5}  # the first is its parent's alone
+    history.loc[scored, "value"] = history.loc[scored, "round"].map(best)
+    monkeypatch.setattr(type(fork), "history", history)
+    assert fork.best_round == 3 and parent.best_round == 1
+    assert fl.personalize(fork, epochs=0, round="best", progress=False).frame["round"].unique() == [3]
+
+
+@pytest.mark.parametrize("algorithm", [fl.Ditto(), fl.FedPer(), fl.FedAvg(topology="ring")])
+def test_with_head_is_the_clients_own_model(algorithm, few_digits, tmp_path):
+    spec = fl.ModelSpec(name="lenet", width=0.125)
+    run = fl.train(algorithm, few_digits, spec, 2, store=tmp_path, progress=False)
+    found = fl.headless(run, classes="all").frame["with head"].tolist()
+    assert found == pytest.approx(
+        [_accuracy(run.model(client=client), few_digits, client) for client in range(few_digits.clients)]
+    )
+
+
+def _accuracy(model, data, client):
+    index = data.test[client]
+    with torch.no_grad():
+        return float((model.cpu()(normalised(data, index)).argmax(1) == data.labels[index]).double().mean())

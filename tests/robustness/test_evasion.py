@@ -226,3 +226,11 @@ def test_older_ids_stay_and_what_cannot_be_is_refused(trained, data):
     ):
         with pytest.raises(SettingError, match=said):
             fl.evade(run, **wrong)
+
+
+def test_a_caption_says_whose_models_each_run_shows(trained):
+    both = fl.evade([trained("plain"), trained("kept")], fl.FGSM(eps=0.05), progress=False).plot().caption
+    said = "the global model on the holdout (FedAvg) or clients' models on their own test sets (FedPer)"
+    assert f"Mean over {said}; circles FGSM." in both.replace("\n", " ")
+    alone = fl.evade(trained("plain"), fl.FGSM(eps=0.05), progress=False).plot().caption
+    assert alone.startswith("Mean over the global model on the holdout;")

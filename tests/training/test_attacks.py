@@ -113,6 +113,36 @@ def test_a_round_of_bad_clients_alone_and_one_honest_client_give_finite_messages
         assert sent.shape == (b, 11) and sent.isfinite().all()
 
 
+class Scaled(torch.nn.Module):
+    """A network with a scalar parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = torch.nn.Linear(64, 4), torch.nn.Linear(4, 10)
+        self.scale = torch.nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x):
+        return self.head(self.scale * self.body(x.flatten(1)).relu())
+
+
+def test_a_scalar_parameter_is_forged_as_all_others(few_digits, tmp_path):
+    torch.manual_seed(0)
+    net = fl.models.split(Scaled(), head="head", example=(1, 8, 8))
+    lie = world(fl.attacks.SignFlip(scale=2.0), share=0.2)
+    honest, forged = (train(few_digits, tmp_path, each, rounds=1, model=net) for each in (None, lie))
+    clients, bad = honest.clients(1), forged.experiment.world.adversary.chosen(few_digits.clients, 0)
+    sizes = {client: len(few_digits.train[client]) for client in clients}
+    assert bad and set(bad) <= set(clients)
+    for name, before in honest.model(0).named_parameters():
+        moved = sum(
+            sizes[client] * (-2.0 if client in bad else 1.0) * (net.get_parameter(name).detach() - before.detach())
+            for client, net in clients.items()
+        )
+        torch.testing.assert_close(
+            forged.model().get_parameter(name), before + moved / sum(sizes.values()), rtol=1e-4, atol=1e-6
+        )
+
+
 @pytest.mark.parametrize("rate", [1.0, 0.5])
 @pytest.mark.parametrize("aggregation", ["weighted", "uniform"])
 def test_replacement_hits_the_attackers_model_exactly(few_digits, tmp_path, rate, aggregation):

@@ -240,6 +240,11 @@ def test_weights_to_begin_with_are_finite_real_numbers(experiment, data, tmp_pat
 def test_train_takes_every_seed_that_an_experiment_has(experiment, data, tmp_path):
     run = fl.train(fl.FedAvg(), data, SPEC, 6, seed=2**200, store=tmp_path, progress=False)
     assert run.id == fl.Run(experiment.replace(seed=2**200), data, store=tmp_path).id
+    other = fl.train(fl.FedAvg(), data, SPEC, 6, seed=2**64 + 5, store=tmp_path, progress=False)
+    for table in (fl.compare([run, other]), fl.headless([run, other]), fl.personalize([run, other], epochs=1)):
+        again = type(table).load(table.save(tmp_path / "table.parquet"))
+        assert set(again.frame["seed"]) == {2**200, 2**64 + 5} and again.frame.equals(table.frame)
+        assert again.summary().equals(table.summary())
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])

@@ -179,6 +179,8 @@ def test_a_run_on_distilled_images_opens_and_goes_on_by_itself(data, few, tmp_pa
     other = fl.load("digits").save(tmp_path / "few.npz").parent
     with pytest.raises(SettingError, match=r"distilled from .*data="):
         fl.Run.open(made.directory, root=other)
+    with pytest.raises(SettingError, match=r"synthetic images .* no place in such a file; a run that trains on them"):
+        tiny.save_partition(tmp_path / "split.json")
     (made.directory / "distilled.npz").unlink()
     with pytest.raises(SettingError, match=r"few-distilled.*data=fl.distil"):
         fl.Run.open(made.directory, root=few)

@@ -1,5 +1,6 @@
 """Segmentation: loss and scores beside plain loops, in every engine; one pixel is classification."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -360,3 +361,28 @@ def test_under_no_attack_pixels_are_as_right_as_in_the_history(run):
     attacked = fl.evade(run, [fl.FGSM(eps=0.0), fl.PGD(eps=0.1, step=0.05, steps=2, restarts=2)]).frame
     assert attacked["accuracy"].tolist()[:2] == [accuracy] * 2
     assert attacked["accuracy"].iloc[2] <= accuracy and attacked["loss"].iloc[2] > attacked["loss"].iloc[0]
+
+
+def test_a_set_of_no_images_has_losses_and_counts_of_none():
+    for axes in ((), (3, 7)):
+        outputs, masks = torch.randn(0, 4, *axes), torch.zeros(0, *axes, dtype=torch.uint8)
+        for task in (fl.Segmentation(), fl.Segmentation(hard=0.5, weights=(1.0, 2.0, 1.0, 0.0))):
+            assert task.losses(outputs, masks).shape == task.scores(outputs, masks)["accuracy"].shape == (0,)
+            assert task.counts(outputs, masks)["confusion"].shape == (0, 4, 4)
+
+
+@pytest.mark.parametrize("engine", ["loop", "batch"])
+def test_a_client_without_test_images_has_no_score_and_stops_no_run(data, engine, tmp_path):
+    bare = dataclasses.replace(data, test=(data.test[0], data.test[1][:0], data.test[2]))
+    options = {"task": "segmentation", "engine": engine, "store": tmp_path, "progress": False}
+    run = fl.train(fl.FedAvg(lr=0.1, batch_size=5), bare, SMALL, 1, **options)
+    found = run.history.query("split == 'test' and metric == 'miou'")["value"].tolist()
+    network = run.model()
+    with torch.no_grad():
+        for client in (0, 2):
+            said = network(data.prepared(data.test[client])).argmax(1)
+            true = data.targets(data.test[client])
+            said, true = said[true < CLASSES], true[true < CLASSES]
+            over = [((said == c) & (true == c)).sum() / ((said == c) | (true == c)).sum() for c in true.unique()]
+            assert found[client] == pytest.approx(float(np.mean(over)), abs=1e-6)
+    assert math.isnan(found[1])

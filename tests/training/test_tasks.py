@@ -77,3 +77,24 @@ def test_a_network_that_does_not_fit_the_task_is_refused(digits, tmp_path):
     few = fl.models.split(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5)), "1", (1, 8, 8))
     with pytest.raises(fl.SettingError, match=r"gives \(2, 5\) for two images; needs \(2, at least 10 classes\)"):
         fl.train(fl.FedAvg(), digits, few, 1, store=tmp_path, progress=False)
+
+
+class Binary(fl.Classification):
+    """One logit with a loss of its own."""
+
+    kind: Literal["binary"] = "binary"
+
+    def losses(self, outputs, targets):
+        return F.binary_cross_entropy_with_logits(outputs.reshape(-1), targets.to(outputs.dtype), reduction="none")
+
+
+def test_one_logit_is_judged_by_its_sign_where_the_loss_is_no_softmax(tmp_path):
+    outputs, targets = torch.tensor([[-2.0], [3.0], [-1.0]]), torch.tensor([0, 0, 1])
+    assert Binary().scores(outputs, targets)["accuracy"].tolist() == [True, False, False]
+    assert fl.Classification().scores(outputs, 0 * targets)["accuracy"].tolist() == [True] * 3  # softmax of one is 1
+    images = torch.arange(10 * 64, dtype=torch.int32).to(torch.uint8).reshape(10, 8, 8).numpy()
+    only = fl.Source.from_arrays("one", images, [0] * 10, images, [0] * 10, ["only"]).federate(fl.IID(), clients=2)
+    run = fl.train(fl.FedAvg(), only, SMALL, 1, store=tmp_path, progress=False)
+    assert run.history.query("metric == 'loss' and split == 'holdout'")["value"].tolist() == [0.0]
+    assert set(run.history.query("metric == 'accuracy'")["value"]) == {1.0}
+    assert set(fl.landscape(run, points=3, one_class=True).frame["accuracy"]) == {1.0}

@@ -475,3 +475,17 @@ def test_every_algorithm_that_needs_no_server_goes_over_a_graph(data, tmp_path):
     with pytest.raises(fl.SettingError, match="FedSpeed sends something else than its model"):
         train(fl.FedSpeed(topology="ring"), data, tmp_path)
     assert not {"SCAFFOLD", "FedDyn", "FedAvgM", "LocalOnly", "Centralized"} & {*ran}
+
+
+def test_what_a_server_trains_alone_goes_down_to_clients(data):
+    """FedBABU's head is the server's there: clients must be sent it; what they keep is none of the server's business."""
+    held = fl.ServerData(share=0.1, train="all")
+    model = fl.models.build(fl.ModelSpec(name="lenet", width=0.25), (1, 8, 8), 10)
+    head = sum(weight.numel() for weight in model.head.parameters())
+    assert traffic(model, fl.FedBABU(server_data=held)) == traffic(model, fl.FedBABU()) + head
+    assert traffic(model, fl.FedAvg(server_data=held)) == traffic(model, fl.FedAvg())
+    assert traffic(model, fl.FedPer(server_data=held)) == traffic(model, fl.FedPer())
+    for algorithm in (fl.FedPer(server_data=held.replace(train="head")), fl.LocalOnly(server_data=held)):
+        experiment = fl.Experiment(data=data.spec, model="lenet", algorithm=algorithm, rounds=1)
+        with pytest.raises(fl.SettingError, match=r"server_data\.train .*clients keep it"):
+            fl.Run(experiment, data)

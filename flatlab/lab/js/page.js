@@ -1,8 +1,11 @@
 // @ts-check
 // Small things of a page. Names come from users: they only ever become text.
 
-/** Lengths of the dashes of a line, in pixels, by matplotlib's name for them; none for "-". @type {Record<string, number[]>} */
-export const DASHES = { "--": [6, 3], ":": [2, 3], "-.": [6, 3, 2, 3], none: [0, 9] };
+/** Lengths of the dashes of a line, in pixels, by their name in `Series`; none for "-". @type {Record<string, number[]>} */
+export const DASHES = {
+  "--": [6, 3], ":": [2, 3], "-.": [6, 3, 2, 3], "-..": [6, 3, 2, 3, 2, 3], "--.": [6, 3, 6, 3, 2, 3], _: [12, 3],
+  "_.": [12, 3, 2, 3], none: [0, 9],
+};
 
 /** What a border looks like beside such a line. @param {string | undefined} dash */
 export function borderOf(dash) {
