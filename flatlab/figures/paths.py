@@ -132,12 +132,11 @@ def draw_flatness(results: FlatnessVsGain | Mapping[str, FlatnessVsGain]) -> Dra
     abouts = [result.about for result in several.values()]
     of = "each run" if len(several) > 1 else plain(abouts[0].get("name", abouts[0]["run"]))
     parts, norms = (either(about[name] for about in abouts) for name in ("part", "normalisation"))
-    models = either(
-        "each client's own model" if about.get("model") == "own" else "its global model" for about in abouts
-    )
+    own, shared = "each client's own model on its samples", "its global model on each client's samples"
+    models = either(own if about.get("model") == "own" else shared for about in abouts)
     told = [bars(result.about, pale="sampling_error" in result.frame) for result in several.values()]
     fig.caption = (
-        f"{of[0].upper()}{of[1:]}: {models} on the client's samples; {parts} parameters; normalisation: "
+        f"{of[0].upper()}{of[1:]}: {models}; {parts} parameters; normalisation: "
         f"{norms}; above: Spearman's rank correlation, its interval by bootstrap over clients."
         f"{''.join(dict.fromkeys(told))}"
     )

@@ -21,8 +21,8 @@ BESIDE = 0.3  # of an epoch: how wide the bars of all curves stand together
 MARKS = dict(zip(MEASURED, "|s^vXoD", strict=True))
 # Columns of a comparison that are no settings.
 KNOWN = {
-    "method", "seed", "holdout", "scored", "round", "clients", "left_out", "run", "mean", "half", "low", "high", "n",
-    "seeds", "of",
+    "method", "seed", "scored", "round", "clients", "left_out", "run", "mean", "half", "low", "high", "n", "seeds",
+    "of", *MEASURED,
 } | {f"{name}{end}" for name in ("initial", "personal", "personalized") for end in ("", " std", " worst")} | {
     f"{what} to level" for what in ("rounds", "samples", "megabytes")
 }  # fmt: skip

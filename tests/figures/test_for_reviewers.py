@@ -218,6 +218,16 @@ def test_a_caption_names_each_thing_that_bars_of_a_table_are_over():
     assert bar_halves(fig)["initial"] == pytest.approx([100 * np.std([0.4, 0.5], ddof=1), 20])
 
 
+def test_what_was_measured_beside_the_holdout_is_no_setting():
+    """Each seed had a row of its own, named by its attack success."""
+    rows = [
+        row_of("FedAvg", seed) | {"attack success": seed / 2, "unseen": 0.1 * seed, "miou": 0.3 + seed}
+        for seed in (0, 1)
+    ]
+    fig = fl.Comparison(pd.DataFrame(rows), {}).plot()
+    assert row_names(fig) == ["FedAvg"] and "over 2 seeds" in fig.caption
+
+
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
