@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from ..declare import SettingError
-from ..training.pool import Pool
+from ..training.pool import Pool, Workers, refuse_respawn, refuse_unguarded
 from ..training.progress import watched
 from .archive import Archive
 from .planning import Plan
@@ -34,7 +34,8 @@ def do(work: Workshop, todo: Plan, workers: int = 1) -> None:
         workers: processes, of which each holds its data and takes its share of the cores.
 
     Raises:
-        SettingError: if there are to be several on a GPU, which one process fills; or as of `Workshop.do`.
+        SettingError: if there are to be several on a GPU, which one process fills, or in a script without a main guard;
+            or as of `Workshop.do`.
         ChildProcessError: if a process is ended from outside; the same call goes on.
         KeyboardInterrupt: at once; the same call goes on from the last states.
     """
@@ -50,26 +51,29 @@ def do(work: Workshop, todo: Plan, workers: int = 1) -> None:
     if min(workers, len(jobs)) < 2:
         work.do(todo)
         return
+    refuse_respawn("workers")
+    refuse_unguarded("workers")
     for name in {step.experiment.data.name for step in todo.trainings}:
         work.source(name)  # one download, not one a process
     place = work.archive.folder.absolute(), work.store.absolute(), work.root.absolute()
     with (
-        Pool(None, workers, 0).started(len(jobs)) as (executor, threads, _),
+        Pool(None, workers, 0).started(len(jobs)) as (executor, threads, started),
         watched(None, len(jobs), "jobs") as proceed,
     ):
         futures = [executor.submit(_job, place, threads or 1, replace(job, items=())) for job in jobs]
         for count, future in enumerate(as_completed(futures), 1):
-            for line in _result(future):
+            for line in _result(future, started):
                 work.report(line)
             proceed(count)
     if together:
         work.do(replace(todo, trainings=(), measurings=together))
 
 
-def _result(future: Future[list[str]]) -> Sequence[str]:
+def _result(future: Future[list[str]], started: Workers) -> Sequence[str]:
     try:
         return future.result()
     except BrokenProcessPool:
+        started.check("workers")
         told = "a process that trained runs was ended, perhaps for want of memory; the same with less workers goes on"
         raise ChildProcessError(told) from None
 

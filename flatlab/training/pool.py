@@ -27,7 +27,7 @@ from ..declare import SettingError
 NAME = "flatlab-sweep"  # of the workers, as a respawned script sees it
 RESPAWNED = 97  # exit status of a worker that came to `sweep` while it imported the script
 GUARD = (
-    "starts new processes, and each imports this script first: put what the script does, the call of sweep included,"
+    "starts new processes, and each imports this script first: put what the script does, this call included,"
     ' under `if __name__ == "__main__":`'
 )
 PARENT_SECONDS = 1.0  # how often a worker looks whether its parent lives
@@ -108,20 +108,20 @@ class Workers:
             if worker.pid is not None:
                 worker.kill()
 
-    def check(self) -> None:
-        """Say why processes ended, if they could not even start.
+    def check(self, called: str = "sweep") -> None:
+        """Say why processes ended, if they could not even start; `called` is what started them.
 
         Raises:
             SettingError: if the script, which each of them imports, is to blame.
         """
         codes = {worker.exitcode for worker in self._started}
         if RESPAWNED in codes:
-            raise SettingError("sweep", allowed=GUARD)
+            raise SettingError(called, allowed=GUARD)
         if 1 in codes:  # an exception outside a job, whose exceptions are handed back
             raise SettingError(
-                "sweep",
+                called,
                 allowed="a worker ended with an error, printed above, while it imported this script: put what the"
-                ' script does, the call of sweep included, under `if __name__ == "__main__":`',
+                ' script does, this call included, under `if __name__ == "__main__":`',
             )
 
 
@@ -150,7 +150,7 @@ def _begin(free: Any) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number] if visible else str(number)
 
 
-def refuse_respawn() -> None:
+def refuse_respawn(called: str = "sweep") -> None:
     """End a new process that is still importing the script and has come to a call of `sweep` in it.
 
     Raises:
@@ -162,10 +162,10 @@ def refuse_respawn() -> None:
             # Python has not yet noted its parent, but it has its name.
             if multiprocessing.current_process().name.startswith(NAME):
                 raise SystemExit(RESPAWNED)
-            raise SettingError("sweep", allowed=GUARD)
+            raise SettingError(called, allowed=GUARD)
 
 
-def refuse_unguarded() -> None:
+def refuse_unguarded(called: str = "sweep") -> None:
     """Refuse to start processes that would come to this very call, or could not import the script.
 
     Raises:
@@ -177,7 +177,7 @@ def refuse_unguarded() -> None:
         return
     if getattr(main, "__spec__", None) is None and not Path(file).exists():
         raise SettingError(
-            "sweep",
+            called,
             allowed=f"starts new processes, which import the script, and {file} is no file: save the script and run"
             " that",
         )
@@ -187,7 +187,7 @@ def refuse_unguarded() -> None:
             ways.insert(0, frame)
         if frame.f_globals is vars(main) and frame.f_code.co_name == "<module>":
             if ways[:1] == [frame] and not any(map(_may_differ, ways)):
-                raise SettingError("sweep", allowed=GUARD)
+                raise SettingError(called, allowed=GUARD)
             return
 
 
