@@ -61,6 +61,15 @@ def counted(number: int, thing: str, singular: str = "", plural: str = "") -> st
     return f"{said} {singular if number == 1 else plural}".rstrip()
 
 
+def either(told: Iterable[str]) -> str:
+    """What is said of several results, each thing once.
+
+    >>> either(["5 clients", "2 seeds", "5 clients"])
+    '5 clients or 2 seeds'
+    """
+    return " or ".join(dict.fromkeys(told))
+
+
 def percent(share: float, half: float = math.nan) -> str:
     """A share in percent, with what it may be more or less, if that is a number.
 

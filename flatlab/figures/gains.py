@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from ..arguments import checked
 from ..later import pd
 from ..personalization import Personalization
-from ..results import counted
+from ..results import counted, either
 from ..training.run_names import seedless_label
 from .chart import Array, Numbers
 from .style import COLUMN, PAGE, Drawing, figure, line_styles, paper_style, plain, whole
@@ -116,7 +116,7 @@ def mean_curves(result: Personalization) -> dict[str, MeanCurve]:
 
 def over_what(curves: Mapping[str, MeanCurve]) -> str:
     """What the deviations of all curves are over, in words."""
-    return " or ".join(dict.fromkeys(curve.over for curve in curves.values()))
+    return either(curve.over for curve in curves.values())
 
 
 Groups = dict[str, tuple[pd.DataFrame, int]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from ..geometry.hessian_results import ClientHessians, Eigenvalues, HessianAlong, Spectrum, Trace
 from ..later import pd
-from ..results import counted
+from ..results import counted, either
 from .style import COLUMN, PAGE, Drawing, figure, plain, rows, seed_styles, whole
 
 WIDTH, DEPTH = 0.01, 1e-6  # of a density's kernel, as a share of the range; below so much of its top nothing is drawn
@@ -151,11 +151,6 @@ def _styled(several: Mapping[str, Any]) -> Iterator[tuple[str, Any, dict[str, An
 def _finish(fig: Drawing, several: Mapping[str, Any], first: str = "", drawn: str = "Bars") -> None:
     fig.name_above()
     fig.caption = first + _measured([result.about for result in several.values()], drawn)
-
-
-def either(told: Iterable[str]) -> str:
-    """What is said of several results, each thing once."""
-    return " or ".join(dict.fromkeys(told))
 
 
 def _measured(abouts: Sequence[dict[str, Any]], drawn: str = "Bars") -> str:

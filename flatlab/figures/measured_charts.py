@@ -10,11 +10,12 @@ import numpy as np
 from ..geometry import Eigenvalues, FlatnessVsGain, HessianAlong, Landscape, Spectrum, Trace
 from ..later import pd
 from ..personalization import Personalization
+from ..results import either
 from ..training import Run
 from .chart import Axis, Chart, Items, Plot, Series
 from .client_charts import chart_gains, common_population
 from .gains import by_label, mean_curves, over_what
-from .hessian import DEPTH, HESSIAN, WIDTH, either
+from .hessian import DEPTH, HESSIAN, WIDTH
 from .landscape import off_line
 from .paper import LONGER
 from .style import line_colors

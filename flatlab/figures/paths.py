@@ -12,8 +12,8 @@ from ..geometry.flatness import FlatnessVsGain
 from ..geometry.mode_connectivity import Path
 from ..geometry.sharpness_measures import MEASURES, Sharpness
 from ..later import pd
-from ..results import counted, spread
-from .hessian import bars, draw_pale, either
+from ..results import counted, either, spread
+from .hessian import bars, draw_pale
 from .style import PAGE, Drawing, figure, plain, seed_styles
 
 CURVES = {

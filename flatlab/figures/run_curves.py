@@ -16,7 +16,7 @@ from pydantic import Field
 from ..arguments import Whole, checked
 from ..declare import SettingError
 from ..later import pd
-from ..results import counted
+from ..results import counted, either
 from ..training import Run
 from ..training.finding import as_runs
 from ..training.run_names import seedless_label
@@ -24,7 +24,6 @@ from ..training.single_samples import by_batch
 from ..training.status import Watched
 from .chart import Array, Axis, Chart, Mark, Plot, Series
 from .colors import tint
-from .hessian import either
 from .histories import Curve, Histories, Metric
 from .paper import paper
 from .style import Drawing, line_styles

@@ -11,9 +11,8 @@ from ..arguments import checked
 from ..later import pd
 from ..personalization import Averages, Comparison, Headless, Personalization
 from ..personalization.averages import MEASURED
-from ..results import spread
+from ..results import either, spread
 from .gains import by_label, draw_gains, how_tuned, mean_curves, note_clients, over_what
-from .hessian import either
 from .style import COLUMN, Drawing, figure, line_styles, plain, rows, whole
 
 BANDS = 2  # at most: more would cover each other

@@ -20,7 +20,7 @@ from ..arguments import Whole, with_settings
 from ..declare import SettingError, tell
 from ..later import pd
 from ..models import frame
-from ..results import Result
+from ..results import Result, either
 from ..training.finding import client_ids
 from ..training.progress import Progress, gather
 from ..training.threads import computing_with
@@ -151,7 +151,7 @@ def sharpness(
     errors = error_bars("bound of an eigenvalue, standard error over probes or draws", settings.subsets)
     abouts = [target.about for _, _, target in every]
     about = {**settings.to_dict(), **abouts[0], "errors": errors, "complete": complete}
-    about |= {name: " or ".join(dict.fromkeys(each[name] for each in abouts)) for name in ("normalisation", "batch")}
+    about |= {name: either(each[name] for each in abouts) for name in ("normalisation", "batch")}
     if impossible:
         tell(f"{', '.join(impossible)} not measured: {next(iter(impossible.values()))}")
         about["not measured"] = impossible

@@ -53,7 +53,7 @@ def reproduce(options: Options, say: Say = print) -> None:
 
     Raises:
         SettingError: if a name or an option is wrong.
-        KeyboardInterrupt: after the round in flight; the same command goes on.
+        KeyboardInterrupt: after the round in flight, with several workers at once; the same command goes on.
     """
     fitted("workers", options.workers, Count)
     archive = Archive(options.results)

@@ -134,12 +134,13 @@ class Plan:
         return self.of(set(chain.from_iterable(part.jobs())))
 
     def of(self, runs: Collection[str]) -> Plan:
-        """What of this plan trains or measures these runs."""
-        return replace(
-            self,
-            trainings=tuple(step for step in self.trainings if step.experiment.id in runs),
-            measurings=tuple(step for step in self.measurings if step.experiments[0].id in runs),
-        )
+        """What of this plan trains or measures these runs, and no other runs but those that these were forked from."""
+        trainings = tuple(step for step in self.trainings if step.experiment.id in runs)
+        measurings = tuple(step for step in self.measurings if step.experiments[0].id in runs)
+        named = [step.experiment for step in trainings] + [run for step in measurings for run in step.experiments]
+        for run in named:  # which grows by the parents
+            named += [self.runs[run.parent.run]] if run.parent is not None else []
+        return replace(self, runs={run.id: run for run in named}, trainings=trainings, measurings=measurings)
 
     def _training(self) -> Cost:
         return sum((step.cost for step in self.trainings), Cost())

@@ -25,6 +25,7 @@ from ..papers.judging import Claim, judge
 from ..papers.judging import Part as Compared
 from ..papers.measurements import Measurement
 from ..papers.tables import Figure, Item, Table
+from ..results import either
 from ..training import Experiment
 from ..training.as_code import call, literal, run_names
 from ..training.history import History
@@ -123,11 +124,11 @@ class Story:
         """What was trained, from the experiments."""
         runs = list(self.experiments().values())
         held = {run.id: f"{run.data.clients} client{'' if run.data.clients == 1 else 's'}" for run in runs}
-        who = dict.fromkeys(f"{held[run.id]} by {_dealt(run.data.partition)}" for run in runs)
-        share = " or ".join(dict.fromkeys(f"{100 * run.participation:g} %" for run in runs))
-        rounds = " or ".join(dict.fromkeys(str(run.rounds) for run in runs))
+        who = either(f"{held[run.id]} by {_dealt(run.data.partition)}" for run in runs)
+        share = either(f"{100 * run.participation:g} %" for run in runs)
+        rounds = either(str(run.rounds) for run in runs)
         seeds = ", ".join(map(str, sorted({run.seed for run in runs})))
-        return f"{runs[0].data.name}, {' or '.join(who)}; {share} of them in each of {rounds} rounds; seeds {seeds}."
+        return f"{runs[0].data.name}, {who}; {share} of them in each of {rounds} rounds; seeds {seeds}."
 
     def page(self) -> Page:
         """All of it as one page."""

@@ -148,7 +148,7 @@ def as_runs(runs: Run | Iterable[Run]) -> list[Run]:
     given = [runs] if isinstance(runs, Run) else list(runs)
     if not given:
         raise SettingError("runs", [], "needs at least one run")
-    several = list({(run.id, run.round): run for run in reversed(given)}.values())[::-1]
+    several = list({(run.id, run.round): run for run in given}.values())
     if len(several) < len(given):
         tell(f"runs: {len(given) - len(several)} of {len(given)} are given again; each counts once")
     return several

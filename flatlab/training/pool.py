@@ -151,7 +151,7 @@ def _begin(free: Any) -> None:
 
 
 def refuse_respawn(called: str = "sweep") -> None:
-    """End a new process that is still importing the script and has come to a call of `sweep` in it.
+    """End a new process that is still importing the script and has come to a call that starts others.
 
     Raises:
         SystemExit: in a worker of a sweep, whose parent then says what is wrong, once.

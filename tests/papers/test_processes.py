@@ -67,6 +67,16 @@ def test_several_processes_keep_what_one_keeps(items, tmp_path):
         assert sum(part in line for line in told) == sum(part in line for line in said) > 0
 
 
+def test_a_job_knows_its_runs_and_those_that_they_were_forked_from(items, tmp_path):
+    """It is sent to a process: of a plan of hundreds of runs it needs a few."""
+    todo = plan(items[:1], Archive(tmp_path))
+    for seed in (0, 1):
+        family = {experiment(seed).id, forked(seed).id}
+        assert todo.of([forked(seed).id]).runs.keys() == family
+        (job,) = (job for job in todo.jobs() if forked(seed).id in job)
+        assert todo.of(job).runs.keys() == family | {experiment(seed, swa=True).id}
+
+
 def test_a_process_that_is_ended_is_told(items, tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "_job", _killed)
     archive = Archive(tmp_path / "results")

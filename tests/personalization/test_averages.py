@@ -125,6 +125,8 @@ def test_a_run_that_is_given_twice_counts_once(runs):
     with pytest.warns(UserWarning, match="1 of 3 are given again"):
         table = fl.compare([runs[0], runs[1], runs[0]], over="seed")
     assert table.summary()["seeds"].tolist() == [2]
+    with pytest.warns(UserWarning, match="counts once"):  # in the place where it stood first
+        assert fl.compare([runs[0], runs[6], runs[0]]).frame["run"].tolist() == [runs[0].id, runs[6].id]
     with pytest.warns(UserWarning, match="counts once"):
         assert len(fl.plot([runs[0], runs[0]]).axes[0].lines) == 1
 
