@@ -8,13 +8,14 @@ import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from .declare import Declared, SettingError, near, shown
 from .describe import within
 from .files import printable
 from .papers.command import parse_part
 from .papers.tables import SCALES
+from .training.device import Precision
 from .values import read_number
 from .version import version
 
@@ -156,6 +157,8 @@ def _reproducing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--part", type=parse_part, metavar="I/N", help="only one of N parts of the plan")
     text = "processes that train and measure side by side on a CPU, each with its own data (default: 1)"
     parser.add_argument("--workers", type=int, metavar="N", help=text)
+    text = "digits of products on a GPU (default: float32); what is kept says which"
+    parser.add_argument("--precision", choices=get_args(Precision), help=text)
     parser.add_argument("--cell", nargs=2, metavar=("ROW", "COLUMN"), help="only one cell")
     parser.add_argument("--again", action="store_true", help="train the cell anew, elsewhere, and compare")
     parser.add_argument("--merge", type=Path, metavar="FOLDER", help="take in the results of another machine first")

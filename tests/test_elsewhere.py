@@ -98,10 +98,10 @@ def test_no_step_waits_so_each_can_be_recorded(algorithm, augment, norm, held, m
     model, found = network(data, norm).to(DEVICE), []
     whole = Recorded._step
 
-    def watched(self, kept):
+    def watched(self, client, kept):
         nonlocal steps
         watch.clear()
-        whole(self, kept)
+        whole(self, client, kept)
         found.extend(watch.waits + watch.mixed)
         steps += 1
 

@@ -28,7 +28,7 @@ from ..declare import Family, SettingError, setting
 from .aggregation import Aggregation, Weighted
 from .averaging import Averaging
 from .evasion import PGD, Evasion
-from .local import SGD, Local, Params, Slots, joint_norm
+from .local import SGD, Local, Params, Slots, each, joint_norm, plus
 from .schedules import Constant, Schedule
 from .server import Average, Part, Server, ServerData, Share
 from .topology import Topology
@@ -236,16 +236,15 @@ class Algorithm(Family):
         """
         params, velocity = carry.params, carry.velocity
         if self.mu:
-            grads = {k: _plus(g, params[k] - carry.anchor[k], self.mu) for k, g in grads.items()}
+            grads = plus(grads, each("sub", params, carry.anchor), self.mu)
         if self.clip is not None:
             shrink = (self.clip / (joint_norm(grads) + 1e-6)).clamp(max=1.0)
-            grads = {k: g * shrink for k, g in grads.items()}
+            grads = each("mul", grads, shrink)
         if self.weight_decay:
-            grads = {k: _plus(g, params[k], self.weight_decay) for k, g in grads.items()}
+            grads = plus(grads, params, self.weight_decay)
         if self.momentum:
-            grads = velocity = {k: _plus(g, velocity[k], self.momentum) for k, g in grads.items()}
-        moved = {k: _plus(value, grads[k], -lr) for k, value in params.items()}
-        return carry._replace(params=moved, velocity=velocity)
+            grads = velocity = plus(grads, velocity, self.momentum)
+        return carry._replace(params=plus(params, grads, -lr), velocity=velocity)
 
     def finish(self, carry: Carry, lr: float | Tensor) -> Message:
         """The client's message; by default how far each trained tensor moved, and the momentum if it is kept."""
@@ -271,8 +270,3 @@ class Algorithm(Family):
     def serve(self, params: Params, mean_update: Params, slots: Slots) -> tuple[Params, Slots]:
         """The next shared part of the global model, and the server's slots; after `receive`."""
         return self.server.update(params, mean_update, slots)
-
-
-def _plus(value: Tensor, other: Tensor, factor: float | Tensor) -> Tensor:
-    """The sum value + factor x other, in one pass over memory, unless the factor is a tensor."""
-    return value + factor * other if isinstance(factor, Tensor) else torch.add(value, other, alpha=factor)

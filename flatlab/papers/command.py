@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..arguments import Count, fitted
 from ..declare import SettingError
-from ..training.device import pick_device
+from ..training.device import Precision, pick_device
 from . import processes, report
 from .archive import Archive
 from .costs import Speed, hours
@@ -46,6 +46,7 @@ class Options:
     device: str = "auto"
     samples_per_second: float | None = None
     workers: int = 1
+    precision: Precision | None = None
 
 
 def reproduce(options: Options, say: Say = print) -> None:
@@ -77,7 +78,7 @@ def reproduce(options: Options, say: Say = print) -> None:
         return
     device = pick_device(options.device)
     speed = here(archive, device, options.samples_per_second)
-    work = Workshop(archive, options.store, options.root, device, say)
+    work = Workshop(archive, options.store, options.root, device, say, precision=options.precision)
     todo = plan(list(items.values()), archive, speed, work.has_weights)
     if options.part is not None or options.plan == "slurm":
         every = plan(list(items.values()), archive, arithmetic, again=True)  # the same for all jobs of an array
@@ -131,6 +132,7 @@ def slurm(todo: Plan, whole: Plan, options: Options) -> str:
     asked = [*options.names, "--scale", options.scale, "--results", str(options.results)]
     asked += ["--store", str(options.store), "--root", str(options.root)]
     asked += ["--device", options.device] if options.device != "auto" else []
+    asked += ["--precision", options.precision] if options.precision is not None else []
     asked += ["--cell", *options.cell] if options.cell is not None else []
     wanted = shlex.join(asked)
     return "\n".join(
@@ -156,7 +158,8 @@ def _again(items: dict[str, Item], archive: Archive, options: Options, say: Say)
         raise SettingError("--again", allowed=f"nothing of {' / '.join(options.cell)} is kept in {archive.folder}")
     with tempfile.TemporaryDirectory(prefix="flatlab-again-") as folder:
         fresh = Archive(Path(folder) / "results")
-        work = Workshop(fresh, Path(folder) / "runs", options.root, options.device, say)
+        store = Path(folder) / "runs"
+        work = Workshop(fresh, store, options.root, options.device, say, precision=options.precision)
         work.do(plan(tables, fresh))
         for table in tables:
             for cell in table.cells:

@@ -6,7 +6,6 @@ The same histories give the same bytes, on any machine: nothing here draws, trai
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,14 +183,19 @@ class FilledTable:
         return said
 
 
+def _made_with(versions: dict[str, Any]) -> str:
+    """What computed a run; digits other than float32's are named."""
+    digits = versions.get("precision", "float32")
+    told = "" if digits == "float32" else f", {digits}"
+    return f"flatlab {versions.get('flatlab')}, torch {versions.get('torch')}{told}"
+
+
 def fill(table: Table, archive: Archive) -> FilledTable:
     """Fill a table in from what is kept."""
     runs = table.experiments()
     kept = [archive.about(run) for run in runs.values() if archive.has(run)]
     failed = sum(bool(archive.failure(run)) for run in runs.values())
-    versions = Counter(
-        f"flatlab {said['versions'].get('flatlab')}, torch {said['versions'].get('torch')}" for said in kept
-    )
+    versions = {_made_with(said["versions"]) for said in kept}
     return FilledTable(
         table,
         tuple(fill_cell(cell, archive) for cell in table.cells),

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from ..declare import SettingError
+from ..training.device import Precision
 from ..training.pool import Pool, Workers, refuse_respawn, refuse_unguarded
 from ..training.progress import watched
 from .archive import Archive
@@ -55,7 +56,7 @@ def do(work: Workshop, todo: Plan, workers: int = 1) -> None:
     refuse_unguarded("workers")
     for name in {step.experiment.data.name for step in todo.trainings}:
         work.source(name)  # one download, not one a process
-    place = work.archive.folder.absolute(), work.store.absolute(), work.root.absolute()
+    place = work.archive.folder.absolute(), work.store.absolute(), work.root.absolute(), work.precision
     with (
         Pool(None, workers, 0).started(len(jobs)) as (executor, threads, started),
         watched(None, len(jobs), "jobs") as proceed,
@@ -78,7 +79,7 @@ def _result(future: Future[list[str]], started: Workers) -> Sequence[str]:
         raise ChildProcessError(told) from None
 
 
-def _job(place: tuple[Path, Path, Path], threads: int, todo: Plan) -> list[str]:
+def _job(place: tuple[Path, Path, Path, Precision | None], threads: int, todo: Plan) -> list[str]:
     """Runs in a new process; what there is to tell."""
     torch.set_num_threads(threads)
     work, said = _workshop(*place)
@@ -88,6 +89,6 @@ def _job(place: tuple[Path, Path, Path], threads: int, todo: Plan) -> list[str]:
 
 
 @lru_cache(maxsize=1)  # keeps the data for the next job
-def _workshop(archive: Path, store: Path, root: Path) -> tuple[Workshop, list[str]]:
+def _workshop(archive: Path, store: Path, root: Path, precision: Precision | None) -> tuple[Workshop, list[str]]:
     said: list[str] = []
-    return Workshop(Archive(archive), store, root, "cpu", said.append, bars=False), said
+    return Workshop(Archive(archive), store, root, "cpu", said.append, False, precision), said

@@ -17,7 +17,7 @@ from ..data import DataSpec, FederatedDataset, Source, load
 from ..data.dealing import federate
 from ..declare import SettingError
 from ..training import Diverged, Experiment, Run
-from ..training.device import pick_device
+from ..training.device import Precision, pick_device
 from ..training.lockstep import shape, train_together
 from ..training.progress import reporter
 from ..training.start import reuse_rounds
@@ -43,6 +43,7 @@ class Workshop:
         device: as of `Run`.
         report: told, in a line, what is being done.
         bars: whether to show how far a training is.
+        precision: as of `Run`.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class Workshop:
         device: str | torch.device = "auto",
         report: Report = print,
         bars: bool = True,
+        precision: Precision | None = None,
     ) -> None:
         self.archive, self.store, self.root = archive, Path(store), Path(root)
+        self.precision = precision
         self.device = pick_device(device)
         self.report = report
         self._bars = bars
@@ -147,7 +150,8 @@ class Workshop:
 
     def _options(self, experiment: Experiment) -> dict[str, Any]:
         every = checkpoint_every(experiment)
-        return {"store": self.store, "root": self.root, "device": self.device, "checkpoint_every": every}
+        where = {"store": self.store, "root": self.root, "device": self.device, "precision": self.precision}
+        return where | {"checkpoint_every": every}
 
     def _together(self, todo: list[Training], shapes: dict[str, str]) -> list[Training]:
         """The first run, and on CUDA others of its shape that need none of those to come: they fill the device."""

@@ -24,12 +24,12 @@ from ..models import Model, names
 from ..tasks import Classification, Task
 from .batches import Plan, plan, samples_a_step, step_counts
 from .cuda_graph import Recordings
-from .device import Precision, computing_in, fitting
+from .device import Precision, computing_in, filling, fitting
 from .objective import mappable
-from .sequential import Watch, loop
+from .sequential import Watch, loop, own_step
 from .step_by_step import Turns
 from .threads import Item, Result, computing_with, side_by_side
-from .vmapped import Step, eager, stacked_step, unstackable
+from .vmapped import eager, stacked_step, unstackable
 from .work import Epochs, Trained, Work, finished, in_a_row, mapped
 
 log = logging.getLogger("flatlab")
@@ -46,10 +46,10 @@ class Cohort:
     Args:
         model: gives the architecture; its own weights are never used or changed.
         data: on the device to compute on.
-        engine: "loop", "batch" (vmap), "graph" (a step of all recorded as a CUDA graph with a branch for each; on other
-            devices it is only run on the tensors that a graph would use), or "auto": "loop" on a CPU, where it is
-            faster, and for networks and tasks that torch does not stack: with recurrent layers, or with code of their
-            own that it has no rule for; else "graph" on CUDA.
+        engine: "loop", "batch" (vmap), "graph" (each one's step recorded as a CUDA graph; on other devices it is only run on
+            the tensors that a graph would use), or "auto": "loop" on a CPU, where it is faster, and for networks and
+            tasks that torch does not stack: with recurrent layers, or with code of their own that it has no rule for;
+            else "graph" on CUDA.
         chunk: clients computed at a time by "batch" and "graph"; None: as many as fit the memory budget.
         channels_last: memory format of the loop.
         threads: torch threads inside a step of training; they decide how sums round.
@@ -94,6 +94,11 @@ class Cohort:
     def refusal(self) -> str | None:
         """Why clients of this network and task cannot be one batch; None if they can."""
         return unstackable(self.model, self.task, self.data, self.precise())
+
+    @functools.cached_property
+    def filling(self) -> int:
+        """Images to score at a time at least."""
+        return filling(self.model, self.data)
 
     @property
     def batched(self) -> bool:
@@ -218,7 +223,7 @@ class Cohort:
             start += count
 
     def _alike(self, algorithms: tuple[Algorithm, ...]) -> int:
-        """How many of the first clients can be one batch: a graph has a branch for each, else of one algorithm.
+        """How many of the first clients can be one batch: each has a graph of its own, else they are of one algorithm.
 
         Numbers of their own as tensors would round in another way than the algorithm's own.
         """
@@ -227,13 +232,12 @@ class Cohort:
     def _epochs(self, work: Work) -> Epochs:
         """After each epoch of these clients as one batch."""
         carry = torch.func.vmap(work.algorithms[0].init)(work.trained, work.memory, work.received, work.steps)
-        steps: list[Step] = []
-        for algorithm, count in in_a_row(work.algorithms):
-            steps += [stacked_step(self.model, algorithm, self.task, self.data.scale)] * count
         if self.way == "graph":
+            steps = [own_step(self.model, algorithm, self.task, self.data.scale) for algorithm in work.algorithms]
             yield from self.recordings.epochs(steps, self.data, carry, work, (self.precision, self.task))
         else:
-            yield from eager(steps[0], self.data, carry, work)
+            step = stacked_step(self.model, work.algorithms[0], self.task, self.data.scale)
+            yield from eager(step, self.data, carry, work)
 
     def side_by_side(self, work: Callable[[Model, Item], Result], items: Sequence[Item], name: str) -> Iterator[Result]:
         """`work(network, item)` for each item, in order, `workers` at a time, in this cohort's precision.

@@ -1,12 +1,14 @@
-"""A step of all clients on tensors that stay where they are: on CUDA recorded once as a graph and replayed.
+"""Each client's step on tensors that stay where they are: on CUDA recorded once as a graph and replayed.
 
-Gathering and augmentation are part of it, so that Python launches one thing a step. Each client's step is a branch of
-the graph: a client's numbers then do not depend on who else is computed, and a convolution of one network's weights has
-faster kernels than one in groups.
+Gathering and augmentation are part of it, so that Python launches one thing a step and client. A graph for each
+client: its numbers do not depend on who else is computed, and a convolution of one network's weights has faster kernels
+than one in groups. They are replayed side by side. In one graph with a branch for each they would wait for each other:
+some of cuDNN's convolutions use a stream of its own besides, which all branches of a graph would share.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -14,31 +16,33 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..algorithms import Carry
 from ..data import FederatedDataset
 from .batches import Batch, Plan
-from .vmapped import Step
-from .work import Epochs, Work, in_a_row, leaves, mapped, pairs
+from .sequential import Own
+from .work import Epochs, Work, counted, in_a_row, leaves, mapped, pairs
 
 log = logging.getLogger("flatlab")
 
 WARM_UPS = 2  # steps before the recording: libraries choose kernels and take workspace in the first ones
-BRANCHES = 16  # clients side by side (H200, 60 clients of `lenet`: 303 ms with 2, 174 with 8, 170 with 16)
+LANES = 16  # clients side by side (H200, 60 clients of `lenet`: 303 ms with 2, 174 with 8, 170 with 16)
 Arrays = dict[str, tuple[np.ndarray, torch.dtype]]  # [clients, epochs, steps, ...], and as what a step takes them
+Replay = Callable[[], object]
 
 
 class Recorded:
-    """A step on tensors with a fixed place, for any number of epochs of one shape.
+    """Steps on tensors with a fixed place, for any number of epochs of one shape.
 
     Args:
-        steps: each client's, from `stacked_step`.
+        steps: each client's, from `own_step`.
         data: on the device to compute on.
         carry, work: examples of what `epochs` will be given; only their shapes matter.
         capacity: steps of an epoch to make room for, at least those of `work`.
     """
 
-    def __init__(self, steps: Sequence[Step], data: FederatedDataset, carry: Carry, work: Work, capacity: int) -> None:
+    def __init__(self, steps: Sequence[Own], data: FederatedDataset, carry: Carry, work: Work, capacity: int) -> None:
         self.steps, self.data = steps, data
         self.device = data.images.device
         clients, _, needed, self.size = work.drawn.index.shape
@@ -49,11 +53,12 @@ class Recorded:
             name: torch.zeros((clients, self.capacity, *value.shape[3:]), dtype=kind, device=self.device)
             for name, (value, kind) in _arrays(work.drawn, data).items()
         }
-        self.at = torch.zeros(1, dtype=torch.int64, device=self.device)
+        self.at = torch.zeros(clients, dtype=torch.int64, device=self.device)
         self.total, self.seen = (torch.zeros_like(self.lr) for _ in range(2))
-        branches = min(clients, BRANCHES) if self.device.type == "cuda" else 0
-        self._streams = [torch.cuda.Stream(self.device) for _ in range(branches)]
-        self._replay: dict[int, Callable[[], object]] = {}
+        lanes = min(clients, LANES) if self.device.type == "cuda" else 0
+        self._lanes = [torch.cuda.Stream(self.device) for _ in range(lanes)]
+        self._pools = [torch.cuda.graph_pool_handle() for _ in range(lanes)]  # of graphs that never run at once
+        self._replay: dict[int, list[Replay]] = {}
 
     def epochs(self, carry: Carry, work: Work) -> Epochs:
         """As `eager`."""
@@ -64,10 +69,14 @@ class Recorded:
         arrays, steps = _arrays(work.drawn, self.data), work.drawn.index.shape[2]
         for epoch in range(work.drawn.epochs):
             self._load(arrays, epoch, steps)
-            for _ in range(steps - bool(self.tail)):
-                self._run(self.size)
-            if self.tail:
-                self._run(self.tail)
+            try:
+                for _ in range(steps - bool(self.tail)):
+                    self._run(self.size)
+                if self.tail:
+                    self._run(self.tail)
+            finally:  # also after an error: what comes next may write where these read
+                for lane in self._lanes:
+                    torch.cuda.current_stream(self.device).wait_stream(lane)
             yield epoch + 1, mapped(torch.clone, self.carry), self.total / self.seen
 
     def _load(self, arrays: Arrays, epoch: int, steps: int) -> None:
@@ -77,84 +86,78 @@ class Recorded:
             if self.device.type == "cuda":
                 drawn = drawn.pin_memory()
             self.plan[name][:, :steps].copy_(drawn, non_blocking=True)
+        for lane in self._lanes:
+            lane.wait_stream(torch.cuda.current_stream(self.device))
 
     def _run(self, kept: int) -> None:
-        """One step on the first `kept` places of the batch."""
+        """A step of each client on the first `kept` places of its batch."""
         if kept not in self._replay:
             self._replay[kept] = self._record(kept)
-        self._replay[kept]()
+        for client, replay in enumerate(self._replay[kept]):
+            with self._in_lane(client):
+                replay()
 
-    def _record(self, kept: int) -> Callable[[], object]:
-        whole = functools.partial(self._step, kept)
-        if self.device.type != "cuda":
-            return whole
+    def _in_lane(self, client: int) -> contextlib.AbstractContextManager[Any]:
+        """Where a client is computed: on CUDA some side by side."""
+        return torch.cuda.stream(self._lanes[client % LANES]) if self._lanes else contextlib.nullcontext()
+
+    def _record(self, kept: int) -> list[Replay]:
+        steps: list[Replay] = [functools.partial(self._step, client, kept) for client in range(len(self.steps))]
+        if not self._lanes:
+            return steps
         changed = [*leaves(_changing(self.carry)), self.at, self.total, self.seen]
+        torch.cuda.synchronize(self.device)
         before = [value.clone() for value in changed]
-        side = torch.cuda.Stream(self.device)
-        side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UPS):
-                whole()
-                torch._foreach_copy_(changed, before)
-        torch.cuda.current_stream(self.device).wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
+        for _ in range(WARM_UPS):
+            steps[0]()
+            torch._foreach_copy_(changed, before)
+        torch.cuda.synchronize(self.device)
         try:
-            with torch.cuda.graph(graph):
-                whole()
+            return [self._recording(client, step) for client, step in enumerate(steps)]
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             # A network of the user's may do what a graph cannot hold (look at a value, copy from the host).
             log.warning("this step cannot be recorded as a CUDA graph (%s): going on without", error)
-            torch._foreach_copy_(changed, before)
-            return whole
+            return steps
+
+    def _recording(self, client: int, step: Replay) -> Replay:
+        graph = torch.cuda.CUDAGraph()
+        with self._in_lane(client):
+            graph.capture_begin(self._pools[client % LANES])
+            try:
+                step()
+            except BaseException:
+                with contextlib.suppress(RuntimeError):  # it says that the capture failed
+                    graph.capture_end()
+                raise
+            graph.capture_end()
         return graph.replay
 
-    def _step(self, kept: int) -> None:
-        now = {name: value.index_select(1, self.at).squeeze(1) for name, value in self.plan.items()}
+    def _step(self, client: int, kept: int) -> None:
+        """One client's step."""
+        at = self.at[client : client + 1]
+        now = {name: value[client].index_select(0, at) for name, value in self.plan.items()}
         index = now.pop("index")[:, :kept]
         partner, share, weight = (now.pop(name, None) for name in ("partner", "share", "weight"))
         draws = {name: value[:, :kept] for name, value in now.items()}
         batch = Batch(
-            self.data.prepared(index, draws),
-            self.data.targets(index, draws),
-            weight,
-            None if partner is None else partner[:, :kept],
-            share,
+            self.data.prepared(index, draws)[0],
+            self.data.targets(index, draws)[0],
+            None if weight is None else weight[0],
+            None if partner is None else partner[0, :kept],
+            None if share is None else share[0],
         )
-        self._clients(len(index), batch, kept)
-        self.at += 1
-
-    def _clients(self, count: int, batch: Batch, kept: int) -> None:
-        """Each client's step; on CUDA a branch for each, joined before what follows."""
-        if self.device.type != "cuda":
-            for client in range(count):
-                self._client(client, batch, kept)
-            return
-        stem = torch.cuda.current_stream(self.device)
-        for stream in self._streams:
-            stream.wait_stream(stem)
-        for client in range(count):
-            with torch.cuda.stream(self._streams[client % BRANCHES]):
-                self._client(client, batch, kept)
-        for stream in self._streams:
-            stem.wait_stream(stream)
-
-    def _client(self, client: int, stacked: Batch, kept: int) -> None:
-        """One client's step."""
-        row = slice(client, client + 1)
-
-        def own(tree: Any) -> Any:
-            return mapped(lambda value: value[row], tree)
-
-        carry = own(self.carry)
-        own_batch: Any = [value if value is None else value[row] for value in stacked]
-        batch = Batch(*own_batch)
-        moved, value = self.steps[client](carry, own(self.frozen), own(self.lr), batch)
-        samples = kept if batch.weight is None else batch.weight.sum(-1)
-        _refill(_changing(carry), mapped(torch.detach, _changing(moved)))
-        self.total[row] += value.detach() * samples
-        self.seen[row] += samples
+        carry, frozen = mapped(lambda value: value[client], (self.carry, self.frozen))
+        _, moved, value = self.steps[client](carry, frozen, self.lr[client], batch)
+        moved, samples = counted(carry, moved), kept if batch.weight is None else batch.weight.sum()
+        if isinstance(samples, Tensor):  # a client whose samples are used up waits for the others
+            active = samples > 0
+            moved = mapped(lambda old, new: torch.where(active, new, old), carry, moved)
+        _refill(_changing(carry), _changing(moved))
+        self.total[client] += value * samples
+        self.seen[client] += samples
+        at += 1
 
 
 class Recordings:
@@ -167,7 +170,7 @@ class Recordings:
 
     def epochs(
         self,
-        steps: Sequence[Step],
+        steps: Sequence[Own],
         data: FederatedDataset,
         carry: Carry,
         work: Work,

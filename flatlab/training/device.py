@@ -1,4 +1,4 @@
-"""The device to compute on: which, in which precision, how many clients fit into its memory, and what it frees."""
+"""The device to compute on: which, in which precision, how many clients fit into it, how many images fill it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..data import FederatedDataset
 from ..declare import SettingError
-from ..models import cuda_kernels, usual_switches
+from ..models import BatchStatNorm, cuda_kernels, usual_switches
+
+SCORED_BYTES = 2**30  # activations of the images that a GPU scores at a time
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -74,6 +77,18 @@ def fitting(model: nn.Module, data: FederatedDataset, batch_size: int) -> int:
     # Parameters, gradients, momentum, anchor and temporaries; activations kept for the backward pass, and as much again
     # for what the kernels need.
     return max(1, int(budget // (6 * weights + 8 * batch_size * activations(model, data.shape))))
+
+
+def filling(model: nn.Module, data: FederatedDataset) -> int:
+    """How many images a GPU is to score at a time at least; 1 elsewhere, and where outputs may depend on the batch.
+
+    They do with batch statistics, and may in a layer of a user's own.
+    """
+    own = any(type(part).__module__.partition(".")[0] not in ("torch", "flatlab") for part in model.modules())
+    by_batch = any(isinstance(part, BatchStatNorm | _BatchNorm) for part in model.modules())
+    if data.images.device.type != "cuda" or own or by_batch:
+        return 1
+    return max(1, SCORED_BYTES // (4 * activations(model, data.shape)))
 
 
 def activations(model: nn.Module, shape: tuple[int, ...]) -> int:

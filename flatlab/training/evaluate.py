@@ -93,8 +93,12 @@ class Score:
 
 
 def score(cohort: Cohort, params: Params, index: Tensor, batch_size: int) -> Score:
-    """Score `params` on the samples `index`, in order, in batches of `batch_size`."""
-    scored = _scored(cohort, params, [(part, {}) for part in index.split(min(batch_size, len(index) or 1))])
+    """Score `params` on the samples `index`, in order, in batches of `batch_size`.
+
+    On a GPU more at a time, where that changes nothing but how outputs round.
+    """
+    size = min(max(batch_size, cohort.filling), len(index) or 1)
+    scored = _scored(cohort, params, [(part, {}) for part in index.split(size)])
     sums = {name: sum((part[name] for part in scored[1:]), scored[0][name]) for name in scored[0]}
     return Score.of(sums, len(index), cohort.task)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..algorithms import Params
+from ..algorithms import Algorithm, Carry, Params
 from ..data import FederatedDataset
 from ..models import Model
 from ..tasks import Task
@@ -19,6 +19,22 @@ from .objective import OneBatch
 from .work import Epoch, Work, counted, mapped
 
 Watch = Callable[[Step], None]
+Own = Callable[[Carry, Params, float | Tensor, Batch], tuple[OneBatch, Carry, Tensor]]  # one client's
+
+
+def own_step(model: Model, algorithm: Algorithm, task: Task, scale: tuple[Tensor, Tensor]) -> Own:
+    """`step(carry, frozen, lr, batch) -> (batch as it was taken, what the step gave, loss)` of one client.
+
+    `scale` are mean and std of the images' normalisation.
+    """
+
+    def step(carry: Carry, frozen: Params, lr: float | Tensor, batch: Batch) -> tuple[OneBatch, Carry, Tensor]:
+        with torch.no_grad():
+            taken = OneBatch(model, frozen, batch, task, _gradient)
+            taken = taken.attacked(algorithm.adversarial, carry.params, scale)
+            return taken, *stepped(algorithm, carry, taken, lr)
+
+    return step
 
 
 def loop(
@@ -46,17 +62,14 @@ def loop(
 
     trained, frozen, memory, received, steps = (mapped(alone, part) for part in work[:5])
     (algorithm,), lr = work.algorithms, float(work.lr)
-    carry = algorithm.init(trained, memory, received, steps)
+    carry, step = algorithm.init(trained, memory, received, steps), own_step(model, algorithm, task, data.scale)
     total, seen = torch.zeros_like(work.lr[0]), 0
     for epoch in range(work.drawn.epochs):
         for number, stacked_batch in enumerate(batches(data, work.drawn, epoch)):
             parts: Any = (None if value is None else value[0] for value in stacked_batch)
             batch = Batch(*parts)
             batch = batch._replace(images=laid_out(batch.images, layout))
-            taken = OneBatch(model, frozen, batch, task, _gradient)
-            with torch.no_grad():
-                taken = taken.attacked(algorithm.adversarial, carry.params, data.scale)
-                moved, value = stepped(algorithm, carry, taken, lr)
+            taken, moved, value = step(carry, frozen, lr, batch)
             if watch is not None:
                 held = work.drawn.index[0, epoch, number][work.drawn.weight[0, epoch, number] > 0].tolist()
                 watch(Step(int(carry.step), held, algorithm, carry, taken, lr, moved, value))

@@ -1,8 +1,4 @@
-"""Local training of many clients as one batch: a step of one client under `torch.func.vmap`, for all of them at once.
-
-`eager` runs it step by step. `Recorded` is the same step on tensors that stay where they are, gathering and
-augmentation included: on CUDA it is recorded once as a graph and replayed, so that Python launches one thing a step.
-"""
+"""Local training of many clients as one batch: a step of one client under `torch.func.vmap`, for all of them at once."""
 
 from __future__ import annotations
 

@@ -12,6 +12,25 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from flatlab.algorithms import ASAM, SAM, SGD, FedAvg, FedProx
+from flatlab.algorithms.local import each, plus
+
+SHAPES = (("weight", (5, 4)), ("bias", (5,)), ("scale", ()))
+
+
+@pytest.mark.parametrize("factor", [0.3, torch.tensor(0.3)], ids=["number", "tensor"])
+def test_what_is_computed_of_all_tensors_is_that_of_each_to_the_bit_also_under_vmap(factor, device):
+    rng = torch.Generator().manual_seed(5)
+    first, second = ({name: torch.randn(3, *shape, generator=rng).to(device) for name, shape in SHAPES} for _ in "ab")
+    factor = factor.to(device) if isinstance(factor, torch.Tensor) else factor
+    wanted = {k: torch.add(first[k], second[k] * factor) for k in first}
+    if not isinstance(factor, torch.Tensor):
+        wanted = {k: torch.add(first[k], second[k], alpha=factor) for k in first}
+    for found in (plus(first, second, factor), torch.func.vmap(lambda a, b: plus(a, b, factor))(first, second)):
+        assert list(found) == list(first) and all(torch.equal(found[k], wanted[k]) for k in first)
+    products = each("mul", first, {**second, "besides": second["bias"]})
+    assert list(products) == list(first) and all(torch.equal(products[k], first[k] * second[k]) for k in first)
+    assert all(torch.equal(value, first[k].abs()) for k, value in each("abs", first).items())
+    assert each("mul", {}, second) == {}
 
 
 @pytest.fixture

@@ -60,6 +60,8 @@ def test_a_plan_for_slurm_is_an_array_of_parts(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "--gres=gpu:1" in out and "--cell" not in out
     assert out.startswith("#!/bin/bash") and "--array=0-17" in out and "--part $SLURM_ARRAY_TASK_ID/18" in out
+    assert run("fedasam.cifar10", "--precision", "tf32", "--plan", "slurm", "--results", tmp_path) == 0
+    assert "--precision tf32" not in out and "--precision tf32" in capsys.readouterr().out
 
 
 def test_a_table_is_run_written_and_run_again_with_the_same_numbers(small, tmp_path, capsys):

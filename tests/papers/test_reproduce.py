@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import flatlab as fl
-from flatlab.papers import SCALES, Archive, Table, Workshop, fill, plan
+from flatlab.papers import SCALES, Archive, Table, Workshop, fill, plan, processes
 from flatlab.papers.archive import condensed
 from flatlab.papers.beyond import _until, beyond, section
 from flatlab.papers.costs import megabytes_a_round
@@ -75,6 +75,18 @@ def test_all_is_kept_and_nothing_is_done_twice(table, done):
     again = plan([table], archive, has_weights=work(folder, archive).has_weights)
     assert not again.trainings and not again.measurings and again.kept == 12
     assert not list((folder / "results").rglob("*.safetensors"))
+
+
+def test_other_digits_than_float32_s_are_kept_told_and_taken_by_every_worker(table, done, tmp_path):
+    few = dataclasses.replace(table, cells=tuple(one for one in table.cells if one.row in ("FedAvg", "FedBABU")))
+    assert "bfloat16" not in fill(few, done[1]).markdown()
+    archive = Archive(tmp_path / "results")
+    workshop = Workshop(archive, tmp_path / "runs", device="cpu", report=[].append, precision="bfloat16")
+    processes.do(workshop, plan([few], archive), workers=2)
+    kept = [archive.about(run)["versions"]["precision"] for run in few.experiments().values()]
+    assert len(kept) == 6 and {*kept} == {"bfloat16"}
+    made = fill(few, archive)
+    assert len(made.versions) == 1 and made.versions[0].endswith(", bfloat16") and "bfloat16" in made.latex()
 
 
 def test_runs_that_a_gpu_trains_side_by_side_come_to_the_same(table, done, tmp_path):

@@ -1,12 +1,15 @@
 """Scores: exact counts, nothing stated of outputs that are no numbers."""
 
+import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import flatlab as fl
-from flatlab.training import Cohort, score_clients, score_holdout
+from flatlab.training import Cohort, score, score_clients, score_holdout
+from flatlab.training.device import filling
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +61,32 @@ def test_the_switch_came_later_and_does_not_rename_runs(digits):
     assert "final" not in plain.to_json()
     assert plain.replace(evaluation=fl.Evaluation(final="both")).id == plain.id
     assert plain.replace(evaluation=fl.Evaluation(final="none")).id != plain.id
+
+
+class Centred(torch.nn.Module):
+    """A layer of one's own, which looks at the batch."""
+
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+def test_a_gpu_scores_more_images_at_a_time_where_outputs_do_not_depend_on_the_batch():
+    gpu = SimpleNamespace(images=SimpleNamespace(device=torch.device("cuda")), shape=(3, 32, 32))
+    cpu = SimpleNamespace(images=SimpleNamespace(device=torch.device("cpu")), shape=(3, 32, 32))
+    lenet = fl.models.build(fl.ModelSpec(name="lenet"), gpu.shape, 10)
+    assert filling(lenet, gpu) > 1000 and filling(lenet, cpu) == 1
+    assert filling(fl.models.build(fl.ModelSpec(name="cnn4"), gpu.shape, 10), gpu) == 1  # batch statistics
+    grouped = fl.models.build(fl.ModelSpec(name="cnn4", norm="group"), gpu.shape, 10)
+    assert filling(grouped, gpu) > 100
+    for layer in (Centred(), torch.nn.BatchNorm2d(3, track_running_stats=False)):
+        assert filling(torch.nn.Sequential(copy.deepcopy(layer), lenet), gpu) == 1
+
+
+def test_scores_of_larger_batches_are_the_same_but_for_rounding(digits, model):
+    params = {name: value.detach() for name, value in model.named_parameters()}
+    small = score(cohort(model, digits, False), params, digits.holdout, 7)
+    larger = cohort(model, digits, False)
+    vars(larger)["filling"] = 100
+    found = score(larger, params, digits.holdout, 7)
+    assert found.accuracy == small.accuracy
+    torch.testing.assert_close(found.loss, small.loss, rtol=1e-6, atol=0)
