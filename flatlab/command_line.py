@@ -155,7 +155,7 @@ def _reproducing(parser: argparse.ArgumentParser) -> None:
         "--plan", nargs="?", const="show", choices=("show", "slurm"), help="say what is to be done; or a SLURM array"
     )
     parser.add_argument("--part", type=parse_part, metavar="I/N", help="only one of N parts of the plan")
-    text = "processes that train and measure side by side on a CPU, each with its own data (default: 1)"
+    text = "processes that train and measure side by side, each with its own data; on a GPU under MPS (default: 1)"
     parser.add_argument("--workers", type=int, metavar="N", help=text)
     text = "digits of products on a GPU (default: float32); what is kept says which"
     parser.add_argument("--precision", choices=get_args(Precision), help=text)

@@ -3,7 +3,7 @@
     do(work, plan([table], archive), workers=2)
 
 A CPU with more cores than a round has clients is filled so, and two cores are used better: clients of one process wait
-for each other at a round's end.
+for each other at a round's end. A GPU is filled so under NVIDIA's MPS; without it processes take turns there.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from .archive import Archive
 from .planning import Plan
 from .reproduce import Workshop
 
+Place = tuple[Path, Path, Path, str, Precision | None]  # archive, store, root, device, precision
+
 
 def do(work: Workshop, todo: Plan, workers: int = 1) -> None:
     """`work.do(todo)` in so many processes, with the same results; each job is kept when it ends.
@@ -32,17 +34,16 @@ def do(work: Workshop, todo: Plan, workers: int = 1) -> None:
     Args:
         work: where.
         todo: what. A measurement of several runs together is made at the end, by this process.
-        workers: processes, of which each holds its data and takes its share of the cores.
+        workers: processes, of which each holds its data, on a GPU there, and takes its share of the cores.
 
     Raises:
-        SettingError: if there are to be several on a GPU, which one process fills, or in a script without a main guard;
-            or as of `Workshop.do`.
+        SettingError: if there are to be several on Apple's mps, or in a script without a main guard; or as of
+            `Workshop.do`.
         ChildProcessError: if a process is ended from outside; the same call goes on.
         KeyboardInterrupt: at once; the same call goes on from the last states.
     """
-    if workers > 1 and work.device.type != "cpu":
-        told = f"must be 1 on {work.device.type}, where one process trains several runs"
-        raise SettingError("workers", workers, told)
+    if workers > 1 and work.device.type not in ("cpu", "cuda"):
+        raise SettingError("workers", workers, f"must be 1 on {work.device.type}")
     todo = work.possible(todo)
     together, single = (
         tuple(step for step in todo.measurings if (len(step.experiments) > 1) is several) for several in (True, False)
@@ -56,7 +57,13 @@ def do(work: Workshop, todo: Plan, workers: int = 1) -> None:
     refuse_unguarded("workers")
     for name in {step.experiment.data.name for step in todo.trainings}:
         work.source(name)  # one download, not one a process
-    place = work.archive.folder.absolute(), work.store.absolute(), work.root.absolute(), work.precision
+    place = (
+        work.archive.folder.absolute(),
+        work.store.absolute(),
+        work.root.absolute(),
+        str(work.device),
+        work.precision,
+    )
     with (
         Pool(None, workers, 0).started(len(jobs)) as (executor, threads, started),
         watched(None, len(jobs), "jobs") as proceed,
@@ -79,7 +86,7 @@ def _result(future: Future[list[str]], started: Workers) -> Sequence[str]:
         raise ChildProcessError(told) from None
 
 
-def _job(place: tuple[Path, Path, Path, Precision | None], threads: int, todo: Plan) -> list[str]:
+def _job(place: Place, threads: int, todo: Plan) -> list[str]:
     """Runs in a new process; what there is to tell."""
     torch.set_num_threads(threads)
     work, said = _workshop(*place)
@@ -89,6 +96,8 @@ def _job(place: tuple[Path, Path, Path, Precision | None], threads: int, todo: P
 
 
 @lru_cache(maxsize=1)  # keeps the data for the next job
-def _workshop(archive: Path, store: Path, root: Path, precision: Precision | None) -> tuple[Workshop, list[str]]:
+def _workshop(
+    archive: Path, store: Path, root: Path, device: str, precision: Precision | None
+) -> tuple[Workshop, list[str]]:
     said: list[str] = []
-    return Workshop(Archive(archive), store, root, "cpu", said.append, False, precision), said
+    return Workshop(Archive(archive), store, root, device, said.append, False, precision), said

@@ -46,10 +46,10 @@ class Cohort:
     Args:
         model: gives the architecture; its own weights are never used or changed.
         data: on the device to compute on.
-        engine: "loop", "batch" (vmap), "graph" (each one's step recorded as a CUDA graph; on other devices it is only run on
-            the tensors that a graph would use), or "auto": "loop" on a CPU, where it is faster, and for networks and
-            tasks that torch does not stack: with recurrent layers, or with code of their own that it has no rule for;
-            else "graph" on CUDA.
+        engine: "loop", "batch" (vmap), "graph" (each one's step recorded as a CUDA graph; on other devices it is only
+            run on the tensors that a graph would use), or "auto": "loop" on a CPU, where it is faster, and for networks
+            and tasks that torch does not stack: with recurrent layers, or with code of their own that it has no rule
+            for; else "graph" on CUDA.
         chunk: clients computed at a time by "batch" and "graph"; None: as many as fit the memory budget.
         channels_last: memory format of the loop.
         threads: torch threads inside a step of training; they decide how sums round.

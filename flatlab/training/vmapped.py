@@ -1,4 +1,4 @@
-"""Local training of many clients as one batch: a step of one client under `torch.func.vmap`, for all of them at once."""
+"""Local training of many clients as one batch: one client's step under `torch.func.vmap`, for all of them at once."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Work in several processes: the same files as by one, and what is said when one of them is ended."""
 
+import json
 import os
 import signal
 
@@ -45,17 +46,19 @@ def items():
     return Table("test.table", "T", "quick", tuple(cells), "p", "l"), figure
 
 
-def made(folder, items, workers):
+def made(folder, items, workers, device="cpu"):
     archive, said = Archive(folder / "results"), []
-    work = Workshop(archive, folder / "runs", folder / "data", "cpu", said.append)
+    work = Workshop(archive, folder / "runs", folder / "data", device, said.append)
     processes.do(work, plan(items, archive, has_weights=work.has_weights), workers)
     left = plan(items, archive, has_weights=work.has_weights)
     assert not left.trainings and not left.measurings
     return archive, said
 
 
-def test_several_processes_keep_what_one_keeps(items, tmp_path):
-    (one, said), (two, told) = made(tmp_path / "one", items, 1), made(tmp_path / "two", items, 2)
+def test_several_processes_keep_what_one_keeps(items, tmp_path, device):
+    (one, said), (two, told) = (made(tmp_path / str(workers), items, workers, device) for workers in (1, 2))
+    (kept,) = {json.loads(path.read_text())["versions"]["device_type"] for path in two.folder.rglob("run.json")}
+    assert kept == device
     names = {path.relative_to(one.folder) for path in one.folder.rglob("*") if path.is_file()}
     assert names == {path.relative_to(two.folder) for path in two.folder.rglob("*") if path.is_file()}
     tables = [name for name in names if name.suffix == ".parquet"]
@@ -92,8 +95,8 @@ def _killed(*arguments):
 def test_what_cannot_be_is_refused_before_any_work(items, tmp_path):
     archive = Archive(tmp_path)
     work = Workshop(archive, tmp_path / "runs", device="cpu")
-    work.device = torch.device("cuda")
-    with pytest.raises(fl.SettingError, match="workers = 2: must be 1 on cuda"):
+    work.device = torch.device("mps")
+    with pytest.raises(fl.SettingError, match="workers = 2: must be 1 on mps"):
         processes.do(work, plan(items, archive), 2)
     with pytest.raises(fl.SettingError, match="workers = 0: must be a whole number ≥ 1"):
         reproduce(Options(names=("demo",), workers=0))
