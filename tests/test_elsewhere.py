@@ -12,6 +12,7 @@ from flatlab.geometry.sharpness_measures import MEASURES
 from flatlab.models import build
 from flatlab.training import Cohort, score_clients, score_holdout
 from flatlab.training.cuda_graph import Recorded
+from flatlab.training.hooks import WholeGradient
 from flatlab.training.round import Federation
 
 ALGORITHMS = {
@@ -88,7 +89,11 @@ EQUAL, UNEQUAL = (20, 20), (20, 31)  # samples of the clients: the latter's batc
 STEPS = [(name, "plain", "batch", UNEQUAL) for name in ALGORITHMS]
 STEPS += [("FedAvg", "plain", "group", UNEQUAL), ("FedAvg", "crop, flip, hole", "batch", UNEQUAL)]
 STEPS += [("FedAvg", "mixup", "group", UNEQUAL), ("FedAvg", "mixup", "batch", EQUAL)]
-STEPS += [("FedAvg", "plain", "group", EQUAL), ("FedASAM + SWA", "plain", "batch", EQUAL)]
+STEPS += [
+    ("whole gradient", "plain", "batch", EQUAL),
+    ("FedAvg", "plain", "group", EQUAL),
+    ("FedASAM + SWA", "plain", "batch", EQUAL),
+]
 
 
 @pytest.mark.parametrize(("algorithm", "augment", "norm", "held"), STEPS, ids=str)
@@ -111,7 +116,8 @@ def test_no_step_waits_so_each_can_be_recorded(algorithm, augment, norm, held, m
         cohort = Cohort(model, there, "graph")
         params = {name: value.detach() for name, value in model.named_parameters()}
         streams = [("train", 0, client) for client in range(len(held))]
-        for _ in cohort.train(ALGORITHMS[algorithm], params, indices, streams, seed=0, lr=0.1):
+        work = WholeGradient(8, "all") if algorithm == "whole gradient" else ALGORITHMS[algorithm]
+        for _ in cohort.train(work, params, indices, streams, seed=0, lr=0.1):
             pass
     assert steps > 1
     assert not found

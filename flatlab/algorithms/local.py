@@ -130,9 +130,10 @@ def each(operation: str, values: Params, *others: Params | float | Tensor, **opt
     """
     if not values:
         return {}
-    first = next(iter(values.values()))
+    first, numbers = next(iter(values.values())), [other for other in others if isinstance(other, Tensor)]
     rows = [[other[name] for name in values] if isinstance(other, dict) else other for other in others]
-    if first.is_cuda and not torch._C._functorch.is_functorch_wrapped_tensor(first):  # vmap has no rule for these
+    mapped = torch._C._functorch.is_functorch_wrapped_tensor(first)  # by vmap, which has no rule for these
+    if first.is_cuda and not mapped and all(number.dim() == 0 for number in numbers):
         made = getattr(torch, f"_foreach_{operation}")([*values.values()], *rows, **options)
         return dict(zip(values, made, strict=True))
     single = getattr(torch, operation)

@@ -186,7 +186,7 @@ class FilledTable:
 def _made_with(versions: dict[str, Any]) -> str:
     """What computed a run; digits other than float32's are named."""
     digits = versions.get("precision", "float32")
-    told = "" if digits == "float32" else f", {digits}"
+    told = "" if digits == "float32" or (digits == "tf32" and versions.get("device_type") != "cuda") else f", {digits}"
     return f"flatlab {versions.get('flatlab')}, torch {versions.get('torch')}{told}"
 
 

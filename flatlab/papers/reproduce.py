@@ -43,7 +43,7 @@ class Workshop:
         device: as of `Run`.
         report: told, in a line, what is being done.
         bars: whether to show how far a training is.
-        precision: as of `Run`.
+        precision: as of `Run`, of runs that begin; what has begun goes on as it did.
     """
 
     def __init__(
@@ -104,7 +104,10 @@ class Workshop:
     def run(self, experiment: Experiment) -> Run:
         """The run of an experiment as a table states it, as far as it has come; a fork is made from its parent's."""
         if experiment.parent is None:
-            return Run(experiment, self.data(experiment.data), **self._options(experiment))
+            data, options = self.data(experiment.data), self._options(experiment)
+            run = Run(experiment, data, **options)
+            begun = self.precision is None or run.directory.exists()
+            return run if begun else Run(experiment, data, **options, precision=self.precision)
         parent = self.run(self._experiments[experiment.parent.run])
         own = {name: getattr(experiment, name) for name in ("algorithm", "rounds", "evaluation")}
         return parent.fork(round=experiment.parent.round, **own)
@@ -150,8 +153,7 @@ class Workshop:
 
     def _options(self, experiment: Experiment) -> dict[str, Any]:
         every = checkpoint_every(experiment)
-        where = {"store": self.store, "root": self.root, "device": self.device, "precision": self.precision}
-        return where | {"checkpoint_every": every}
+        return {"store": self.store, "root": self.root, "device": self.device, "checkpoint_every": every}
 
     def _together(self, todo: list[Training], shapes: dict[str, str]) -> list[Training]:
         """The first run, and on CUDA others of its shape that need none of those to come: they fill the device."""

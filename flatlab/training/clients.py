@@ -215,12 +215,13 @@ class Cohort:
             except torch.OutOfMemoryError:
                 if min(size, clients) == 1 or (ended and every_epoch):
                     raise
-                self.recordings.clear()
-                torch.cuda.empty_cache()
-                size = self.fitting[largest] = max(1, min(size, clients) // 2)
-                log.warning("out of memory: going on with %d clients at a time", size)
+            else:
+                start += count
                 continue
-            start += count
+            self.recordings.clear()  # not above, where the error still holds on to what it met
+            torch.cuda.empty_cache()
+            size = self.fitting[largest] = max(1, min(size, clients) // 2)
+            log.warning("out of memory: going on with %d clients at a time", size)
 
     def _alike(self, algorithms: tuple[Algorithm, ...]) -> int:
         """How many of the first clients can be one batch: each has a graph of its own, else they are of one algorithm.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ log = logging.getLogger("flatlab")
 
 WARM_UPS = 2  # steps before the recording: libraries choose kernels and take workspace in the first ones
 LANES = 16  # clients side by side (H200, 60 clients of `lenet`: 303 ms with 2, 174 with 8, 170 with 16)
+ROW = 128  # numbers
 Arrays = dict[str, tuple[np.ndarray, torch.dtype]]  # [clients, epochs, steps, ...], and as what a step takes them
 Replay = Callable[[], object]
 
@@ -48,7 +50,7 @@ class Recorded:
         clients, _, needed, self.size = work.drawn.index.shape
         self.capacity = max(needed, capacity)
         self.tail = tail(work.drawn, data)
-        self.carry, self.frozen, self.lr = (mapped(torch.clone, tree) for tree in (carry, work.frozen, work.lr))
+        self.carry, self.frozen, self.lr = (mapped(_rows, tree) for tree in (carry, work.frozen, work.lr))
         self.plan = {
             name: torch.zeros((clients, self.capacity, *value.shape[3:]), dtype=kind, device=self.device)
             for name, (value, kind) in _arrays(work.drawn, data).items()
@@ -112,6 +114,7 @@ class Recorded:
             steps[0]()
             torch._foreach_copy_(changed, before)
         torch.cuda.synchronize(self.device)
+        torch.cuda.empty_cache()  # while a graph is recorded nothing can be given back
         try:
             return [self._recording(client, step) for client, step in enumerate(steps)]
         except torch.OutOfMemoryError:
@@ -119,6 +122,7 @@ class Recorded:
         except RuntimeError as error:
             # A network of the user's may do what a graph cannot hold (look at a value, copy from the host).
             log.warning("this step cannot be recorded as a CUDA graph (%s): going on without", error)
+            self._lanes.clear()
             return steps
 
     def _recording(self, client: int, step: Replay) -> Replay:
@@ -134,6 +138,7 @@ class Recorded:
             graph.capture_end()
         return graph.replay
 
+    @torch.no_grad()
     def _step(self, client: int, kept: int) -> None:
         """One client's step."""
         at = self.at[client : client + 1]
@@ -154,7 +159,7 @@ class Recorded:
         if isinstance(samples, Tensor):  # a client whose samples are used up waits for the others
             active = samples > 0
             moved = mapped(lambda old, new: torch.where(active, new, old), carry, moved)
-        _refill(_changing(carry), _changing(moved))
+        _refill(_changing(carry), _apart(carry, _changing(moved)))
         self.total[client] += value * samples
         self.seen[client] += samples
         at += 1
@@ -202,6 +207,24 @@ class Recordings:
 def _changing(carry: Carry) -> tuple[Any, ...]:
     """What a step may change; the rest stays as the client received it."""
     return carry.params, carry.velocity, carry.memory, carry.step
+
+
+def _apart(carry: Carry, moved: Any) -> Any:
+    """What a step gave, with copies of what it handed on under another name, as that place is written to as well."""
+    homes = {place.data_ptr() for place in leaves(carry)}
+
+    def copied(value: Tensor, place: Tensor) -> Tensor:
+        return value.clone() if value.data_ptr() in homes and value.data_ptr() != place.data_ptr() else value
+
+    return mapped(copied, moved, _changing(carry))
+
+
+def _rows(value: Tensor) -> Tensor:
+    """A copy in which each client's row begins as a tensor of its own would: libraries choose kernels by that, too."""
+    row = -(-value[0].numel() // ROW) * ROW
+    shape = value.shape[1:]
+    strides = (row, *(math.prod(shape[place + 1 :]) for place in range(len(shape))))
+    return torch.empty_strided(value.shape, strides, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _refill(fixed: Any, given: Any) -> None:

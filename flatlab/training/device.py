@@ -84,7 +84,8 @@ def filling(model: nn.Module, data: FederatedDataset) -> int:
 
     They do with batch statistics, and may in a layer of a user's own.
     """
-    own = any(type(part).__module__.partition(".")[0] not in ("torch", "flatlab") for part in model.modules())
+    homes = {type(part).__module__ for part in model.modules()}
+    own = any(home.partition(".")[0] not in ("torch", "flatlab") or home.startswith("torch.jit") for home in homes)
     by_batch = any(isinstance(part, BatchStatNorm | _BatchNorm) for part in model.modules())
     if data.images.device.type != "cuda" or own or by_batch:
         return 1

@@ -86,17 +86,18 @@ def train_together(
 def _batches(runs: Sequence[Run]) -> list[list[Run]]:
     """Runs whose clients all hold as many samples together, those whose clients hold unequally many together.
 
-    Among unequal ones a client's last samples are padded, which rounds in another way: so no run's numbers depend on
-    its company.
+    Runs go on as they began: other digits, or another engine, are computed apart. Among unequal ones a client's last
+    samples are padded, which rounds in another way: so no run's numbers depend on its company.
     """
-    together: dict[tuple[int, int, str], list[Run]] = {}
+    together: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         algorithm, holders = run.experiment.algorithm, run.federation.holders
         plain = not algorithm.pooled and algorithm.server_data is None  # then they are counted already
         counts = run.data.holdings if plain else frozenset(map(len, holders))
         begun = run.round if algorithm.local_steps else 0  # where in its epochs a round begins
         held = next(iter(counts)) if len(counts) == 1 else 0
-        together.setdefault((held, begun, run.data.origin), []).append(run)  # indices are of one order of images
+        way = run.cohort.way, run.cohort.precision
+        together.setdefault((held, begun, run.data.origin, *way), []).append(run)  # indices are of one order of images
     return list(together.values())
 
 

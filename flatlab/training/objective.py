@@ -106,7 +106,7 @@ class OneBatch:
     def size(self) -> Tensor:
         """Samples in it, []."""
         labels, weight = self.samples.labels, self.samples.weight
-        return torch.as_tensor(len(labels), device=labels.device) if weight is None else weight.sum()
+        return torch.full((), len(labels), device=labels.device) if weight is None else weight.sum()
 
     def gradient(self, params: Params, loss: PerSample | None = None) -> tuple[Params, Tensor]:
         """Gradients and mean loss at `params`; `loss` maps outputs to a loss a sample."""

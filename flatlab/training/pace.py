@@ -133,6 +133,8 @@ def tell_earlier(name: str, recorded: Mapping[str, Any], cohort: Cohort) -> None
     inexact = cohort.channels_last and any(isinstance(layer, BatchStatNorm) for layer in cohort.model.modules())
     if recorded and "device_type" not in recorded and inexact:
         log.warning("%s: began with an earlier version, whose batch statistics were inexact; they are exact now", name)
+    if recorded.get("engine") == "graph" == cohort.way and "graphs" not in recorded:
+        log.warning("%s: began with one graph for all clients; now each has its own, which rounds differently", name)
     if recorded.get("convolution") == "matrix":
         log.warning("%s: began with convolutions as matrix products; they are computed as torch does now", name)
 

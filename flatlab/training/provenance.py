@@ -43,6 +43,7 @@ def computed_by(cohort: Cohort) -> dict[str, Any]:
         "precision": cohort.precision,
         "channels_last": cohort.channels_last,
         "convolution": "grouped",  # earlier versions knew another way, too
+        **({"graphs": "of each client"} if cohort.way == "graph" else {}),  # they rounded in another way as one
         "threads": cohort.threads,
         "workers": cohort.workers,
         "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -13,6 +13,7 @@ from flatlab.papers import SCALES, Archive, Table, Workshop, fill, plan, process
 from flatlab.papers.archive import condensed
 from flatlab.papers.beyond import _until, beyond, section
 from flatlab.papers.costs import megabytes_a_round
+from flatlab.papers.filled import _made_with
 from flatlab.papers.judging import Claim, Part, Side, judge, overall, page
 from flatlab.papers.measurements import Measurement
 from flatlab.papers.pictures import lacking, picture, save, tuning
@@ -87,6 +88,12 @@ def test_other_digits_than_float32_s_are_kept_told_and_taken_by_every_worker(tab
     assert len(kept) == 6 and {*kept} == {"bfloat16"}
     made = fill(few, archive)
     assert len(made.versions) == 1 and made.versions[0].endswith(", bfloat16") and "bfloat16" in made.latex()
+    assert workshop.run(experiment("FedAvg", 5)).cohort.precision == "bfloat16"
+    later = Workshop(archive, tmp_path / "runs", device="cpu", report=[].append, precision="tf32")
+    assert later.run(experiment("FedAvg", 0)).cohort.precision == "bfloat16"  # it goes on, or is measured, as it began
+    assert later.run(experiment("FedAvg", 5)).cohort.precision == "tf32"
+    assert _made_with({"precision": "tf32", "device_type": "cpu"}) == _made_with({})  # which has no such digits
+    assert _made_with({"precision": "tf32", "device_type": "cuda"}).endswith(", tf32")
 
 
 def test_runs_that_a_gpu_trains_side_by_side_come_to_the_same(table, done, tmp_path):

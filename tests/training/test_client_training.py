@@ -1,8 +1,11 @@
 """One batch, one after another, and a plain loop in the test: the same numbers for every algorithm."""
 
 import copy
+import dataclasses
 import functools
+import math
 import threading
+from typing import Literal
 
 import pytest
 import torch
@@ -14,7 +17,7 @@ from flatlab.models import build, names
 from flatlab.training import Cohort
 from flatlab.training import clients as computing
 from flatlab.training.batches import batches, plan
-from flatlab.training.cuda_graph import Recorded
+from flatlab.training.cuda_graph import Recorded, _rows
 from flatlab.training.work import pairs
 
 SWEEP = {
@@ -230,6 +233,51 @@ def test_a_recorded_step_serves_other_clients_rates_weights_and_momentum(partiti
             torch.testing.assert_close(found.message.memory["momentum"][key], momenta, **CLOSE)
         torch.testing.assert_close(found.loss, torch.cat([one.loss for one in wanted]), **CLOSE)
     assert len(graph.recordings) == 1
+
+
+class Elsewhere(fl.Algorithm):
+    """Hands on what it received under other names: its former model as momentum, what it remembered as its model."""
+
+    kind: Literal["Elsewhere"] = "Elsewhere"
+
+    def init(self, trained, memory, received, steps):
+        return super().init(trained, {"previous": trained}, received, steps)
+
+    def step(self, carry, batch, lr):
+        with torch.enable_grad():  # what is given back may still know where it comes from
+            leaves = {name: value.detach().requires_grad_() for name, value in carry.params.items()}
+            grads, value = batch.gradient(carry.params)
+            loss = value + sum(value.pow(2).sum() for value in leaves.values())
+            slopes = dict(zip(leaves, torch.autograd.grad(loss, tuple(leaves.values())), strict=True))
+            moved = {name: value - lr * (grads[name] + slopes[name]) for name, value in leaves.items()}
+        before = carry.memory["previous"]
+        mixed = {name: value + 0.3 * before[name] + 0.1 * carry.velocity[name] for name, value in moved.items()}
+        return carry._replace(params=mixed, velocity=carry.params, memory={"previous": carry.velocity}), loss
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("held", [None, 40], ids=["padded", "alike"])
+def test_a_step_may_hand_on_what_it_received_under_another_name(held, device):
+    algorithm, data = Elsewhere(batch_size=16, momentum=0.5, epochs=2), federation()
+    if held is not None:
+        data = fl.load("digits").federate(fl.IID(), clients=24, seed=1)
+        data = dataclasses.replace(data, train=tuple(part[:held] for part in data.train))
+    start, wanted = train(algorithm, "loop", data=data, device=device)
+    _, found = train(algorithm, "graph", data=data, device=device)
+    for name, value in joined(wanted).items():
+        assert name != "head.weight" or not torch.allclose(value, start[name].expand_as(value))
+        torch.testing.assert_close(joined(found)[name], value, **CLOSE)
+    losses = [torch.cat([one.loss for one in made]) for made in (found, wanted)]
+    torch.testing.assert_close(*losses, **CLOSE)
+    assert not losses[0].requires_grad and not any(value.requires_grad for value in joined(found).values())
+
+
+@pytest.mark.parametrize("shape", [(3, 10), (3,), (3, 2, 5, 7), (1, 300)])
+def test_each_client_s_row_begins_where_a_tensor_of_its_own_would(shape):
+    values = torch.arange(math.prod(shape), dtype=torch.float32).reshape(shape)
+    placed = _rows(values)
+    assert torch.equal(placed, values)
+    assert all(row.is_contiguous() and (row.data_ptr() - placed.data_ptr()) % 512 == 0 for row in placed)
 
 
 @pytest.mark.usefixtures("float64")

@@ -142,6 +142,19 @@ def test_a_run_that_began_as_one_batch_goes_on_as_one_batch(digits, tmp_path, ca
     assert f"with engine 'batch' on {kind} and goes on with 'loop' on {kind}, which rounds differently" in caplog.text
 
 
+def test_a_run_of_the_time_of_one_graph_for_all_clients_is_told(digits, tmp_path, caplog):
+    wanted = fl.Experiment(data=digits.spec, model=SPEC, algorithm=fl.FedAvg(), rounds=3, participation=0.3)
+    fl.Run(wanted, digits, store=tmp_path, engine="graph").step()
+    fl.Run(wanted, digits, store=tmp_path, engine="graph").step()
+    assert not caplog.records
+    file = tmp_path / wanted.id / "versions.json"
+    file.write_text(
+        json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k not in ("graphs", "check", "format")})
+    )
+    fl.Run(wanted, digits, store=tmp_path, engine="graph").step()
+    assert "began with one graph for all clients" in caplog.text
+
+
 def test_a_memory_format_is_not_dropped_where_clients_are_one_batch(digits, tmp_path):
     wanted = fl.Experiment(data=digits.spec, model=SPEC, algorithm=fl.FedAvg(), rounds=1)
     with pytest.raises(fl.SettingError, match="channels_last = True: of engine 'loop' alone"):

@@ -78,7 +78,8 @@ def test_a_gpu_scores_more_images_at_a_time_where_outputs_do_not_depend_on_the_b
     assert filling(fl.models.build(fl.ModelSpec(name="cnn4"), gpu.shape, 10), gpu) == 1  # batch statistics
     grouped = fl.models.build(fl.ModelSpec(name="cnn4", norm="group"), gpu.shape, 10)
     assert filling(grouped, gpu) > 100
-    for layer in (Centred(), torch.nn.BatchNorm2d(3, track_running_stats=False)):
+    scripted = torch.jit.script(torch.nn.BatchNorm2d(3, track_running_stats=False))
+    for layer in (Centred(), torch.nn.BatchNorm2d(3, track_running_stats=False), scripted):
         assert filling(torch.nn.Sequential(copy.deepcopy(layer), lenet), gpu) == 1
 
 

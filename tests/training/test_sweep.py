@@ -117,6 +117,23 @@ NUMBERS = {
 }
 
 
+def test_runs_that_began_in_other_digits_or_engines_keep_them_beside_each_other(few, tmp_path):
+    data = fl.load("few", few).federate(fl.IID(), clients=4, seed=0)
+    ways = [{}, {"precision": "bfloat16"}, {"engine": "graph"}]
+    wanted = [
+        fl.Experiment(data=data.spec, model=BATCHED, algorithm=fl.FedAvg(), rounds=2, seed=seed) for seed in range(3)
+    ]
+    alone, together = (
+        [fl.Run(one, data, store=tmp_path / store, **way) for one, way in zip(wanted, ways, strict=True)]
+        for store in ("alone", "together")
+    )
+    for run in alone:
+        run.to()
+    assert train_together(together) == {}
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(other.state().flat()[key], value) for key, value in one.state().flat().items())
+
+
 @pytest.mark.parametrize("engine", ["loop", "graph"])
 @pytest.mark.parametrize("name", NUMBERS)
 def test_no_bit_of_a_run_depends_on_the_settings_of_those_beside_it(few, tmp_path, name, engine, device):
