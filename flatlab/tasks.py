@@ -144,7 +144,7 @@ class Segmentation(Task):
         each, share = (_by_image(part) for part in (torch.where(real, each * share, 0), share))
         if self.hard < 1:
             most = max(1, math.ceil(self.hard * each.shape[1] - 1e-3))
-            wanted = (self.hard * _by_image(real).sum(1, keepdim=True) - 1e-3).ceil()
+            wanted = (self.hard * _by_image(real).sum(1, keepdim=True) - 1e-3).ceil().clamp(min=1)
             order = each.masked_fill(~real.reshape(each.shape), -1).topk(most, 1).indices
             kept = torch.arange(most, device=each.device) < wanted
             each, share = (torch.where(kept, part.gather(1, order), 0) for part in (each, share))

@@ -50,12 +50,12 @@ def federate(source: Source, spec: DataSpec) -> FederatedDataset:
     tests, first = (labels.train, 0) if partition.tests_from_train else (labels.test, count)
     test = checked_parts(f"{where}: test", given[1], len(tests), len(train))
     holdout, unseen = partition.scored(labels)
+    if isinstance(partition, Fixed):
+        partition = partition.replace(digest=indices_digest(train, test))  # of the file, which knows no leak
     train = _leaked(train, holdout, source.labels.numpy(), spec)
     names = partition.client_groups(labels)
     if partition.tests_from_train and labels.groups is not None:  # a client holds images of one group
         names = tuple(str(labels.groups[0][part[0]]) for part in train)
-    if isinstance(partition, Fixed):
-        partition = partition.replace(digest=indices_digest(train, test))
     mean, std = FEDBABU[spec.name] if spec.normalise == "fedbabu" else (source.mean, source.std)
     if isinstance(partition, Domains):  # nothing of an unseen domain, not even its brightness
         mean, std = statistics(source.images[np.concatenate(train)])
@@ -98,11 +98,14 @@ def _leaked(train: list[np.ndarray], holdout: np.ndarray, labels: np.ndarray, sp
     if spec.leak > len(holdout):
         raise SettingError("DataSpec.leak", spec.leak, f"must be at most {len(holdout)}, the images of the holdout")
     rng, held = stream(spec.seed, "leak"), np.concatenate(train)
-    chosen = rng.choice(holdout, spec.leak, replace=False)
+    chosen, leaked = rng.choice(holdout, spec.leak, replace=False), 0
     for name in np.unique(labels[chosen]):
         come, places = chosen[labels[chosen] == name], np.flatnonzero(labels[held] == name)
         taken = rng.choice(places, min(len(come), len(places)), replace=False)
         held[taken] = come[: len(taken)]
+        leaked += len(taken)
+    if leaked < spec.leak:
+        tell(f"DataSpec.leak = {spec.leak}: clients hold too few images of some classes; {leaked} are among theirs")
     return [np.sort(part) for part in np.split(held, np.cumsum([len(part) for part in train])[:-1])]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from pydantic import ValidationInfo, field_validator
 
 from ..arguments import Seed, checked
 from ..declare import Declared, SettingError, setting
+from ..files import user_path
 from .augment import Augmentation
 from .dealing import FEDBABU, federate
 from .distilled import KEPT, SUFFIX, read_synthetic
@@ -90,3 +92,12 @@ class DataSpec(Declared):
         if self.fingerprint not in (None, made.fingerprint):
             raise SettingError("DataSpec.fingerprint", self.fingerprint, f"{record / KEPT} gives {made.fingerprint}")
         return made
+
+
+def keep_partition(data: FederatedDataset, folder: Path) -> None:
+    """Keep in a run's folder the file that the partition of its data was read from: leaked images come after it."""
+    partition = data.spec.partition
+    if data.spec.leak and isinstance(partition, Fixed):
+        shutil.copyfile(user_path(partition.path, "Fixed.path"), folder / PARTITION)
+    else:
+        data.save_partition(folder / PARTITION)

@@ -102,8 +102,10 @@ def _scale(values: pd.Series, log: bool, top: float | None, cut: bool = False) -
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     if top is not None and not (cut and high < top):
         high = top
-    high = max(high, low + 1e-9)
-    return LogNorm(max(low, 1e-6), high) if log else Normalize(low, high)
+    if log:
+        low = max(low, 1e-6)
+        return LogNorm(low, max(high, low * (1 + 1e-6)))
+    return Normalize(low, max(high, low + 1e-9))
 
 
 def _planes(

@@ -36,7 +36,8 @@ def draw_path(result: Path) -> Drawing:
     for curve, barrier in table["barrier"].items():
         points = result.frame[result.frame["curve"] == curve]
         name, style = CURVES[str(curve)]
-        losses.plot(points["t"], points["loss"], label=f"{name}: barrier {barrier:.3g}", **style)
+        told = f"barrier {barrier:.3g}" if np.isfinite(barrier) else "no barrier"
+        losses.plot(points["t"], points["loss"], label=f"{name}: {told}", **style)
         band = points["loss"] - points["loss_error"], points["loss"] + points["loss_error"]
         losses.fill_between(points["t"], *band, color=style["color"], alpha=0.15, lw=0)
         hits.plot(points["t"], 100 * points["accuracy"], **style)
@@ -48,6 +49,7 @@ def draw_path(result: Path) -> Drawing:
     measured = f"{about['samples']} samples ({about['data']}); normalisation: {about['normalisation']}"
     lost = int(table["not finite"].sum())
     told = f" {lost} points are not finite: gaps, left out of the barrier." if lost else ""
+    told += "" if about.get("complete", True) else " Stopped, not complete."
     fig.caption = f"{measured}. Band: standard error over the samples.{told}"
     return fig
 

@@ -35,6 +35,10 @@ def draw_pulls(result: Pulls, columns: Count = 4) -> Drawing:
     shown = {
         name: sorted(own.loc[own["series"] == "client", "round"].unique())[-columns:] for name, own in runs.items()
     }
+    if not runs:
+        fig = figure(PAGE, 1.0)
+        fig.caption = pulls_caption(result.about)
+        return fig
     across = max(len(rounds) for rounds in shown.values())
     side = PAGE / max(across, 2)
     fig = figure(side * across, 0.3 + (side + 0.45) * len(runs))

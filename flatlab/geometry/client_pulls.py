@@ -102,7 +102,7 @@ def pulls(runs: Any, data: Any = "holdout", *, settings: PullSettings, progress:
         progress: called with the models done and their number; False stops. None: a bar in a terminal; False: none.
 
     Returns:
-        What was measured. After Ctrl-C or a stop `about["complete"]` is False, and runs not reached are missing.
+        What was measured. After Ctrl-C or a stop `about["complete"]` is False, and rounds not reached are missing.
 
     Raises:
         SettingError: if a run has no such rounds, no global model, or no server that forms it.
@@ -124,7 +124,20 @@ def pulls(runs: Any, data: Any = "holdout", *, settings: PullSettings, progress:
     parts = (part for name, run in subjects.items() for part in _measured(name, run, aimed[name], spans[name], about))
     rows, complete = gather(parts, total, "pulls", progress, len)
     told = {**aimed[next(iter(aimed))].about, **settings.to_dict(), "classes": list(source.label_names)}
-    return Pulls(pd.DataFrame(rows), {**told, "runs": about, "complete": complete})
+    whole = _whole(pd.DataFrame(rows)) if rows else pd.DataFrame(columns=["run", "round", "series", *"xy"])
+    measured = {name: said for name, said in about.items() if name in set(whole["run"])}
+    return Pulls(whole, {**told, "runs": measured, "complete": complete})
+
+
+def _whole(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without rounds that were stopped on their way."""
+    kept = []
+    for _, own in frame.groupby("run", sort=False):
+        there = {series: set(rows["round"]) for series, rows in own.groupby("series")}
+        ended = {round for round in there.get("mean", ()) if {round - 1, round} <= there["global"]}
+        ends = ended | {round - 1 for round in ended}
+        kept.append(own[own["round"].isin(ended) | ((own["series"] == "global") & own["round"].isin(ends))])
+    return pd.concat(kept, ignore_index=True)
 
 
 def _span(run: Run, settings: PullSettings) -> tuple[int, int]:

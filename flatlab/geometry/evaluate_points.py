@@ -171,4 +171,7 @@ def _row(losses: Tensor, hits: Tensor, origin: Tensor | None) -> dict[str, float
     # Outputs that are no numbers would be scored as the first class.
     row = {"loss": mean, "accuracy": hits.sum().item() / count if math.isfinite(mean) else math.nan}
     spread = {"loss_error": losses} | ({} if origin is None else {"rise_error": losses - origin.double()})
-    return row | {name: part.std(correction=0).item() / count**0.5 for name, part in spread.items()}
+    one = count < 2  # of which nothing tells how they scatter
+    return row | {
+        name: math.nan if one else part.std(correction=0).item() / count**0.5 for name, part in spread.items()
+    }

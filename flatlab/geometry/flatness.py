@@ -138,17 +138,19 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, resamples: int = 2000, seed: in
 
     Returns:
         `clients`, the pairs of finite values, and `left_out`, the others; `correlation`; and `low` and `high`, between
-        which 95 % of the resamples' correlations lie (NaN if one side is constant, or no pair is left).
+        which 95 % of the resamples' correlations lie (NaN if one side is constant, or no pair is left); a resample in
+        which one side is constant has 0.
     """
     pairs = np.stack([np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)])
     whole = np.isfinite(pairs).all(0)
     xs, ys = pairs[:, whole]
     draws = stream(seed, "rank correlation").integers(0, max(len(xs), 1), (resamples, len(xs)))
-    drawn = _spearman(xs[draws.T], ys[draws.T])
-    drawn = drawn[~np.isnan(drawn)]
+    correlation = float(_spearman(xs[:, None], ys[:, None])[0])
+    # Where one side of a resample is constant it shows no relation: left out, only those with the odd ones would count.
+    drawn = np.nan_to_num(_spearman(xs[draws.T], ys[draws.T]))
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail]) if len(drawn) else (np.nan, np.nan)
-    stated = {"correlation": float(_spearman(xs[:, None], ys[:, None])[0]), "low": float(low), "high": float(high)}
+    low, high = np.quantile(drawn, [tail, 1 - tail]) if np.isfinite(correlation) else (np.nan, np.nan)
+    stated = {"correlation": correlation, "low": float(low), "high": float(high)}
     return {"clients": len(xs), "left_out": int((~whole).sum()), **stated}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def remember(run: Run, result: Result, round: int | None = None) -> None:
     """Keep what a result says of a run, in place of what was kept; of other kinds than `KINDS` nothing is.
 
     Clients that were tuned one by one, alike and in one round, come together; fewer, tuned otherwise, do not count.
+    Eigenvalues are those of the whole network on the holdout: tables set runs' beside each other.
 
     Args:
         run: whose directory it goes into.
@@ -37,6 +39,8 @@ def remember(run: Run, result: Result, round: int | None = None) -> None:
         round: of the model that was measured, where the result does not say; None: the run's latest.
     """
     if not isinstance(result, KINDS) or not result.about.get("complete", True):
+        return
+    if isinstance(result, Eigenvalues) and not _of_all(result.about):
         return
     frame, about = result.frame, {**result.about, "run": run.id, "round": run.round if round is None else round}
     if isinstance(result, Personalization):
@@ -55,6 +59,10 @@ def remember(run: Run, result: Result, round: int | None = None) -> None:
             return
     kept = dataclasses.replace(result, frame=frame.reset_index(drop=True), about=about)
     kept.keep(_place(run.directory, type(result)))
+
+
+def _of_all(about: Mapping[str, Any]) -> bool:
+    return about.get("part") == "all" and str(about.get("data")).startswith("holdout")
 
 
 def recalled(directory: Path) -> dict[type[Result], Any]:

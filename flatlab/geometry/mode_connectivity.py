@@ -45,17 +45,20 @@ class Path(Result):
 
         The barrier is max_t L(w_t) - ((1 - t) L(a) + t L(b)) (Entezari et al., 2022, arXiv 2110.06296; after Frankle et
         al., 2020, arXiv 1912.05671), 0 at least; that of the accuracy is the largest drop below its interpolation.
-        Points whose loss is not finite are counted and left out of both.
+        Points whose loss is not finite are counted and left out of both. A curve that was stopped on its way has none.
         """
         rows = []
         for curve, points in self.frame.groupby("curve", sort=False):
             t, loss, accuracy = (points[name].to_numpy() for name in ("t", "loss", "accuracy"))
+            ends = loss[-1], accuracy[-1]
+            if t[-1] < 1:  # stopped before the other model
+                ends = np.nan, np.nan
             with np.errstate(invalid="ignore"):
-                rise = loss - ((1 - t) * loss[0] + t * loss[-1])
-                drop = (1 - t) * accuracy[0] + t * accuracy[-1] - accuracy
+                rise = loss - ((1 - t) * loss[0] + t * ends[0])
+                drop = (1 - t) * accuracy[0] + t * ends[1] - accuracy
             barrier, at = _largest(rise, t)
-            row = {"curve": curve, "loss a": loss[0], "loss b": loss[-1], "barrier": barrier, "at": at}
-            row |= {"accuracy a": accuracy[0], "accuracy b": accuracy[-1], "accuracy barrier": _largest(drop, t)[0]}
+            row = {"curve": curve, "loss a": loss[0], "loss b": ends[0], "barrier": barrier, "at": at}
+            row |= {"accuracy a": accuracy[0], "accuracy b": ends[1], "accuracy barrier": _largest(drop, t)[0]}
             row |= {"not finite": int((~np.isfinite(loss)).sum())}
             rows.append({**row, "length": points["distance"].iloc[-1]})
         return pd.DataFrame(rows)

@@ -82,7 +82,8 @@ def marks(
                 trained = need_run(subject).clients(at)
             except SettingError as error:
                 raise SettingError("clients", at, error.problems[0].allowed) from error
-            when = f", round {at}" if len(clients) > 1 else ""
+            models = need_run(subject).round if settings.round is None else settings.round
+            when = f", round {at}" if len(clients) > 1 or at != models else ""
             several += [("clients", f"client {client}{when}", model) for client, model in trained.items()]
         for label, marker in markers.items():
             if not isinstance(marker, nn.Module):
@@ -142,9 +143,7 @@ def _plane_for_all(
     if settings.directions in ("pca", "plane") and first.part != "all":
         raise SettingError("part", first.part, f"directions={settings.directions!r} join whole models; use part='all'")
     if isinstance(settings.directions, Plane):
-        if settings.directions.x.numel() != first.size:
-            reason = f"a plane of {settings.directions.x.numel()} parameters; {first.size} vary here"
-            raise SettingError("directions", allowed=reason)
+        settings.directions.check(first.size)
         return settings.directions
     if settings.directions == "plane":
         if len(centres) != 3:

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..declare import SettingError
+
 
 @dataclass(frozen=True, eq=False)
 class Plane:
@@ -39,6 +41,23 @@ class Plane:
         point = torch.add(self.origin, self.x, alpha=a)
         return point if self.y is None else point.add_(self.y, alpha=b)
 
+    def check(self, parameters: int) -> None:
+        """Refuse a plane that is none of so many parameters.
+
+        Raises:
+            SettingError: if its tensors have another size or numbers that are not finite, or x and y are one direction.
+        """
+        vectors = {"origin": self.origin, "x": self.x, **({} if self.y is None else {"y": self.y})}
+        for name, vector in vectors.items():
+            if vector.shape != (parameters,):
+                told = f"{name} has shape {tuple(vector.shape)}; {parameters} parameters vary here"
+                raise SettingError("directions", allowed=told)
+            if not vector.isfinite().all():
+                raise SettingError("directions", allowed=f"{name} holds numbers that are not finite")
+        axes = torch.stack([axis.double() for axis in (self.x, self.y) if axis is not None])
+        if torch.linalg.matrix_rank(axes) < len(axes):
+            raise SettingError("directions", allowed="x and y must be two directions, neither of them 0")
+
     def project(self, weights: Tensor) -> tuple[float, float, float]:
         """The coordinates (a, b) of the point nearest to `weights [parameters]`, and the distance left over.
 
@@ -60,8 +79,13 @@ def window(low: float, high: float, points: int, margin: float = 0.25) -> NDArra
         high: largest coordinate to show.
         points: how many.
         margin: share of (high - low) added on each side.
+
+    Raises:
+        SettingError: if there is nothing but 0 to show.
     """
     low, high = min(low, 0.0), max(high, 0.0)
+    if low == high:
+        raise SettingError("span", None, "all models lie at one place; say how far the axes are to reach")
     low, high = low - margin * (high - low), high + margin * (high - low)
     zero = min(max(round(-low / (high - low) * (points - 1)), 1), points - 2)
     step = max(-low / zero, high / (points - 1 - zero))

@@ -10,6 +10,11 @@ export function moment(time, count) {
   return { place, share: Math.min(Math.max(time - place, 0), 1) };
 }
 
+/** The time at which a run's round, at this place, has ended: runs of fewer rounds end with the longest. */
+export function ended(place, count, longest) {
+  return place + 1 + longest - count;
+}
+
 /** Where the arrows' heads and the star are in a round {from, clients, mean, to} at a share of it. */
 export function placed({ from, clients, mean, to }, share) {
   const out = eased(Math.min(share / OUT, 1));

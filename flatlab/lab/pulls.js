@@ -78,7 +78,7 @@ class Scene {
   seek(id, round) {
     for (const { id: own, rounds } of this.model.get("runs")) {
       const place = own === id ? (round === null ? rounds.length - 1 : rounds.findIndex((one) => one.round === round)) : -1;
-      if (place >= 0) return this.stop(), this.look(place + 1);
+      if (place >= 0) return this.stop(), this.look(ended(place, rounds.length, this.count));
     }
   }
 

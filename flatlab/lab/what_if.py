@@ -91,7 +91,9 @@ class WhatIf(Panel):
     def start(self) -> Job:
         """Make and train a run with each of the values."""
         path, run, start = self.setting.value, self.run, self.form().replace(parent=None)
-        values = read_values(self.values.value)
+        values = list(dict.fromkeys(read_values(self.values.value)))
+        if not values:
+            raise SettingError("were", self.values.value, "at least one value, with commas between")
         experiments = [with_setting(start, path, value) for value in values]
 
         def begin(sessions: list[Session]) -> None:
@@ -113,7 +115,9 @@ class WhatIf(Panel):
         """Measure gain and top eigenvalue of each run, in the background."""
 
         def work(job: Job) -> None:
-            for run in (session.run for session in self.sessions):
+            for place, run in enumerate(session.run for session in self.sessions):
+                if not job.report(place, len(self.sessions)):
+                    return
                 if not run.kept:
                     remember(run, fl.hessian(run, limit=500).top(k=1))
                 remember(run, fl.personalize(run, progress=job.report))

@@ -176,8 +176,12 @@ def plan(
     inside = [key for key, other in longer.items() if other is not None and (other.key, key[1]) in measurings]
     measurings = {key: step for key, step in measurings.items() if key not in inside}
     needed = {experiment.id for step in measurings.values() for experiment in step.experiments}
-    needed |= {run.parent.run for id, run in runs.items() if run.parent is not None and id not in kept}
     there = {id for id in kept if has_weights(runs[id])}
+    for id in (queue := [id for id in runs if id not in kept or (id in needed and id not in there)]):
+        parent = runs[id].parent
+        if parent is not None and parent.run not in needed:  # a fork begins with its weights, be it trained again
+            needed.add(parent.run)
+            queue += [parent.run] if parent.run in runs else []
     todo = {id: run for id, run in runs.items() if id not in kept or (id in needed and id not in there)}
     todo = {id: run for id, run in todo.items() if id not in failed}
     trainings = _ordered(todo, {id: runs[id] for id in there}, kept, speed)

@@ -83,7 +83,8 @@ class Stories(Panel):
                 view = LandscapeView(part.result, mode="3d", **look)
             views += [ipywidgets.HTML(f"<b>{html.escape(part.title)}</b>"), view]
         if story.filled is not None:
-            views.append(ipywidgets.HTML(html_table(story.filled.printed())))
+            notes = "".join(f"<li>{html.escape(note)}</li>" for note in story.filled.notes())
+            views.append(ipywidgets.HTML(f"{html_table(story.filled.printed())}<ul>{notes}</ul>"))
         self.stage.children = views
 
     def _send_page(self, time: TimeLine) -> None:

@@ -68,7 +68,8 @@ def distil(
         progress: called with the iterations done and their number; False stops with the images as they are by then.
 
     Raises:
-        SettingError: if `rho` is given without a model, momentum is 1 or more, or the images have masks.
+        SettingError: if `rho` is given without a model, momentum is 1 or more, the images have masks, or the steps are
+            so large that they become no numbers.
 
     >>> tiny = fl.distil(data, "lenet", ipc=2, iterations=3)
     >>> int(tiny.class_counts().max()), len(tiny.holdout) == len(data.holdout)
@@ -91,6 +92,9 @@ def distil(
             for client in clients:
                 client.loss(outputs, step).backward()
             optimiser.step()
+            if not all(client.images.isfinite().all() for client in clients):
+                told = f"the images are no numbers after {step + 1} iterations; take a smaller one, or a smaller rho"
+                raise SettingError("lr", lr, told)
             if not goes_on(step + 1):
                 break
     settings = (ipc, iterations, lr, momentum, real, rho if at else None, seed, spec if at is None else "at")

@@ -97,7 +97,8 @@ def _batches(runs: Sequence[Run]) -> list[list[Run]]:
         begun = run.round if algorithm.local_steps else 0  # where in its epochs a round begins
         held = next(iter(counts)) if len(counts) == 1 else 0
         way = run.cohort.way, run.cohort.precision
-        together.setdefault((held, begun, run.data.origin, *way), []).append(run)  # indices are of one order of images
+        images = run.data.origin, run.data.mean, run.data.std  # indices are of one order of images, alike normalised
+        together.setdefault((held, begun, *images, *way), []).append(run)
     return list(together.values())
 
 

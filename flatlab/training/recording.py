@@ -13,7 +13,7 @@ import torch
 
 from ..data import FederatedDataset, Fixed
 from ..data.distilled import KEPT, write_synthetic
-from ..data.spec import PARTITION
+from ..data.spec import keep_partition
 from ..files import sealed, set_aside
 from ..later import pd
 from .checkpoints import BadCheckpoint, DamagedCheckpoint, Store
@@ -114,7 +114,7 @@ class Record:
         if data.real:
             write_synthetic(data, self.store.directory / KEPT)
         elif isinstance(self.experiment.data.partition, Fixed):
-            data.save_partition(self.store.directory / PARTITION)
+            keep_partition(data, self.store.directory)
         for written in (*earlier, state):
             self._save(written, {before.round for before in earlier})
         write_run_files(self.store, self.experiment, self._begun_with)

@@ -27,7 +27,7 @@ from ..arguments import Count, checked, refuse_unknown
 from ..data import FederatedDataset
 from ..declare import SettingError
 from ..files import user_folder
-from .checkpoints import RunBusy, Store
+from .checkpoints import BadCheckpoint, RunBusy, Store
 from .device import pick_device
 from .experiment import Experiment
 from .importing import Place, import_own, own_classes
@@ -255,7 +255,7 @@ def _train(
     root: str,
     options: dict[str, Any],
 ) -> dict[str, BaseException]:
-    """Runs in a worker: trains experiments to their ends, from wherever they are; the errors of some of several.
+    """Runs in a worker: trains experiments to their ends, from wherever they are; the errors of those that fail.
 
     Once the file `brake` is there, it ends after the round in flight.
     """
@@ -266,16 +266,21 @@ def _train(
     if threads is not None:
         torch.set_num_threads(threads)
     data: dict[str, FederatedDataset] = {}
-    runs = []
+    runs: list[Run] = []
+    errors: dict[str, BaseException] = {}
     for text in experiments:
         experiment = Experiment.from_json(text)
         key = experiment.data.to_json()
         if key not in data:
             loaded = experiment.data.load(root).to(pick_device(options.get("device", "auto")))
             data[key] = loaded.sharing(data.values())
-        runs.append(Run(experiment, data[key], store=store, root=root, **options))
-    if len(runs) > 1:
-        return train_together(runs, wait=BUSY_SECONDS, stopped=stopped)
-    reuse_rounds(runs[0])
-    runs[0].to(listener=lambda run, _: run.stop() if stopped() else None, wait=BUSY_SECONDS)
-    return {}
+        try:
+            runs.append(Run(experiment, data[key], store=store, root=root, **options))
+        except (SettingError, BadCheckpoint, OSError) as error:
+            errors[experiment.id] = error
+    if len(experiments) > 1:
+        return errors | train_together(runs, wait=BUSY_SECONDS, stopped=stopped)
+    for run in runs:
+        reuse_rounds(run)
+        run.to(listener=lambda run, _: run.stop() if stopped() else None, wait=BUSY_SECONDS)
+    return errors

@@ -112,10 +112,11 @@ def _choices(
         return []
     if span is not None and not log:
         low, high = span
-        even = [low + (high - low) * place / (count - 1) for place in range(count)]
+        even = [low + (high - low) * place / max(count - 1, 1) for place in range(count)]
+        even = [annotation(round(value)) if annotation is int else float(f"{value:.2g}") for value in even]
         if isinstance(now, (int, float)):
             even[min(range(count), key=lambda place: abs(even[place] - now))] = now
-        return sorted(annotation(round(value)) if annotation is int else float(f"{value:.2g}") for value in even)
+        return sorted(even)
     if annotation is int and span is None:
         return [int(now or 0) + step for step in range(count)]  # such as seeds
     ladder = [annotation(step * 10.0**power) for power in range(-9, 10) for step in STEPS]

@@ -214,4 +214,8 @@ def triggered(data: FederatedDataset, poison: Poison) -> FederatedDataset:
 
     unseen = {name: left(part) for name, part in data.unseen.items()}
     test = tuple(map(left, data.test))
-    return replace(data, images=images, labels=labels, test=test, holdout=left(data.holdout), unseen=unseen)
+    origin = f"{data.origin} {poison.to_json()}"
+    made = replace(
+        data, images=images, labels=labels, test=test, holdout=left(data.holdout), unseen=unseen, origin=origin
+    )
+    return replace(made, spec=data.spec.replace(fingerprint=made.fingerprint))  # a run on them is another run

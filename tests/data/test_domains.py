@@ -229,3 +229,20 @@ def test_pacs_and_femnist(real_root):
     with pytest.warns(UserWarning, match="4 of 105 clients have one test image"):
         writers = fl.load("femnist", real_root("femnist")).federate(fl.Domains(clients_per_domain=1))
     assert (writers.clients, len(writers.unseen)) == (105, 79)
+
+
+def test_runs_trained_together_are_each_normalised_by_what_their_own_clients_hold(pool, tmp_path):
+    runs = {}
+    for store in ("alone", "together"):
+        for out in ("sketch", "photo"):
+            data = pool.federate(fl.Domains(unseen=(out,), clients_per_domain=1))
+            asked = fl.Experiment(
+                data=data.spec, model=fl.ModelSpec(name="lenet", width=0.125), algorithm=fl.FedAvg(), rounds=1
+            )
+            runs[store, out] = fl.Run(asked, data, store=tmp_path / store, device="cpu")
+    assert runs["alone", "sketch"].data.mean != runs["alone", "photo"].data.mean
+    assert train_together([runs["together", out] for out in ("sketch", "photo")]) == {}
+    for out in ("sketch", "photo"):
+        wanted = runs["alone", out].to().state().flat()
+        found = runs["together", out].state().flat()
+        assert all(torch.equal(found[name], value) for name, value in wanted.items())

@@ -199,3 +199,9 @@ def test_leaked_test_images_have_the_places_of_train_images_of_their_class():
         made(IID(), clients=2, leak=360)
     with pytest.raises(SettingError, match="test images among the train images"):
         leaky.save_partition("nowhere.json")
+
+
+def test_fewer_leaked_images_than_asked_for_are_told():
+    with pytest.warns(UserWarning, match="DataSpec.leak = 100: clients hold too few images of some classes; 6 are"):
+        data = load("digits").federate(IID(sizes=(3, 3)), clients=2, leak=100)
+    assert len(set(torch.cat(data.train).tolist()) & set(data.holdout.tolist())) == 6

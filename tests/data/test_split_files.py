@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import flatlab as fl
 from flatlab.data import Dirichlet, Fixed, Groups, Labels, Shards, Source, labels_digest, load
 from flatlab.data.given import by_group
 from flatlab.declare import SettingError
@@ -201,3 +203,15 @@ def test_a_file_of_other_labels_shows_both_digests(tmp_path, toy):
     )
     with pytest.raises(SettingError, match=f"digest {held}.*digest {here}"):
         other.federate(Fixed(path=str(path)))
+
+
+def test_a_run_on_a_file_with_leaked_images_keeps_the_file(tmp_path):
+    plain = load("digits").federate(fl.IID(), clients=3)
+    path = plain.save_partition(tmp_path / "mine.json")
+    data = load("digits").federate(Fixed(path=str(path)), leak=5)
+    assert len(set(torch.cat(data.train).tolist()) & set(data.holdout.tolist())) == 5
+    model = fl.ModelSpec(name="lenet", width=0.125)
+    run = fl.train(fl.FedAvg(), data, model, rounds=1, store=tmp_path / "runs", progress=False)
+    path.unlink()
+    again = fl.Run.open(run.directory).data
+    assert all(torch.equal(one, other) for one, other in zip(again.train, data.train, strict=True))

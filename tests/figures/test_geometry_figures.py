@@ -235,3 +235,11 @@ def test_a_mark_beside_a_line_is_told_how_far():
     crowd = pd.concat([frame[(frame["panel"] == "a") & (frame["series"] == "surface")], *many])
     said = words(draw_landscape(Landscape(crowd, {**landscape(1).about, "panels": ["a"]})))
     assert said.count("off the line") == 2 and "9 clients, up to 0.9 off the line" in said
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-8, 1e-6, 0.5])
+def test_a_log_scale_of_equal_or_tiny_values_has_two_ends(value):
+    flat = landscape()
+    flat = Landscape(flat.frame.assign(loss=value, accuracy=value), flat.about)
+    assert draw_landscape(flat, log=True).png()[:4] == b"\x89PNG"
+    assert draw_landscape(flat, value="accuracy", log=True).png()[:4] == b"\x89PNG"

@@ -9,10 +9,11 @@ from scenes import flat, moved, network, samples, smooth
 from scipy.interpolate import CubicSpline
 from sklearn.decomposition import PCA
 
+import flatlab as fl
 from flatlab.geometry.directions import eigen_plane, plane_through, random_plane, trajectory_plane
 from flatlab.geometry.grid import spline_matrix
 from flatlab.geometry.objective import Target
-from flatlab.geometry.plane import window
+from flatlab.geometry.plane import Plane, window
 
 
 def test_every_filter_of_a_random_direction_is_as_long_as_the_models_own_and_vectors_are_zero():
@@ -146,3 +147,23 @@ def test_weights_are_read_in_the_order_of_the_parameters():
     target = Target.of(model, *samples())
     torch.testing.assert_close(random_plane(target).origin, flat(model))
     torch.testing.assert_close(target.flat(target.at(moved(model, (1.0, 0.1))).weights), flat(model) + 0.1)
+
+
+def test_own_directions_are_looked_at_before_work_starts():
+    model = network(seed=0)
+    weights = flat(model)
+    rng = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(weights.shape, generator=rng).to(weights) for _ in range(2))
+    shown = fl.landscape(model, samples(), directions=Plane(weights, x, y), points=3, span=1.0)
+    assert np.isfinite(shown.surfaces["loss"]).all()
+    for plane, told in (
+        (Plane(weights, x, x), "two directions"),
+        (Plane(weights, x, 0 * x), "two directions"),
+        (Plane(weights, x, y[:5]), r"y has shape \(5,\)"),
+        (Plane(weights[:7], x, y), r"origin has shape \(7,\)"),
+        (Plane(weights, x, y / 0), "y holds numbers that are not finite"),
+    ):
+        with pytest.raises(fl.SettingError, match=told):
+            fl.landscape(model, samples(), directions=plane, points=3, span=1.0)
+    with pytest.raises(fl.SettingError, match="all models lie at one place"):
+        fl.landscape(model, samples(), directions=Plane(weights, x, y), points=3)

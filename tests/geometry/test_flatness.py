@@ -30,6 +30,15 @@ def test_the_interval_holds_the_true_correlation_in_most_samples():
     assert inside >= 51
 
 
+@pytest.mark.parametrize("odd", [1, 2])
+def test_an_interval_that_rests_on_few_odd_clients_holds_the_estimate_and_no_relation(odd):
+    y = np.zeros(8)
+    y[-odd:] = 1
+    found = rank_correlation(np.arange(8.0), y)
+    assert found["low"] <= found["correlation"] <= found["high"]
+    assert found["low"] <= 0 or odd > 1
+
+
 def test_a_constant_side_has_no_correlation():
     found = rank_correlation([1, 1, 1, 1, 1], [1, 2, 3, 4, 5])
     assert all(np.isnan(found[name]) for name in ("correlation", "low", "high"))

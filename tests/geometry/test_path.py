@@ -110,3 +110,14 @@ def test_another_normalisation_is_another_network_though_its_parameters_look_ali
     images = torch.randn(20, 1, 8, 8)
     with pytest.raises(fl.SettingError, match=r"its .* is GroupNorm\(.*where the others' is BatchStatNorm"):
         path(batch, group, (images, torch.arange(20) % 10))
+
+
+def test_a_path_that_was_stopped_says_so_and_has_no_barrier():
+    a, b = network(seed=0), network(seed=1)
+    part = path(a, b, DATA, points=5, progress=lambda done, total: done < 3)
+    row = part.summary().iloc[0]
+    assert not part.about["complete"] and row["loss a"] == pytest.approx(own_loss(a, *DATA), rel=1e-5)
+    for name in ("loss b", "barrier", "at", "accuracy b", "accuracy barrier"):
+        assert np.isnan(row[name]), name
+    assert "Stopped, not complete." in part.plot().caption
+    assert "Stopped" not in path(a, b, DATA, points=3).plot().caption

@@ -154,3 +154,20 @@ def test_forged_rounds_are_refused_and_others_are_not(few_digits, tmp_path):
     with pytest.raises(fl.SettingError, match="forged in round"):
         fl.pulls(run, rounds=4, limit=60)
     assert set(fl.pulls(run, rounds=1, limit=60).frame["round"]) == {3, 4}
+
+
+def test_rounds_that_were_stopped_on_their_way_are_missing(runs, found):
+    whole = found.frame.set_index(["run", "round", "series", "client"]).sort_index()
+    seen = set()
+    for last in range(0, 30, 3):
+        part = fl.pulls(runs, rounds=3, limit=60, progress=lambda done, total, last=last: done < last)
+        rows, table = part.frame, part.summary()
+        assert not part.about["complete"] and set(table.get("run", [])) == set(part.about["runs"]) == set(rows["run"])
+        seen.add(len(rows))
+        for row in rows.to_dict("records"):
+            there = whole.loc[[(row["run"], row["round"], row["series"], row["client"])]]
+            assert row["loss"] == pytest.approx(there["loss"].item(), rel=1e-5)
+        for (run, round), own in rows[rows["series"] == "client"].groupby(["run", "round"]):
+            assert len(own) == len(whole.loc[(run, round, "client")])
+        assert part.plot().png()[:4] == b"\x89PNG"
+    assert 0 in seen and len(seen) > 1

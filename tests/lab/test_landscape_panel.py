@@ -616,3 +616,11 @@ def test_measures_by_itself_when_the_run_rests_if_asked(small):
     first = small.settle()
     small.rest()  # known: nothing happens
     assert small.settle() is first is small.result
+
+
+def test_clients_of_another_round_than_the_model_say_which(runs):
+    forget(runs)
+    for round, told in ((2, "round 2"), (3, "")):
+        found = fl.landscape(runs[0], points=3, limit=20, clients=round)
+        names = set(found.frame.loc[found.frame["series"] == "clients", "name"])
+        assert names and {name.partition(", ")[2] for name in names} == {told}

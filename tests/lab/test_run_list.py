@@ -6,7 +6,7 @@ import pytest
 from small_runs import six_clients, trained
 
 import flatlab as fl
-from flatlab.geometry.kept_results import recalled, remember
+from flatlab.geometry.kept_results import headline, recalled, remember
 from flatlab.jobs import submit
 from flatlab.lab import Lab, Session
 from flatlab.lab import run_list as run_lists
@@ -151,6 +151,12 @@ def test_what_was_measured_stands_in_the_table_and_in_the_next_process_too(runs,
     tuned, top = fl.personalize(runs[0], epochs=1), fl.hessian(runs[0], limit=60).top(k=1)
     remember(runs[0], tuned)
     remember(runs[0], top)
+    known = headline(runs[0].directory)["λ₁"]
+    remember(
+        runs[0], fl.hessian(runs[0], limit=20, part="head").top(k=1, order="magnitude")
+    )  # neither takes the whole network's place
+    remember(runs[0], fl.hessian(runs[0], data="train", limit=20, client=0).top(k=1, order="magnitude"))
+    assert headline(runs[0].directory)["λ₁"] == known
     shelf.refresh()
     row = by_id(shelf)[runs[0].id]
     assert row["personalized"] == tuned.summary()["personalized"][0] and row["gain"] == tuned.summary()["gain"][0]

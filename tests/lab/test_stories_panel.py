@@ -45,7 +45,8 @@ def test_another_story_takes_its_place(panel, tmp_path):
         assert len(charts(panel)) == 2 and not any(isinstance(view, LandscapeView) for view in panel.stage.children)
         assert "after one tuning epoch" in panel.text.value and "Shards" in panel.text.value
         panel.choice.value = "table1"
-        assert "s=100, initial" in panel.stage.children[-1].value
+        told = panel.stage.children[-1].value
+        assert "s=100, initial" in told and "Left out at this scale" in told
         assert panel.save_page(tmp_path / "table.html").stat().st_size < 1_000_000
     finally:
         panel.choice.value = "flat"

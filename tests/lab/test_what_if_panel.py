@@ -1,10 +1,13 @@
 """A setting at several values: the runs are those that scripts would train, and what comes of them is drawn."""
 
+from contextlib import suppress
+
 import pytest
 from patience import until
 from small_runs import click, six_clients, trained
 
 import flatlab as fl
+from flatlab.jobs import Cancelled
 from flatlab.lab import WhatIf
 from flatlab.lab.controls import Controls
 from flatlab.training.what_if import settings_to_try
@@ -96,3 +99,39 @@ def test_what_can_be_tried_has_a_button_and_nothing_else(make):
 def buttons_within(widget):
     inside = [one for child in getattr(widget, "children", ()) for one in buttons_within(child)]
     return inside + ([widget] if getattr(widget, "icon", "") == "flask" else [])
+
+
+def test_no_value_stops_nothing_and_the_same_twice_is_one(tmp_path):
+    run = trained(fl.FedAvg(lr=0.05), six_clients(), tmp_path, rounds=2)
+    panel = WhatIf(run)
+    panel.values.value = "0.05, 0.05"
+    panel.start()
+    panel.settle()
+    assert [session.run.id for session in panel.sessions] == [run.id]
+    panel.values.value = ""
+    with pytest.raises(fl.SettingError, match="at least one value"):
+        panel.start()
+    assert len(panel.sessions) == 1
+    panel.close()
+
+
+def test_cancel_ends_the_measurement_before_the_next_run(tmp_path, monkeypatch):
+    run = trained(fl.FedAvg(lr=0.05), six_clients(), tmp_path, rounds=1)
+    panel = WhatIf(run)
+    panel.values.value = "0.02, 0.05"
+    panel.start()
+    panel.settle()
+    until(lambda: all(session.state == "done" for session in panel.sessions))
+    measured, whole = [], fl.hessian
+
+    def hessian(run, **settings):
+        measured.append(run.id)
+        panel.job.cancel()
+        return whole(run, **settings)
+
+    monkeypatch.setattr(fl, "hessian", hessian)
+    panel.measure()
+    with suppress(Cancelled):
+        panel.settle()
+    assert len(measured) == 1
+    panel.close()

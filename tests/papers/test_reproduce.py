@@ -482,3 +482,12 @@ def test_a_run_with_an_average_takes_the_plain_runs_rounds_and_has_a_straight_ru
 def test_a_table_is_shown_at_the_scale_of_which_most_is_kept():
     scales = {item.id: item.scale for item in _most_kept(Archive(), "fed", SCALES)}
     assert scales["fedbabu.table13"] == scales["fedasam.cifar10"] == "short"  # of the one `paper` has 8 runs of 387
+
+
+def test_a_fork_that_is_trained_again_for_its_weights_has_its_parent_trained_first(done):
+    _, archive, _ = done
+    tuned = Measurement(kind="personalize", settings=personalization(epochs=1, lr=0.05).settings)
+    cells = (cell("fork", "tuned", personalized(tuned), forked, (0,), parent=lambda seed: experiment("FedAvg", seed)),)
+    todo = plan([Table("test.fork", "F", "quick", cells, "p", "l")], archive)
+    assert [step.experiment.id for step in todo.trainings] == [experiment("FedAvg", 0).id, forked(0).id]
+    assert all(step.for_weights for step in todo.trainings)

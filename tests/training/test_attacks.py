@@ -232,6 +232,7 @@ def test_success_is_the_share_of_triggered_images_of_other_classes_called_the_ta
     assert table.frame["attack success"].item() == found["value"].iloc[-1] and "attack success %" in table.summary()
     assert by_hand > 0.4  # boosted: it takes over
     there = fl.triggered(few_digits, PATCH)
+    assert there.spec.fingerprint == there.fingerprint != few_digits.fingerprint  # a run on them is another run
     assert len(there.holdout) == int(others.sum()) and (there.labels[there.holdout] == 0).all()
     tuned = fl.personalize(run, epochs=1, part="head", clients=[0, 3])
     client = tuned.frame[(tuned.frame["client"] == 3) & (tuned.frame["epoch"] == 0)]

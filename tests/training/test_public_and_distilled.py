@@ -191,3 +191,11 @@ def test_distilled_images_keep_fedbabus_constants():
     assert fl.DataSpec(name="cifar10-distilled", normalise="fedbabu").normalise == "fedbabu"
     with pytest.raises(SettingError, match="cifar10 and cifar100"):
         fl.DataSpec(name="digits-distilled", normalise="fedbabu")
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_steps_that_turn_images_into_no_numbers_are_refused(near, data):
+    model = fl.models.build(SMALL, data.shape, data.classes, 0)
+    settings = {"at": model, "rho": 50.0, "lr": 1e6} if near else {"lr": 1e38}
+    with pytest.raises(SettingError, match=r"lr = .* no numbers after [0-9]+ iterations"):
+        fl.distil(data, ipc=1, iterations=30, real=32, **settings)

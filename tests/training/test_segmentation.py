@@ -58,12 +58,12 @@ def plain_loss(logits, mask, void=None, hard=1.0, weights=()):
         if y < len(z) and y != void:
             pixels.append((math.log(sum(map(math.exp, z))) - z[y], weights[y] if weights else 1.0))
     pixels.sort(key=lambda pixel: -pixel[0] * pixel[1])
-    kept = pixels[: math.ceil(hard * len(pixels) - 1e-3)]
+    kept = pixels[: max(1, math.ceil(hard * len(pixels) - 1e-3))]
     return sum(loss * weight for loss, weight in kept) / max(sum(weight for _, weight in kept), 1e-30)
 
 
 @pytest.mark.parametrize("void", [None, 1])
-@pytest.mark.parametrize("hard", [1.0, 0.25, 0.01])
+@pytest.mark.parametrize("hard", [1.0, 0.25, 0.01, 1e-6])
 @pytest.mark.parametrize("weights", [(), (0.5, 2.0, 1.0, 0.0)])
 def test_the_loss_is_that_of_a_plain_loop(void, hard, weights):
     random = torch.Generator().manual_seed(0)

@@ -221,3 +221,15 @@ def test_a_sweep_has_no_more_workers_than_its_cores():
         assert cores_allowed() == 1
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def test_what_cannot_be_trained_ends_no_other_of_its_job(digits, few, tmp_path):
+    good, *_ = experiments(digits)
+    bad = good.replace(participation=0.25, algorithm=good.algorithm.replace(aggregation="krum"))
+    assert shape(bad) == shape(good)
+    asked = [good, bad, good.replace(seed=7)]
+    options = {"store": tmp_path, "root": few, "progress": False}
+    with mock.patch("flatlab.training.sweeping.Pool.started", in_this_process), pytest.raises(fl.SweepFailed) as caught:
+        fl.sweep(asked, together=True, workers=1, **options)
+    assert list(caught.value.errors) == [bad.id]
+    assert all(fl.Run.open(tmp_path / one.id, root=few).done for one in (good, asked[2]))

@@ -26,6 +26,10 @@ def test_four_values_of_a_number_with_the_present_one_among_them(path, now):
 def test_values_lie_on_the_scale_of_the_setting():
     assert values_to_try(EXPERIMENT, "algorithm.lr") == [0.02, 0.05, 0.1, 0.2]
     assert values_to_try(EXPERIMENT, "seed") == [0, 1, 2, 3]
+    with pytest.raises(fl.SettingError, match="no other values"):
+        values_to_try(EXPERIMENT, "participation", 1)
+    hard = EXPERIMENT.replace(algorithm=fl.FedAvg(adversarial=fl.FGSM(eps=8 / 255)))
+    assert 8 / 255 in values_to_try(hard, "algorithm.adversarial.eps")  # not that in two digits
 
 
 def test_kinds_begin_with_the_present_one():

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { apart, moment, placed, saidOf } from "../../../flatlab/lab/pull_moments.js";
+import { apart, ended, moment, placed, saidOf } from "../../../flatlab/lab/pull_moments.js";
 
 const round = {
   round: 7,
@@ -18,6 +18,12 @@ test("time is in rounds: a whole number is the end of one", () => {
   assert.deepEqual(moment(1.25, 3), { place: 1, share: 0.25 });
   assert.deepEqual(moment(3, 3), { place: 2, share: 1 });
   assert.deepEqual(moment(-2, 3), { place: 0, share: 0 }); // one of two runs began later
+});
+
+test("a round is found where it ends, also of a run that began later", () => {
+  for (const [count, longest] of [[3, 3], [2, 3], [1, 4]])
+    for (let place = 0; place < count; place++)
+      assert.deepEqual(moment(ended(place, count, longest) - (longest - count), count), { place, share: 1 });
 });
 
 test("arrows fan out to the clients, stay, snap into the mean, and the star ends at the next model", () => {
