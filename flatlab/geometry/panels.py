@@ -82,8 +82,8 @@ def marks(
                 trained = need_run(subject).clients(at)
             except SettingError as error:
                 raise SettingError("clients", at, error.problems[0].allowed) from error
-            models = need_run(subject).round if settings.round is None else settings.round
-            when = f", round {at}" if len(clients) > 1 or at != models else ""
+            own = need_run(subject).round if settings.round is None else settings.round
+            when = f", round {at}" if len(clients) > 1 or at != own else ""
             several += [("clients", f"client {client}{when}", model) for client, model in trained.items()]
         for label, marker in markers.items():
             if not isinstance(marker, nn.Module):

@@ -105,6 +105,11 @@ class FakeRun:
         """Rounds with a model."""
         return list(range(len(self.models)))
 
+    @property
+    def round(self):
+        """The last of them."""
+        return self.checkpoints[-1]
+
     def model(self, round=None, which="auto", client=None):
         """A copy of the model after a round."""
         return copy.deepcopy(self.models[-1 if round is None else round])
