@@ -234,7 +234,9 @@ def test_a_runs_way_carries_its_true_losses_and_its_distance_off_the_plane():
     offset = flat(models[0]) - flat(models[-1])
     place, residual = marks.loc["round 0", ["x", "y"]].to_numpy(float), marks.loc["round 0", "residual"]
     assert (place**2).sum() + residual**2 == pytest.approx(offset.square().sum().item(), rel=1e-4)
-    assert marks.loc["client 3, round 1", "loss"] == pytest.approx(own_loss(network("group", seed=4), *samples(400)), rel=1e-5)
+    assert marks.loc["client 3, round 1", "loss"] == pytest.approx(
+        own_loss(network("group", seed=4), *samples(400)), rel=1e-5
+    )
     assert marks.loc["client 3, round 1", "residual"] > 0.1
     assert marks.loc["tuned", "series"] == "markers"
     assert marks.loc["the run", "loss"] == pytest.approx(own_loss(models[-1], *samples(400)), rel=1e-5)
