@@ -14,6 +14,7 @@ from ..files import json_cell
 from ..geometry import Pulls
 from ..later import pd
 from .colors import class_colors
+from .live import draw_missing
 from .style import PAGE, Drawing, class_labels, figure, plain
 
 STARS = {"global": ("*", "0.1", 90), "swa": ("*", "#d1a000", 90), "mean": ("x", "0.35", 18)}
@@ -36,7 +37,7 @@ def draw_pulls(result: Pulls, columns: Count = 4) -> Drawing:
         name: sorted(own.loc[own["series"] == "client", "round"].unique())[-columns:] for name, own in runs.items()
     }
     if not runs:
-        fig = figure(PAGE, 1.0)
+        fig = draw_missing("stopped before a round was measured")
         fig.caption = pulls_caption(result.about)
         return fig
     across = max(len(rounds) for rounds in shown.values())

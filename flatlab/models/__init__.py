@@ -2,7 +2,7 @@
 
 from . import cnn, mobilenet, resnet, segnet  # they register their networks
 from .building import build
-from .context import cuda_kernels, frame, plain_attention, plain_recurrence, recurrent, usual_switches
+from .context import cuda_kernels, foreign, frame, plain_attention, plain_recurrence, recurrent, usual_switches
 from .exchange import plain, weights
 from .net import Model, copied, macs, names, stale_gradient
 from .norm import BatchStatNorm, sample_weight
@@ -19,6 +19,7 @@ __all__ = [
     "cnn",
     "copied",
     "cuda_kernels",
+    "foreign",
     "frame",
     "macs",
     "mobilenet",

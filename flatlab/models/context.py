@@ -111,6 +111,11 @@ def cuda_kernels(fast: bool = False) -> Iterator[None]:
             torch.set_float32_matmul_precision(products)
 
 
+def foreign(*parts: object) -> bool:
+    """Whether the code of any of these layers (or of a task) is neither torch's nor flatlab's."""
+    return any(type(part).__module__.partition(".")[0] not in ("torch", "flatlab") for part in parts)
+
+
 def recurrent(model: nn.Module) -> bool:
     """Whether a network holds an RNN, LSTM or GRU, be it scripted."""
     return any(

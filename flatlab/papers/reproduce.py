@@ -19,6 +19,7 @@ from ..declare import SettingError
 from ..training import Diverged, Experiment, Run
 from ..training.device import Precision, pick_device
 from ..training.lockstep import shape, train_together
+from ..training.network import identified
 from ..training.progress import reporter
 from ..training.start import reuse_rounds
 from .archive import Archive
@@ -104,10 +105,9 @@ class Workshop:
     def run(self, experiment: Experiment) -> Run:
         """The run of an experiment as a table states it, as far as it has come; a fork is made from its parent's."""
         if experiment.parent is None:
-            data, options = self.data(experiment.data), self._options(experiment)
-            run = Run(experiment, data, **options)
-            begun = self.precision is None or run.directory.exists()
-            return run if begun else Run(experiment, data, **options, precision=self.precision)
+            data = self.data(experiment.data)
+            begun = (self.store / identified(experiment, data).id).exists()
+            return Run(experiment, data, precision=None if begun else self.precision, **self._options(experiment))
         parent = self.run(self._experiments[experiment.parent.run])
         own = {name: getattr(experiment, name) for name in ("algorithm", "rounds", "evaluation")}
         return parent.fork(round=experiment.parent.round, **own)

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..data import FederatedDataset
 from ..declare import SettingError
-from ..models import BatchStatNorm, cuda_kernels, usual_switches
+from ..models import BatchStatNorm, cuda_kernels, foreign, usual_switches
 
 SCORED_BYTES = 2**30  # activations of the images that a GPU scores at a time
 
@@ -84,10 +84,9 @@ def filling(model: nn.Module, data: FederatedDataset) -> int:
 
     They do with batch statistics, and may in a layer of a user's own.
     """
-    homes = {type(part).__module__ for part in model.modules()}
-    own = any(home.partition(".")[0] not in ("torch", "flatlab") or home.startswith("torch.jit") for home in homes)
-    by_batch = any(isinstance(part, BatchStatNorm | _BatchNorm) for part in model.modules())
-    if data.images.device.type != "cuda" or own or by_batch:
+    together = (BatchStatNorm, _BatchNorm, torch.jit.ScriptModule)  # the last may be of any code
+    by_batch = any(isinstance(part, together) for part in model.modules())
+    if data.images.device.type != "cuda" or by_batch or foreign(*model.modules()):
         return 1
     return max(1, SCORED_BYTES // (4 * activations(model, data.shape)))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..algorithms import Algorithm, Carry, Params
 from ..data import FederatedDataset
-from ..models import Model, plain_attention, plain_recurrence
+from ..models import Model, foreign, plain_attention, plain_recurrence
 from ..tasks import Task
 from .batches import Batch, batches
 from .hooks import stepped
@@ -74,7 +74,7 @@ def unstackable(
     Raises:
         OutOfMemoryError: torch's, which says nothing of rules.
     """
-    if all(type(part).__module__.partition(".")[0] in ("torch", "flatlab") for part in (*model.modules(), task)):
+    if not foreign(*model.modules(), task):
         return None
 
     def both(params: Params, images: Tensor, labels: Tensor) -> Any:
