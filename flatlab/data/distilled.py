@@ -24,15 +24,15 @@ def with_synthetic(
 ) -> FederatedDataset:
     """Data whose clients train on synthetic images alone, so many each; test images stay real."""
     places = torch.arange(len(real.labels), len(real.labels) + len(labels), device=labels.device)
-    made = replace(
+    return replace(
         real,
         images=torch.cat([real.images, images]),
         labels=torch.cat([real.labels, labels]),
         train=places.split([*counts]),
         origin=origin,
         real=real.fingerprint,
+        spec=real.spec.replace(name=f"{real.spec.name}{SUFFIX}"),
     )
-    return replace(made, spec=real.spec.replace(name=f"{real.spec.name}{SUFFIX}", fingerprint=made.fingerprint))
 
 
 def write_synthetic(data: FederatedDataset, path: Path) -> None:

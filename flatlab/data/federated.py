@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,6 +18,7 @@ from torch import Tensor
 from .. import results
 from ..arguments import Count, Seed, Whole, checked
 from ..declare import SettingError
+from ..digest import digest
 from ..later import pd
 from ..streams import stream
 from .augment import Augmentation, moved, prepare
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class FederatedDataset:
     """Images and labels as plain tensors on one device, and the indices of what each client holds.
+
+    Changed by hand (`dataclasses.replace`) they get a fingerprint of what they hold now: runs on them are other runs.
 
     Raises:
         SettingError: if a label is not a class, an index does not exist or is held twice, or a client has no images.
@@ -60,6 +64,7 @@ class FederatedDataset:
     masks: Tensor | None = field(default=None, repr=False)  # uint8 [N, H, W], the class of each pixel
     label_names: tuple[str, ...] = field(default=(), repr=False)  # of labels, where classes are those of the masks
     real: str = field(default="", repr=False)  # fingerprint of the data that train images were distilled from
+    sealed: tuple[Any, ...] | None = field(default=None, repr=False)  # origin, and what it stands for; None: as it is
     scale: tuple[Tensor, Tensor] = field(init=False, repr=False)  # mean and std, float32 [C], on the images' device
 
     @classmethod
@@ -70,10 +75,8 @@ class FederatedDataset:
     def __post_init__(self) -> None:
         count, name = len(self.labels), f"FederatedDataset {self.spec.name}"
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or len(self.images) != count:
-            raise SettingError(
-                f"{name}.images",
-                allowed=f"needs uint8 [{count}, C, H, W], is {self.images.dtype} {[*self.images.shape]}",
-            )
+            told = f"needs uint8 [{count}, C, H, W], is {self.images.dtype} {[*self.images.shape]}"
+            raise SettingError(f"{name}.images", allowed=told)
         object.__setattr__(self, "label_names", self.label_names or self.class_names)
         kinds = len(self.label_names)
         if self.labels.dtype != torch.int64 or not 0 <= int(self.labels.min()) <= int(self.labels.max()) < kinds:
@@ -81,20 +84,26 @@ class FederatedDataset:
         if self.masks is not None and self.masks.shape != (wanted := (count, *self.images.shape[2:])):
             raise SettingError(f"{name}.masks", allowed=f"needs uint8 {[*wanted]}, is {[*self.masks.shape]}")
         if len(self.train) != len(self.test) or not self.train:
-            raise SettingError(
-                name, allowed=f"{len(self.train)} train sets and {len(self.test)} test sets; needs one per client"
-            )
-        for client, part in enumerate(self.train):
-            if not len(part):
-                raise SettingError(
-                    f"{name}.train", allowed=f"client {client} has no train images; each needs at least one"
-                )
+            told = f"{len(self.train)} train sets and {len(self.test)} test sets; needs one per client"
+            raise SettingError(name, allowed=told)
+        if 0 in (held := [*map(len, self.train)]):
+            told = f"client {held.index(0)} has no train images; each needs at least one"
+            raise SettingError(f"{name}.train", allowed=told)
         check_indices(_arrays(self.train), count, f"{name}.train", disjoint=True)
         check_indices(_arrays(self.test), count, f"{name}.test")
-        mean, std = (
-            torch.tensor(value, dtype=torch.float32, device=self.images.device) for value in (self.mean, self.std)
-        )
-        object.__setattr__(self, "scale", (mean, std))
+        scale = torch.tensor([self.mean, self.std], dtype=torch.float32, device=self.images.device)
+        object.__setattr__(self, "scale", (*scale,))
+        self._seal()
+
+    def _seal(self) -> None:
+        """Note what the fingerprint stands for; where `replace` was given other parts, make another fingerprint."""
+        looks = (self.images, self.labels, self.masks, self.holdout, self.unseen, self.mean, self.std)
+        parts = (self.origin, *looks, self.train, self.test)
+        if self.sealed is not None and any(old is not new for old, new in zip(self.sealed, parts, strict=True)):
+            if self.sealed[0] == self.origin and any(map(operator.is_not, self.sealed[1:], looks)):
+                object.__setattr__(self, "origin", digest(*looks))
+            object.__setattr__(self, "spec", self.spec.replace(fingerprint=self.fingerprint))
+        object.__setattr__(self, "sealed", (self.origin, *parts[1:]))
 
     def __repr__(self) -> str:
         kind, images = self.spec.partition, sum(map(len, self.train))
@@ -159,6 +168,7 @@ class FederatedDataset:
             test=tuple(part.to(device) for part in self.test),
             holdout=self.holdout.to(device),
             unseen={name: part.to(device) for name, part in self.unseen.items()},
+            sealed=None,
         )
 
     def prepared(self, index: Tensor, draws: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -175,9 +185,7 @@ class FederatedDataset:
         return flat.reshape(*index.shape, *flat.shape[1:])
 
     def targets(self, index: Tensor, draws: Mapping[str, Tensor] | None = None) -> Tensor:
-        """What is to be predicted of any arrangement of images: labels, int64 [*index.shape], or masks, uint8
-        [*index.shape, H, W], moved as `prepared` moves the images.
-        """
+        """What is to be predicted: labels, int64 [*index.shape], or masks, uint8 [..., H, W], moved like the images."""
         if self.masks is None:
             return self.labels[index]
         chosen = self.masks.index_select(0, index.reshape(-1))
@@ -188,7 +196,7 @@ class FederatedDataset:
     def sharing(self, others: Iterable[FederatedDataset]) -> FederatedDataset:
         """The same data with the tensors of the first of the others that holds the same images, to have them once."""
         twin = next((other for other in others if other.origin == self.origin), self)
-        return replace(self, images=twin.images, labels=twin.labels, masks=twin.masks)
+        return replace(self, images=twin.images, labels=twin.labels, masks=twin.masks, sealed=None)
 
     @checked
     def samples(
@@ -257,7 +265,7 @@ class FederatedDataset:
         frame, size = self.summary(which), f"n_{which}"
         frame = frame[frame[size] > 0]
         numbers = {"smallest": frame[size].min(), "largest": frame[size].max(), "unseen": len(self.unseen)}
-        numbers |= {name: frame[name].mean() for name in (size, "classes", "top_share", "tv")}
+        numbers |= frame[[size, "classes", "top_share", "tv"]].mean().to_dict()
         return {name: float(value) for name, value in numbers.items()}
 
     def plot(self, **options: Any) -> Any:
@@ -272,22 +280,21 @@ class FederatedDataset:
             SettingError: if whole domains are withheld, train images test, test images train, or train images are
                 synthetic, of which such a file says nothing.
         """
-        partition, leak = self.spec.partition, self.spec.leak
-        if leak or self.real or isinstance(partition, Domains) or partition.tests_from_train:
-            what = (
-                "train images that clients are tested on have" if partition.tests_from_train else "unseen domains have"
-            )
-            what = "test images among the train images (leak) have" if leak else what
-            keep = "keep its settings, data.spec.to_json()"
-            if self.real:
-                what, keep = "synthetic images (fl.distil) have", "a run that trains on them keeps them"
-            told = f"its {what} no place in such a file; {keep}"
-            raise SettingError("save_partition", self.spec.partition, told)
-        first = int(self.holdout[0])
-        labels = self.labels.cpu().numpy()
-        digest = labels_digest(Labels(labels[:first], labels[first:], self.classes))
+        partition = self.spec.partition
+        lost = {
+            "synthetic images (fl.distil) have": self.real,
+            "test images among the train images (leak) have": self.spec.leak,
+            "train images that clients are tested on have": partition.tests_from_train,
+            "unseen domains have": isinstance(partition, Domains),
+        }
+        if what := next(filter(lost.get, lost), None):
+            keep = "a run that trains on them keeps them" if self.real else "keep its settings, data.spec.to_json()"
+            raise SettingError("save_partition", partition, f"its {what} no place in such a file; {keep}")
+        first, labels = int(self.holdout[0]), self.labels.cpu().numpy()
+        made_for = labels_digest(Labels(labels[:first], labels[first:], self.classes))
         about = {"data": self.spec.name, "made_by": self.spec.to_dict()}
-        return write_partition(path, _arrays(self.train), [part - first for part in _arrays(self.test)], digest, about)
+        tests = [part - first for part in _arrays(self.test)]
+        return write_partition(path, _arrays(self.train), tests, made_for, about)
 
 
 def _arrays(parts: Sequence[Tensor]) -> list[np.ndarray]:

@@ -30,7 +30,7 @@ def chart_multiples(name: str, values: Sequence[Any], runs: Sequence[Run], known
 
 def chart_against(name: str, values: Sequence[Any], runs: Sequence[Run], known: Histories) -> Chart:
     """The last accuracy, the gain from fine-tuning and the top eigenvalue against the setting, where they are known."""
-    measured = [headline(run.directory) for run in runs]
+    measured = [headline(run.directory, run.round) for run in runs]
     last = [known.curve(run, METRICS["accuracy"]).means for run in runs]
     axes = {
         Axis("holdout accuracy", "%"): [float(means[-1]) if len(means) else np.nan for means in last],

@@ -172,6 +172,4 @@ def _row(losses: Tensor, hits: Tensor, origin: Tensor | None) -> dict[str, float
     row = {"loss": mean, "accuracy": hits.sum().item() / count if math.isfinite(mean) else math.nan}
     spread = {"loss_error": losses} | ({} if origin is None else {"rise_error": losses - origin.double()})
     one = count < 2  # of which nothing tells how they scatter
-    return row | {
-        name: math.nan if one else part.std(correction=0).item() / count**0.5 for name, part in spread.items()
-    }
+    return row | {name: math.nan if one else part.std().item() / count**0.5 for name, part in spread.items()}

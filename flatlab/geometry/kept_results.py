@@ -1,7 +1,7 @@
 """What was last measured of a run, kept in its directory: every view, and the next process, can show it.
 
     remember(run, fl.personalize(run))
-    headline(run.directory)     # {"personalized": 0.94, "gain": 0.08}
+    headline(run.directory, run.round)  # {"personalized": 0.94, "gain": 0.08}
 
 `StoreTable` puts it beside the settings in which the runs of a store differ.
 """
@@ -71,12 +71,15 @@ def recalled(directory: Path) -> dict[type[Result], Any]:
     return {kind: result for kind, result in results.items() if result is not None}
 
 
-def headline(directory: Path) -> dict[str, float]:
-    """The one number of each: personalized accuracy and gain, where all clients were tuned, and the top eigenvalue."""
+def headline(directory: Path, round: int) -> dict[str, float]:
+    """The one number of each that was measured at a round: personalized accuracy and gain, where all clients were
+    tuned, and the top eigenvalue.
+    """
     numbers: dict[str, float] = {}
-    if (tuned := _kept(directory, Personalization)) and tuned.frame["client"].nunique() == tuned.about["clients"]:
+    at = {kind: result for kind, result in recalled(directory).items() if result.about.get("round") == round}
+    if (tuned := at.get(Personalization)) and tuned.frame["client"].nunique() == tuned.about["clients"]:
         numbers |= tuned.summary().iloc[0][["personalized", "gain"]].to_dict()
-    if top := _kept(directory, Eigenvalues):
+    if top := at.get(Eigenvalues):
         numbers["λ₁"] = float(top.frame["eigenvalue"].iloc[0])
     return numbers
 
@@ -111,7 +114,7 @@ class StoreTable:
 
         Returns:
             name (its label, or else its algorithm's), label, note, date (seconds, when it was begun), round, rounds,
-            seed, personalized, gain, λ₁ (nan: not measured), and a column for each setting that is not the same in all.
+            seed, personalized, gain, λ₁ (nan: not measured at its round), and a column for each setting that is not the same in all.
         """
         self.standing.table()
         self.runs = sorted(self.standing.watched(), key=lambda run: _begun(run.directory), reverse=True)
@@ -121,7 +124,7 @@ class StoreTable:
             label = notes.get("label", "")
             fact: dict[str, Any] = {"name": label or run.name, "label": label, "note": notes.get("note", "")}
             fact |= {"date": _begun(run.directory), "round": run.round, "rounds": run.rounds}
-            rows.append(fact | {"seed": run.experiment.seed} | self._measured(run.directory))
+            rows.append(fact | {"seed": run.experiment.seed} | self._measured(run.directory, run.round))
         ids = [run.id for run in self.runs]
         table = pd.DataFrame(rows, index=pd.Index(ids, name="run"), columns=list(FACTS))
         if ids != self._settings[0]:  # an id stands for the settings
@@ -129,12 +132,12 @@ class StoreTable:
             self._settings = ids, settings[[name for name in settings if name not in FACTS]]
         return table.join(self._settings[1])
 
-    def _measured(self, directory: Path) -> dict[str, float]:
+    def _measured(self, directory: Path, round: int) -> dict[str, float]:
         places = [_place(directory, kind) for kind in KINDS]
-        signature = [place.stat().st_mtime_ns if place.exists() else 0 for place in places]
+        signature = [round, *(place.stat().st_mtime_ns if place.exists() else 0 for place in places)]
         known = self._numbers.get(str(directory))
         if known is None or known[0] != signature:
-            known = self._numbers[str(directory)] = signature, headline(directory) if any(signature) else {}
+            known = self._numbers[str(directory)] = signature, headline(directory, round) if any(signature[1:]) else {}
         return known[1]
 
 

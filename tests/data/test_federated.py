@@ -1,7 +1,9 @@
 """The federated data set: made again exactly from its spec, checked when built, and honest about its heterogeneity."""
 
+import copy
 import dataclasses
 import io
+import pickle
 
 import matplotlib as mpl
 import numpy as np
@@ -205,3 +207,32 @@ def test_fewer_leaked_images_than_asked_for_are_told():
     with pytest.warns(UserWarning, match="DataSpec.leak = 100: clients hold too few images of some classes; 6 are"):
         data = load("digits").federate(IID(sizes=(3, 3)), clients=2, leak=100)
     assert len(set(torch.cat(data.train).tolist()) & set(data.holdout.tolist())) == 6
+
+
+CHANGES = {
+    "images": lambda data: {"images": 255 - data.images},
+    "labels": lambda data: {"labels": data.labels.flip(0)},
+    "train": lambda data: {"train": tuple(part[::2] for part in data.train)},
+    "test": lambda data: {"test": tuple(part[:3] for part in data.test)},
+    "holdout": lambda data: {"holdout": data.holdout[1:]},
+    "unseen": lambda data: {"unseen": {"mine": data.holdout[:2]}},
+    "mean": lambda data: {"mean": tuple(value / 2 for value in data.mean)},
+}
+
+
+@pytest.mark.parametrize("part", CHANGES)
+def test_what_is_changed_by_hand_has_a_fingerprint_of_its_own(data, part):
+    def fingerprint(data):
+        assert data.spec.fingerprint == data.fingerprint
+        return data.fingerprint
+
+    changed = dataclasses.replace(data, **CHANGES[part](data))
+    assert fingerprint(changed) not in {fingerprint(data)}
+    assert changed.spec.replace(fingerprint=None) == data.spec.replace(fingerprint=None)
+    assert fingerprint(dataclasses.replace(data, **CHANGES[part](data))) == fingerprint(changed)  # what it holds tells
+    twice = dataclasses.replace(changed, holdout=changed.holdout[2:])
+    assert len({fingerprint(one) for one in (data, changed, twice)}) == 3
+    for one in (data, changed):
+        same = one.to("cpu"), one.sharing([one]), copy.deepcopy(one), pickle.loads(pickle.dumps(one))
+        assert {fingerprint(other) for other in same} == {fingerprint(one)}
+        assert fingerprint(dataclasses.replace(same[-1], spec=one.spec)) == fingerprint(one)

@@ -273,8 +273,8 @@ def test_standard_errors_are_those_of_the_samples():
             nn.functional.cross_entropy(m(DATA[0]), DATA[1], reduction="none") for m in (model, there)
         )
     root = len(DATA[1]) ** 0.5
-    assert errors[0, 2] == pytest.approx(at_corner.numpy().std() / root, rel=1e-3)
-    assert rises[0, 2] == pytest.approx((at_corner - at_centre).numpy().std() / root, rel=1e-3)
+    assert errors[0, 2] == pytest.approx(at_corner.numpy().std(ddof=1) / root, rel=1e-3)
+    assert rises[0, 2] == pytest.approx((at_corner - at_centre).numpy().std(ddof=1) / root, rel=1e-3)
     assert rises[1, 1] == 0
 
 

@@ -151,16 +151,20 @@ def test_what_was_measured_stands_in_the_table_and_in_the_next_process_too(runs,
     tuned, top = fl.personalize(runs[0], epochs=1), fl.hessian(runs[0], limit=60).top(k=1)
     remember(runs[0], tuned)
     remember(runs[0], top)
-    known = headline(runs[0].directory)["λ₁"]
+    known = headline(runs[0].directory, runs[0].round)["λ₁"]
     remember(
         runs[0], fl.hessian(runs[0], limit=20, part="head").top(k=1, order="magnitude")
     )  # neither takes the whole network's place
     remember(runs[0], fl.hessian(runs[0], data="train", limit=20, client=0).top(k=1, order="magnitude"))
-    assert headline(runs[0].directory)["λ₁"] == known
+    assert headline(runs[0].directory, runs[0].round)["λ₁"] == known
     shelf.refresh()
     row = by_id(shelf)[runs[0].id]
     assert row["personalized"] == tuned.summary()["personalized"][0] and row["gain"] == tuned.summary()["gain"][0]
     assert row["λ₁"] == top.frame["eigenvalue"][0] and by_id(shelf)[runs[1].id]["λ₁"] is None
+    remember(runs[0], top, round=runs[0].round - 1)
+    assert headline(runs[0].directory, runs[0].round).keys() == {"personalized", "gain"}
+    shelf.refresh()
+    assert by_id(shelf)[runs[0].id]["λ₁"] is None  # of another round than the row's
     shelf.close()
 
 

@@ -15,6 +15,7 @@ from unittest import mock
 import pandas as pd
 import programs
 import pytest
+import ten_clients
 import torch
 from pandas.testing import assert_frame_equal
 from patience import PATIENCE
@@ -120,11 +121,22 @@ def test_a_finished_run_is_loaded_not_trained(whole, digits):
         again.step()
 
 
-def test_open_makes_the_data_again(whole):
-    run = fl.Run.open(whole.directory)
-    equal(run, whole)
+def test_open_makes_the_data_again(tmp_path):
+    data = ten_clients.digits()
+    run = fl.Run(experiment(data, 4), data, store=tmp_path).to()
+    equal(fl.Run.open(run.directory), run)
     with pytest.raises(FileNotFoundError, match="holds no run"):
-        fl.Run.open(whole.directory / "checkpoints")
+        fl.Run.open(run.directory / "checkpoints")
+
+
+def test_data_that_were_changed_by_hand_are_not_taken_for_those_that_they_were(whole, digits, tmp_path):
+    assert digits.spec.replace(fingerprint=None) == ten_clients.digits().spec.replace(fingerprint=None)
+    with pytest.raises(fl.SettingError, match="not those that this was recorded with"):
+        fl.Run.open(whole.directory)
+    equal(fl.Run.open(whole.directory, data=digits), whole)
+    with pytest.raises(fl.SettingError, match="the experiment asks for"):
+        fl.Run(experiment(ten_clients.digits()), digits, store=tmp_path)
+    assert experiment(ten_clients.digits()).id != whole.id
 
 
 def test_rewind_replays_and_overwrites_nothing(whole, digits, tmp_path):
@@ -161,7 +173,7 @@ def test_a_fork_shares_the_past_and_changes_the_future(whole):
     same = whole.fork(round=4, seed=0, rounds=8).to()
     for a, b in zip(same.model().parameters(), whole.model().parameters(), strict=True):
         assert torch.equal(a, b)  # unchanged settings: the same future
-    again = fl.Run.open(child.directory)
+    again = fl.Run.open(child.directory, data=whole.data)
     equal(again, child)
     with pytest.raises(fl.SettingError, match="begins at round 4"):
         again.state(2)
@@ -447,8 +459,8 @@ def test_a_network_of_ones_own(digits, tmp_path):
     run = fl.train(fl.FedBABU(lr=0.1, epochs=5), digits, mine, 3, store=tmp_path, progress=False)
     assert run.history.query("metric == 'accuracy' and split == 'holdout'")["value"].iloc[-1] > 0.3
     with pytest.raises(fl.SettingError, match="pass it as model="):
-        fl.Run.open(run.directory)
-    equal(fl.Run.open(run.directory, model=mine), run)
+        fl.Run.open(run.directory, digits)
+    equal(fl.Run.open(run.directory, digits, model=mine), run)
     with pytest.raises(fl.SettingError, match=r"flatlab.models.split"):
         fl.train(fl.FedAvg(), digits, torch.nn.Linear(64, 10), 3, store=tmp_path)
 

@@ -222,9 +222,11 @@ def test_a_fork_that_goes_on_as_it_was_or_as_asked_says_nothing(data, tmp_path, 
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_a_sweep_takes_up_rounds_that_are_done(data, tmp_path, together):
+def test_a_sweep_takes_up_rounds_that_are_done(few, tmp_path, together):
+    data = fl.load("few", few).federate(clients=5)
     short = [trained(fl.FedAvg(), data, tmp_path, 4, seed=seed) for seed in (0, 1)]
     longer = [run.experiment.replace(rounds=6) for run in short]
-    runs = fl.sweep(longer, ThreadPoolExecutor(1), store=tmp_path, workers=1, together=together, progress=False)
+    options = {"store": tmp_path, "root": few, "workers": 1, "together": together, "progress": False}
+    runs = fl.sweep(longer, ThreadPoolExecutor(1), **options)
     for run, origin in zip(runs, short, strict=True):
         assert json.loads((run.directory / "versions.json").read_text())["origin"]["run"] == origin.id and run.done
