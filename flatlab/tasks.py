@@ -45,6 +45,18 @@ class Task(Family):
         """By name, how good each sample's prediction is, [n]: its mean over samples goes on record."""
         raise NotImplementedError
 
+    def accuracy(self, outputs: Tensor, targets: Tensor, asked: str) -> Tensor:
+        """The score of that name, [n].
+
+        Raises:
+            SettingError: if there is none; it names what `asked` for one.
+        """
+        scores = self.scores(outputs, targets)
+        if "accuracy" not in scores:
+            named = ", ".join(scores) or "none"
+            raise SettingError("task", self.kind, f"{asked} needs a score called accuracy; its scores are: {named}")
+        return scores["accuracy"]
+
     def counts(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """By name, what is added up over the samples of a set, [n, ...]: the scores, unless a task says otherwise."""
         return self.scores(outputs, targets)

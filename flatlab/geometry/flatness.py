@@ -112,6 +112,7 @@ def flatness_vs_gain(
 
 def _accuracies(gains: Personalization, run: str, round: int, clients: list[int]) -> pd.DataFrame:
     """Accuracy before and after tuning, by client, in the columns `initial` and `tuned`."""
+    gains.curve()  # refuses what has no accuracy
     curves = gains.frame[gains.frame["run"] == run]
     others = sorted(set(curves["round"]) - {round})
     curves = curves[curves["round"] == round]

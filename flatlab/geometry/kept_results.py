@@ -114,7 +114,8 @@ class StoreTable:
 
         Returns:
             name (its label, or else its algorithm's), label, note, date (seconds, when it was begun), round, rounds,
-            seed, personalized, gain, λ₁ (nan: not measured at its round), and a column for each setting that is not the same in all.
+            seed, personalized, gain, λ₁ (nan: not measured at its round), and a column for each setting that is not
+            the same in all.
         """
         self.standing.table()
         self.runs = sorted(self.standing.watched(), key=lambda run: _begun(run.directory), reverse=True)

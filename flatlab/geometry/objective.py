@@ -228,11 +228,11 @@ class Target:
         return losses.reshape(-1) if losses.numel() == len(labels) else losses
 
     def right(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Whether each sample is classified rightly, or the share of its pixels that are, `[n]`."""
+        """Whether each sample is right, or the share of its pixels, `[n]`; NaN where the task has no accuracy."""
         one = logits.dim() == 1 or logits.shape[1] == 1
         if one and self.losses is not cross_entropy and type(self.task) is Classification:  # a loss of the user's own
             return by_sign(logits, labels)
-        return self.task.scores(logits, labels)["accuracy"]
+        return self.task.scores(logits, labels).get("accuracy", torch.full((len(labels),), torch.nan))
 
     @frame()
     @computing_with(1)

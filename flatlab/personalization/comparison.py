@@ -267,7 +267,7 @@ def _on_record(runs: list[Run]) -> Personalization:
         last = scores[scores["round"] == scores["round"].max()].rename(columns={"value": "accuracy"})
         parts.append(last.assign(run=run.id, name=run.name, seed=run.experiment.seed, epoch=0))
     if len(lacking) == len(runs):
-        said = f"needed: {lacking[0]} has no accuracy of clients on record; personalize it"
+        said = f"needed: {lacking[0]} has no accuracy of clients on record; personalize it, if its task has an accuracy"
         raise SettingError("personalization", allowed=said)
     columns = ["run", "name", "seed", "round", "client", "epoch", "accuracy"]
     return Personalization(pd.concat(parts, ignore_index=True)[columns], {"tuned": False})

@@ -34,27 +34,29 @@ class Personalization(Result):
     """Accuracy of every client after each fine-tuning epoch; epoch 0 is the initial accuracy.
 
     `frame` has the columns run, name, seed, round, client, epoch, accuracy and loss (on the client's own test set), and
-    samples (in that set); of a segmentation also miou. Where a run's data are poisoned (`fl.Adversary(data=...)`) also
-    success: the share of the client's triggered test images that its model calls what the attackers want.
+    samples (in that set); of a segmentation also miou, of a task of one's own the scores that it has. Where a run's
+    data are poisoned (`fl.Adversary(data=...)`) also success: the share of the client's triggered test images that its
+    model calls what the attackers want.
 
     >>> fl.personalize(run, epochs=1, clients=[0, 2]).frame[["client", "epoch"]].values.tolist()
     [[0, 0], [0, 1], [2, 0], [2, 1]]
     """
 
-    def curve(self, of: Literal["accuracy", "miou", "success"] = "accuracy") -> pd.DataFrame:
-        """Per run and epoch: mean accuracy over clients, or mIoU, or success of an attack on their data, its spread
-        (population standard deviation), and how many.
+    def curve(self, of: str = "accuracy") -> pd.DataFrame:
+        """Per run and epoch: mean accuracy over clients, or another score (loss, miou, success of an attack on their
+        data, a score of one's own task), its spread (population standard deviation), and how many.
 
         The same clients at every epoch: one whose accuracy is not finite at some epoch (it has no test images, or its
         outputs are no numbers) is counted under `left_out` instead.
 
         Raises:
-            SettingError: if there is no attack on the data, or they have no masks.
+            SettingError: if these runs have no such score.
         """
         keys = ["run", "name", "seed", "round"]
-        if of not in self.frame:
-            missing = "have masks" if of == "miou" else "are poisoned; see fl.Adversary(data=...)"
-            raise SettingError("of", of, f"no data of these runs {missing}")
+        scores = self.frame.columns.drop([*keys, "client", "epoch", "samples"], errors="ignore")
+        if of not in scores:
+            told = f"these runs have the scores {', '.join(scores)} (miou: of masks; success: of poisoned data)"
+            raise SettingError("of", of, told)
         accuracy = self.frame[of].where(np.isfinite(self.frame[of]))
         whole = accuracy.notna().groupby([self.frame[key] for key in (*keys, "client")]).transform("all")
         groups = accuracy.where(whole).groupby([self.frame[key] for key in (*keys, "epoch")], sort=False)

@@ -167,7 +167,7 @@ def _score(
             with torch.no_grad():
                 shown = images if attack is None else attack.perturbed(slope, images, run.data.scale, start)
                 outputs = logits(model, weights, shown)
-            losses, share = cohort.task.losses(outputs, targets), cohort.task.scores(outputs, targets)["accuracy"]
+            losses, share = cohort.task.losses(outputs, targets), cohort.task.accuracy(outputs, targets, "an evasion")
             worse = share < right.to(losses)
             right = torch.where(worse, share.to(losses), right.to(losses))
             for name, value in cohort.task.counts(outputs, targets).items():

@@ -187,7 +187,7 @@ def right_ones(cohort: Cohort, params: Params, index: Tensor, bn_eval: str = "cl
     lots = index.split(CUT) if bn_eval == "batch128" else (index,)
     with cohort.precise():
         outputs = [logits(cohort.model, params, data.prepared(lot)) for lot in lots]
-    return cohort.task.scores(torch.cat(outputs), data.targets(index))["accuracy"] > 0
+    return cohort.task.accuracy(torch.cat(outputs), data.targets(index), "whether samples are right") > 0
 
 
 def _scored(cohort: Cohort, params: Params, lots: Sequence[tuple[Tensor, Params]]) -> list[dict[str, Tensor]]:

@@ -15,7 +15,6 @@ from ..models import Model, ModelSpec, build, stale_gradient
 from ..models.net import need_weights
 from ..models.registry import is_own
 from ..models.splitting import refuse_impure
-from ..tasks import Task
 from .experiment import Experiment
 from .objective import logits
 
@@ -93,10 +92,10 @@ def network(experiment: Experiment, given: Model | None, data: FederatedDataset,
     Raises:
         SettingError: if a network of the user's own is missing, or is not the one that the experiment names.
     """
-    spec, task = experiment.model, experiment.task
+    spec = experiment.model
     if spec.name != "custom":
         built = build(spec, data.shape, data.classes, experiment.seed)
-        _fits(built, data, task)
+        _fits(built, data, experiment)
         if is_own(spec.name):
             _check(built, data)
             if spec.fingerprint and (spec.fingerprint, spec.code) != (fingerprint(built, False), code(built)):
@@ -124,12 +123,13 @@ def network(experiment: Experiment, given: Model | None, data: FederatedDataset,
             )
         tell(f"model: {said} (edited since, or another Python); what is computed follows the present ones")
     _check(given, data)
-    _fits(given, data, task)
+    _fits(given, data, experiment)
     return given
 
 
-def _fits(model: Model, data: FederatedDataset, task: Task) -> None:
-    """Refuse a network whose outputs do not fit data and task, and a task that does not fit the data."""
+def _fits(model: Model, data: FederatedDataset, experiment: Experiment) -> None:
+    """Refuse a network whose outputs do not fit data and task, and a task that does not fit the data or the attack."""
+    task, world = experiment.task, experiment.world
     if task.dense != (data.masks is not None):
         said = "has labels, no masks" if task.dense else "has masks, a class for each pixel: give task='segmentation'"
         raise SettingError("task", task.kind, f"the data set {data.spec.name} {said}")
@@ -140,6 +140,8 @@ def _fits(model: Model, data: FederatedDataset, task: Task) -> None:
     except (RuntimeError, ValueError) as error:
         raise SettingError("model", allowed=f"does not take images {data.shape} of this data set: {error}") from None
     task.check(outputs, data.classes)
+    if world is not None and world.adversary is not None and world.adversary.data is not None:
+        task.accuracy(outputs, data.targets(data.holdout[:2]), "the success of world.adversary.data")
     if task.dense and outputs.shape[2:] != data.shape[1:]:
         said = (
             f"gives maps {tuple(outputs.shape[2:])} of images {data.shape[1:]}; needs logits for each of their pixels"

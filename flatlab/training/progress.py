@@ -45,7 +45,7 @@ class Meter:
     def __init__(self) -> None:
         self.seconds = self.samples = 0.0
         self.count = 0
-        self.accuracy = ""
+        self.score = ""
 
     def add(self, report: Round) -> None:
         """Take a round in."""
@@ -53,13 +53,14 @@ class Meter:
         self.samples += report.samples
         self.count += 1
         if report.holdout is not None:
-            self.accuracy = f"holdout accuracy {float(report.holdout.accuracy):.3f}, "
+            name, value = next(iter({**report.holdout.scores, "loss": report.holdout.loss}.items()))
+            self.score = f"holdout {name} {float(value):.3f}, "
 
     def text(self, rounds_left: int) -> str:
         """One line: time left first, which must be seen where the line is cut; accuracy, samples a second."""
         speed = self.samples / max(self.seconds, 1e-9)
         left = tqdm.format_interval(int(rounds_left * self.seconds / max(self.count, 1)))
-        return f"{left} left, " * (rounds_left > 0) + f"{self.accuracy}{speed:,.0f} samples/s"
+        return f"{left} left, " * (rounds_left > 0) + f"{self.score}{speed:,.0f} samples/s"
 
 
 def reporter(run: Run, show: bool = True) -> Listener | None:

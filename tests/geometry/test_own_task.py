@@ -128,3 +128,51 @@ def test_runs_of_different_tasks_need_one_loss(run, few_digits, tmp_path):
         fl.disagreement([run, plain], limit=20)
     both = fl.sharpness([run, plain], limit=20, measures=["sam"], loss=run.experiment.task.losses)
     assert len(both.frame) == 2
+
+
+class Regression(fl.Task):
+    """Labels as numbers: no class is right or wrong, so there is no accuracy."""
+
+    kind: Literal["numbers"] = "numbers"
+
+    def losses(self, outputs, targets):
+        return (outputs[:, 0] - targets).square()
+
+    def scores(self, outputs, targets):
+        return {"near": ((outputs[:, 0] - targets).abs() < 1).float()}
+
+
+@pytest.fixture(scope="module")
+def numbers(few_digits, tmp_path_factory):
+    options = {"participation": 0.2, "store": tmp_path_factory.mktemp("numbers"), "progress": True}
+    return fl.train(fl.FedAvg(lr=0.001), few_digits, SMALL, 1, task=Regression(), **options)
+
+
+def test_a_task_without_accuracy_has_pictures_of_its_loss(numbers, capsys):
+    images, labels = numbers.data.samples("holdout", limit=40)
+    with torch.no_grad():
+        outputs = numbers.model().cpu().train()(images)[:, 0]  # of one batch: batch statistics
+    wanted = ((outputs - labels) ** 2).mean().item()
+    drawn = (
+        fl.landscape(numbers, points=3, limit=40, store=False),
+        fl.path(numbers, numbers, limit=40, points=3),
+        fl.pulls(numbers, limit=40),
+    )
+    for result in drawn:
+        result.plot()
+    centre = drawn[0].surfaces.query("x == 0 and y == 0").iloc[0]
+    assert centre["loss"] == pytest.approx(wanted, rel=1e-4) and torch.isnan(torch.tensor(centre["accuracy"]))
+
+
+def test_what_needs_an_accuracy_says_so(numbers, few_digits, tmp_path):
+    tuned = fl.personalize(numbers, epochs=1, clients=[0, 1])
+    near = tuned.frame.query("epoch == 1")["near"]
+    assert tuned.curve("near")["mean"].tolist()[1] == pytest.approx(near.mean())
+    with pytest.raises(fl.SettingError, match="of = 'accuracy': these runs have the scores near, loss"):
+        tuned.plot()
+    for measure in (fl.evade, fl.flatness_vs_gain, lambda run: fl.compare([run])):
+        with pytest.raises(fl.SettingError, match="accuracy"):
+            measure(numbers)
+    poisoned = numbers.experiment.replace(world=fl.World(adversary=fl.Adversary(data=fl.attacks.LabelFlip())))
+    with pytest.raises(fl.SettingError, match=r"the success of world\.adversary\.data needs a score called accuracy"):
+        fl.Run(poisoned, few_digits, store=tmp_path)
