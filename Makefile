@@ -5,7 +5,8 @@ DATA ?= data
 # Images set it; without bytecode each process that a test starts compiles the package anew, and each worker all tests.
 export PYTHONDONTWRITEBYTECODE =
 # Each worker takes a half of the files, whose fixtures it makes once, and then work from the other: both end together.
-PYTEST := -m pytest -p no:nbmake -p no:benchmark --numprocesses=auto --maxprocesses=4 --dist=worksteal --ignore=tests/browser
+SPREAD := --numprocesses=auto --maxprocesses=4 --dist=worksteal
+PYTEST := -m pytest -p no:nbmake -p no:benchmark $(SPREAD) --ignore=tests/browser
 QUICK := tests/algorithms tests/data tests/models tests/zoo tests/test_foundations.py tests/test_digest.py
 
 .DEFAULT_GOAL := help
@@ -17,7 +18,8 @@ help:  ## list the targets
 .venv/.ready: pyproject.toml setup.py $(wildcard flatlab/lab/js/*.js* flatlab/lab/js/*.css)
 	$(PYTHON) -c 'import sys; sys.exit("flatlab needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
+	$(BIN)/python -c 'import flatlab.lab, flatlab.papers, pytest' # compiles what is used: a tenth of what is installed
 	$(BIN)/python notebooks/unchanged.py --install # running a notebook is no change for git
 	touch $@
 
@@ -36,9 +38,9 @@ check: lint  ## the minute before a commit: lint and the quick tests
 	$(BIN)/python $(PYTEST) $(QUICK)
 
 check-docs: setup  ## run what the documentation and the notebooks show
-	$(BIN)/python -m pytest -m '' tests/test_docs.py
 	$(BIN)/python notebooks/build.py --check
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:benchmark $(SPREAD) --nbmake --nbmake-timeout=600 \
+		-m '' -k 'first_pages or ipynb' tests/test_docs.py notebooks
 
 docs: setup  ## build the documentation site into docs/_build, offline; a warning is an error
 	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build

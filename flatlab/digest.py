@@ -186,7 +186,8 @@ class _Reader:
                 raise Opaque(f"{type(thing).__module__}.{type(thing).__qualname__}") from error
             return _mix("opaque", self.of(type(thing)))
         if isinstance(made, str):  # a global of that name
-            return _mix("global", type(thing).__module__, made)
+            wrapped = getattr(thing, "__wrapped__", None)  # of functools.cache
+            return _mix("global", type(thing).__module__, made, *([] if wrapped is None else [self.of(wrapped)]))
         parts = [list(part) if isinstance(part, Iterator) else part for part in made]  # items of lists and mappings
         return _mix("object", self.of(type(thing)), *map(self.of, parts))
 

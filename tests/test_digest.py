@@ -90,6 +90,10 @@ DIFFERENT = {
     "defaults": (defined("def made(x, y=1): return x"), defined("def made(x, y=2): return x")),
     "keyword defaults": (defined("def made(x, *, y=1): return x"), defined("def made(x, *, y=2): return x")),
     "globals": (defined("def made(x): return x + k", k=1), defined("def made(x): return x + k", k=2)),
+    "behind a cache": (
+        functools.lru_cache(defined("def made(x): return x + k", k=1)),
+        functools.lru_cache(defined("def made(x): return x + k", k=2)),
+    ),
     "a tensor in a module": (
         uses("x * lib.w", module(w=torch.ones(2))),
         uses("x * lib.w", module(w=torch.zeros(2))),

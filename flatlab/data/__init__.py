@@ -9,6 +9,7 @@ from .given import Fixed, Groups, indices_digest, labels_digest, save_partition
 from .partitions import IID, Drawn, Labels, Partition, Sized
 from .pathological import Classes, Shards
 from .reading import load
+from .sealing import check_unchanged
 from .sources import Source
 from .spec import DataSpec
 
@@ -30,6 +31,7 @@ __all__ = [
     "Shards",
     "Sized",
     "Source",
+    "check_unchanged",
     "indices_digest",
     "labels_digest",
     "load",

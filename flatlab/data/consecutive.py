@@ -47,6 +47,10 @@ class Consecutive(Partition):
             told = f"needs {len(groups)} to {(sizes // 2).sum()}: a run in each group, of two images or more"
             raise SettingError("DataSpec.clients", clients, told)
         counts = 1 + apportion(clients - len(groups), np.maximum(sizes * clients / sizes.sum() - 1, 0) + 1e-9)
+        room = sizes // 2  # two images a run
+        counts, missing = np.minimum(counts, room), int(np.maximum(counts - room, 0).sum())
+        for _ in range(missing):  # to the longest runs
+            counts[np.where(counts < room, sizes / counts, 0).argmax()] += 1
         return [run for part, n in zip(groups.values(), counts, strict=True) for run in np.array_split(part, n)]
 
 

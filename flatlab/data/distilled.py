@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from ..declare import SettingError
 from ..files import write_atomically
 from .archive import read_arrays
 from .federated import FederatedDataset
+from .sealing import content
 
 KEPT, SUFFIX = "distilled.npz", "-distilled"  # a run's copy; what the name of such data ends in
 
@@ -37,11 +39,12 @@ def with_synthetic(
 
 def write_synthetic(data: FederatedDataset, path: Path) -> None:
     """Keep what `read_synthetic` needs beside the real data."""
-    held, content = torch.cat(data.train), io.BytesIO()
+    held, kept = torch.cat(data.train), io.BytesIO()
     images, labels = data.images[held].cpu().numpy(), data.labels[held].cpu().numpy()
-    counts, origin, real = [len(part) for part in data.train], np.array(data.origin), np.array(data.real)
-    np.savez_compressed(content, images=images, labels=labels, counts=np.array(counts), origin=origin, real=real)
-    write_atomically(path, content.getvalue())
+    counts = np.array([len(part) for part in data.train])
+    told: dict[str, Any] = {"origin": data.origin, "real": data.real, "content": content(data)}
+    np.savez_compressed(kept, images=images, labels=labels, counts=counts, **told)
+    write_atomically(path, kept.getvalue())
 
 
 def read_synthetic(path: Path, real: FederatedDataset) -> FederatedDataset:
@@ -50,9 +53,12 @@ def read_synthetic(path: Path, real: FederatedDataset) -> FederatedDataset:
     Raises:
         SettingError: if they are not, or the file is damaged.
     """
-    kept = read_arrays(path, (("images", "labels", "counts", "origin", "real"), ()))
+    kept = read_arrays(path, (("images", "labels", "counts", "origin", "real"), ("content",)))
     if str(kept["real"]) != real.fingerprint:
         told = f"is not what {path} was distilled from ({kept['real']}, here {real.fingerprint}); give data="
         raise SettingError("data", real.spec.name, told)
     images, labels = torch.from_numpy(kept["images"]), torch.from_numpy(kept["labels"])
-    return with_synthetic(real, images, labels, kept["counts"].tolist(), str(kept["origin"]))
+    made = with_synthetic(real, images, labels, kept["counts"].tolist(), str(kept["origin"]))
+    if str(kept.get("content", here := content(made))) != here:
+        raise SettingError("data", made.spec.name, f"was changed by hand after {path} was distilled; give data=")
+    return made

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,13 +16,13 @@ from torch import Tensor
 from .. import results
 from ..arguments import Count, Seed, Whole, checked
 from ..declare import SettingError
-from ..digest import digest
 from ..later import pd
 from ..streams import stream
 from .augment import Augmentation, moved, prepare
 from .domains import Domains
-from .given import indices_digest, labels_digest, write_partition
+from .given import labels_digest, write_partition
 from .partitions import Labels, check_indices
+from .sealing import Seal, check_unchanged, fingerprint, sealed
 
 if TYPE_CHECKING:
     from .spec import DataSpec
@@ -64,7 +62,7 @@ class FederatedDataset:
     masks: Tensor | None = field(default=None, repr=False)  # uint8 [N, H, W], the class of each pixel
     label_names: tuple[str, ...] = field(default=(), repr=False)  # of labels, where classes are those of the masks
     real: str = field(default="", repr=False)  # fingerprint of the data that train images were distilled from
-    sealed: tuple[Any, ...] | None = field(default=None, repr=False)  # origin, and what it stands for; None: as it is
+    seal: Seal | None = field(default=None, repr=False)  # what the fingerprint stands for; None: for what is here
     scale: tuple[Tensor, Tensor] = field(init=False, repr=False)  # mean and std, float32 [C], on the images' device
 
     @classmethod
@@ -91,19 +89,16 @@ class FederatedDataset:
             raise SettingError(f"{name}.train", allowed=told)
         check_indices(_arrays(self.train), count, f"{name}.train", disjoint=True)
         check_indices(_arrays(self.test), count, f"{name}.test")
+        if not len(self.holdout) or not 0 <= int(self.holdout.min()) <= int(self.holdout.max()) < count:
+            raise SettingError(f"{name}.holdout", allowed=f"needs indices in 0..{count - 1}, one at least")
         scale = torch.tensor([self.mean, self.std], dtype=torch.float32, device=self.images.device)
         object.__setattr__(self, "scale", (*scale,))
-        self._seal()
+        object.__setattr__(self, "seal", sealed(self))
 
-    def _seal(self) -> None:
-        """Note what the fingerprint stands for; where `replace` was given other parts, make another fingerprint."""
-        looks = (self.images, self.labels, self.masks, self.holdout, self.unseen, self.mean, self.std)
-        parts = (self.origin, *looks, self.train, self.test)
-        if self.sealed is not None and any(old is not new for old, new in zip(self.sealed, parts, strict=True)):
-            if self.sealed[0] == self.origin and any(map(operator.is_not, self.sealed[1:], looks)):
-                object.__setattr__(self, "origin", digest(*looks))
-            object.__setattr__(self, "spec", self.spec.replace(fingerprint=self.fingerprint))
-        object.__setattr__(self, "sealed", (self.origin, *parts[1:]))
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy's tensors count anew what is written into them."""
+        self.__dict__.update(state | {"seal": None})
+        self.__dict__["seal"] = sealed(self)
 
     def __repr__(self) -> str:
         kind, images = self.spec.partition, sum(map(len, self.train))
@@ -146,8 +141,7 @@ class FederatedDataset:
     @cached_property
     def fingerprint(self) -> str:
         """Stands for images, labels and who holds them; the same on every device."""
-        held = indices_digest(_arrays(self.train), _arrays(self.test))
-        return hashlib.blake2b(f"{self.origin} {held}".encode(), digest_size=16).hexdigest()
+        return fingerprint(self)
 
     def to(self, device: str | torch.device) -> Self:
         """The same data on another device.
@@ -155,6 +149,7 @@ class FederatedDataset:
         Raises:
             SettingError: if torch knows no such device.
         """
+        check_unchanged(self)
         try:
             device = torch.device(device)
         except (RuntimeError, TypeError):
@@ -168,7 +163,7 @@ class FederatedDataset:
             test=tuple(part.to(device) for part in self.test),
             holdout=self.holdout.to(device),
             unseen={name: part.to(device) for name, part in self.unseen.items()},
-            sealed=None,
+            seal=None,
         )
 
     def prepared(self, index: Tensor, draws: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -196,7 +191,7 @@ class FederatedDataset:
     def sharing(self, others: Iterable[FederatedDataset]) -> FederatedDataset:
         """The same data with the tensors of the first of the others that holds the same images, to have them once."""
         twin = next((other for other in others if other.origin == self.origin), self)
-        return replace(self, images=twin.images, labels=twin.labels, masks=twin.masks, sealed=None)
+        return replace(self, images=twin.images, labels=twin.labels, masks=twin.masks, seal=None)
 
     @checked
     def samples(
@@ -215,8 +210,11 @@ class FederatedDataset:
             seed: of that draw.
 
         Raises:
-            SettingError: if there is no such client, or every group is seen.
+            SettingError: if there is no such client, no client holds such images, or every group is seen.
         """
+        check_unchanged(self)
+        if client is not None and which in ("holdout", "unseen"):
+            raise SettingError("client", client, f"no client holds images of {which}; ask for 'test' or 'train'")
         if client is not None and client >= self.clients:
             raise SettingError("client", client, f"must be one of 0 to {self.clients - 1}")
         if which == "unseen" and not self.unseen:

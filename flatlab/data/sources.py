@@ -25,6 +25,7 @@ from .augment import Augmentation
 from .dealing import federate
 from .federated import FederatedDataset
 from .partitions import Partition
+from .sealing import written
 from .spec import DataSpec
 
 # FedSAM's constants. Its CIFAR-10 std is the mean of the images' own stds; that of all pixels is (.247, .243, .262).
@@ -69,9 +70,20 @@ class Source:
         """int64 [n_test]."""
         return self.labels[self.n_train :]
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Stands for all of it: a digest of the checksums of each MiB, which is quicker than one of every byte."""
+        """Stands for all of it, as it is now."""
+        now = written((self.images, self.labels, self.masks))
+        if now not in self._known:
+            self._known[now] = self._digest()
+        return self._known[now]
+
+    @cached_property
+    def _known(self) -> dict[tuple[int, ...], str]:
+        return {}  # by what was written into the tensors
+
+    def _digest(self) -> str:
+        """Of the checksums of each MiB, which is quicker than one of every byte."""
         about = (self.images.shape, self.n_train, self.class_names, self.mean, self.std)
         digest = hashlib.blake2b(repr(about).encode(), digest_size=16)
         masks = () if self.masks is None else (self.masks.numpy(),)

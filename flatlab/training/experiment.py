@@ -169,7 +169,8 @@ def _toml(path: Path) -> dict[str, Any]:
 def own_code(experiment: Experiment) -> str | None:
     """What stands for the classes of the user's own that decide how weights move; None if all are flatlab's.
 
-    A partition does not count: the fingerprint of the data tells what it came to. A network has a digest of its own.
+    A partition does not count: the fingerprint of the data tells what it came to, and of one's own what is scored. A
+    network has a digest of its own.
     """
     parts = [experiment.algorithm, experiment.evaluation, experiment.task, experiment.data.augmentation]
     classes = [cls for cls in declared_classes([*parts, experiment.world]) if own(cls)]

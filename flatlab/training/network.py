@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..data import FederatedDataset
+from ..data import FederatedDataset, check_unchanged
 from ..declare import SettingError, tell
-from ..digest import digest, own
+from ..digest import PLAIN, digest, own
 from ..models import Model, ModelSpec, build, stale_gradient
 from ..models.net import need_weights
-from ..models.registry import is_own
+from ..models.registry import find, is_own
 from ..models.splitting import refuse_impure
 from .experiment import Experiment
 from .objective import logits
@@ -47,10 +48,7 @@ def fingerprint(model: Model, weights: bool = True) -> str:
 
 
 def code(model: Model) -> str | None:
-    """Digest of what the fingerprint does not see: code, settings and buffers of modules; None if there are none.
-
-    Torch's own modules show their settings in their text, which the fingerprint has.
-    """
+    """Digest of what the fingerprint does not see: code, settings and buffers of modules; None if there are none."""
     usual = set(vars(nn.Module()))
     seen: list[tuple[Any, ...]] = []
     for name, module in model.named_modules():
@@ -58,9 +56,31 @@ def code(model: Model) -> str | None:
         if own(type(module)):
             settings = {key: value for key, value in vars(module).items() if key not in usual}
             seen.append((name, type(module), settings))
+        elif hidden := _hidden(module):
+            seen.append((name, hidden))
         if hooks or module._buffers:
             seen.append((name, hooks, module._buffers))
     return digest(seen, strict=False) if seen else None
+
+
+def _code_of(name: str, made: Model) -> str | None:
+    """`code` of a network that a function made, and the function's: by its weights a run starts."""
+    build: Any = find(name).build
+    return digest(code(made), build, strict=False) if own(build) else code(made)
+
+
+def _hidden(module: nn.Module) -> dict[str, Any]:
+    """The settings of an installed module that its text, which the fingerprint has, does not show: heads of attention,
+    `ceil_mode` of pooling. Those that stand at their defaults are left out: a later version may have more of them.
+    """
+    text, held, hidden = module.extra_repr(), vars(module), {}
+    for name, one in inspect.signature(type(module)).parameters.items():
+        if name in held and f"{name}=" not in text and not (text and one.default is one.empty):  # what must be given is
+            value = held[name]  # the beginning of a text without names; torch makes (1, 1) of 1
+            usual = value is one.default or (type(value) in PLAIN and value == one.default)
+            if not usual and value != (one.default,) * (len(value) if isinstance(value, tuple) else 0):
+                hidden[name] = value
+    return hidden
 
 
 def identified(experiment: Experiment, data: FederatedDataset, recorded: bool = False) -> Experiment:
@@ -71,6 +91,7 @@ def identified(experiment: Experiment, data: FederatedDataset, recorded: bool = 
     Raises:
         SettingError: if it asks for other data, or for other code of its network.
     """
+    check_unchanged(data)
     if experiment.data not in (data.spec, data.spec.replace(fingerprint=None)):
         raise SettingError(
             "data", allowed=f"made by {data.spec.to_json()}, the experiment asks for {experiment.data.to_json()}"
@@ -78,7 +99,8 @@ def identified(experiment: Experiment, data: FederatedDataset, recorded: bool = 
     model = experiment.model
     if is_own(model.name) and model.fingerprint is None and not recorded:
         made = build(model, data.shape, data.classes)
-        if model.code not in (None, here := code(made)):
+        here = _code_of(model.name, made)
+        if model.code not in (None, here, code(made)):
             raise SettingError("ModelSpec.code", model.code, f"{model.name} has {here} here; leave it out to take that")
         model = model.replace(fingerprint=fingerprint(made, weights=False), code=here)
     if (experiment.data, experiment.model) == (data.spec, model):
@@ -98,7 +120,8 @@ def network(experiment: Experiment, given: Model | None, data: FederatedDataset,
         _fits(built, data, experiment)
         if is_own(spec.name):
             _check(built, data)
-            if spec.fingerprint and (spec.fingerprint, spec.code) != (fingerprint(built, False), code(built)):
+            codes = code(built), _code_of(spec.name, built)  # earlier versions noted the first
+            if spec.fingerprint and (spec.fingerprint != fingerprint(built, False) or spec.code not in codes):
                 raise SettingError(
                     "model",
                     spec.name,

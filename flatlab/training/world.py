@@ -14,6 +14,7 @@ from ..algorithms.schedules import floored
 from ..arguments import checked
 from ..data import FederatedDataset
 from ..declare import Declared, SettingError, setting
+from ..digest import digest, own
 from ..streams import some_of, stream
 
 
@@ -171,9 +172,7 @@ def poisoned(data: FederatedDataset, poison: Poison, bad: tuple[int, ...], seed:
     Raises:
         SettingError: for images with masks.
     """
-    if data.masks is not None:
-        told = f"changes labels, and the images of {data.spec.name} have masks; forge messages instead"
-        raise SettingError("world.adversary.data", poison, told)
+    _labelled(data, "world.adversary.data", poison)
     drawn = []
     for client in bad:
         held = data.train[client]
@@ -182,7 +181,13 @@ def poisoned(data: FederatedDataset, poison: Poison, bad: tuple[int, ...], seed:
     index = torch.cat(drawn)
     images, labels = data.images.clone(), data.labels.clone()
     images[index], labels[index] = poison.apply(images[index], labels[index], data.classes)
-    return replace(data, images=images, labels=labels, sealed=None)  # whose run is told apart by its world
+    return replace(data, images=images, labels=labels, seal=None)  # whose run is told apart by its world
+
+
+def _labelled(data: FederatedDataset, name: str, poison: Poison) -> None:
+    if data.masks is not None:
+        told = f"changes labels, and the images of {data.spec.name} have masks; forge messages instead"
+        raise SettingError(name, poison, told)
 
 
 @checked
@@ -201,6 +206,7 @@ def triggered(data: FederatedDataset, poison: Poison) -> FederatedDataset:
     (322, 322)
     >>> clean, dirty = (fl.landscape(run, data=part, points=3, limit=64, one_class=True) for part in (data, there))
     """
+    _labelled(data, "poison", poison)
     index = torch.cat([data.holdout, *data.test, *data.unseen.values()]).unique()
     images, labels = data.images.clone(), data.labels.clone()
     images[index], labels[index] = poison.apply(images[index], labels[index], data.classes)
@@ -214,7 +220,7 @@ def triggered(data: FederatedDataset, poison: Poison) -> FederatedDataset:
 
     unseen = {name: left(part) for name, part in data.unseen.items()}
     test = tuple(map(left, data.test))
-    origin = f"{data.origin} {poison.to_json()}"
+    origin = f"{data.origin} {poison.to_json()}" + (f" {digest(poison)}" if own(type(poison)) else "")
     return replace(
         data, images=images, labels=labels, test=test, holdout=left(data.holdout), unseen=unseen, origin=origin
     )

@@ -40,7 +40,7 @@ class AdaBest(Algorithm):
 
     def broadcast(self, slots: Slots, trained: Params) -> Slots:
         """The number of this round, from 1."""
-        return {"clock": {"round": slots["clock"]["round"] + 1 if slots else _number(1, trained)}}
+        return {"clock": {"round": slots["clock"]["round"] + 1 if "clock" in slots else _number(1, trained)}}
 
     def step(self, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
         """Along g - h_i."""

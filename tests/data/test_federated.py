@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import io
 import pickle
+from typing import ClassVar, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -11,7 +12,18 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from flatlab.data import IID, Augmentation, Classes, DataSpec, Dirichlet, Shards, Source, load
+from flatlab.data import (
+    IID,
+    Augmentation,
+    Classes,
+    Consecutive,
+    DataSpec,
+    Dirichlet,
+    Shards,
+    Source,
+    check_unchanged,
+    load,
+)
 from flatlab.declare import SettingError
 
 
@@ -236,3 +248,60 @@ def test_what_is_changed_by_hand_has_a_fingerprint_of_its_own(data, part):
         same = one.to("cpu"), one.sharing([one]), copy.deepcopy(one), pickle.loads(pickle.dumps(one))
         assert {fingerprint(other) for other in same} == {fingerprint(one)}
         assert fingerprint(dataclasses.replace(same[-1], spec=one.spec)) == fingerprint(one)
+
+
+def test_what_is_written_into_is_refused_and_a_changed_copy_of_it_is_other_data(toy, data, tmp_path):
+    changed = copy.deepcopy(data)
+    changed.labels[:7] = 1
+    for use in (lambda: changed.samples("train"), lambda: changed.to("cpu"), lambda: check_unchanged(changed)):
+        with pytest.raises(
+            SettingError, match=r"was written into since it was made; .*replace\(data, labels=changed\)"
+        ):
+            use()
+    again = dataclasses.replace(changed)
+    assert check_unchanged(again) is None and again.fingerprint != data.fingerprint == data.spec.fingerprint
+    assert again.fingerprint == dataclasses.replace(data, labels=changed.labels.clone()).fingerprint
+    before, of_before = toy.fingerprint, toy.federate(clients=3).fingerprint
+    toy.labels[0] = (toy.labels[0] + 1) % 3  # a source, too
+    assert toy.fingerprint != before and toy.federate(clients=3).fingerprint != of_before
+
+
+def test_a_holdout_has_images_and_no_client(data):
+    for holdout in (data.holdout[:0], data.holdout + len(data.labels)):
+        with pytest.raises(SettingError, match=r"toy\.holdout: needs indices in 0\.\.89, one at least"):
+            dataclasses.replace(data, holdout=holdout)
+    with pytest.raises(SettingError, match="client = 3: no client holds images of holdout"):
+        data.samples(client=3)
+
+
+class Scored(IID):
+    """Of which it can be changed what is scored."""
+
+    kind: Literal["scored"] = "scored"
+    first: ClassVar[int] = 0
+
+    def scored(self, labels):
+        holdout, unseen = super().scored(labels)
+        return holdout[self.first :], unseen
+
+
+def test_what_a_partition_of_ones_own_scores_is_in_the_fingerprint(toy, monkeypatch):
+    seen = {toy.federate(Scored(), clients=3).fingerprint, toy.federate("iid", clients=3).fingerprint}
+    monkeypatch.setattr(Scored, "first", 5)
+    assert len(seen | {toy.federate(Scored(), clients=3).fingerprint}) == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*have one test image")
+@pytest.mark.parametrize("clients", [7, 12, 16, 23])
+def test_every_run_of_a_group_has_two_images(clients):
+    sizes = [3] * 6 + [20, 16]
+    groups = np.repeat(np.arange(8), sizes)
+    source = Source.from_arrays(
+        "short", np.zeros((len(groups), 2, 2), np.uint8), np.arange(len(groups)) % 2, np.zeros((2, 2, 2), np.uint8),
+        np.arange(2), class_names=["a", "b"], train_groups=groups, test_groups=np.array([0, 6]),
+    )  # fmt: skip
+    held = source.federate(Consecutive(), clients=max(clients, 8))
+    for train, test in zip(held.train, held.test, strict=True):
+        both = torch.cat([train, test])
+        assert len(train) and len(test) and len(groups[both.numpy()]) >= 2 and len(set(groups[both.numpy()])) == 1
+    assert sorted(torch.cat([*held.train, *held.test]).tolist()) == list(range(len(groups)))

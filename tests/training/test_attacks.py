@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -399,3 +400,20 @@ def test_poison_is_drawn_by_client(few_digits):
     assert torch.equal(one.images[part], two.images[part]) and torch.equal(
         two.images[few_digits.train[2]], few_digits.images[few_digits.train[2]]
     )
+
+
+def test_triggered_data_are_told_apart_by_the_code_of_an_own_poison():
+    data = fl.load("digits").federate("iid", clients=10)
+
+    def found(size):
+        class Painted(fl.attacks.Poison):
+            kind: Literal["painted"] = "painted"
+
+            def apply(self, images, labels, classes):
+                images = images.clone()
+                images[..., :size, :size] = 255
+                return images, torch.full_like(labels, 3)
+
+        return fl.triggered(data, Painted()).fingerprint
+
+    assert found(1) == found(1) != found(5)

@@ -223,7 +223,7 @@ def test_a_digest_that_a_person_gives_is_kept_or_refused_never_replaced(experime
     with pytest.raises(SettingError, match=r"DataSpec.fingerprint = 'y': digits now gives"):
         data.spec.replace(fingerprint="y").load()
     named(nn.ReLU)
-    with pytest.raises(SettingError, match=r"ModelSpec.code = 'z': of_a_test has None here"):
+    with pytest.raises(SettingError, match=r"ModelSpec.code = 'z': of_a_test has [0-9a-f]{32} here"):
         fl.Run(experiment.replace(model=fl.ModelSpec(name="of_a_test", code="z")), data)
 
 

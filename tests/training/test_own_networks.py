@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import flatlab as fl
-from flatlab.models import Model, plain_recurrence, split
+from flatlab.models import Model, network, plain_recurrence, split
 from flatlab.training import Cohort
+from flatlab.training.network import code, describe
 
 ENGINES = ("loop", "batch", "graph")
 
@@ -271,3 +272,59 @@ def test_too_little_memory_is_not_called_a_network_that_cannot_be_stacked(colour
     model = split(Hungry(), head="fc", example=(3, 8, 8))
     with pytest.raises(torch.OutOfMemoryError):
         fl.train(fl.FedAvg(), coloured, model, 1, engine="batch", store=tmp_path, progress=False)
+
+
+class Attentive(nn.Module):
+    def __init__(self, heads):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+        self.attention = nn.MultiheadAttention(8, heads, batch_first=True)
+
+    def forward(self, x):
+        x = self.conv(x).flatten(2).mT
+        return self.fc(self.attention(x, x, x)[0].mean(1))
+
+
+def pooled(ceil):
+    return nn.Sequential(nn.Conv2d(3, 2, 3), nn.AvgPool2d(4, ceil_mode=ceil), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda first: split(Attentive(1 if first else 4), head="fc", example=(3, 8, 8)),
+        lambda first: Model(pooled(first), nn.Linear(2, 4)),
+    ],
+    ids=["heads", "ceil_mode"],
+)
+def test_networks_that_compute_otherwise_have_other_names(make):
+    """Though they look alike when printed."""
+    specs = []
+    for first in (True, False):
+        torch.manual_seed(0)
+        specs.append(describe(make(first))[1])
+    assert specs[0] != specs[1]
+
+
+def test_what_a_text_shows_is_not_told_twice():
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+    assert code(Model(plain, nn.Linear(128, 4))) is None  # so that runs of earlier versions keep their names
+
+
+def test_the_function_that_makes_a_network_is_in_its_name(coloured, tmp_path):
+    """By it the network has its first weights."""
+
+    def made_with(value):
+        def small(spec, shape):
+            layer = nn.Linear(192, 4)
+            nn.init.constant_(layer.weight, value)
+            return nn.Sequential(nn.Flatten(), layer), 4
+
+        network("small_of_a_test", norm="none")(small)
+        return fl.train(fl.FedAvg(), coloured, "small_of_a_test", 1, store=tmp_path, progress=False)
+
+    first, other = made_with(0.1), made_with(0.2)
+    assert first.id != other.id and not torch.equal(first.model().body[1].weight, other.model().body[1].weight)
+    with pytest.raises(fl.SettingError, match="the function now gives another network"):
+        fl.Run.open(first.directory, coloured)
+    assert made_with(0.1).id == first.id

@@ -127,6 +127,20 @@ def test_one_step_is_that_of_a_plain_loop_at_a_distance_from_a_model(data, tmp_p
         assert float((found - start.images[start.train[0]].float()).abs().max()) >= 1
 
 
+@pytest.mark.parametrize("change", ["mean", "holdout", "labels"])
+def test_distilled_data_that_were_changed_by_hand_are_not_opened_without_them(change, data, few, tmp_path):
+    tiny = fl.distil(data, SMALL, ipc=1, iterations=0)
+    labels = tiny.labels.clone()
+    labels[tiny.holdout[0]] = (labels[tiny.holdout[0]] + 1) % 10
+    parts = {"mean": (0.1,), "holdout": tiny.holdout[:20], "labels": labels}
+    changed = dataclasses.replace(tiny, **{change: parts[change]})
+    runs = [fl.train(fl.FedAvg(), part, SMALL, rounds=1, store=tmp_path, **OPTIONS) for part in (tiny, changed)]
+    assert runs[0].id != runs[1].id and fl.Run.open(runs[0].directory, root=few).data.fingerprint == tiny.fingerprint
+    with pytest.raises(fl.SettingError, match=r"changed by hand after .* was distilled; give data="):
+        fl.Run.open(runs[1].directory, root=few)
+    assert fl.Run.open(runs[1].directory, changed).round == 1
+
+
 def test_what_comes_out_is_a_federation_of_its_own(data, tmp_path):
     tiny = fl.distil(data, SMALL, ipc=2, iterations=2)
     assert (tiny.class_counts() <= 2).all() and tiny.clients == data.clients and torch.equal(tiny.holdout, data.holdout)

@@ -386,3 +386,8 @@ def test_a_client_without_test_images_has_no_score_and_stops_no_run(data, engine
             over = [((said == c) & (true == c)).sum() / ((said == c) | (true == c)).sum() for c in true.unique()]
             assert found[client] == pytest.approx(float(np.mean(over)), abs=1e-6)
     assert math.isnan(found[1])
+
+
+def test_triggers_are_for_labels(data):
+    with pytest.raises(fl.SettingError, match=r"poison = .*stripes have masks"):
+        fl.triggered(data, fl.attacks.Patch(target=1, margin=0))

@@ -161,6 +161,14 @@ def test_a_fork_to_another_method_begins_with_no_correction_on_either_side(paren
             assert torch.allclose(mean, done.memory["control"][name].mean(0), atol=1e-6)
 
 
+def test_a_fork_from_server_momentum_begins_adabests_clock(tmp_path):
+    data = federation(fl.load("digits"))
+    momentum = fl.FedAvg(lr=0.05, server=fl.Average(momentum=0.9))
+    run = fl.train(momentum, data, fl.ModelSpec(name="lenet", width=0.125), 1, store=tmp_path, progress=False)
+    child = run.fork(rounds=3, algorithm=fl.AdaBest(lr=0.05))
+    assert float(child.to().state().slots["clock"]["round"]) == 2
+
+
 @pytest.mark.parametrize("method", [fl.SCAFFOLD, fl.FedDyn, fl.AdaBest, fl.FedSpeed, fl.FedMoSWA])
 def test_a_fork_that_trains_more_begins_its_corrections_anew(method, tmp_path):
     data = federation(fl.load("digits"))
