@@ -62,6 +62,7 @@ class FederatedDataset:
     masks: Tensor | None = field(default=None, repr=False)  # uint8 [N, H, W], the class of each pixel
     label_names: tuple[str, ...] = field(default=(), repr=False)  # of labels, where classes are those of the masks
     real: str = field(default="", repr=False)  # fingerprint of the data that train images were distilled from
+    changed: bool = field(default=False, repr=False)  # after federating: the specification alone does not make it
     seal: Seal | None = field(default=None, repr=False)  # what the fingerprint stands for; None: for what is here
     scale: tuple[Tensor, Tensor] = field(init=False, repr=False)  # mean and std, float32 [C], on the images' device
 

@@ -43,6 +43,7 @@ def sealed(data: FederatedDataset) -> Seal:
     if before.origin == now.origin and not (_same(before.looks, looks) and before.written == now.written):
         now = now._replace(origin=_digest(*looks))
         object.__setattr__(data, "origin", now.origin)
+    object.__setattr__(data, "changed", True)
     object.__setattr__(data, "spec", data.spec.replace(fingerprint=data.fingerprint))
     return now
 

@@ -17,6 +17,7 @@ import torch
 import flatlab as fl
 
 from ..data import DataSpec
+from ..data.distilled import SUFFIX
 from ..data.known import TORCHVISION
 from ..declare import Declared, declared_classes
 from ..files import user_path
@@ -97,6 +98,7 @@ class _Script:
             else:
                 self.wanted[run.id] = _Wanted(f"run{place}", run.experiment, run, run.round, run.round)
         self.lost = {target.name for target in list(self.wanted.values()) if not self._parents(target)}
+        self.changed = {run.data.fingerprint for run in runs if run.data.changed}
         self.data = self._data([target.experiment for target in self.wanted.values()])
         self.written: set[str] = set()
         for target in list(self.wanted.values()):
@@ -126,10 +128,15 @@ class _Script:
         names = {text: "data" if len(specs) == 1 else f"data{place}" for place, text in enumerate(specs, 1)}
         for text, spec in specs.items():
             self._foreign(spec)
-            if spec.name != "digits" and spec.name not in TORCHVISION:
-                file = Path(self.root.get("root", "data")) / f"{spec.name}.npz"
+            if (name := spec.name.removesuffix(SUFFIX)) != "digits" and name not in TORCHVISION:
+                file = Path(self.root.get("root", "data")) / f"{name}.npz"
                 self.lines.append(f"# supply: {literal(file)}, the images (layout: data/README.md)")
-            self.lines.append(f"{names[text]} = {self._federated(spec)}")
+            if spec.fingerprint in self.changed:
+                told = (
+                    f"after this line (fl.distil, fl.triggered, dataclasses.replace), to fingerprint {spec.fingerprint}"
+                )
+                self.lines.append(f"# supply: {names[text]}, changed {told}")
+            self.lines.append(f"{names[text]} = {self._federated(spec.replace(name=name))}")
         return names
 
     def _federated(self, spec: DataSpec) -> str:

@@ -1,5 +1,6 @@
 """Copied code is executed in a namespace of its own with another store, and must give the same runs to the bit."""
 
+import dataclasses
 import json
 
 import ipywidgets
@@ -118,6 +119,9 @@ def test_what_cannot_be_written_says_what_to_supply(data, tmp_path):
     child = run.fork(round=0, algorithm=fl.FedAvg(lr=0.01)).to()
     run.directory.rename(tmp_path / "gone")
     assert "# supply: the store of the run run1 was forked from" in code_for(child)
+    changed = dataclasses.replace(data, train=[part[::2] for part in data.train])
+    of_changed = fl.train(fl.FedAvg(), changed, SPEC, 1, store=tmp_path, progress=False)
+    assert "# supply: data, changed after this line" in (text := code_for(of_changed)) and changed.fingerprint in text
 
 
 def test_settings_at_their_defaults_are_left_out():
