@@ -13,13 +13,20 @@ def draw_evasions(result: Evasions) -> Drawing:
     fig = figure(COLUMN + 1, 2.4)
     axes = fig.subplots()
     table = result.summary()
-    groups = dict(list(table.groupby("run", sort=False)))
+    groups = dict(list(table.groupby(["run", "round"], sort=False)))
     for rows, style in zip(groups.values(), line_styles([g["name"].iloc[0] for g in groups.values()]), strict=True):
         clean, first = rows[rows["attack"] == "none"], True
         for kind in [kind for kind in dict.fromkeys(rows["attack"]) if kind != "none"]:
             line = rows[(rows["attack"] == kind) | (rows.index.isin(clean.index))].sort_values("eps", kind="stable")
             label = plain(line["name"].iloc[0]) if first else None
-            axes.plot(255 * line["eps"], 100 * line["mean"], **style, marker=MARKS.get(kind, "D"), ms=3.5, label=label)
+            axes.plot(
+                255 * line["eps"],
+                100 * line["mean"],
+                **style,
+                marker=MARKS.get(kind.partition(",")[0], "D"),
+                ms=3.5,
+                label=label,
+            )
             first = False
     axes.set(xlabel="largest change of a pixel, eps (1/255)", ylabel="accuracy (%)", ylim=(-2, 102))
     fig.name_above(axes)

@@ -17,8 +17,8 @@ from ..later import pd
 from ..models import frame
 from ..results import Result
 from ..tasks import Segmentation, class_scores
-from ..training import Run, State, labels, score_clients, score_holdout, score_unseen
-from ..training.finding import as_runs, client_ids, run_round
+from ..training import Run, State, score_clients, score_holdout, score_unseen
+from ..training.finding import as_runs, at_rounds, client_ids
 from ..training.single_samples import by_batch
 
 TOGETHER = 16  # images whose batch statistics pictures have
@@ -34,8 +34,8 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class PerClass(Result):
-    """A row a run and class: run, name, seed, class, and as shares iou, recall, precision (NaN for a class that the
-    truth lacks) and share, of the pixels that have a class. `pictures` are not saved with it.
+    """A row a run and class: run, name, seed, round, class, and as shares iou, recall, precision (NaN for a class that
+    the truth lacks) and share, of the pixels that have a class. `pictures` are not saved with it.
     """
 
     pictures: tuple[Picture, ...] = ()
@@ -86,13 +86,13 @@ def per_class(
     """
     tables, shown = [], list[Picture]()
     several = as_runs(runs)
-    for run, name in zip(several, labels(several), strict=True):
+    for run, at, name in at_rounds(several, round):
         if not isinstance(run.experiment.task, Segmentation):
             raise SettingError("runs", name, "is no segmentation: fl.train(..., task='segmentation')")
-        state, wanted = run.state(run_round(run, round)), client_ids(run, clients)
+        state, wanted = run.state(at), client_ids(run, clients)
         scores = class_scores(_confusion(run, state, data, wanted))
         columns = {key: value.tolist() for key, value in scores.items()}
-        of_run = {"run": run.id, "name": name, "seed": run.experiment.seed, "class": run.data.class_names}
+        of_run = {"run": run.id, "name": name, "seed": run.experiment.seed, "round": at, "class": run.data.class_names}
         tables.append(pd.DataFrame({**of_run, **columns}))
         if run.data.origin == several[0].data.origin:
             shown = _pictures(run, state, data, wanted, pictures, name, shown)

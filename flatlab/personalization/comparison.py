@@ -185,7 +185,8 @@ def _table(listed: list[Run], personalization: Personalization, level: float | N
     rows, curves = [], []
     table = personalization.summary()
     for run in listed:
-        tuned, history = row_of(run, table), run.history
+        tuned = row_of(run, table)
+        history = run.record.history(max(run.round, int(tuned["round"])))
         curve = scores(history)
         until = curve[curve["round"] <= tuned["round"]]
         own = run.own_models

@@ -23,8 +23,8 @@ from ..declare import SettingError, setting
 from ..later import pd
 from ..models import Model, frame, names
 from ..results import Result, spread
-from ..training import Diverged, Run, State, Trained, diverging, labels, score_clients
-from ..training.finding import as_runs, client_ids, run_round
+from ..training import Diverged, Run, State, Trained, diverging, score_clients
+from ..training.finding import as_runs, at_rounds, client_ids, run_round
 from ..training.progress import Progress, gather
 from ..training.single_samples import tell_lone
 
@@ -147,10 +147,11 @@ def personalize(
     epochs = settings.epochs
     for run in runs if epochs else ():
         names(run.cohort.model, settings.part)  # refused before any work
-    wanted = [client_ids(run, clients) for run in runs]
-    lone = {run.id: _lone(run, settings, ids) for run, ids in zip(runs, wanted, strict=True)}
+    at = at_rounds(runs, round)
+    wanted = [client_ids(run, clients) for run, *_ in at]
+    lone = {run.id: _lone(run, settings, ids) for (run, *_), ids in zip(at, wanted, strict=True)}
     total = (epochs + 1) * sum(len(ids) for ids in wanted)
-    rows, complete = gather(_scores(runs, wanted, settings, round), total, "personalization", progress, len)
+    rows, complete = gather(_scores(at, wanted, settings), total, "personalization", progress, len)
     frame = pd.DataFrame(rows).sort_values(["order", "epoch"], kind="stable")
     columns = [name for name in frame if name != "order"]
     curves = frame.groupby("order")["epoch"].transform("size")
@@ -213,12 +214,11 @@ def _lone(run: Run, settings: Tuning, clients: list[int]) -> list[int]:
 
 
 def _scores(
-    runs: list[Run], clients: list[list[int]], settings: Tuning, round: int | Literal["best"] | None
+    runs: list[tuple[Run, int, str]], clients: list[list[int]], settings: Tuning
 ) -> Iterator[list[dict[str, Any]]]:
     """Rows of the result, a few clients and an epoch at a time; `order` is where a client's curve belongs."""
     first = 0
-    for run, label, wanted in zip(runs, labels(runs), clients, strict=True):
-        at = run_round(run, round)
+    for (run, at, label), wanted in zip(runs, clients, strict=True):
         of_run = {"run": run.id, "name": label, "seed": run.experiment.seed, "round": at}
         for places, epoch, scores in _epochs(run, settings, at, wanted):
             each = {name: score.tolist() for name, score in scores.items()}

@@ -24,9 +24,9 @@ from ..later import pd
 from ..models import frame, plain_attention, sample_weight
 from ..results import Result, spread
 from ..streams import stream
-from ..training import Run, State, labels
+from ..training import Run, State
 from ..training.evaluate import CUT, rectangles
-from ..training.finding import as_runs, run_round
+from ..training.finding import as_runs, at_rounds
 from ..training.objective import mappable
 from ..training.single_samples import tell_lone
 from ..training.threads import computing_with
@@ -37,7 +37,7 @@ Held = tuple[Tensor, dict[str, Tensor]]  # a client's samples, and how each is a
 
 @dataclass(frozen=True)
 class Headless(Result):
-    """Template accuracy per client: columns run, name, seed, client, accuracy, samples, and `with head`, the accuracy
+    """Template accuracy per client: columns run, name, seed, round, client, accuracy, samples, and `with head`, that
     through the client's head on the same features among the same classes (NaN where a head has no logit per class).
 
     Of a segmentation each pixel that has a class counts: its features are the map's, interpolated to the mask's size.
@@ -45,7 +45,7 @@ class Headless(Result):
 
     def summary(self) -> pd.DataFrame:
         """Per run: mean over clients, its population standard deviation, how many, and how many have no accuracy."""
-        keys = ["run", "name", "seed"]
+        keys = ["run", "name", "seed", *(["round"] if "round" in self.frame else [])]  # earlier results lack it
         rows = [(*key, *spread(values)) for key, values in self.frame.groupby(keys, sort=False)["accuracy"]]
         return pd.DataFrame(rows, columns=[*keys, "mean", "std", "clients", "left_out"])
 
@@ -82,15 +82,14 @@ def headless(
     """
     rows: list[dict[str, Any]] = []
     lone: dict[str, list[int]] = {}
-    several = as_runs(runs)
-    for run, label in zip(several, labels(several), strict=True):
-        state = run.state(run_round(run, round))
+    for run, at, label in at_rounds(as_runs(runs), round):
+        state = run.state(at)
         sizes = [len(part) for part in run.data.train]
         if alone := tell_lone(run.cohort.model, run.data, run.experiment.evaluation, batch_size, sizes):
             lone[run.id] = alone
         own = run.own(state, range(run.data.clients))
         table = _templates(run, state, own, classes, templates, batch_size)
-        of_run = {"run": run.id, "name": label, "seed": run.experiment.seed}
+        of_run = {"run": run.id, "name": label, "seed": run.experiment.seed, "round": at}
         rows += [{**of_run, **scores} for scores in _scores(run, state, own, table, metric)]
     about = {"classes": classes, "metric": metric, "templates": templates, "batch_size": batch_size, "round": round}
     return Headless(pd.DataFrame(rows), {**about, "lone": lone})

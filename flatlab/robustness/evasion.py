@@ -23,9 +23,9 @@ from ..models import Model, frame
 from ..personalization.finetune import Tuning, tuned_parts
 from ..results import Result, spread
 from ..streams import stream
-from ..training import Run, State, labels
+from ..training import Run, State
 from ..training.evaluate import Score, client_lots, holdout_lots
-from ..training.finding import as_runs, client_ids, run_round
+from ..training.finding import as_runs, at_rounds, client_ids
 from ..training.objective import logits
 from ..training.progress import Progress, gather
 from ..training.sequential import laid_out
@@ -39,7 +39,8 @@ class Evasions(Result):
     """Accuracy under attack: a row a run, a model and an attack, the first of them none.
 
     `frame`: `run`, `name`, `seed`, `round`, `client` (-1: the global model on the holdout; else a client's on its own
-    test set), `attack`, `eps`, `accuracy`, `loss`, `samples`. An image counts as right if it is under every restart.
+    test set), `attack` (its kind; of several with one `eps` also what tells them apart, "pgd, steps 20"), `eps`,
+    `accuracy`, `loss`, `samples`. An image counts as right if it is under every restart.
     """
 
     def summary(self) -> pd.DataFrame:
@@ -102,19 +103,20 @@ def evade(
     attacks = [attack] if isinstance(attack, Evasion) else list(attack)
     if not attacks:
         raise SettingError("attack", attacks, "needs at least one, such as fl.FGSM(eps=0.03)")
-    whom = [_whom(run, clients, settings) for run in runs]
-    total = (len(attacks) + 1) * sum(len(ids) for ids in whom)
+    attacks = list({way.to_json(): way for way in attacks}.values())
+    at_round = at_rounds(runs, round)
+    whom = [_whom(run, clients, settings) for run, *_ in at_round]
+    total, told_as = (len(attacks) + 1) * sum(len(ids) for ids in whom), _names(attacks)
 
     def rows() -> Iterator[list[dict[str, Any]]]:
-        for run, name, ids in zip(runs, labels(runs), whom, strict=True):
-            at = run_round(run, round)
+        for (run, at, name), ids in zip(at_round, whom, strict=True):
             of_run = {"run": run.id, "name": name, "seed": run.experiment.seed, "round": at}
             given = None if source is None else copy.deepcopy(source).to(run.data.images.device).eval()
             for client, params, lots in _models(run, settings, run.state(at), ids):
                 samples = sum(map(len, lots))
-                for way in (None, *attacks):
+                for way, called in ((None, "none"), *zip(attacks, told_as, strict=True)):
                     score = _score(run, params, client, lots, way, given)
-                    told = {"attack": way.kind, "eps": way.eps} if way else {"attack": "none", "eps": 0.0}
+                    told = {"attack": called, "eps": way.eps if way else 0.0}
                     numbers = {"accuracy": float(score.accuracy), "loss": float(score.loss), "samples": samples}
                     yield [{**of_run, "client": client, **told, **numbers}]
 
@@ -123,6 +125,16 @@ def evade(
     jointly = [run.id for run in runs if by_batch(run.cohort.model)]
     about |= {"jointly": jointly, "transfer": source is not None}
     return Evasions(pd.DataFrame(measured), about)
+
+
+def _names(attacks: Sequence[Evasion]) -> list[str]:
+    """Kinds, and of those that there are several of with one eps the settings in which they differ."""
+    names = []
+    for way in attacks:
+        alike = [dict(other) for other in attacks if (other.kind, other.eps) == (way.kind, way.eps)]
+        differing = [key for key, value in way if any(other[key] != value for other in alike)]
+        names.append(", ".join([way.kind, *(f"{key} {getattr(way, key)}" for key in differing)]))
+    return names
 
 
 def _whom(run: Run, clients: Sequence[int] | str | None, settings: Evading) -> list[int]:

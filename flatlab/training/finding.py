@@ -14,7 +14,7 @@ from ..data import FederatedDataset
 from ..declare import Declared, SettingError, kind_of, near, tell, walked
 from ..later import pd
 from .run import Run
-from .run_names import read_notes
+from .run_names import experiment_labels, read_notes
 from .status import Watched
 from .store_scan import scan
 
@@ -46,7 +46,7 @@ def runs(
     Raises:
         SettingError: if no run of the store has a setting of that name.
 
-    >>> run.id in [found.id for found in fl.runs(algorithm="FedAvg", rounds=2, seed=0)]
+    >>> run.id in [found.id for found in fl.runs(algorithm="FedAvg", data=data, seed=0)]
     True
     """
     stored = scan(store).look().values()
@@ -152,6 +152,14 @@ def as_runs(runs: Run | Iterable[Run]) -> list[Run]:
     if len(several) < len(given):
         tell(f"runs: {len(given) - len(several)} of {len(given)} are given again; each counts once")
     return several
+
+
+def at_rounds(runs: Sequence[Run], round: int | Literal["best"] | None) -> list[tuple[Run, int, str]]:
+    """Runs, the rounds of them that "best", None or a number stands for, each once, and a label for each."""
+    chosen = {(run.id, at): (run, at) for run in runs for at in [run_round(run, round)]}
+    experiments, names = [run.experiment for run, _ in chosen.values()], [run.name for run, _ in chosen.values()]
+    labelled = experiment_labels(experiments, [at for _, at in chosen.values()], names)
+    return [(run, at, label) for (run, at), label in zip(chosen.values(), labelled, strict=True)]
 
 
 @checked

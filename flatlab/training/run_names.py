@@ -191,13 +191,14 @@ def _differences(alike: list[tuple[Experiment, int]]) -> list[list[str]]:
         if len(values) > 1 or key == FORKED or some:
             differing[key] = True
     rounds = len({moment for _, moment in alike}) > 1 and not differing
+    twice = [any(one == other and at != then for other, then in alike) for one, at in alike]  # a run at two rounds
     return [
         (
             [_said(key, settings[key]) for key in differing if settings.get(key) is not None]
             if len(differing) <= MOST
             else _telling(place, flat, list(differing))
         )
-        + ([f"round {moment}"] if rounds else [])
+        + ([f"round {moment}"] if rounds or twice[place] else [])
         for place, (settings, (_, moment)) in enumerate(zip(flat, alike, strict=True))
     ]
 

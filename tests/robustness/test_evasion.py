@@ -234,3 +234,31 @@ def test_a_caption_says_whose_models_each_run_shows(trained):
     assert f"Mean over {said}; circles FGSM." in both.replace("\n", " ")
     alone = fl.evade(trained("plain"), fl.FGSM(eps=0.05), progress=False).plot().caption
     assert alone.startswith("Mean over the global model on the holdout;")
+
+
+def test_attacks_of_one_eps_are_told_apart_by_what_differs(trained):
+    weak, strong = fl.PGD(eps=0.05, step=0.002, steps=1, restarts=0), fl.PGD(eps=0.05, step=0.01, steps=5, restarts=0)
+    found = fl.evade(trained("plain"), [weak, strong, fl.FGSM(eps=0.05), strong])
+    assert found.frame["attack"].tolist() == ["none", "pgd, step 0.002, steps 1", "pgd, step 0.01, steps 5", "fgsm"]
+    alone = [fl.evade(trained("plain"), way).frame["accuracy"].iloc[1] for way in (weak, strong)]
+    assert found.summary()["mean"].tolist()[1:3] == alone and set(found.summary()["models"]) == {1}
+    lines = [line.get_ydata().tolist() for line in found.plot().axes[0].lines]
+    assert [line[-1] for line in lines[:2]] == pytest.approx([100 * value for value in alone])
+
+
+def test_a_run_at_two_rounds_is_two_lines_and_one_where_a_round_is_asked_for(trained, data):
+    run = trained("plain")
+    early = fl.Run.open(run.directory, data).rewind(1)
+    other = fl.train(fl.FedAvg(lr=0.02), data, SMALL, store=run.directory.parent, **OPTIONS)
+    several = [run, early, other]
+    rows = fl.evade(several, fl.FGSM(eps=0.1)).summary()
+    assert rows["name"].nunique() == 3 and set(rows["models"]) == {1}
+    for measure in (fl.headless, lambda runs: fl.personalize(runs, epochs=0)):
+        found = measure(several).frame
+        alone = [measure(each).frame["accuracy"].mean() for each in several]
+        assert found.groupby("name", sort=False)["accuracy"].mean().tolist() == pytest.approx(alone, nan_ok=True)
+        assert set(found.groupby("name")["client"].nunique()) == set(found.groupby("name").size()) == {data.clients}
+    asked = fl.personalize(several, epochs=0, round=1).frame
+    assert asked["name"].nunique() == 2 and len(asked) == 2 * data.clients
+    later = fl.personalize(run, epochs=0)
+    assert fl.compare(early, later).frame["holdout"].item() == fl.compare(run, later).frame["holdout"].item()
