@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
@@ -24,23 +24,23 @@ class Seal(NamedTuple):
         origin: fingerprint of the images.
         looks: what one sees of them: images, labels, masks, holdout, unseen groups, mean and std.
         held: train and test images of the clients.
-        written: the tensors' counts.
+        written: the counts of the tensors of looks, and of those held.
     """
 
     origin: str
     looks: tuple[Any, ...]
     held: tuple[Any, ...]
-    written: tuple[int, ...]
+    written: tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def sealed(data: FederatedDataset) -> Seal:
     """The seal of data as they are; where `dataclasses.replace` was given other parts, they get another fingerprint."""
     looks = (data.images, data.labels, data.masks, data.holdout, data.unseen, data.mean, data.std)
-    now = Seal(data.origin, looks, (data.train, data.test), written(_tensors(data)))
+    now = Seal(data.origin, looks, (data.train, data.test), _written(data))
     before = data.seal
     if before is None or _equal(before, now):
         return now
-    if before.origin == now.origin and not (_same(before.looks, looks) and before.written == now.written):
+    if before.origin == now.origin and not (_same(before.looks, looks) and before.written[0] == now.written[0]):
         now = now._replace(origin=_digest(*looks))
         object.__setattr__(data, "origin", now.origin)
     object.__setattr__(data, "changed", True)
@@ -54,7 +54,7 @@ def check_unchanged(data: FederatedDataset) -> None:
     Raises:
         SettingError: saying how to change data.
     """
-    if data.seal is not None and data.seal.written != written(_tensors(data)):
+    if data.seal is not None and data.seal.written != _written(data):
         told = "was written into since it was made; give another a copy, as dataclasses.replace(data, labels=changed)"
         raise SettingError("data", data.spec.name, told)
 
@@ -77,6 +77,7 @@ def content(data: FederatedDataset) -> str:
 
 
 def _digest(*looks: Any) -> str:
+    """The same on every device."""
 
     def here(part: Any) -> Any:
         if isinstance(part, dict):
@@ -88,8 +89,9 @@ def _digest(*looks: Any) -> str:
     return digest(*map(here, looks))
 
 
-def _tensors(data: FederatedDataset) -> Iterator[Tensor | None]:
-    yield from (data.images, data.labels, data.masks, data.holdout, *data.train, *data.test, *data.unseen.values())
+def _written(data: FederatedDataset) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    looks = (data.images, data.labels, data.masks, data.holdout, *data.unseen.values())
+    return written(looks), written((*data.train, *data.test))
 
 
 def _same(before: tuple[Any, ...], now: tuple[Any, ...]) -> bool:

@@ -239,6 +239,7 @@ def test_what_is_changed_by_hand_has_a_fingerprint_of_its_own(data, part):
         return data.fingerprint
 
     changed = dataclasses.replace(data, **CHANGES[part](data))
+    assert (changed.origin == data.origin) == (part in ("train", "test"))  # whose images are those of the source
     assert fingerprint(changed) not in {fingerprint(data)}
     assert changed.spec.replace(fingerprint=None) == data.spec.replace(fingerprint=None)
     assert fingerprint(dataclasses.replace(data, **CHANGES[part](data))) == fingerprint(changed)  # what it holds tells
