@@ -46,7 +46,7 @@ def runs(
     Raises:
         SettingError: if no run of the store has a setting of that name.
 
-    >>> run.id in [found.id for found in fl.runs(algorithm="FedAvg", data=data, seed=0)]
+    >>> run.id in [found.id for found in fl.runs(algorithm="FedAvg", data=data, rounds=2)]
     True
     """
     stored = scan(store).look().values()
