@@ -64,7 +64,9 @@ def tour(address, browser):
     if SHOTS:
         FOLDER.mkdir(exist_ok=True)
     sync_api.expect.set_options(timeout=PATIENCE * 1000)
-    return Notebook(browser, address)
+    found = Notebook(browser, address)
+    yield found
+    found.page.close()  # left open it saves itself after two minutes, and the next page is asked which of both to keep
 
 
 def test_the_tour(tour):
