@@ -232,7 +232,8 @@ class Target:
         one = logits.dim() == 1 or logits.shape[1] == 1
         if one and self.losses is not cross_entropy and type(self.task) is Classification:  # a loss of the user's own
             return by_sign(logits, labels)
-        return self.task.scores(logits, labels).get("accuracy", torch.full((len(labels),), torch.nan))
+        scores = self.task.scores(logits, labels)
+        return scores["accuracy"] if "accuracy" in scores else logits.new_full((len(labels),), torch.nan)
 
     @frame()
     @computing_with(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -63,10 +63,12 @@ def code(model: Model) -> str | None:
     return digest(seen, strict=False) if seen else None
 
 
-def _code_of(name: str, made: Model) -> str | None:
-    """`code` of a network that a function made, and the function's: by its weights a run starts."""
-    build: Any = find(name).build
-    return digest(code(made), build, strict=False) if own(build) else code(made)
+def _codes(name: str, made: Model) -> tuple[str | None, ...]:
+    """`code` of a network that a function made, with the function's, which gives it its first weights; and what earlier
+    versions noted: that of the network alone.
+    """
+    alone, build = code(made), cast(Any, find(name).build)
+    return (digest(alone, build, strict=False), alone) if own(build) else (alone,)
 
 
 def _hidden(module: nn.Module) -> dict[str, Any]:
@@ -99,8 +101,7 @@ def identified(experiment: Experiment, data: FederatedDataset, recorded: bool = 
     model = experiment.model
     if is_own(model.name) and model.fingerprint is None and not recorded:
         made = build(model, data.shape, data.classes)
-        here = _code_of(model.name, made)
-        if model.code not in (None, here, code(made)):
+        if model.code not in (None, here := _codes(model.name, made)[0]):
             raise SettingError("ModelSpec.code", model.code, f"{model.name} has {here} here; leave it out to take that")
         model = model.replace(fingerprint=fingerprint(made, weights=False), code=here)
     if (experiment.data, experiment.model) == (data.spec, model):
@@ -120,8 +121,8 @@ def network(experiment: Experiment, given: Model | None, data: FederatedDataset,
         _fits(built, data, experiment)
         if is_own(spec.name):
             _check(built, data)
-            codes = code(built), _code_of(spec.name, built)  # earlier versions noted the first
-            if spec.fingerprint and (spec.fingerprint != fingerprint(built, False) or spec.code not in codes):
+            same = spec.fingerprint == fingerprint(built, False) and spec.code in _codes(spec.name, built)
+            if spec.fingerprint and not same:
                 raise SettingError(
                     "model",
                     spec.name,

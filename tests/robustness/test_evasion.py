@@ -244,6 +244,10 @@ def test_attacks_of_one_eps_are_told_apart_by_what_differs(trained):
     assert found.summary()["mean"].tolist()[1:3] == alone and set(found.summary()["models"]) == {1}
     lines = [line.get_ydata().tolist() for line in found.plot().axes[0].lines]
     assert [line[-1] for line in lines[:2]] == pytest.approx([100 * value for value in alone])
+    drawn = found.plot()
+    assert [line.get_marker() for line in drawn.axes[0].lines] == ["D", "^", "o"]
+    said = "diamonds pgd (step 0.002, steps 1), triangles pgd (step 0.01, steps 5), circles FGSM."
+    assert said in drawn.caption.replace("\n", " ")
 
 
 def test_a_run_at_two_rounds_is_two_lines_and_one_where_a_round_is_asked_for(trained, data):
