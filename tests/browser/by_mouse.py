@@ -166,6 +166,9 @@ def isolate(tour):
 
 def read_magnify_and_turn(tour, canvas, says):
     """The height at the pointer is the measurement's; the wheel is the landscape's once it was clicked; it turns by itself."""
+    whole = tour.output(0).locator(".flatlab-caption:visible").first
+    # What is shown before all points are there has other values.
+    sync_api.expect(whole).not_to_contain_text(re.compile("first look|still coarse"))
     page, box = tour.page, canvas.bounding_box()
     page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.4 * box["height"])
     sync_api.expect(canvas).to_have_attribute("aria-label", re.compile(r"loss \S+ at \("))
