@@ -126,6 +126,10 @@ def show(options: argparse.Namespace) -> None:
     """Print a run's results and write its figures beside it."""
     chosen = Run.open(options.run, root=options.root, device=options.device)
     own = {} if options.client is None else {"client": options.client}
+    for name, needed in (("client", "hessian or --landscape"), ("budget", "hessian"), ("tolerance", "hessian")):
+        asked = options.hessian or (name == "client" and options.landscape)
+        if (value := getattr(options, name)) is not None and not asked:
+            raise SettingError(f"--{name}", value, f"is of a measurement: give --{needed}, too")
     if options.hessian or options.landscape:
         if chosen.kept and options.client is None:
             raise SettingError(
@@ -192,6 +196,8 @@ def reproduce(options: argparse.Namespace) -> None:
 
 def schema(options: argparse.Namespace) -> None:
     """Print settings with type, range, default and help: those named, or all, and what local steps cost."""
+    if options.json and options.toml:
+        raise SettingError("--toml", allowed="--json prints something else: give one of them")
     if options.json:
         families: tuple[type[Family], ...] = (Algorithm, Local, Partition, Schedule, Server)
         kinds = {

@@ -209,6 +209,40 @@ class Segmentation(Task):
         return torch.where(real, targets, 0).long(), real
 
 
+TAKEN = {"loss", "run", "name", "seed", "round", "client", "epoch", "samples"}  # columns beside the scores
+
+
+def check_scores(task: Task, outputs: Tensor, targets: Tensor) -> None:
+    """Refuse a task whose losses or counts of some samples are no number (or array) for each of them.
+
+    A mean over the batch would be added up with others', and divided by the samples once more.
+
+    Args:
+        task: whose.
+        outputs: of the network, [n, ...].
+        targets: [n, ...].
+
+    Raises:
+        SettingError: naming the method, what it gave, and what is needed; or a score's name that is taken.
+    """
+    count, said = len(targets), f"{type(task).__name__}"
+    losses, counts = task.losses(outputs, targets), task.counts(outputs, targets)
+    if not isinstance(losses, Tensor) or losses.shape != (count,) or not losses.is_floating_point():
+        told = f"needs the loss of each, floating [{count}], no mean over them (in torch: reduction='none')"
+        raise SettingError(f"{said}.losses gives {_look(losses)} for {count} samples", allowed=told)
+    for name, value in counts.items():
+        if not isinstance(value, Tensor) or value.shape[:1] != (count,):
+            told = f"needs a number, or an array, for each: [{count}, ...], no mean over them"
+            raise SettingError(f"{said}.scores or counts[{name!r}] is {_look(value)} for {count} samples", allowed=told)
+    measures = task.measures({name: value.double().sum(0) for name, value in counts.items()}, count)
+    if taken := sorted(TAKEN & (counts.keys() | measures.keys())):
+        raise SettingError(f"{said}: a score named {taken[0]!r}", allowed="that is something else: name it otherwise")
+
+
+def _look(value: object) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+
+
 def by_sign(outputs: Tensor, targets: Tensor) -> Tensor:
     """Whether the sign of one logit, [n] or [n, 1], is that of the class: 0 or 1, or -1 or 1; bool [n]."""
     return (outputs.reshape(-1) > 0) == (targets > 0)

@@ -171,6 +171,8 @@ def test_schema_lists_every_setting_once(capsys, monkeypatch):
     assert run("schema", "--json") == 0
     schema = json.loads(capsys.readouterr().out)
     assert "participation" in schema["Experiment"]["properties"]
+    assert run("schema", "--json", "--toml") == 2
+    assert "--toml: --json prints something else" in capsys.readouterr().err
     assert schema["kinds"]["Local"]["asam"]["properties"]["rho"]["minimum"] == 0
 
 
@@ -210,6 +212,12 @@ def test_show_asks_for_a_client_where_no_model_is_global(tmp_path, capsys):
         ([own.directory, "--hessian"], "--client 0 to 2"),
         ([own.directory, "--landscape", "--client", "3"], "client = 3: must be one of 0 to 2"),
         ([shared.directory, "--hessian", "--client", "1"], "has a global model"),
+        ([own.directory, "--client", "1"], "--client = 1: is of a measurement: give --hessian or --landscape, too"),
+        (
+            [shared.directory, "--landscape", "--budget", "5"],
+            "--budget = 5: is of a measurement: give --hessian, too",
+        ),
+        ([shared.directory, "--tolerance", "0.1"], "--tolerance = 0.1: is of a measurement: give --hessian, too"),
     ):
         assert run("show", *arguments) == 2
         shown = capsys.readouterr()

@@ -18,6 +18,7 @@ Names in the innermost dictionaries are free; those of parameters are usual.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -28,7 +29,7 @@ from ..declare import Family, SettingError, setting
 from .aggregation import Aggregation, Weighted
 from .averaging import Averaging
 from .evasion import PGD, Evasion
-from .local import SGD, Local, Params, Slots, each, joint_norm, plus
+from .local import SGD, Local, Params, Slots, each, joint_norm, plus, refuse_unlike
 from .schedules import Constant, Schedule
 from .server import Average, Part, Server, ServerData, Share
 from .topology import Topology
@@ -157,6 +158,15 @@ class Algorithm(Family):
                 raise SettingError(
                     "swa", allowed="the server has nothing to average with share = 'none'; set swa to None"
                 )
+        self._check_rates(rounds)
+
+    def _check_rates(self, rounds: int) -> None:
+        """Refuse a schedule that gives something else than a rate."""
+        for round in range(rounds):
+            rate = self.rate(round, rounds)
+            if not isinstance(rate, (int, float)) or not 0 <= rate < math.inf:
+                told = f"gives {rate!r:.60} in round {round} (from 0): needs a finite number, 0 or more"
+                raise SettingError("schedule", self.schedule, told)
 
     def _check_serverless(self) -> None:
         """Refuse what needs a server, where there is a topology in its place."""
@@ -226,14 +236,22 @@ class Algorithm(Family):
 
     def step(self, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
         """One local step and the loss before it."""
-        grads, loss = self.local.gradient(batch.gradient, carry.params)
+        made = self.local.gradient(batch.gradient, carry.params)
+        if not isinstance(made, tuple) or len(made) != 2:
+            told = "needs (gradients, loss)"
+            raise SettingError(f"{self.local.kind}.gradient returned {type(made).__name__}", allowed=told)
+        grads, loss = made
         return self.descend(carry, grads, lr), loss
 
     def descend(self, carry: Carry, grads: Params, lr: float | Tensor) -> Carry:
         """Move along gradients, in the order of torch.optim.SGD on a loss with the proximal term.
 
         That is: pull to the received model, clipping, decay, momentum.
+
+        Raises:
+            SettingError: if these are no gradients of what is trained: other names, shapes or types.
         """
+        refuse_unlike(f"{self.kind}: gradients", grads, carry.params)
         params, velocity = carry.params, carry.velocity
         if self.mu:
             grads = plus(grads, each("sub", params, carry.anchor), self.mu)

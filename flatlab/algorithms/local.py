@@ -6,13 +6,13 @@ returns the gradients to descend along, with the loss at `params`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, Literal
+from collections.abc import Callable, Collection
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from ..declare import Family, setting
+from ..declare import Family, SettingError, setting
 
 Params = dict[str, Tensor]
 Slots = dict[str, Params]  # tensors under a name of their own: a server's momentum, what a client remembers
@@ -103,6 +103,37 @@ class ASAM(SAM):
             return each("abs", params)
         weights = {name: value for name, value in params.items() if "weight" in name}  # `weight_ih_l0` of an LSTM, too
         return each("add", each("abs", weights), self.eta)
+
+
+def refuse_other_names(where: str, given: Collection[str], wanted: Collection[str]) -> None:
+    """Refuse names that differ from those wanted."""
+    extra, missing = sorted(set(given) - set(wanted)), sorted(set(wanted) - set(given))
+    if extra or missing:
+        wrong = [f"{word} {', '.join(names[:5])}" for word, names in (("has", extra), ("lacks", missing)) if names]
+        told = f"needs {', '.join(sorted(wanted)[:10]) or 'nothing'}"
+        raise SettingError(f"{where} {' and '.join(wrong)}", allowed=told)
+
+
+def refuse_unlike(where: str, given: Any, wanted: Params) -> None:
+    """Refuse tensors of other names, shapes or types than those wanted: torch would stretch some, and drop others.
+
+    Raises:
+        SettingError: that begins with `where`, and tells what is needed.
+    """
+    if not isinstance(given, dict):
+        raise SettingError(f"{where} is {type(given).__name__}", allowed="needs {name: tensor}")
+    if given.keys() != wanted.keys():
+        refuse_other_names(where, given, wanted)
+    for name, like in wanted.items():
+        value = given[name]
+        if not isinstance(value, Tensor):
+            raise SettingError(f"{where}[{name!r}] is {type(value).__name__}", allowed="needs a tensor")
+        if value.shape != like.shape:
+            raise SettingError(
+                f"{where}[{name!r}] has shape {tuple(value.shape)}", allowed=f"needs {tuple(like.shape)}"
+            )
+        if value.dtype != like.dtype:
+            raise SettingError(f"{where}[{name!r}] is {value.dtype}", allowed=f"needs {like.dtype}")
 
 
 def joint_norm(tensors: Params) -> Tensor:

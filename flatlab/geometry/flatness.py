@@ -83,6 +83,8 @@ def flatness_vs_gain(
     check_arguments(personalize, tuned)  # before any client is tuned
     for name in sorted({"runs", "clients"} & tuned.keys()):
         raise SettingError(f"tuning.{name}", tuned[name], "who is tuned is who is measured: leave it out here")
+    if settings.client is not None:
+        raise SettingError("client", settings.client, "clients=[...] says whose, each by its own samples: leave it out")
     if measure not in MEASURES:
         raise SettingError("measure", measure, f"one of {', '.join(MEASURES)}")
     wanted = client_ids(run, clients)

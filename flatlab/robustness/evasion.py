@@ -26,6 +26,7 @@ from ..streams import stream
 from ..training import Run, State
 from ..training.evaluate import Score, client_lots, holdout_lots
 from ..training.finding import as_runs, at_rounds, client_ids
+from ..training.network import probed
 from ..training.objective import logits
 from ..training.progress import Progress, gather
 from ..training.sequential import laid_out
@@ -106,12 +107,14 @@ def evade(
     attacks = list({way.to_json(): way for way in attacks}.values())
     at_round = at_rounds(runs, round)
     whom = [_whom(run, clients, settings) for run, *_ in at_round]
+    if source is not None:
+        source = _checked_source(source, runs)
     total, told_as = (len(attacks) + 1) * sum(len(ids) for ids in whom), _names(attacks)
 
     def rows() -> Iterator[list[dict[str, Any]]]:
         for (run, at, name), ids in zip(at_round, whom, strict=True):
             of_run = {"run": run.id, "name": name, "seed": run.experiment.seed, "round": at}
-            given = None if source is None else copy.deepcopy(source).to(run.data.images.device).eval()
+            given = None if source is None else source.to(run.data.images.device)
             for client, params, lots in _models(run, settings, run.state(at), ids):
                 samples = sum(map(len, lots))
                 for way, called in ((None, "none"), *zip(attacks, told_as, strict=True)):
@@ -125,6 +128,18 @@ def evade(
     jointly = [run.id for run in runs if by_batch(run.cohort.model)]
     about |= {"jointly": jointly, "transfer": source is not None}
     return Evasions(pd.DataFrame(measured), about)
+
+
+def _checked_source(source: nn.Module, runs: Sequence[Run]) -> nn.Module:
+    """A copy in float32 that is evaluated, if it takes the images of all runs, and gives what their tasks score."""
+    for run in runs:
+        copied = copy.deepcopy(source).to(run.data.images.device, torch.float32).eval()
+        outputs = probed(copied, run.data, "source")
+        try:
+            run.experiment.task.check(outputs, run.data.classes)
+        except SettingError as error:
+            raise SettingError("source", allowed=str(error)) from None
+    return copied
 
 
 def _names(attacks: Sequence[Evasion]) -> list[str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..algorithms import Message, Params
 from ..algorithms.aggregation import Aggregation
 from ..declare import SettingError
-from .hooks import aggregated
+from .hooks import aggregated, weighed
 from .work import Trained, leaves, mapped
 
 
@@ -41,7 +41,8 @@ class Fold:
     ) -> None:
         like, count = next(iter(params.values())), len(sizes)
         self.rule, self.sizes, self.summed = rule, sizes, rule.linear and not keep
-        self.weights = like.new_tensor(rule.weights(list(sizes)) if rule.linear else sizes, dtype=torch.float32)
+        self.given = weighed(rule, list(sizes))
+        self.weights = like.new_tensor(self.given, dtype=torch.float32)
         self.shares = factors or [[1.0] * count]
         self.lossy, self.factors = factors is not None, like.new_tensor(self.shares, dtype=torch.float32)
 
@@ -121,8 +122,7 @@ class Fold:
 
     def _sum(self, age: int) -> tuple[Params, float]:
         """Of a linear rule: the weighted sum of the updates that come so many rounds later, and of their weights."""
-        pairs = zip(self.rule.weights(list(self.sizes)), self.shares[age], strict=True)
-        mass = float(sum(weight * share for weight, share in pairs))
+        mass = sum(weight * share for weight, share in zip(self.given, self.shares[age], strict=True))
         if self.summed:
             return {name: self.late[name][age - 1] if age else value for name, value in self.total.items()}, mass
         weights = self.weights * self.factors[age]

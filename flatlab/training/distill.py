@@ -12,6 +12,7 @@ in one plane, show how far that holds.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -26,6 +27,7 @@ from ..declare import SettingError
 from ..digest import digest
 from ..models import Model, ModelSpec, build, frame
 from ..streams import key, some_of, stream, torch_stream
+from .network import probed
 from .progress import Progress, watched
 from .threads import computing_with
 
@@ -82,6 +84,9 @@ def distil(
         raise SettingError("data", data.spec.name, "has masks; images are distilled class by class, so each needs one")
     if momentum >= 1:
         raise SettingError("momentum", momentum, "must be below 1")
+    if at is not None:
+        at = copy.deepcopy(at).to(data.images.device, torch.float32)
+        probed(at, data, "at")
     spec, rho = ModelSpec.from_dict(model), RHO if rho is None else rho
     clients = [_Client(data, client, ipc, real, seed) for client in range(data.clients)]
     optimiser = torch.optim.SGD([client.images for client in clients], lr, momentum)

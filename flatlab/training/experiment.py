@@ -14,7 +14,7 @@ from .. import zoo  # noqa: F401  its algorithms are then known by their names
 from ..algorithms import Algorithm
 from ..algorithms.schedules import floored
 from ..arguments import Seed
-from ..data import DataSpec
+from ..data import DataSpec, FederatedDataset
 from ..declare import Declared, SettingError, declared_classes, setting, with_changes
 from ..digest import digest, own
 from ..files import Damaged, read_json, user_path
@@ -97,6 +97,20 @@ class Experiment(Declared):
     def from_scratch(self) -> bool:
         """Whether the run begins with the network's first weights, which can be made again."""
         return self.parent is None and self.initial is None
+
+    def check(self, data: FederatedDataset) -> None:
+        """Refuse settings that cannot work with these clients, or with this augmentation of their images.
+
+        Raises:
+            SettingError: naming the setting.
+        """
+        algorithm, population = self.algorithm, 1 if self.algorithm.pooled else data.clients
+        if algorithm.batches_per_step > 1 and data.augmentation.mixup:
+            told = f"{algorithm.kind} halves its batches; set it to 0"
+            raise SettingError("augment.mixup", data.augmentation.mixup, told)
+        algorithm.aggregation.check(self.cohort_size(population))
+        if algorithm.topology is not None:
+            algorithm.topology.mixing(population, self.seed, 0)
 
     def cohort_size(self, population: int) -> int:
         """Clients sampled in a round: max(floor(participation x clients), 1), as in FedBABU's official code."""

@@ -5,7 +5,7 @@ fl.differing(fl.runs("runs", algorithm="FedBABU", alpha=0.3))
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ def runs(
         data: the federated data, if it is at hand; else each data set is made again, once.
         root: folder of the data sets.
         device: as for `Run`.
-        **settings: by name, as `algorithm="FedBABU"`, `alpha=0.3`, `seed=[0, 1]` (any of them) or
+        **settings: by name, as `algorithm="FedBABU"`, `alpha=0.3`, `seed=range(3)` (any of them) or
             `partition=fl.Shards(per_client=2)`. `seed` is that of the experiment itself, not `**{"data.seed": 1}`; any
             other name counts wherever it stands, and `**{"partition.alpha": 0.3}` says where.
 
@@ -55,10 +55,11 @@ def runs(
     for name in settings:
         if allowed and name not in allowed:
             raise SettingError(name, settings[name], f"no run has such a setting{near(name, sorted(allowed))}")
+    wanted = {name: _choices(value) for name, value in settings.items()}
     chosen, loaded = [], dict[str, FederatedDataset]()
     for held in stored:
         values = places[held.experiment.id]
-        fits = all(_has(values, name, wanted) for name, wanted in settings.items())
+        fits = all(_has(values, name, choices) for name, choices in wanted.items())
         if not fits or label not in (None, read_notes(held.directory).get("label")):
             continue
         key = held.experiment.data.to_json()
@@ -118,8 +119,13 @@ def _names(path: tuple[str, ...]) -> list[str]:
     return [".".join(path[start:]) for start in range(len(path))]
 
 
-def _has(values: dict[tuple[str, ...], Any], name: str, wanted: Any) -> bool:
-    choices = list(wanted) if isinstance(wanted, (list, tuple, set)) else [wanted]
+def _choices(wanted: Any) -> list[Any]:
+    """A value, or any of several: a list, a range, an array, ..."""
+    single = isinstance(wanted, (str, bytes, Mapping, Declared)) or not isinstance(wanted, Iterable)
+    return [wanted] if single else list(wanted)
+
+
+def _has(values: dict[tuple[str, ...], Any], name: str, choices: list[Any]) -> bool:
     # The experiment's own setting comes first: `seed` is not that of the data, which is `data.seed`.
     held = [values[name,]] if (name,) in values else [v for path, v in values.items() if name in _names(path)]
     return any(_same(value, choice) for value in held for choice in choices)

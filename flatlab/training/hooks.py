@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..algorithms import Aggregation, Algorithm, Carry, Evasion, LocalBatch, Message, Params, Slots
-from ..declare import SettingError
+from ..algorithms.local import refuse_other_names, refuse_unlike
+from ..declare import SettingError, near
 from ..models import Model, names
 from .work import leaves
 
@@ -62,13 +63,15 @@ def shapes(algorithm: Algorithm, trained: Params) -> Shapes:
     steps = torch.ones((), dtype=torch.int64, device=next(iter(trained.values())).device)
     with torch.no_grad():
         start = algorithm.init(trained, memory, received, steps)
+        if not isinstance(start, Carry):
+            raise SettingError(f"{kind}.init returned {type(start).__name__}", allowed="needs a Carry")
         message = algorithm.finish(start, algorithm.lr)
     if not isinstance(message, Message):
         raise SettingError(
             f"{kind}.finish returned {type(message).__name__}",
             allowed="needs Message(update, memory, extra), as super().finish(carry, lr) gives it",
         )
-    _same(f"{kind}.finish: update", message.update, trained)
+    refuse_unlike(f"{kind}.finish: update", message.update, trained)
     if algorithm.topology is not None and not steps.is_meta:  # a network without numbers: only its sizes are asked for
         _sends_its_model(algorithm, start)
     same_slots(f"{kind}.finish: memory", checked_slots(f"{kind}.finish: memory", message.memory), memory)
@@ -93,6 +96,20 @@ def _sends_its_model(algorithm: Algorithm, start: Carry) -> None:
     if not all(torch.allclose(update[name], value - start.anchor[name]) for name, value in moved.params.items()):
         told = f"neighbours average models, and {algorithm.kind} sends something else than its model (finish: update)"
         raise SettingError("topology", algorithm.topology, told)
+
+
+def check_personal(algorithm: Algorithm, params: Params, memory: Slots) -> None:
+    """Refuse what `personal` makes of a model and a client's memory, if it is nothing that the network can take.
+
+    Raises:
+        SettingError: naming the algorithm, what it returned, and what was expected.
+    """
+    made, where = algorithm.personal(params, memory), f"{algorithm.kind}.personal"
+    if not isinstance(made, dict):
+        raise SettingError(f"{where} returned {type(made).__name__}", allowed="needs {name: tensor}")
+    if strange := next((name for name in made if name not in params), None):
+        raise SettingError(f"{where} returned {strange!r}", allowed=f"no such parameter{near(strange, params)}")
+    refuse_unlike(where, made, {name: params[name] for name in made})
 
 
 def traffic(model: Model, algorithm: Algorithm) -> int:
@@ -137,7 +154,38 @@ def stepped(algorithm: Algorithm, carry: Carry, batch: LocalBatch, lr: float | T
     Raises:
         SettingError: naming the algorithm, what its step returned, and what was expected.
     """
-    return _pair(f"{type(algorithm).__name__}.step", algorithm.step(carry, batch, lr), Carry, "(carry, loss)")
+    where = f"{type(algorithm).__name__}.step"
+    moved, loss = _pair(where, algorithm.step(carry, batch, lr), Carry, "(carry, loss)")
+    refuse_unlike(f"{where}: params", moved.params, carry.anchor)
+    if not isinstance(loss, Tensor) or loss.dim():
+        told = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise SettingError(f"{where}: the loss is {told}", allowed="needs a tensor of one number, shape ()")
+    return moved, loss
+
+
+def weighed(rule: Aggregation, sizes: list[int]) -> list[float]:
+    """How much each client counts by a linear rule; of another, if it is one at all, their samples.
+
+    Raises:
+        SettingError: naming the rule, what it returned, and what was expected.
+    """
+    if not rule.linear:
+        if type(rule).combine is Aggregation.combine:
+            raise SettingError("aggregation", rule.kind, "define combine, or weights with linear = True")
+        return [float(size) for size in sizes]
+    where = f"{rule.kind}.weights"
+    if type(rule).weights is Aggregation.weights:
+        raise SettingError("aggregation", rule.kind, "linear = True: define weights")
+    made = rule.weights(list(sizes))
+    try:
+        weights = [float(weight) for weight in made]
+    except (TypeError, ValueError):
+        raise SettingError(f"{where} returned {made!r:.80}", allowed=f"needs {len(sizes)} numbers") from None
+    # Of a sum of 0 there is no mean, and below it the update would be turned round.
+    if len(weights) != len(sizes) or not all(map(math.isfinite, weights)) or sum(weights) <= 0:
+        told = f"needs {len(sizes)} finite numbers, a client each, whose sum is more than 0"
+        raise SettingError(f"{where} returned {made!r:.80}", allowed=told)
+    return weights
 
 
 def aggregated(rule: Aggregation, updates: Params, sizes: Tensor) -> tuple[Params, Tensor | None]:
@@ -149,9 +197,10 @@ def aggregated(rule: Aggregation, updates: Params, sizes: Tensor) -> tuple[Param
     where = f"{rule.kind}.combine"
     made = rule.combine(updates, sizes)
     combined, weights = _pair(where, made, dict, "(updates, weights of the clients or None)")
-    _same(where, combined, {name: value[0] for name, value in updates.items()})
-    if weights is not None and tuple(weights.shape) != tuple(sizes.shape):
-        raise SettingError(f"{where}: weights of shape", tuple(weights.shape), f"needs [{len(sizes)}], or None")
+    refuse_unlike(where, combined, {name: value[0] for name, value in updates.items()})
+    if weights is not None and (not isinstance(weights, Tensor) or weights.shape != sizes.shape):
+        told = f"shape {tuple(weights.shape)}" if isinstance(weights, Tensor) else type(weights).__name__
+        raise SettingError(f"{where}: weights are {told}", allowed=f"needs a tensor [{len(sizes)}], or None")
     return combined, weights
 
 
@@ -163,7 +212,7 @@ def served(algorithm: Algorithm, params: Params, mean_update: Params, slots: Slo
     """
     where = f"{algorithm.kind}.serve"
     moved, slots = _pair(where, algorithm.serve(params, mean_update, slots), dict, "(params, slots)")
-    _same(where, moved, params)
+    refuse_unlike(where, moved, params)
     return moved, checked_slots(f"{where}: slots", slots)
 
 
@@ -175,28 +224,10 @@ def _pair(where: str, made: Any, first: type, needs: str) -> tuple[Any, Any]:
 
 
 def same_slots(where: str, given: Slots, wanted: Slots) -> None:
-    """Refuse slots whose slots, names or shapes differ from those wanted."""
-    _names(where, given, wanted)
+    """Refuse slots whose slots, names, shapes or types differ from those wanted."""
+    refuse_other_names(where, given, wanted)
     for slot, values in given.items():
-        _same(f"{where}[{slot!r}]", values, wanted[slot])
-
-
-def _same(where: str, given: Params, wanted: Params) -> None:
-    _names(where, given, wanted)
-    for name, value in given.items():
-        if value.shape != wanted[name].shape:
-            raise SettingError(
-                f"{where}[{name!r}] has shape {tuple(value.shape)}", allowed=f"needs {tuple(wanted[name].shape)}"
-            )
-
-
-def _names(where: str, given: Iterable[str], wanted: Iterable[str]) -> None:
-    extra, missing = sorted(set(given) - set(wanted)), sorted(set(wanted) - set(given))
-    if extra or missing:
-        wrong = [f"{word} {', '.join(names[:5])}" for word, names in (("has", extra), ("lacks", missing)) if names]
-        raise SettingError(
-            f"{where} {' and '.join(wrong)}", allowed=f"needs {', '.join(sorted(wanted)[:10]) or 'nothing'}"
-        )
+        refuse_unlike(f"{where}[{slot!r}]", values, wanted[slot])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..declare import SettingError
 from ..models import Model, names
 from ..models.net import within
 from .experiment import Experiment
-from .hooks import shapes
+from .hooks import check_personal, shapes
 from .state import State
 from .work import mapped
 
@@ -57,7 +57,11 @@ class Layout:
                 algorithm.share,
                 "with pooled = True there is one client, and its model is the global one; set share = 'all'",
             )
-        self.shapes = shapes(algorithm, self.trained(dict(model.named_parameters())))
+        trained_part = self.trained(self._params)
+        self.shapes = shapes(algorithm, trained_part)
+        if algorithm.personalizes:
+            params = {name: value.detach() for name, value in self._params.items()}
+            check_personal(algorithm, params, algorithm.memory(trained_part))
 
     def trained(self, params: Params) -> Params:
         """The part that clients train, in the model's order."""

@@ -7,7 +7,7 @@ import inspect
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data import FederatedDataset, check_unchanged
 from ..declare import SettingError, tell
@@ -16,6 +16,7 @@ from ..models import Model, ModelSpec, build, stale_gradient
 from ..models.net import need_weights
 from ..models.registry import find, is_own
 from ..models.splitting import refuse_impure
+from ..tasks import check_scores
 from .experiment import Experiment
 from .objective import logits
 
@@ -151,18 +152,27 @@ def network(experiment: Experiment, given: Model | None, data: FederatedDataset,
     return given
 
 
+def probed(model: nn.Module, data: FederatedDataset, called: str = "model") -> Tensor:
+    """The outputs [2, ...] of two images of nothing but zeros.
+
+    Raises:
+        SettingError: if the network, which the message may call otherwise, does not take such images.
+    """
+    device = next((value.device for value in model.parameters()), data.images.device)
+    try:
+        with torch.no_grad():
+            return cast(Tensor, model(torch.zeros(2, *data.shape, device=device)))
+    except (RuntimeError, ValueError) as error:
+        raise SettingError(called, allowed=f"does not take images {data.shape} of this data set: {error}") from None
+
+
 def _fits(model: Model, data: FederatedDataset, experiment: Experiment) -> None:
     """Refuse a network whose outputs do not fit data and task, and a task that does not fit the data or the attack."""
     task, world = experiment.task, experiment.world
     if task.dense != (data.masks is not None):
         said = "has labels, no masks" if task.dense else "has masks, a class for each pixel: give task='segmentation'"
         raise SettingError("task", task.kind, f"the data set {data.spec.name} {said}")
-    probe = torch.zeros(2, *data.shape, device=next(model.parameters()).device)
-    try:
-        with torch.no_grad():
-            outputs = model(probe)
-    except (RuntimeError, ValueError) as error:
-        raise SettingError("model", allowed=f"does not take images {data.shape} of this data set: {error}") from None
+    outputs = probed(model, data)
     task.check(outputs, data.classes)
     if world is not None and world.adversary is not None and world.adversary.data is not None:
         task.accuracy(outputs, data.targets(data.holdout[:2]), "the success of world.adversary.data")
@@ -171,6 +181,9 @@ def _fits(model: Model, data: FederatedDataset, experiment: Experiment) -> None:
             f"gives maps {tuple(outputs.shape[2:])} of images {data.shape[1:]}; needs logits for each of their pixels"
         )
         raise SettingError("model", allowed=said)
+    targets = data.targets(data.holdout[:2])
+    with torch.no_grad():
+        check_scores(task, outputs[: len(targets)], targets)
 
 
 def _check(model: Model, data: FederatedDataset) -> None:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ..algorithms import Algorithm, Average, Params, ServerData, Slots, Topology
 from ..data import FederatedDataset
-from ..declare import SettingError
 from ..models import Model, frame, names
 from ..streams import stream
 from .accumulate import Fold
@@ -28,7 +27,7 @@ from .clients import Cohort
 from .diverged import Diverged, diverging, local_fault
 from .evaluate import score_clients, score_holdout, score_unseen
 from .experiment import Experiment
-from .hooks import WholeGradient, checked_slots, megabytes, same_slots, served, traffic
+from .hooks import WholeGradient, checked_slots, megabytes, same_slots, served, traffic, weighed
 from .layout import Layout, means
 from .state import Round, State
 from .threads import computing_with
@@ -63,13 +62,8 @@ class Federation(Layout):
         self.data, self.cohort, self.attackers = data, cohort, Attackers(experiment, cohort)
         self.channel = None if experiment.world is None else experiment.world.channel
         self.ranks: Ranks | None = None
-        if algorithm.batches_per_step > 1 and data.augmentation.mixup:
-            raise SettingError(
-                "augment.mixup", data.augmentation.mixup, f"{algorithm.kind} halves its batches; set it to 0"
-            )
-        algorithm.aggregation.check(experiment.cohort_size(self.population))
-        if algorithm.topology is not None:
-            algorithm.topology.mixing(self.population, experiment.seed, 0)
+        experiment.check(data)
+        weighed(algorithm.aggregation, [len(part) for part in self.holders])
 
     def sample(self, round: int) -> list[int]:
         """The clients of `round` (from 0), ascending; without replacement."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import checked
-from ..declare import LONGEST_TEXT, Declared, SettingError, kind_of, walked
-from ..files import Damaged, printable, read_json, user_path
+from ..declare import LONGEST_TEXT, Declared, SettingError, kind_of, tell, walked
+from ..files import Damaged, printable, read_json, set_aside, user_path
 from .checkpoints import Store
 from .experiment import Experiment
 
@@ -63,21 +63,38 @@ def annotate(run: Any, *, label: str | None = None, note: str | None = None) -> 
         if text and (len(text) > LONGEST_TEXT or printable(text) != text or (name == "label" and "\n" in text)):
             said = f"needs at most {LONGEST_TEXT} letters, signs and spaces{' on one line' * (name == 'label')}"
             raise SettingError(name, text, said)
-    before = read_notes(directory)
+    before, damaged = dict[str, str](), False
+    try:
+        before = _notes(directory)
+    except Damaged as error:
+        damaged = True
+        tell(f"the run's label and note are lost: {error}")
     after = before | {name: text for name, text in given.items() if text is not None}
     after = {name: text for name, text in after.items() if text}
     if after != before:
+        if damaged:
+            set_aside(directory / NOTES)
         Store(directory).write_json(NOTES, after)
     return after
 
 
 def read_notes(directory: Path) -> dict[str, str]:
-    """Label and note of the run in a directory, where there are any; a file that cannot be read counts as none."""
+    """Label and note of the run in a directory, where there are any; one that cannot be read is told, and is none."""
+    try:
+        return _notes(directory)
+    except (OSError, Damaged) as error:
+        tell(f"the run's label and note are left out: {error}")
+        return {}
+
+
+def _notes(directory: Path) -> dict[str, str]:
     try:
         notes = read_json(directory / NOTES)
-    except (OSError, Damaged):
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    return {str(name): printable(text) for name, text in notes.items()} if isinstance(notes, dict) else {}
+    if not isinstance(notes, dict):
+        raise Damaged(f"{directory / NOTES}: holds no object")
+    return {str(name): printable(text) for name, text in notes.items()}
 
 
 def labels(runs: Sequence[Run | Watched]) -> list[str]:

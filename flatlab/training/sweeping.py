@@ -102,6 +102,8 @@ def sweep(
     own = own_classes(experiments, executor)
     data = _data(experiments, root)
     wanted = [identified(experiment, held) for experiment, held in zip(experiments, data, strict=True)]
+    for experiment, held in zip(wanted, data, strict=True):
+        experiment.check(held)
     todo = {experiment.id: experiment for experiment in wanted}
     store, root = user_folder(store, "store").resolve(), user_folder(root, "root").resolve()
     device = options.get("device", "auto")

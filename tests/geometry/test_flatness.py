@@ -92,6 +92,8 @@ def test_impossible_requests_are_refused(run):
         flatness_vs_gain(run, clients=[0, 1])
     with pytest.raises(ValueError, match="one of top"):
         flatness_vs_gain(run, "sharp", tuning={"epochs": 1})
+    with pytest.raises(ValueError, match=r"client = 3: clients=\[\.\.\.\] says whose"):
+        flatness_vs_gain(run, "sam", tuning={"epochs": 1}, client=3)
     gains = fl.personalize(run, epochs=1, clients=[0, 1])
     with pytest.raises(ValueError, match=r"nothing of the clients \[2, 3, 4\]"):
         flatness_vs_gain(run, clients=range(5), gains=gains)

@@ -141,6 +141,8 @@ def test_a_client_s_own_model_is_attacked_also_from_another_s(trained):
     assert row["loss"] == pytest.approx(loss, rel=2e-3)
     same = fl.evade(run, attack, clients=[2], source=own).frame.iloc[1]
     other = fl.evade(run, attack, clients=[2], source=run.model(0, client=1)).frame.iloc[1]
+    double = fl.evade(run, attack, clients=[2], source=run.model(client=2).double()).frame.iloc[1]
+    assert double["loss"] == same["loss"]  # measured in float32
     assert same["loss"] == pytest.approx(row["loss"], rel=1e-6) and other["loss"] < row["loss"]
     assert len(fl.evade(run, attack, clients="all").frame) == 8
 
@@ -222,6 +224,8 @@ def test_older_ids_stay_and_what_cannot_be_is_refused(trained, data):
         ({"attack": "fgsm"}, "attack = 'fgsm'"),
         ({"clients": [9]}, "clients"),
         ({"source": run}, "source"),
+        ({"source": nn.Linear(3, 3)}, r"source: does not take images \("),
+        ({"source": nn.Sequential(nn.Flatten(), nn.LazyLinear(3))}, r"source: model: gives \(2, 3\) for two images"),
         ({"epochs": -1}, "epochs"),
     ):
         with pytest.raises(SettingError, match=said):

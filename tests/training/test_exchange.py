@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -94,7 +95,15 @@ def test_labels_and_notes_are_no_part_of_the_id(digits, tmp_path):
     assert fl.annotate(run.directory, label="") == {"note": "for the talk"}
     assert run.name == "FedAvg"
     (run.directory / "notes.json").write_text("torn {")
-    assert fl.annotate(run) == {}
+    with pytest.warns(UserWarning, match=r"label and note are left out: .*notes\.json: not valid JSON"):
+        assert run.name == "FedAvg"
+    with pytest.warns(UserWarning, match="label and note are lost"):
+        assert fl.annotate(run) == {}
+    assert not list(run.directory.glob("*.damaged"))  # nothing was written over it
+    with pytest.warns(UserWarning, match="label and note are lost"):
+        fl.annotate(run, label="another")
+    assert (run.directory / "notes.damaged").read_text() == "torn {"
+    assert run.name == "another"
     with pytest.raises(FileNotFoundError, match="holds no run"):
         fl.annotate(tmp_path, label="x")
 
@@ -123,6 +132,8 @@ def test_runs_are_found_by_their_settings(digits, store, done):
     assert found(algorithm="fedbabu") == found(seed=3) == found(rho=0.1) == found(local="SAM") == {babu.id}
     assert found(algorithm=fl.FedAvg(lr=0.05)) == found(lr=0.05) == {done.id}
     assert found(algorithm=fl.FedAvg(lr=0.06)) == found(seed=[7, 8]) == set()
+    for several in (range(4), np.arange(4), (seed for seed in range(4)), {0, 3}):
+        assert found(seed=several) == {done.id, babu.id}
     assert found(seed=[0, 3], alpha=0.5, partition="Dirichlet") == {done.id, babu.id}
     assert found(**{"algorithm.lr": 0.1}) == {babu.id}
     assert found(seed=0) == {done.id} and found(**{"data.seed": 0}) == {done.id, babu.id}

@@ -207,6 +207,19 @@ def test_distilled_images_keep_fedbabus_constants():
         fl.DataSpec(name="digits-distilled", normalise="fedbabu")
 
 
+def test_a_model_in_other_digits_is_taken_in_float32_and_one_of_other_images_refused(data, few):
+    model = fl.models.build(SMALL, data.shape, data.classes, 0)
+    settings = {"ipc": 1, "iterations": 2, "real": 16}
+    plain, double = (
+        fl.distil(data, at=at, **settings)
+        for at in (model, fl.models.build(SMALL, data.shape, data.classes, 0).double())
+    )
+    assert torch.equal(plain.images, double.images)
+    other = fl.models.build(SMALL, (data.shape[0] + 1, *data.shape[1:]), data.classes, 0)
+    with pytest.raises(SettingError, match=r"at: does not take images \("):
+        fl.distil(data, at=other, **settings)
+
+
 @pytest.mark.parametrize("near", [False, True])
 def test_steps_that_turn_images_into_no_numbers_are_refused(near, data):
     model = fl.models.build(SMALL, data.shape, data.classes, 0)

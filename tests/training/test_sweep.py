@@ -193,6 +193,10 @@ def test_what_no_worker_can_run_is_refused_at_once(digits, few, tmp_path):
     own = [one.replace(model=fl.ModelSpec(name="custom", fingerprint="0" * 16)) for one in experiments(digits)]
     with pytest.raises(fl.SettingError, match="custom"):
         fl.sweep(own, store=tmp_path, root=few)
+    lone = [one.replace(participation=0.25, algorithm=one.algorithm.replace(aggregation="krum")) for one in own]
+    fitting = [one.replace(model=first.model) for one, first in zip(lone, experiments(digits), strict=True)]
+    with pytest.raises(fl.SettingError, match=r"krum needs at least 2 f \+ 3 = 3 clients in a round"):
+        fl.sweep(fitting, store=tmp_path, root=few)
     assert not list(tmp_path.iterdir())
 
 
@@ -225,7 +229,7 @@ def test_a_sweep_has_no_more_workers_than_its_cores():
 
 def test_what_cannot_be_trained_ends_no_other_of_its_job(digits, few, tmp_path):
     good, *_ = experiments(digits)
-    bad = good.replace(participation=0.25, algorithm=good.algorithm.replace(aggregation="krum"))
+    bad = good.replace(initial="0" * 16)  # a state that nobody has here
     assert shape(bad) == shape(good)
     asked = [good, bad, good.replace(seed=7)]
     options = {"store": tmp_path, "root": few, "progress": False}

@@ -79,6 +79,48 @@ def test_a_network_that_does_not_fit_the_task_is_refused(digits, tmp_path):
         fl.train(fl.FedAvg(), digits, few, 1, store=tmp_path, progress=False)
 
 
+class MeanLoss(fl.Classification):
+    kind: Literal["mean_loss"] = "mean_loss"
+
+    def losses(self, outputs, targets):
+        return F.cross_entropy(outputs, targets)  # over the batch: divided by the samples again, it would look small
+
+
+class MeanScore(fl.Classification):
+    kind: Literal["mean_score"] = "mean_score"
+
+    def scores(self, outputs, targets):
+        return {"accuracy": (outputs.argmax(1) == targets).float().mean()}
+
+
+class CountedLoss(fl.Classification):
+    kind: Literal["counted_loss"] = "counted_loss"
+
+    def scores(self, outputs, targets):
+        return super().scores(outputs, targets) | {"loss": outputs.argmax(1) == targets}
+
+
+class MeasuredLoss(fl.Classification):
+    kind: Literal["measured_loss"] = "measured_loss"
+
+    def measures(self, sums, count):
+        return super().measures(sums, count) | {"loss": torch.zeros(())}
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (MeanLoss(), r"MeanLoss.losses gives torch.float32 \[\] for 2 samples: needs the loss of each"),
+        (MeanScore(), r"counts\['accuracy'\] is torch.float32 \[\] for 2 samples: needs a number, or an array, for each"),
+        (CountedLoss(), "CountedLoss: a score named 'loss'"),
+        (MeasuredLoss(), "MeasuredLoss: a score named 'loss'"),
+    ],
+)  # fmt: skip
+def test_what_does_not_look_at_samples_one_by_one_is_refused(task, said, digits, tmp_path):
+    with pytest.raises(fl.SettingError, match=said):
+        fl.Run(fl.Experiment(data=digits.spec, algorithm=fl.FedAvg(), model=SMALL, task=task), digits, store=tmp_path)
+
+
 class Binary(fl.Classification):
     """One logit with a loss of its own."""
 
