@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import cycle
 
 from ..robustness import Evasions
+from .gains import note_clients
 from .style import COLUMN, Drawing, figure, line_styles, plain
 
 MARKS = {"fgsm": ("o", "circles FGSM"), "pgd": ("s", "squares PGD")}
@@ -36,6 +37,7 @@ def draw_evasions(result: Evasions) -> Drawing:
     of = " or ".join(f"{of} ({', '.join(runs)})" if len(whose) > 1 else of for of, runs in whose.items())
     jointly = " Batch statistics: each batch is attacked jointly." if result.about.get("jointly") else ""
     fig.caption = f"Mean over {of}; {', '.join(said for _, said in marks.values())}.{jointly}"
+    note_clients(fig, {}, int(table["left_out"].max()))
     return fig
 
 

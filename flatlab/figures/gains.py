@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -74,7 +74,12 @@ def how_tuned(result: Personalization) -> str:
     """What was tuned, and how, for small print."""
     tuned = result.about["tuning"]
     part = tuned.get("part", tuned.get("train"))
-    return f"{counted(result.about['epochs'], 'epoch')}; tuned: {part}, lr {tuned['lr']:g}."
+    return f"{counted(result.about['epochs'], 'epoch')}; tuned: {part}, lr {tuned['lr']:g}.{how_chosen(result.about)}"
+
+
+def how_chosen(about: Mapping[str, Any]) -> str:
+    """That the rounds are those of the best test accuracy, if they are: such numbers flatter."""
+    return " Rounds chosen by test accuracy." if about.get("best") else ""
 
 
 def by_label(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:

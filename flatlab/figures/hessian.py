@@ -120,9 +120,9 @@ def draw_clients(result: ClientHessians) -> Drawing:
         draw_pale(axis, range(len(numbers)), numbers["value"], numbers, bar.lines[0].get_color())
         axis.set(xlabel="client", ylabel=f"{LABELS.get(name, name)} of {HESSIAN}")
         axis.set_xticks(range(len(order)), order, rotation=90 if len(order) > 20 else 0)
-    fig.caption = (
-        "Each client's model on its own images. " + _measured([result.about]) + _lacking(result.frame["value"])
-    )
+    common = result.about.get("models") == "global"
+    whose = "The global model on each client's" if common else "Each client's model on its own"
+    fig.caption = f"{whose} images. {_measured([result.about])}{_lacking(result.frame['value'])}"
     return fig
 
 
@@ -159,10 +159,11 @@ def _measured(abouts: Sequence[dict[str, Any]], drawn: str = "Bars") -> str:
     losses = either(about["loss"].replace("_", "-") for about in abouts)
     batches = ("" if about["batch"] == "free" else f" of {about['batch']}" for about in abouts)
     norms = either(f"{about['normalisation']}{batch}" for about, batch in zip(abouts, batches, strict=True))
+    size = " (largest in size)" if any(about.get("order") == "magnitude" for about in abouts) else ""
     ways, seeds = (either(str(about[name]) for about in abouts) for name in ("method", "seed"))
     parts, errors = either(about["part"] for about in abouts), dict.fromkeys(bars(about, drawn) for about in abouts)
     what = f"{samples}, {losses}, {parts} parameters"
-    return f"{what}; normalisation: {norms}; method {ways}, seed {seeds}.{''.join(errors)}"
+    return f"{what}; normalisation: {norms}; method {ways}{size}, seed {seeds}.{''.join(errors)}"
 
 
 def bars(about: dict[str, Any], drawn: str = "Bars", pale: bool = True) -> str:

@@ -89,8 +89,10 @@ def caption(about: dict[str, Any]) -> str:
         f"normalisation: {about['normalisation']}{batches}; seed {about['seed']}",
     ]
     if about["spline_error"]:
-        worst = max(error["loss"] for error in about["spline_error"].values())
-        said.append(f"partly a cubic spline: worst error {100 * worst:.2f} % of the range where checked")
+        errors = pd.DataFrame(about["spline_error"].values()).max()
+        worst = errors.reindex(["loss", "accuracy"]).dropna()  # a task may have no accuracy
+        each = " and ".join(f"{100 * error:.2f} % of the range of {name}" for name, error in worst.items())
+        said.append(f"partly a cubic spline: worst error where checked {each}")
     if not about["complete"]:
         said.append(about.get("sketch") or "interrupted, not complete")
     return ". ".join(line[0].upper() + line[1:] for line in said) + "."

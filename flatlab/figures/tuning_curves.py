@@ -12,7 +12,7 @@ from ..later import pd
 from ..personalization import Averages, Comparison, Headless, Personalization
 from ..personalization.averages import MEASURED
 from ..results import either, spread
-from .gains import by_label, draw_gains, how_tuned, mean_curves, note_clients, over_what
+from .gains import by_label, draw_gains, how_chosen, how_tuned, mean_curves, note_clients, over_what
 from .style import COLUMN, Drawing, figure, line_styles, plain, rows, whole
 
 BANDS = 2  # at most: more would cover each other
@@ -91,6 +91,7 @@ def draw_table(result: Comparison) -> Drawing:
         for group in groups.values()
     )
     fig.caption = f"Bars: ± one standard deviation over {over}. Holdout: global test set; others: own test sets."
+    fig.caption += how_chosen(result.about)
     note_clients(fig, result.about.get("lone", {}), int(frame.get("left_out", pd.Series([0])).max()))
     return fig
 
@@ -109,7 +110,8 @@ def draw_averages(result: Averages) -> Drawing:
         _bars_within(axes, places, 100 * rows_of["mean"], 100 * rows_of["half"], kind, MARKS[kind])
     axes.set_xlabel("accuracy (%)")
     fig.name_above()
-    fig.caption = f"Bars: {result.about['interval']}, over up to {int(frame['seeds'].max())} seeds."
+    bars = f"Bars: {result.about['interval']}, over up to {int(frame['seeds'].max())} seeds."
+    fig.caption = bars + how_chosen(result.about)
     return fig
 
 

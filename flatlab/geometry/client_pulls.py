@@ -67,18 +67,19 @@ class Pulls(Result):
     def summary(self) -> pd.DataFrame:
         """A row a run: rounds, share of variance in the plane, how far clients went and what was left of it.
 
-        `pull` is the mean distance in the plane from the global model to its clients', `step` that to their mean, and
-        `kept` the ratio of the two: 1 if all pull one way.
+        `pull` is the mean distance in the plane from the global model to its clients', each counting as much as in
+        their mean; `step` is the distance to that mean, and `kept` the ratio of the two: 1 if all pull one way.
         """
         rows = []
         for name, own in self.frame.groupby("run", sort=False):
             series = dict(list(own.groupby("series")))
             at = series["global"].set_index("round")[["x", "y"]]
-            ways = (
-                series[moved][["x", "y"]].to_numpy() - at.loc[series[moved]["round"] - 1]
-                for moved in ("client", "mean")
-            )
-            pull, step = (np.hypot(*way.to_numpy().T).mean() for way in ways)
+            far = {}
+            for moved in ("client", "mean"):
+                way = series[moved][["x", "y"]].to_numpy() - at.loc[series[moved]["round"] - 1].to_numpy()
+                far[moved] = series[moved].assign(far=np.hypot(*way.T)).groupby("round")
+            pull = far["client"].apply(lambda own: np.average(own["far"], weights=own["weight"])).mean()
+            step = far["mean"]["far"].mean().mean()
             row = {"run": name, "rounds": f"{at.index.min() + 1} to {at.index.max()}"}
             row |= {"share in the plane": sum(self.about["runs"][name]["explained"]), "pull": pull, "step": step}
             last = series["global"].iloc[-1]

@@ -180,6 +180,7 @@ class _Series:
     ) -> tuple[pd.DataFrame, dict[str, Any]]:
         """Frame and `about`, and a warning where the largest with sign is not the largest in size."""
         columns = [*labels, *COLUMNS, *(SAMPLING if self.subsets else [])]
+        about["order"] = self.hessian._order(self.order)
         if self.beyond:
             about["negative_end"] = dict(self.beyond)
             several = "s" if len(self.beyond) > 1 else ""

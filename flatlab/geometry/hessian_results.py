@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ..arguments import Axis, Positive, checked
+from ..declare import SettingError
 from ..later import pd
 from ..results import Result
 
@@ -62,10 +64,15 @@ class Spectrum(Result):
 
         Returns:
             `eigenvalue`, `density`, whose area is 1, and `error`, its standard error over the probes (NaN for one).
+
+        Raises:
+            SettingError: if the points are further apart than a Gaussian is wide: most of it could lie between two.
         """
         nodes = self.frame["node"].to_numpy()
         low, high = nodes.min(), nodes.max()
         sigma = width * ((high - low) or 1.0)
+        if (least := math.ceil((high - low) / sigma + 8) + 1) > points:
+            raise SettingError("width", width, f"needs at least {least} points; draw wider, or with points={least}")
         grid = np.linspace(low - 4 * sigma, high + 4 * sigma, points)
         curves = []
         for _, probe in self.frame.groupby("probe"):
@@ -74,9 +81,9 @@ class Spectrum(Result):
         return pd.DataFrame({"eigenvalue": grid, "density": np.mean(curves, 0), "error": _standard_error(curves)})
 
     def summary(self) -> pd.DataFrame:
-        """Range, and the share of the weight below zero and within 1 % of the range around it, with standard errors.
+        """Range, and shares of the weight: `near_zero` within 1 % of the range around 0, `negative` further below it.
 
-        These are over the probes (NaN for a single one) and say nothing of what too few steps leave out.
+        Standard errors are over the probes (NaN for a single one) and say nothing of what too few steps leave out.
         """
         nodes = self.frame["node"]
         reach = 0.01 * (nodes.max() - nodes.min())

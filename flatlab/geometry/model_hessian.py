@@ -89,7 +89,7 @@ class ModelHessian:
             SettingError: if `k` is not between 1 and the number of selected parameters, for "signed" with a method
                 that has it not, or if `start` has no vectors of these parameters.
         """
-        order = order or ("signed" if self._method == "lanczos" else "magnitude")
+        order = self._order(order)
         if order == "signed" and self._method != "lanczos":
             raise SettingError("order", order, f"method = {self._method!r} finds eigenvalues of the largest size only")
         result = self._eigenvalues(k, "top", order, start, subsets)
@@ -189,6 +189,10 @@ class ModelHessian:
         errors = {"error": f"standard error over {probes} probes" if probes > 1 else "not measured: one probe"}
         about = self._about(method=method, steps=steps, probes=probes, products=steps * probes, errors=errors)
         return Spectrum(pd.concat(tables, ignore_index=True), about)
+
+    def _order(self, order: Order | None) -> Order:
+        """The one asked for, or the method's own."""
+        return order or ("signed" if self._method == "lanczos" else "magnitude")
 
     def _eigenvalues(
         self, k: int, end: str, order: Order, start: Eigenvalues | None, subsets: int | None

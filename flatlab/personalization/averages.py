@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..later import pd
 from ..results import Result, counted, percent
@@ -47,8 +48,8 @@ class Averages(Result):
         return pd.DataFrame(rows)
 
 
-def over_seeds(frame: pd.DataFrame, runs: Sequence[Run], labels: Mapping[str, str]) -> Averages:
-    """Average the rows of a comparison, one of each of these runs; what settings do not tell apart, `labels` do.
+def over_seeds(frame: pd.DataFrame, runs: Sequence[Run], of: Mapping[str, Any]) -> Averages:
+    """Average the rows of a comparison, one of each of these runs; what settings do not tell apart, its labels do.
 
     Runs that have not come equally far are apart: fewer rounds are no seed.
     """
@@ -64,10 +65,11 @@ def over_seeds(frame: pd.DataFrame, runs: Sequence[Run], labels: Mapping[str, st
     rows = []
     for head, places in zip(heads, groups.values(), strict=True):
         group = frame.iloc[places]
-        named = head | {"method": labels[runs[places[0]].id]} if alike[repr(head)] > 1 else head
+        named = head | {"method": of["labels"][runs[places[0]].id]} if alike[repr(head)] > 1 else head
         for name in (measured for measured in MEASURED if measured in group):
             over = interval(group[name])
             row = named | {"of": name, "mean": over.mean, "half": over.half}
             rows.append(row | {"low": over.low, "high": over.high, "seeds": over.n, "left_out": over.left_out})
-    about = {"interval": "95 %, Student's t with n - 1 degrees of freedom", "over": list(SEEDS)}
+    about: dict[str, Any] = {"interval": "95 %, Student's t with n - 1 degrees of freedom", "over": list(SEEDS)}
+    about |= {"best": True} if of.get("best") else {}
     return Averages(pd.DataFrame(rows), about)

@@ -178,7 +178,7 @@ def compare(
     table = _table(listed, tuned, level)
     if personalization is None:
         table.frame[["personalized", "personalized std", "personalized worst"]] = float("nan")
-    return table if over is None else over_seeds(table.frame, listed, table.about["labels"])
+    return table if over is None else over_seeds(table.frame, listed, table.about)
 
 
 def _table(listed: list[Run], personalization: Personalization, level: float | None) -> Comparison:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from ..arguments import Whole, with_settings
-from ..declare import SettingError
+from ..declare import SettingError, tell
 from ..later import pd
 from ..models import frame
 from ..results import Result
@@ -69,6 +69,8 @@ def corrected(
         raise SettingError("run", run.name, "no image of a segmentation is wholly right or wrong; see fl.per_class")
     at, wanted = run_round(run, round), client_ids(run, clients)
     state, data = run.state(at), run.data
+    if bare := [client for client in wanted if not len(data.test[client])]:
+        tell(f"clients {', '.join(map(str, bare))} are left out: they have no test images")
     own, bn_eval = run.own(state, wanted), run.experiment.evaluation.bn_eval
     tuned = tuned_parts(run, settings, state, wanted)
     parts = []

@@ -96,16 +96,22 @@ def test_each_panel_may_have_a_scale_of_its_own():
 
 
 def test_the_caption_says_what_was_measured():
-    said = words(draw_landscape(landscape(spline_error={"a": {"loss": 0.0012}}, complete=False))).replace("\n", " ")
+    errors = {"a": {"loss": 0.0012, "accuracy": 0.05}, "b": {"loss": 0.0007, "accuracy": 0.2}}
+    said = words(draw_landscape(landscape(spline_error=errors, complete=False))).replace("\n", " ")
     for part in (
         "100 samples (holdout)",
         "batch statistics of fixed batches of 64",
         "seed 7",
         "range [-1, 1]",
-        "0.12 %",
+        "worst error where checked 0.12 % of the range of loss and 20.00 % of the range of accuracy.",
         "not complete",
     ):
         assert part in said
+
+
+def test_of_a_task_without_accuracy_the_error_of_the_loss_is_said_alone():
+    said = draw_landscape(landscape(spline_error={"a": {"loss": 0.0012, "accuracy": np.nan}})).caption
+    assert "worst error where checked 0.12 % of the range of loss." in said.replace("\n", " ")
 
 
 def test_other_views_draw(tmp_path):

@@ -8,9 +8,11 @@ import pyhessian
 import pytest
 import torch
 from hessian_nets import dense_hessian, network, noise
+from scipy.integrate import trapezoid
 from scipy.stats import wasserstein_distance
 from torch import nn
 
+from flatlab.declare import SettingError
 from flatlab.geometry import (
     ClientHessians,
     Eigenvalues,
@@ -105,6 +107,11 @@ def test_the_spectrum_is_close_to_the_true_one(scene, method, dense_products):
     curve = found.density(width=0.01)
     step = curve["eigenvalue"].diff().iloc[1]
     assert curve["density"].sum() * step == pytest.approx(1, abs=1e-3)
+    narrow = found.density(width=0.001, points=1009)
+    assert trapezoid(narrow["density"], narrow["eigenvalue"]) == pytest.approx(1, abs=1e-3)
+    for settings in ({"width": 0.0002}, {"points": 50}, {"width": 0.001, "points": 1008}):
+        with pytest.raises(SettingError, match=r"width = .*needs at least \d+ points"):
+            found.density(**settings)
 
 
 def test_lanczos_begins_from_vectors_of_the_same_parameters_alone(tmp_path):

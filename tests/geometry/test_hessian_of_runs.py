@@ -61,12 +61,14 @@ def test_a_larger_negative_end_is_warned_of_by_round_and_magnitude_has_it(run, o
             warnings.simplefilter("error")
             found = measured(run).along(order=order)
         assert found.frame["value"].to_numpy() == pytest.approx(scale * np.array([3, -4, -2.5]))
-        assert "negative_end" not in found.about
+        assert "negative_end" not in found.about and found.about["order"] == "magnitude"
+        assert "method lanczos (largest in size)" in found.plot().caption.replace("\n", " ")
         return
     with pytest.warns(UserWarning, match=r"at rounds 1, 2 a negative one is larger in size") as told:
         found = measured(run).along(order=order)
     assert len(told) == 1 and told[0].filename == __file__
     assert found.frame["value"].to_numpy() == pytest.approx(scale * np.array([3, 1, 2]))
+    assert found.about["order"] == "signed" and "in size" not in found.plot().caption
     assert found.about["negative_end"] == pytest.approx({"1": -4 * scale, "2": -2.5 * scale})
 
 
@@ -75,7 +77,10 @@ def test_clients_are_named_whose_negative_end_is_larger(run):
         found = measured(run).per_client()
     scales = [factor(run.samples("train", client=client, limit=20)[0]) for client in (2, 5)]
     assert found.frame["value"].to_numpy() == pytest.approx(np.array([1, 5]) * scales)
-    largest = measured(run).per_client(order="magnitude").frame["value"].to_numpy()
+    assert found.plot().caption.startswith("Each client's model on its own images.")
+    largest = measured(run).per_client(order="magnitude")
+    assert largest.about["order"] == "magnitude"
+    largest = largest.frame["value"].to_numpy()
     assert largest == pytest.approx(np.array([-7, 5]) * scales)
 
 

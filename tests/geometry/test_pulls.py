@@ -73,6 +73,26 @@ def test_the_mean_of_the_clients_is_the_next_model_for_fedavg_and_not_with_a_ser
             assert (gap < 1e-4 * wide) == (name == "average"), (name, round, gap, wide)
 
 
+def test_what_is_kept_of_pulls_counts_clients_as_their_mean_does(found, tmp_path):
+    for name, own in found.frame.groupby("run"):
+        far = {"client": [], "mean": []}
+        for round in (2, 3, 4):
+            before = own[(own["series"] == "global") & (own["round"] == round - 1)][["x", "y"]].to_numpy()[0]
+            for series, distances in far.items():
+                now = own[(own["series"] == series) & (own["round"] == round)]
+                length = np.linalg.norm(now[["x", "y"]].to_numpy() - before, axis=1)
+                distances.append((length * now["weight"]).sum() if series == "client" else length[0])
+        told = found.summary().set_index("run").loc[name]
+        assert told[["pull", "step"]].tolist() == pytest.approx([np.mean(far["client"]), np.mean(far["mean"])])
+        assert told["kept"] == pytest.approx(np.mean(far["mean"]) / np.mean(far["client"])) and told["kept"] < 1
+    # One client of nearly all images goes far, three of few go nowhere: in the plain mean of distances kept was 3.
+    uneven = fl.load("digits").federate(fl.IID(sizes=(600, 20, 20, 20)), clients=4, seed=0)
+    run = fl.train(
+        fl.FedAvg(lr=0.1, batch_size=20), uneven, MODEL, 2, participation=1.0, store=tmp_path, progress=False
+    )
+    assert 0.8 < fl.pulls(run, rounds=2, limit=60).summary()["kept"][0] <= 1
+
+
 def test_weights_and_main_classes_are_those_of_the_clients_images(runs, found, few_digits):
     counts = few_digits.class_counts("train")
     for round, now in found.frame[found.frame["series"] == "client"].groupby("round"):

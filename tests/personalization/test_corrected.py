@@ -1,5 +1,7 @@
 """Which test images are right before and after fine-tuning, against plain predictions of the two models."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -37,3 +39,15 @@ def test_without_epochs_nothing_is_put_right_and_strangers_are_refused(data, tmp
     assert frame["before"].equals(frame["after"])
     with pytest.raises(fl.SettingError, match="must be some of 0 to 4"):
         fl.corrected(run, [5])
+
+
+def test_clients_without_test_images_are_told(data, tmp_path):
+    test = (data.test[0], data.test[1][:0], *data.test[2:])
+    bare = dataclasses.replace(data, test=test)
+    net = fl.ModelSpec(name="lenet", width=0.125)
+    run = fl.train(fl.FedAvg(lr=0.1), bare, net, 1, store=tmp_path, progress=False)
+    with pytest.warns(UserWarning, match="clients 1 are left out: they have no test images"):
+        assert fl.corrected(run, [0, 1], epochs=0).summary()["client"].tolist() == [0]
+    evaded = fl.evade(run, fl.FGSM(eps=0.05), clients="all", progress=False)
+    assert evaded.summary()["left_out"].tolist() == [1, 1]
+    assert "1 client is left out: no finite accuracy." in evaded.plot().caption.replace("\n", " ")

@@ -108,6 +108,12 @@ def test_best_round_is_the_official_choice(few_digits, tmp_path):
     assert run.best_round == tests.idxmax()
     best = fl.personalize(run, epochs=0, round="best").summary()["initial"].iloc[0]
     assert best == pytest.approx(tests.max())
+    said = "Rounds chosen by test accuracy."  # a number that flatters says so wherever it is drawn
+    for round, marked in (("best", True), (run.best_round, False)):
+        tuned = fl.personalize(run, epochs=0, round=round)
+        table = fl.compare(run, tuned)
+        drawn = [tuned.plot(), tuned.plot(view="gains"), table.plot(), fl.compare(run, tuned, over="seed").plot()]
+        assert [said in drawing.caption.replace("\n", " ") for drawing in drawn] == [marked] * 4
 
 
 def test_a_result_survives_its_file(runs, tmp_path):
