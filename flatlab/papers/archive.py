@@ -20,10 +20,9 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from ..declare import SettingError
 from ..files import write_atomically
@@ -32,17 +31,10 @@ from ..results import Result
 from ..training import Experiment, Run
 from ..training.provenance import processor
 from .measurements import Measurement
+from .merging import MADE_OF, Merged, merge, note_again
 
 FORMAT = 1
-CLOSE = 1e-6  # two machines' histories that differ by less are the same
-
-
-class Merged(NamedTuple):
-    """What came of joining another folder of results."""
-
-    added: list[str]  # runs and measurements that were new here
-    same: list[str]  # here before, with the same numbers
-    other: list[str]  # here before, with other numbers: kept as they were here
+TAKEN = "seconds of rounds taken"  # in run.json: those of its seconds that another run spent, whose rounds it took
 
 
 class Archive:
@@ -94,7 +86,7 @@ class Archive:
         how much the last accuracy on holdout images differs.
         """
         about = self.about(experiment)
-        _note_again(self._place(experiment), about, run.history, machine(_versions(run))["name"])
+        note_again(self._place(experiment), about, run.history, machine(_versions(run))["name"])
 
     def keep_failure(self, experiment: Experiment, why: str) -> None:
         """Note that a run cannot be finished (it diverged), so that nobody tries again unasked."""
@@ -151,39 +143,26 @@ class Archive:
         return known or (longer is not None and self.has_measured(longer, experiments))
 
     def keep_measured(self, measurement: Measurement, experiments: Sequence[Experiment], result: Result) -> Path:
-        """Keep what was measured."""
+        """Keep what was measured; of several runs with their ids, which the file's name does not tell."""
+        if len(experiments) > 1:
+            result = replace(result, about={**result.about, MADE_OF: [experiment.id for experiment in experiments]})
         return result.save(self._file(measurement, experiments))
 
     # Several machines
 
     def merge(self, other: Archive) -> Merged:
         """Take in what another folder has and this one lacks; what both have stays as it is here, and is compared."""
-        merged = Merged([], [], [])
-        for path in sorted(other.folder.rglob("*")):
-            name = path.relative_to(other.folder)
-            if not path.is_file() or any(part.startswith(".") for part in name.parts):
-                continue
-            place = self.folder / name
-            if not place.exists():
-                write_atomically(place, path.read_bytes())
-                merged.added.append(str(name))
-                if path.suffix == ".parquet" and (place.parent / "run.json").exists():
-                    _note_others(place.parent, path.parent)
-            elif path.name == "run.json":
-                here, there = (json.loads(file.read_text(encoding="utf-8")) for file in (place, path))
-                if there.get("again", here.get("again")) != here.get("again"):  # what was measured there is taken in
-                    write_atomically(place, json.dumps(here | {"again": there["again"]}, indent=1).encode())
-            elif path.suffix == ".parquet":
-                alike = _alike(pd.read_parquet(place), pd.read_parquet(path))
-                (merged.same if alike else merged.other).append(str(name))
-        return merged
+        return merge(self.folder, other.folder)
 
     def speeds(self) -> dict[str, list[tuple[str, float]]]:
-        """Per network (its settings and data set): the machines that trained it, with samples a second."""
+        """Per network (its settings and data set): the machines that trained it, with samples a second.
+
+        Forks are left out: earlier versions counted the samples of their parents' rounds, too, but not the seconds.
+        """
         speeds: dict[str, list[tuple[str, float]]] = {}
         for path in sorted(self.folder.glob("runs/*/run.json")):
             said = json.loads(path.read_text(encoding="utf-8"))
-            if said["seconds"] > 0:
+            if said["seconds"] > 0 and said["planned"]["parent"] is None:
                 key = network_key(said["planned"])
                 speeds.setdefault(key, []).append((said["machine"]["name"], said["gradients"] / said["seconds"]))
         return speeds
@@ -204,9 +183,12 @@ class Archive:
         return self.folder / "together" / f"{measurement.key}-{digest}.parquet"
 
     def _about(self, experiment: Experiment, run: Run) -> dict[str, Any]:
-        timings = run.timings
-        versions = _versions(run)
-        samples = sum(map(run.federation.samples, range(run.round)))
+        timings, versions = run.timings, _versions(run)
+        taken = timings["round"] <= versions.get("origin", {}).get(
+            "round", 0
+        )  # with what they took where they were done
+        first = 0 if experiment.parent is None else experiment.parent.round  # a fork's timings are of its own rounds
+        samples = sum(map(run.federation.samples, range(first, run.round)))
         return {
             "format": FORMAT,
             "id": run.id,
@@ -217,28 +199,10 @@ class Archive:
             "samples": samples,
             "gradients": samples * gradients(experiment),
             "seconds": float(timings["seconds"].sum()),
+            TAKEN: float(timings["seconds"][taken].sum()),
             "evaluation seconds": float(timings["evaluation_seconds"].sum()),
             "kept": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
-
-
-def _note_again(place: Path, about: dict[str, Any], history: pd.DataFrame, made: str) -> None:
-    """Say in `run.json` that measurements are of another training with this history, if its numbers differ."""
-    kept = pd.read_parquet(place / "history.parquet")
-    here, there = (scores[_of_holdout(scores)] for scores in (kept, history))
-    both = here.merge(there, on=["round", "split", "metric", "client"], suffixes=("_here", "_there"))
-    if both.empty or both["value_here"].equals(both["value_there"]):
-        return
-    last = both[both["round"] == both["round"].max()].iloc[0]
-    again = {"machine": made, "holdout accuracy differs by": float(last["value_there"] - last["value_here"])}
-    write_atomically(place / "run.json", json.dumps(about | {"again": again}, indent=1).encode())
-
-
-def _note_others(here: Path, there: Path) -> None:
-    """A measurement was taken in beside a history that was here before: of the same training, or of another?"""
-    about, other = (json.loads((place / "run.json").read_text(encoding="utf-8")) for place in (here, there))
-    if "again" not in other:  # else it is told with that run.json
-        _note_again(here, about, pd.read_parquet(there / "history.parquet"), other["machine"]["name"])
 
 
 def condensed(history: pd.DataFrame) -> pd.DataFrame:
@@ -252,10 +216,6 @@ def condensed(history: pd.DataFrame) -> pd.DataFrame:
 def _versions(run: Run) -> dict[str, Any]:
     """On what a run was made."""
     return dict(json.loads((run.directory / "versions.json").read_text(encoding="utf-8")))
-
-
-def _of_holdout(history: pd.DataFrame) -> pd.Series[bool]:
-    return (history["split"] == "holdout") & (history["metric"] == "accuracy")
 
 
 def gradients(experiment: Experiment) -> float:
@@ -276,12 +236,3 @@ def network_key(planned: Mapping[str, Any]) -> str:
     """Experiments with the same key take the same time for a gradient of a sample, about: also as many local steps."""
     local = [planned["algorithm"].get(name) for name in ("batch_size", "epochs", "local_steps")]
     return json.dumps([planned["model"], planned["data"]["name"], planned["data"].get("shrink", 1), local])
-
-
-def _alike(here: pd.DataFrame, there: pd.DataFrame) -> bool:
-    if list(here.columns) != list(there.columns) or len(here) != len(there):
-        return False
-    numbers = list(here.select_dtypes("number").columns)
-    rest = [name for name in here.columns if name not in numbers]
-    close = np.isclose(here[numbers], there[numbers], rtol=CLOSE, atol=CLOSE, equal_nan=True)
-    return bool(close.all()) and here[rest].equals(there[rest])

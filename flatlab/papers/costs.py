@@ -138,6 +138,16 @@ def checkpoint_every(experiment: Experiment) -> int:
     return experiment.rounds if _numbers_kept(experiment) else max(1, eighths)
 
 
+def stored_rounds(experiment: Experiment) -> set[int]:
+    """Rounds whose states a run surely has once it is done: another one can go on from these alone.
+
+    The state with its best scores is stored, too, but which that is nobody knows before.
+    """
+    swa, rounds = experiment.algorithm.swa, experiment.rounds
+    average = set() if swa is None else {swa.first(rounds)}
+    return {*range(0, rounds, checkpoint_every(experiment)), rounds, *average}
+
+
 def state_bytes(experiment: Experiment) -> float:
     """Of one stored state: the model, its average, and what clients keep."""
     whole = sum(value.numel() for value in _meta(experiment).parameters())

@@ -48,7 +48,7 @@ class Size:
     window: int  # last rounds whose scores are averaged
     every: int  # rounds between two scores
     seeds: tuple[int, ...]
-    leaves_out: str
+    leaves_out: str  # what the runs do not say; `protocols` adds what they do
     cycle: dict[str, int]
     lr: float = 0.01
     low: float = 1e-4
@@ -78,8 +78,7 @@ SIZES: dict[ScaleName, Size] = {
         50,
         10,
         (0, 1, 2),
-        "400 rounds instead of 10,000 or 20,000, with the rate .05 instead of .01 to make up for some of them; lenet of"
-        " half width; scores are means of the last 50 rounds; Hessian and landscapes on 1,000 samples",
+        "lenet of half width; Hessian and landscapes on 1,000 samples",
         {"cifar10": 10, "cifar100": 10},
         lr=0.05,
         low=5e-4,
@@ -93,8 +92,7 @@ SIZES: dict[ScaleName, Size] = {
         5,
         (0, 1, 2),
         "the data set (digits, 8x8 pixels, 20 clients, a quarter of them in a round), the network (lenet of half"
-        " width), 100 rounds of 2 epochs (4 in the row E=2) instead of 10,000 of one, rate .05 instead of .01,"
-        " batches of 50 instead of 64, rho .1 (SAM) and .2 (ASAM); scores are means of the last 10 rounds",
+        " width), one rho of SAM and one of ASAM for all alpha",
         {"cifar10": 5, "cifar100": 5},
         lr=0.05,
         low=0.005,
@@ -166,7 +164,7 @@ def centralized(
     """
     size = size_of(scale)
     local, _, averaged = row.partition(" + ")
-    epochs = round(size.rounds[dataset] * size.epochs * _share(scale, 5))
+    epochs = epochs_centralized(dataset, scale)
     cycle = max(1, min(size.cycle[dataset], epochs // 8))
     swa = SWA(start=0.75, cycle=cycle, low=size.low) if "SWA" in (local, averaged) else None
     algorithm = method("Centralized", _common(scale) | {"local": _local(local, dataset, 0.0, scale), "swa": swa})
@@ -182,6 +180,12 @@ def centralized(
     )
 
 
+def epochs_centralized(dataset: str, scale: ScaleName) -> int:
+    """Of all images: as many samples as K = 5 clients a round pass."""
+    size = size_of(scale)
+    return round(size.rounds[dataset] * size.epochs * _share(scale, 5))
+
+
 def size_of(scale: str) -> Size:
     """What a scale makes of the protocol.
 
@@ -189,19 +193,6 @@ def size_of(scale: str) -> Size:
         SettingError: if there is no such scale.
     """
     return SIZES[checked_scale(scale)]
-
-
-def protocol(size: Size) -> tuple[str, str]:
-    """What was done at a scale, and what it leaves out, in words."""
-    said = [
-        f"{size.dataset or 'the data set named'}, {size.clients} clients, partition dealt once a seed for all methods",
-        ", ".join(f"{count} rounds ({name})" for name, count in size.rounds.items()) + f" of {size.epochs} epochs",
-        f"SGD {size.lr:g}, momentum {size.momentum:g}, batches of {size.batch_size}, weight decay 4e-4",
-        f"SWA from 75 % on; holdout accuracy, mean of the last {size.window} rounds",
-        f"seeds {', '.join(map(str, size.seeds))}",
-    ]
-    less = [size.leaves_out, *([f"momentum {size.momentum:g} instead of none"] if size.momentum else [])]
-    return "; ".join(said), "; ".join(less)
 
 
 def _algorithm(

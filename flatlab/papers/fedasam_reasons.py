@@ -52,7 +52,7 @@ def settings(scale: ScaleName) -> Table:
             make = partial(_skewed, name, scale, **plain | changes)
             cells.append(cell(row, f"rate {rate:g}", score(size.window), make, size.seeds))
     less = "a weaker ρ and another rate of FedSAM, another rate of FedAvgM and AdaBest" if scale == "short" else ""
-    return protocol_table("settings", _title("Another rate and a weaker ρ", scale), scale, cells, less, 0.0)
+    return protocol_table("settings", _title("Another rate and a weaker ρ", scale), scale, cells, less)
 
 
 def _title(what: str, scale: ScaleName) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ..algorithms import SWA
 from ..training import Experiment
 from . import published
-from .fedasam import LEAKED, centralized, experiment, protocol, size_of
+from .fedasam import LEAKED, centralized, experiment, size_of
 from .measurements import Measurement
+from .protocols import fedasam_words, stated
 from .quantities import Quantity, eigenvalue, eigenvalue_ratio, holdout_loss, score, top_eigenvalues
 from .tables import Cell, Figure, Item, ScaleName, Table, cell
 
@@ -36,20 +36,12 @@ def _runs(name: str, scale: ScaleName, **settings: Any) -> tuple[Experiment, ...
     return tuple(experiment(name, seed=seed, scale=scale, **settings) for seed in size_of(scale).seeds)
 
 
-def protocol_table(
-    id: str, title: str, scale: ScaleName, cells: Iterable[Cell], without: str = "", momentum: float | None = None
-) -> Table:
-    kept, size = tuple(cells), size_of(scale)
-    done, less = protocol(size if momentum is None else replace(size, momentum=momentum))
-    pooled = {run.rounds for cell in kept for run in cell.experiments if run.algorithm.pooled}
-    if pooled:
-        done += f"; centralized: {', '.join(map(str, pooled))} epochs of all images, accuracy after the last alone"
-    less += f"; {without}" if without else ""
-    return Table(f"fedasam.{id}", _on_data(title, scale), scale, kept, done, less)
+def protocol_table(id: str, title: str, scale: ScaleName, cells: Iterable[Cell], without: str = "") -> Table:
+    return stated(Table(f"fedasam.{id}", _on_data(title, scale), scale, tuple(cells), "", without), fedasam_words)
 
 
 def _figure(id: str, title: str, scale: ScaleName, kind: str, series: dict[str, Any], **rest: Any) -> Figure:
-    return Figure(f"fedasam.{id}", _on_data(title, scale), scale, kind, series, *protocol(size_of(scale)), **rest)
+    return stated(Figure(f"fedasam.{id}", _on_data(title, scale), scale, kind, series, "", "", **rest), fedasam_words)
 
 
 def _on_data(title: str, scale: ScaleName) -> str:
@@ -160,7 +152,7 @@ def rivals(scale: ScaleName) -> Table:
                 cells.append(cell(row, column, score(size_of(scale).window), make, size_of(scale).seeds))
     title = f"Other methods with SAM, ASAM and SWA, {size_of(scale).dataset or 'cifar10'}, α=0, K=5 (FedASAM)"
     without = {"short": "SAM and ASAM of the rivals", "quick": "SAM of all"}.get(scale, "")
-    return protocol_table("rivals", title, scale, cells, without, changes.get("momentum"))
+    return protocol_table("rivals", title, scale, cells, without)
 
 
 def legacy(scale: ScaleName) -> Table:

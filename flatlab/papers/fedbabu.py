@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..algorithms import Constant, Schedule, Steps
-from ..data import IID, DataSpec, Partition, Shards
+from ..data import IID, Augmentation, DataSpec, Partition, Shards
 from ..declare import tell
 from ..models import ModelSpec
 from ..training import Evaluation, Experiment
@@ -34,9 +34,10 @@ class Size:
     local_epochs: int  # of LocalOnly
     centralized_epochs: int
     seeds: tuple[int, ...]
-    leaves_out: str
+    smaller: str  # data set and network, of centralized training too
+    fewer: str = ""  # what else the federated tables leave out, the numbers aside
     tuned: int = 1  # every so many clients are fine-tuned
-    scored: int = 32  # rounds in which clients are scored, at most: for curves, and for the best round
+    scored: int = 32  # rounds in which clients are scored, or a few more: for curves, and for the best round
     lr: float = 0.1
     schedule: Schedule = STEPS
     tuning_lr: float = 0.001
@@ -46,6 +47,13 @@ class Size:
     participation: Mapping[float, float] | None = None  # by the paper's
     shards: Mapping[int, int] | None = None
 
+    @property
+    def leaves_out(self) -> str:
+        """What tables of federated runs leave out; `protocols` adds what only some of them do."""
+        full = SIZES["paper"].passes
+        passes = f"K tau = {self.passes} instead of {full}" if self.passes != full else ""
+        return "; ".join(filter(None, (self.smaller, passes, self.fewer)))
+
 
 SIZES: dict[ScaleName, Size] = {
     "paper": Size(320, 160, 160, (0, 1, 2), "nothing of the protocol; the paper has one seed, here are three"),
@@ -54,9 +62,8 @@ SIZES: dict[ScaleName, Size] = {
         10,
         15,
         (0, 1, 2),
-        "K tau = 80 instead of 320, 10 epochs instead of 160 for LocalOnly, 15 instead of 160 centralized;"
-        " cnn4 of half width in the place of MobileNet and 4convNet; f = 0.1 only; fewer tau; clients scored in 8"
-        " rounds; every fifth client fine-tuned",
+        "cnn4 of half width in the place of MobileNet and 4convNet",
+        "f = 0.1 only; fewer tau; clients scored in fewer rounds; every fifth client fine-tuned",
         tuned=5,
         scored=8,
         model=ModelSpec(name="cnn4", width=0.5),
@@ -66,9 +73,9 @@ SIZES: dict[ScaleName, Size] = {
         30,
         20,
         (0, 1, 2),
-        "the data set (digits, 8x8 pixels, 50 clients), the network (lenet of half width), K tau = 150 instead of 320,"
-        " constant rate 0.05, tuning rate 0.01, s = 100, 50, 10 become 10, 5, 2; f = 0.1 becomes 0.2; one tau; clients"
-        " scored in 8 rounds",
+        "the data set (digits, 8x8 pixels, 50 clients), the network (lenet of half width)",
+        "tuning rate 0.01, s = 100, 50, 10 become 10, 5, 2; f = 0.1 becomes 0.2; one tau; clients scored in fewer"
+        " rounds",
         scored=8,
         lr=0.05,
         schedule=CONSTANT,
@@ -197,6 +204,11 @@ def tuning(scale: ScaleName = "paper", epochs: int = 5, **settings: Any) -> Meas
     return personalization(epochs, size.tuning_lr, **some, **settings)
 
 
+def templates_differ(run: Experiment) -> bool:
+    """Whether order and augmentation, all in which the official code's templates are not clean, change any number."""
+    return run.model.normalisation == "batch" or run.data.augmentation != Augmentation()
+
+
 def unbalanced_sizes(users: int, moved: int, clients: int = 100, mean: int = 500) -> tuple[int, ...]:
     """Sizes of the official code's unbalanced split: groups of `users` clients, `moved` images apart.
 
@@ -225,16 +237,3 @@ def data_of(dataset: str, scale: ScaleName, seed: int, partition: Partition) -> 
 
 def _model(dataset: str) -> ModelSpec:
     return ModelSpec(name="cnn4" if dataset == "cifar10" else "mobilenet")
-
-
-def protocol(scale: ScaleName) -> str:
-    """What was done, in words."""
-    size = size_of(scale)
-    said = [
-        f"{size.dataset or 'the data set named'}, {size.clients} clients, partition dealt once a seed for all methods",
-        f"SGD {size.lr:g}, momentum 0.9, batches of 50, K tau = {size.passes}",
-        "rate / 10 after K/2 and 3K/4" if size.schedule == STEPS else "constant rate",
-        f"tuning: SGD {size.tuning_lr:g}, momentum 0.9; last round; seeds {', '.join(map(str, size.seeds))}",
-        "accuracy on clients' own test sets",
-    ]
-    return "; ".join(said)

@@ -10,8 +10,9 @@ from ..algorithms import ServerData
 from ..data import IID
 from ..models import ModelSpec
 from . import published
-from .fedbabu import OTHERWISE, WHOLE_EPOCHS, centralized, experiment, protocol, size_of, tuning, unbalanced_sizes
+from .fedbabu import OTHERWISE, WHOLE_EPOCHS, centralized, experiment, size_of, tuning, unbalanced_sizes
 from .measurements import LONGEST
+from .protocols import fedbabu_words, stated
 from .quantities import Quantity, head_accuracy, headless_accuracy, initial, personalized, score
 from .tables import Cell, Figure, Item, Published, ScaleName, Table, cell
 
@@ -48,8 +49,11 @@ def _cell(scale: ScaleName, row: str, column: str, quantity: Quantity, name: str
 
 
 def _table(id: str, title: str, scale: ScaleName, cells: Iterable[Cell], otherwise: str = "") -> Table:
-    done = f"{protocol(scale)}; {otherwise}" if otherwise else protocol(scale)
-    return Table(f"fedbabu.{id}", title, scale, tuple(cells), done, size_of(scale).leaves_out)
+    return stated(Table(f"fedbabu.{id}", title, scale, tuple(cells), otherwise, ""), fedbabu_words)
+
+
+def _figure(id: str, title: str, scale: ScaleName, kind: str, series: dict[str, Any], **rest: Any) -> Figure:
+    return stated(Figure(f"fedbabu.{id}", title, scale, kind, series, "", "", **rest), fedbabu_words)
 
 
 def _near(name: str, share: float, epochs: int, shards: int, tuned: bool) -> tuple[Published, ...]:
@@ -235,9 +239,8 @@ def figure2(scale: ScaleName) -> Figure:
         name: tuple(centralized(part, seed=seed, scale=scale) for seed in size_of(scale).seeds)
         for name, part in names.items()
     }
-    said = "centralized training: SGD 0.1, momentum 0.9, weight decay 5e-4, batches of 128, rate / 10 after 1/2 and 3/4"
     title = "Centralized training of the whole network, its body or its head (FedBABU, Figure 2)"
-    return Figure("fedbabu.figure2", title, scale, "curves", series, said, size_of(scale).leaves_out)
+    return _figure("figure2", title, scale, "curves", series)
 
 
 def figure_tuning(scale: ScaleName) -> Figure:
@@ -248,17 +251,14 @@ def figure_tuning(scale: ScaleName) -> Figure:
         for name in ("FedAvg", "FedBABU")
     }
     title = f"Accuracy against tuning epochs, s={shards} (FedBABU, Table 6)"
-    needs = tuning(scale, epochs=LONGEST)
-    leaves_out = size_of(scale).leaves_out
-    return Figure("fedbabu.tuning", title, scale, "tuning", series, protocol(scale), leaves_out, needs, every_seed=True)
+    return _figure("tuning", title, scale, "tuning", series, measurement=tuning(scale, epochs=LONGEST), every_seed=True)
 
 
 def table_centralized(scale: ScaleName) -> Table:
     """The last accuracies of Figure 2."""
     figure = figure2(scale)
     cells = [Cell(name, "holdout accuracy", score(), experiments) for name, experiments in figure.series.items()]
-    title = f"{figure.title}: accuracy at the end"
-    return Table("fedbabu.centralized", title, scale, tuple(cells), figure.protocol, figure.leaves_out)
+    return _table("centralized", f"{figure.title}: accuracy at the end", scale, cells)
 
 
 def features(scale: ScaleName) -> Table:

@@ -6,6 +6,7 @@ The same histories give the same bytes, on any machine: nothing here draws, trai
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..later import pd
 from ..statistics import CONFIDENCE, Interval, interval
 from .archive import Archive
 from .quantities import Reading
+from .spent import Spent, spent
 from .tables import Cell, Table, trained_on
 
 
@@ -70,7 +72,7 @@ class FilledTable:
     machines: tuple[str, ...]
     versions: tuple[str, ...]
     missing_runs: int
-    seconds: float
+    spent: Spent
     again: tuple[dict[str, Any], ...]
 
     def frame(self) -> pd.DataFrame:
@@ -169,18 +171,24 @@ class FilledTable:
             said.append("Runs that diverged have no number and are left out of means; the number of seeds says so.")
         if self.machines:
             said.append(
-                f"Made on {'; '.join(self.machines)}; {'; '.join(self.versions)}; training took {self.seconds:.0f} s."
+                f"Made on {'; '.join(self.machines)}; {'; '.join(self.versions)}; training took"
+                f" {self.spent.about}{self.spent.seconds:.0f} s."
             )
         if self.again:
-            where = "; ".join(sorted({trained["machine"] for trained in self.again}))
-            most = max(abs(trained["holdout accuracy differs by"]) for trained in self.again)
-            said.append(
-                f"Weights of {len(self.again)} of its runs were trained again on {where} for what was measured later;"
-                f" their holdout accuracy differs from the kept by at most {100 * most:.1f} points."
-            )
+            said.append(trained_again(self.again))
         said.append(f"Again: `flatlab reproduce {self.table.id} --scale {self.table.scale}`; one cell: add"
                     f" `--cell \"{self.cells[0].cell.row}\" \"{self.cells[0].cell.column}\" --again`.")  # fmt: skip
         return said
+
+
+def trained_again(again: Sequence[dict[str, Any]]) -> str:
+    """What a reader must know of runs whose weights are of another training than their histories."""
+    where = "; ".join(sorted({trained["machine"] for trained in again}))
+    most = max(abs(trained["holdout accuracy differs by"]) for trained in again)
+    return (
+        f"Weights of {len(again)} of its runs were trained again on {where} for what was measured later;"
+        f" their holdout accuracy differs from the kept by at most {100 * most:.1f} points."
+    )
 
 
 def _made_with(versions: dict[str, Any]) -> str:
@@ -202,7 +210,7 @@ def fill(table: Table, archive: Archive) -> FilledTable:
         tuple(sorted({said["machine"]["name"] for said in kept})),
         tuple(sorted(versions)),
         len(runs) - len(kept) - failed,
-        sum(said["seconds"] for said in kept),
+        spent(kept),
         tuple(said["again"] for said in kept if "again" in said),
     )
 

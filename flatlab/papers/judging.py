@@ -89,7 +89,7 @@ class Judged:
     """A part of a claim with what was measured."""
 
     part: Part
-    left: Interval
+    left: Interval  # of the logarithms, as is the difference, where the two are compared by their ratio
     right: Interval
     difference: Interval
     verdict: str  # "holds", "does not hold", "undecided", "not measured"
@@ -100,15 +100,16 @@ class Judged:
         part, names = self.part, f"{self.part.left.name} against {self.part.right.name}"
         why = "values without a logarithm" if part.log else "values that are no finite numbers"
         if self.verdict == "not measured":
-            left = f"all {counted(self.left_out, 'seed')} have {why}"
-            told = left if self.left_out else "no seed has both numbers yet"
+            lost = f"all {counted(self.left_out, 'seed')} have {why}"
+            told = lost if self.left_out else "no seed has both numbers yet"
             return f"{part.what}: {names}: {told}."
         unit = part.left.quantity.unit
-        both = f"{_said(self.left.mean, unit)} against {_said(self.right.mean, unit)}"
-        gap = self.difference
-        if part.log:
+        left, right, gap = self.left.mean, self.right.mean, self.difference
+        if part.log:  # their quotient is the ratio, which that of the arithmetic means is not
+            both = f"geometric means {_said(math.exp(left), unit)} against {_said(math.exp(right), unit)}"
             size = f"ratio {math.exp(gap.mean):.3g}, {CONFIDENCE:.0%} interval {_range(math.exp, gap)}"
         else:
+            both = f"{_said(left, unit)} against {_said(right, unit)}"
             points = " points" if unit == "%" else ""
             factor = part.left.quantity.factor
             size = f"difference {factor * gap.mean:+.2f}{points}, {CONFIDENCE:.0%} interval"
@@ -132,7 +133,8 @@ def judge_part(part: Part, archive: Archive) -> Judged:
     said = verdict(gap, part.expect, part.margin) if gap.n else "not measured"
     both = sorted(left.keys() & right.keys())
     counts = [seed for seed in both if all(_counts(values[seed], part.log) for values in (left, right))]
-    ours, theirs = (interval(values[seed] for seed in counts) for values in (left, right))  # what the difference is of
+    seen = math.log if part.log else float
+    ours, theirs = (interval(seen(values[seed]) for seed in counts) for values in (left, right))  # as in the difference
     return Judged(part, ours, theirs, gap, said, len(both) - len(counts))
 
 

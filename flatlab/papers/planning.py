@@ -3,8 +3,8 @@
     plan([table], archive).total()
 
 One id is one run, however many tables need it. Runs that begin alike share their rounds: a run with SWA goes on from
-the round of the plain run where averaging starts. A run whose history is kept is not trained again, unless a
-measurement or another run needs its weights.
+the round of the plain run where averaging starts, or from the last one before it whose state is stored. A run whose
+history is kept is not trained again, unless a measurement or another run needs its weights.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..geometry.surrogate_loss import REAL
 from ..training import Experiment
 from ..training.start import shared_rounds
 from .archive import Archive, gradients
-from .costs import FORWARD, Cost, Speed, cost, samples_a_round, sizes, spending
+from .costs import FORWARD, Cost, Speed, cost, samples_a_round, sizes, spending, stored_rounds
 from .measurements import Kind, Measurement
 from .speeds import arithmetic
 from .tables import Item
@@ -34,7 +34,7 @@ class Training:
     """A run to be trained."""
 
     experiment: Experiment
-    begins: tuple[str, int] | None  # id of a run whose first rounds it shares, and how many
+    begins: tuple[str, int] | None  # id of a run whose first rounds it takes, and how many
     cost: Cost
     for_weights: bool = False  # its history is kept, but its weights are needed
 
@@ -194,18 +194,26 @@ def _ordered(
     """Runs in an order in which each comes after those that it begins with; one seed of all cells after the other."""
     sources = sorted(todo.values(), key=lambda run: (run.seed, run.parent is not None, run.algorithm.swa is not None))
     before: dict[str, list[Experiment]] = {}  # what may share rounds: the same data, network and seed
+    stored = {id: stored_rounds(experiment) for id, experiment in there.items()}
     for experiment in there.values():
         before.setdefault(_alike(experiment), []).append(experiment)
     trainings = []
     for experiment in sources:
         candidates = before.setdefault(_alike(experiment), [])
-        common = {source.id: shared_rounds(source, experiment) for source in candidates}
+        common = {source.id: _taken(stored[source.id], shared_rounds(source, experiment)) for source in candidates}
         longest = max(common, key=lambda run: common[run], default="")
         begins = (longest, common[longest]) if longest and common[longest] else None
         candidates.append(experiment)
+        own = stored_rounds(experiment)  # of rounds that it takes it has the states that the other has
+        stored[experiment.id] = {n for n in own if not begins or n > begins[1] or n in stored[begins[0]]}
         price = cost(experiment, speed, begins[1] if begins else 0)
         trainings.append(Training(experiment, begins, price, experiment.id in kept))
     return tuple(trainings)
+
+
+def _taken(stored: set[int], shared: int) -> int:
+    """The last round of so many shared ones whose state is stored, so that another run can go on from it."""
+    return max((round for round in stored if round <= shared), default=0)
 
 
 def _alike(experiment: Experiment) -> str:

@@ -11,12 +11,12 @@ from ..files import write_atomically
 from . import pictures
 from .archive import Archive
 from .beyond import section
-from .costs import hours
-from .filled import FilledTable, fill
+from .filled import FilledTable, fill, trained_again
 from .judging import judge, overall
 from .judging import page as claims_page
 from .questions import claims
 from .registry import BUILDERS, built
+from .spent import spent
 from .tables import SCALES, Figure, Item, ScaleName
 
 HEAD = """# What was reproduced
@@ -114,9 +114,13 @@ def show(archive: Archive, group: str = "", scale: ScaleName | None = None) -> N
 
 
 def _completeness(figure: Figure, archive: Archive, drawn: bool) -> str:
-    """Whether a figure is all there, and the command that makes it."""
+    """Whether a figure is all there, whether it shows weights of other trainings, and the command that makes it."""
     lacking = pictures.lacking(figure, archive)
     told = f"**Not {'complete' if drawn else 'drawn'}: {lacking}.** " if lacking else ""
+    kept = [archive.about(run) for run in figure.experiments().values() if archive.has(run)]
+    again = [about["again"] for about in kept if "again" in about]
+    if again and figure.measurement is not None:  # curves are those of the histories
+        told += f"{trained_again(again)} "
     return f"{told}Again: `flatlab reproduce {figure.id} --scale {figure.scale}`."
 
 
@@ -154,20 +158,22 @@ def missing(archive: Archive, scale: ScaleName, group: str = "") -> str:
     """How much of each table and figure is there, and what all of it took, as Markdown."""
     lines = ["| table or figure | runs kept | measurements | seeds | training |", "|---|---|---|---|---|"]
     absent: list[str] = []
-    seconds: dict[str, float] = {}
+    every: dict[str, dict[str, Any]] = {}
     for name, item in _of(group, scale).items():
         runs = item.experiments()
         kept = [run for run in runs.values() if archive.has(run)]
         if not kept:
             absent.append(f"`{name}`")
             continue
-        took = {run.id: float(archive.about(run)["seconds"]) for run in kept}
-        seconds |= took
+        abouts = {run.id: archive.about(run) for run in kept}
+        every |= abouts
         seeds = ", ".join(map(str, sorted({run.seed for run in kept})))
         needed = [archive.has_measured(*asked) for asked in item.measurements()]
         measured = f"{sum(needed)} of {len(needed)}" if needed else ""
-        lines.append(f"| `{name}` | {len(kept)} of {len(runs)} | {measured} | {seeds} | {hours(sum(took.values()))} |")
-    lines += ["", f"{len(seconds)} runs in all, {hours(sum(seconds.values()))} of training: tables share runs."]
+        lines.append(
+            f"| `{name}` | {len(kept)} of {len(runs)} | {measured} | {seeds} | {spent(abouts.values()).told} |"
+        )
+    lines += ["", f"{len(every)} runs in all, {spent(every.values()).told} of training: tables share runs."]
     lines += [f"Nothing yet of {', '.join(absent)}."] if absent else []
     return "\n".join([*lines, ""])
 
