@@ -63,14 +63,14 @@ class Size:
     points: int = 51  # on an axis of a landscape
 
 
+HESSIAN = "the Hessian is the last model's, the paper's that of the mean of the last 100"
 SIZES: dict[ScaleName, Size] = {
     "paper": Size(
         {"cifar10": 10_000, "cifar100": 20_000},
         100,
         10,
         (0, 1, 2),
-        "the score is the mean of the 10 rounds scored among the last 100, the paper's of all 100; the Hessian is the"
-        " last model's, the paper's that of the mean of the last 100",
+        HESSIAN,
         {"cifar10": 10, "cifar100": 20},
     ),
     "short": Size(
@@ -78,7 +78,8 @@ SIZES: dict[ScaleName, Size] = {
         50,
         10,
         (0, 1, 2),
-        "lenet of half width; Hessian and landscapes on 1,000 samples",
+        f"lenet of half width; a larger rate, to make up for some of the rounds; {HESSIAN}; Hessian and landscapes on"
+        " 1,000 samples",
         {"cifar10": 10, "cifar100": 10},
         lr=0.05,
         low=5e-4,
@@ -92,7 +93,7 @@ SIZES: dict[ScaleName, Size] = {
         5,
         (0, 1, 2),
         "the data set (digits, 8x8 pixels, 20 clients, a quarter of them in a round), the network (lenet of half"
-        " width), one rho of SAM and one of ASAM for all alpha",
+        f" width), one rho of SAM and one of ASAM for all alpha; {HESSIAN}; Hessian and landscapes on 360 samples",
         {"cifar10": 5, "cifar100": 5},
         lr=0.05,
         low=0.005,

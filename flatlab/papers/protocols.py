@@ -85,7 +85,11 @@ def fedasam_words(scale: ScaleName, runs: Iterable[Experiment]) -> Words:
 def _fewer(scale: ScaleName, pooled: Runs, federated: Runs) -> list[str]:
     """What FedASAM's runs have otherwise than the paper's, with what no run says."""
     size, full = fedasam.size_of(scale), fedasam.size_of("paper")
-    less = [size.leaves_out]
+    less = [
+        f"scores are means of the rounds scored among the last {size.window}, the paper's of all of its last"
+        f" {full.window}",
+        size.leaves_out,
+    ]
     if scale == "paper":
         return less
     names = list(dict.fromkeys(run.data.name for run in (*federated, *pooled)))
@@ -97,7 +101,7 @@ def _fewer(scale: ScaleName, pooled: Runs, federated: Runs) -> list[str]:
     if pooled:
         lasts = _all(pooled, lambda run: f"{run.rounds:,}")
         less.append(f"{lasts} epochs centralized instead of {_papers(names, 'centralized')}")
-    less.append(f"rate {size.lr:g} instead of {full.lr:g}, to make up for some of the rounds")
+    less.append(f"rate {size.lr:g} instead of {full.lr:g}")
     if any(run.algorithm.momentum for run in (*federated, *pooled)):
         less.append(f"momentum {size.momentum:g} instead of none")
     less += [f"batches of {size.batch_size} instead of {full.batch_size}"] if size.batch_size != full.batch_size else []
@@ -109,7 +113,7 @@ def _fewer(scale: ScaleName, pooled: Runs, federated: Runs) -> list[str]:
         if own and _or(cycles) != theirs:
             less.append(f"cycles of SWA of {_or(cycles)} {unit} instead of {theirs}")
     less += [f"SWA down to the rate {low:g} instead of {full.low:g}" for low in sorted(lows) if low != full.low]
-    return [*less, f"scores are means of the last {size.window} rounds instead of {full.window}"]
+    return less
 
 
 def _papers(names: list[str], what: str) -> str:
