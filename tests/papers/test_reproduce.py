@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
@@ -414,20 +415,33 @@ def test_claims_are_judged_by_paired_seeds(done):
     assert less.values(archive).keys() == set(SEEDS)
 
 
-def test_a_ratio_is_said_with_the_means_of_the_seeds_that_have_one():
-    """A stub for `Quantity.of`: eigenvalues, one of which is negative."""
-    values = {"a": (2.0, 4.0, -50.0), "b": (1.0, 2.0, 3.0), "none": (-1.0, -2.0, -3.0)}
+def eigenvalues_of(values):
+    """Sides whose `Quantity.of` is stubbed: a quantity that is compared by ratio, by name and seed."""
 
     class Given(Side):
         def values(self, archive):
             return dict(enumerate(values[self.name]))
 
     quantity = dataclasses.replace(score(), ratio=True, unit="")
-    a, b, none = (Given(name, quantity, ()) for name in values)
+    return [Given(name, quantity, ()) for name in values]
+
+
+def test_a_ratio_is_said_with_the_geometric_means_of_the_seeds_that_have_one():
+    a, b, none = eigenvalues_of({"a": (2.0, 4.0, -50.0), "b": (1.0, 2.0, 3.0), "none": (-1.0, -2.0, -3.0)})
     judged = judge(Claim("t", "?", (Part("top", a, b, "+"), Part("top", none, b, "+")), "quick"), None)
-    assert (judged[0].left.mean, judged[0].right.mean) == (3.0, 1.5)
-    assert "3 against 1.5; ratio 2," in judged[0].sentence() and "2 seeds (1 more left out" in judged[0].sentence()
+    assert "geometric means 2.828 against 1.414; ratio 2," in judged[0].sentence()
+    assert "2 seeds (1 more left out" in judged[0].sentence()
     assert "all 3 seeds have values without a logarithm" in judged[1].sentence()
+
+
+def test_the_numbers_of_a_sentence_have_the_ratio_that_it_states():
+    """One large value: arithmetic means are 4.033 and 3, the ratio of each seed but one is a tenth."""
+    a, b = eigenvalues_of({"a": (0.1, 1.0, 11.0), "b": (1.0, 10.0, 1.0)})
+    (judged,) = judge(Claim("t", "?", (Part("top", a, b, "+"),), "quick"), None)
+    numbers = re.search(r"geometric means (\S+) against (\S+); ratio (\S+),", judged.sentence())
+    ours, theirs, ratio = map(float, numbers.groups())
+    assert ratio < 1 and ours / theirs == pytest.approx(ratio, rel=2e-3)
+    assert judged.left.mean - judged.right.mean == pytest.approx(judged.difference.mean)
 
 
 @pytest.mark.parametrize("kind", ["curves", "clients", "tuning"])

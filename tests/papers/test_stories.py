@@ -22,7 +22,7 @@ from flatlab.stories.story_record import RECORDS, Story
 
 NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
 SENTENCE = re.compile(
-    rf": (?P<left>{NUMBER})(?: %)? against (?P<right>{NUMBER})(?: %)?; (?P<how>ratio|difference) (?P<gap>{NUMBER})(?: points)?,"
+    rf": (?P<geometric>geometric means )?(?P<left>{NUMBER})(?: %)? against (?P<right>{NUMBER})(?: %)?; (?P<how>ratio|difference) (?P<gap>{NUMBER})(?: points)?,"
     rf" 95% interval \[(?P<low>{NUMBER}), (?P<high>{NUMBER})\], (?P<n>\d+) seeds; (?P<wanted>.*?) expected: (?P<verdict>.*)\.$"
 )
 ALL = pytest.mark.parametrize("name", STORIES)
@@ -72,7 +72,9 @@ def test_every_sentence_is_what_the_record_says(name):
         gaps = np.log(left) - np.log(right) if ratio else factor * (left - right)
         half = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / math.sqrt(len(gaps))
         seen = np.exp if ratio else float
-        assert close(said["left"], factor * left.mean()) and close(said["right"], factor * right.mean()), sentence
+        means = [np.exp(np.log(one).mean()) if ratio else factor * one.mean() for one in (left, right)]
+        assert close(said["left"], means[0]) and close(said["right"], means[1]), sentence
+        assert bool(said["geometric"]) == ratio, sentence
         assert close(said["gap"], seen(gaps.mean())), sentence
         assert close(said["low"], seen(gaps.mean() - half)) and close(said["high"], seen(gaps.mean() + half)), sentence
         assert int(said["n"]) == len(gaps) and said["how"] == ("ratio" if ratio else "difference")
