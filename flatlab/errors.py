@@ -86,7 +86,7 @@ def refusal(cls: type[BaseModel], error: ValidationError, called: str = "") -> S
             meant = near(where, cls.model_fields) or _elsewhere(where, cls)
             message = f"no such setting{meant}; known: {', '.join(sorted(cls.model_fields))}"
         if detail["type"] == "missing":
-            message = "must be given"
+            message = "is required: it has no default"
         untold = detail["type"] == "missing" or not where or isinstance(detail["input"], (dict, BaseModel))
         problem = Problem(where, ... if untold else detail["input"], message)
         inner = cause.problems if isinstance(cause, SettingError) else ()
