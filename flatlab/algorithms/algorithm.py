@@ -29,7 +29,7 @@ from ..declare import Family, SettingError, setting
 from .aggregation import Aggregation, Weighted
 from .averaging import Averaging
 from .evasion import PGD, Evasion
-from .local import SGD, Local, Params, Slots, each, joint_norm, plus, refuse_unlike
+from .local import SGD, Local, Params, Slots, each, joint_norm, pair, plus, refuse_unlike
 from .schedules import Constant, Schedule
 from .server import Average, Part, Server, ServerData, Share
 from .topology import Topology
@@ -158,10 +158,13 @@ class Algorithm(Family):
                 raise SettingError(
                     "swa", allowed="the server has nothing to average with share = 'none'; set swa to None"
                 )
-        self._check_rates(rounds)
 
-    def _check_rates(self, rounds: int) -> None:
-        """Refuse a schedule that gives something else than a rate."""
+    def check_rates(self, rounds: int) -> None:
+        """Refuse a schedule that gives something else than a rate in one of so many rounds.
+
+        Raises:
+            SettingError: naming the round and what it gives there.
+        """
         for round in range(rounds):
             rate = self.rate(round, rounds)
             if not isinstance(rate, (int, float)) or not 0 <= rate < math.inf:
@@ -237,10 +240,7 @@ class Algorithm(Family):
     def step(self, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
         """One local step and the loss before it."""
         made = self.local.gradient(batch.gradient, carry.params)
-        if not isinstance(made, tuple) or len(made) != 2:
-            told = "needs (gradients, loss)"
-            raise SettingError(f"{self.local.kind}.gradient returned {type(made).__name__}", allowed=told)
-        grads, loss = made
+        grads, loss = pair(f"{self.local.kind}.gradient", made, dict, "(gradients, loss)")
         return self.descend(carry, grads, lr), loss
 
     def descend(self, carry: Carry, grads: Params, lr: float | Tensor) -> Carry:

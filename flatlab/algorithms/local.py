@@ -105,6 +105,17 @@ class ASAM(SAM):
         return each("add", each("abs", weights), self.eta)
 
 
+def pair(where: str, made: Any, first: type, needs: str) -> tuple[Any, Any]:
+    """What a hook returned, if it is two things, the first of them of a kind.
+
+    Raises:
+        SettingError: that begins with `where`, and tells what is needed.
+    """
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], first)):
+        raise SettingError(f"{where} returned {type(made).__name__}", allowed=f"needs {needs}")
+    return made
+
+
 def refuse_other_names(where: str, given: Collection[str], wanted: Collection[str]) -> None:
     """Refuse names that differ from those wanted."""
     extra, missing = sorted(set(given) - set(wanted)), sorted(set(wanted) - set(given))

@@ -184,9 +184,8 @@ class Archive:
 
     def _about(self, experiment: Experiment, run: Run) -> dict[str, Any]:
         timings, versions = run.timings, _versions(run)
-        taken = timings["round"] <= versions.get("origin", {}).get(
-            "round", 0
-        )  # with what they took where they were done
+        from_another = versions.get("origin", {}).get("round", 0)
+        taken = timings["round"] <= from_another  # with what they took where they were done
         first = 0 if experiment.parent is None else experiment.parent.round  # a fork's timings are of its own rounds
         samples = sum(map(run.federation.samples, range(first, run.round)))
         return {

@@ -132,9 +132,9 @@ def evade(
 
 def _checked_source(source: nn.Module, runs: Sequence[Run]) -> nn.Module:
     """A copy in float32 that is evaluated, if it takes the images of all runs, and gives what their tasks score."""
+    copied = copy.deepcopy(source).float().eval()
     for run in runs:
-        copied = copy.deepcopy(source).to(run.data.images.device, torch.float32).eval()
-        outputs = probed(copied, run.data, "source")
+        outputs = probed(copied.to(run.data.images.device), run.data, "source")
         try:
             run.experiment.task.check(outputs, run.data.classes)
         except SettingError as error:

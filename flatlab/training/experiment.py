@@ -105,6 +105,7 @@ class Experiment(Declared):
             SettingError: naming the setting.
         """
         algorithm, population = self.algorithm, 1 if self.algorithm.pooled else data.clients
+        algorithm.check_rates(self.rounds)  # not as it is stated: plans state thousands, of ten thousand rounds each
         if algorithm.batches_per_step > 1 and data.augmentation.mixup:
             told = f"{algorithm.kind} halves its batches; set it to 0"
             raise SettingError("augment.mixup", data.augmentation.mixup, told)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..algorithms import Aggregation, Algorithm, Carry, Evasion, LocalBatch, Message, Params, Slots
-from ..algorithms.local import refuse_other_names, refuse_unlike
+from ..algorithms.local import pair, refuse_other_names, refuse_unlike
 from ..declare import SettingError, near
 from ..models import Model, names
 from .work import leaves
@@ -155,7 +155,7 @@ def stepped(algorithm: Algorithm, carry: Carry, batch: LocalBatch, lr: float | T
         SettingError: naming the algorithm, what its step returned, and what was expected.
     """
     where = f"{type(algorithm).__name__}.step"
-    moved, loss = _pair(where, algorithm.step(carry, batch, lr), Carry, "(carry, loss)")
+    moved, loss = pair(where, algorithm.step(carry, batch, lr), Carry, "(carry, loss)")
     refuse_unlike(f"{where}: params", moved.params, carry.anchor)
     if not isinstance(loss, Tensor) or loss.dim():
         told = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
@@ -196,7 +196,7 @@ def aggregated(rule: Aggregation, updates: Params, sizes: Tensor) -> tuple[Param
     """
     where = f"{rule.kind}.combine"
     made = rule.combine(updates, sizes)
-    combined, weights = _pair(where, made, dict, "(updates, weights of the clients or None)")
+    combined, weights = pair(where, made, dict, "(updates, weights of the clients or None)")
     refuse_unlike(where, combined, {name: value[0] for name, value in updates.items()})
     if weights is not None and (not isinstance(weights, Tensor) or weights.shape != sizes.shape):
         told = f"shape {tuple(weights.shape)}" if isinstance(weights, Tensor) else type(weights).__name__
@@ -211,16 +211,9 @@ def served(algorithm: Algorithm, params: Params, mean_update: Params, slots: Slo
         SettingError: naming the algorithm, what `serve` returned, and what was expected.
     """
     where = f"{algorithm.kind}.serve"
-    moved, slots = _pair(where, algorithm.serve(params, mean_update, slots), dict, "(params, slots)")
+    moved, slots = pair(where, algorithm.serve(params, mean_update, slots), dict, "(params, slots)")
     refuse_unlike(where, moved, params)
     return moved, checked_slots(f"{where}: slots", slots)
-
-
-def _pair(where: str, made: Any, first: type, needs: str) -> tuple[Any, Any]:
-    """What a hook returned, if it is two things, the first of them of a kind."""
-    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], first)):
-        raise SettingError(f"{where} returned {type(made).__name__}", allowed=f"needs {needs}")
-    return made
 
 
 def same_slots(where: str, given: Slots, wanted: Slots) -> None:
