@@ -101,7 +101,7 @@ def _parser(functions: dict[str, Command]) -> tuple[_Parser, dict[str, _Parser]]
     command("demo", trains=True, own=False)
     running = command("run", trains=True)
     running.add_argument(
-        "experiment", type=Path, help="TOML file (`flatlab schema --toml` prints one), or a run's experiment.json"
+        "experiment", type=Path, help="TOML file (`flatlab schema --toml` prints one), or a run's folder"
     )
     running.add_argument(
         "--set", type=_change, action="append", default=[], metavar="NAME=VALUE", help="change a setting of the file"

@@ -150,6 +150,8 @@ def test_a_mistyped_command_or_option_is_told_the_near_one(capsys):
 def test_missing_files_are_named(tmp_path, capsys):
     assert run("run", tmp_path / "none.toml") == 2
     assert "none.toml" in capsys.readouterr().err
+    assert run("run", tmp_path) == 2
+    assert "experiment.json" in capsys.readouterr().err
     assert run("show", tmp_path) == 2
     assert "holds no run" in capsys.readouterr().err
 

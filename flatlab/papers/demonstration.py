@@ -15,6 +15,7 @@ from pathlib import Path
 from .. import figures
 from ..later import pd
 from ..training import Experiment
+from ..training.device import pick_device
 from ..training.pool import cores_allowed
 from . import fedasam, fedbabu, pictures, processes
 from .archive import Archive
@@ -27,7 +28,7 @@ from .reproduce import Workshop
 from .tables import Figure, Table, cell
 
 TUNING = fedbabu.tuning("quick")
-TOP = eigenvalue(top_eigenvalues(360))
+TOP = eigenvalue(top_eigenvalues(360, k=1))
 ALONG = {"dimensions": 1, "directions": "own-eigen", "points": 21, "limit": 360}
 PERSONAL = "50 clients of 2 classes"
 FLAT = "20 mixed clients"
@@ -102,9 +103,10 @@ def demo(store: Path, root: Path, device: str, say: Callable[[str], object], pro
         progress: told what is being done.
     """
     archive, wanted, (tuned, lines) = Archive(store / "demo"), table(), curves()
-    work = Workshop(archive, store, root, device, progress)
+    on_cpu = pick_device(device).type == "cpu"
+    work = Workshop(archive, store, root, device, progress, engine="batch" if on_cpu else "auto")
     todo = plan([wanted, tuned, lines], archive, has_weights=work.has_weights)
-    processes.do(work, todo, min(WORKERS, cores_allowed()) if work.device.type == "cpu" else 1)
+    processes.do(work, todo, min(WORKERS, cores_allowed()) if on_cpu else 1)
     say(fill(wanted, archive).printed().to_string(index=False))
     say(LEGEND)
     for judged in judge(claim(), archive):

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from ..declare import SettingError
+from ..training.clients import Engine
 from ..training.device import Precision
 from ..training.pool import Pool, Workers, refuse_respawn, refuse_unguarded
 from ..training.progress import watched
@@ -25,7 +26,7 @@ from .archive import Archive
 from .planning import Plan
 from .reproduce import Workshop
 
-Place = tuple[Path, Path, Path, str, Precision | None]  # archive, store, root, device, precision
+Place = tuple[Path, Path, Path, str, Precision | None, Engine]  # archive, store, root, device, precision, engine
 
 
 def do(work: Workshop, todo: Plan, workers: int = 1) -> None:
@@ -63,6 +64,7 @@ def do(work: Workshop, todo: Plan, workers: int = 1) -> None:
         work.root.absolute(),
         str(work.device),
         work.precision,
+        work.engine,
     )
     with (
         Pool(None, workers, 0).started(len(jobs)) as (executor, threads, started),
@@ -97,7 +99,7 @@ def _job(place: Place, threads: int, todo: Plan) -> list[str]:
 
 @lru_cache(maxsize=1)  # keeps the data for the next job
 def _workshop(
-    archive: Path, store: Path, root: Path, device: str, precision: Precision | None
+    archive: Path, store: Path, root: Path, device: str, precision: Precision | None, engine: Engine
 ) -> tuple[Workshop, list[str]]:
     said: list[str] = []
-    return Workshop(Archive(archive), store, root, device, said.append, False, precision), said
+    return Workshop(Archive(archive), store, root, device, said.append, False, precision, engine), said

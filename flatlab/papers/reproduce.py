@@ -17,6 +17,7 @@ from ..data import DataSpec, FederatedDataset, Source, load
 from ..data.dealing import federate
 from ..declare import SettingError
 from ..training import Diverged, Experiment, Run
+from ..training.clients import Engine
 from ..training.device import Precision, pick_device
 from ..training.lockstep import shape, train_together
 from ..training.network import identified
@@ -45,6 +46,7 @@ class Workshop:
         report: told, in a line, what is being done.
         bars: whether to show how far a training is.
         precision: as of `Run`, of runs that begin; what has begun goes on as it did.
+        engine: likewise.
     """
 
     def __init__(
@@ -56,9 +58,10 @@ class Workshop:
         report: Report = print,
         bars: bool = True,
         precision: Precision | None = None,
+        engine: Engine = "auto",
     ) -> None:
         self.archive, self.store, self.root = archive, Path(store), Path(root)
-        self.precision = precision
+        self.precision, self.engine = precision, engine
         self.device = pick_device(device)
         self.report = report
         self._bars = bars
@@ -107,7 +110,8 @@ class Workshop:
         if experiment.parent is None:
             data = self.data(experiment.data)
             begun = (self.store / identified(experiment, data).id).exists()
-            return Run(experiment, data, precision=None if begun else self.precision, **self._options(experiment))
+            way: dict[str, Any] = {} if begun else {"precision": self.precision, "engine": self.engine}
+            return Run(experiment, data, **way, **self._options(experiment))
         parent = self.run(self._experiments[experiment.parent.run])
         own = {name: getattr(experiment, name) for name in ("algorithm", "rounds", "evaluation")}
         return parent.fork(round=experiment.parent.round, **own)

@@ -135,7 +135,7 @@ class Experiment(Declared):
         """Read a TOML file, or a JSON file such as a run's `experiment.json`, with `changes` applied.
 
         Args:
-            path: of the file; `.json` is JSON, all else TOML.
+            path: of the file; `.json` is JSON, all else TOML. A folder stands for the `experiment.json` in it.
             changes: by dotted names, such as {"algorithm.lr": 0.05}. With another `algorithm.kind` what the file's
                 algorithm has by default is that of the new one.
 
@@ -146,6 +146,7 @@ class Experiment(Declared):
         True
         """
         path = user_path(path)
+        path = path / "experiment.json" if path.is_dir() else path
         values = _json(path) if path.suffix == ".json" else _toml(path)
         if not isinstance(values, dict):
             raise SettingError(f"{path}", allowed="holds no experiment")

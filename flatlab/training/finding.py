@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ..arguments import Whole, checked
 from ..data import FederatedDataset
 from ..declare import Declared, SettingError, kind_of, near, tell, walked
+from ..files import user_folder
 from ..later import pd
 from .run import Run
 from .run_names import experiment_labels, read_notes
@@ -50,6 +51,8 @@ def runs(
     True
     """
     stored = scan(store).look().values()
+    if not stored and not user_folder(store, "store").is_dir():
+        tell(f"store: {store} is no folder that is there, so no run is found")
     places = {held.experiment.id: _places(held.experiment) for held in stored}
     allowed = {name for each in places.values() for path in each for name in _names(path)}
     for name in settings:

@@ -79,20 +79,23 @@ def test_all_is_kept_and_nothing_is_done_twice(table, done):
     assert not list((folder / "results").rglob("*.safetensors"))
 
 
-def test_other_digits_than_float32_s_are_kept_told_and_taken_by_every_worker(table, done, tmp_path):
+def test_other_digits_and_engines_are_kept_told_and_taken_by_every_worker(table, done, tmp_path):
     few = dataclasses.replace(table, cells=tuple(one for one in table.cells if one.row in ("FedAvg", "FedBABU")))
     assert "bfloat16" not in fill(few, done[1]).markdown()
     archive = Archive(tmp_path / "results")
-    workshop = Workshop(archive, tmp_path / "runs", device="cpu", report=[].append, precision="bfloat16")
+    asked = {"precision": "bfloat16", "engine": "batch"}
+    workshop = Workshop(archive, tmp_path / "runs", device="cpu", report=[].append, **asked)
     processes.do(workshop, plan([few], archive), workers=2)
-    kept = [archive.about(run)["versions"]["precision"] for run in few.experiments().values()]
-    assert len(kept) == 6 and {*kept} == {"bfloat16"}
+    kept = [archive.about(run)["versions"] for run in few.experiments().values()]
+    assert len(kept) == 6 and all(asked.items() <= versions.items() for versions in kept)
     made = fill(few, archive)
     assert len(made.versions) == 1 and made.versions[0].endswith(", bfloat16") and "bfloat16" in made.latex()
     assert workshop.run(experiment("FedAvg", 5)).cohort.precision == "bfloat16"
     later = Workshop(archive, tmp_path / "runs", device="cpu", report=[].append, precision="tf32")
-    assert later.run(experiment("FedAvg", 0)).cohort.precision == "bfloat16"  # it goes on, or is measured, as it began
-    assert later.run(experiment("FedAvg", 5)).cohort.precision == "tf32"
+    begun = later.run(experiment("FedAvg", 0)).cohort  # it goes on, or is measured, as it began
+    assert (begun.precision, begun.way) == ("bfloat16", "batch")
+    new = later.run(experiment("FedAvg", 5)).cohort
+    assert (new.precision, new.way) == ("tf32", "loop")
     assert _made_with({"precision": "tf32", "device_type": "cpu"}) == _made_with({})  # which has no such digits
     assert _made_with({"precision": "tf32", "device_type": "cuda"}).endswith(", tf32")
 

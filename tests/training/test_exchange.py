@@ -139,6 +139,8 @@ def test_runs_are_found_by_their_settings(digits, store, done):
     assert found(seed=0) == {done.id} and found(**{"data.seed": 0}) == {done.id, babu.id}
     with pytest.raises(SettingError, match="algoritm = 'FedAvg': no run has such a setting; did you mean algorithm"):
         fl.runs(store, algoritm="FedAvg")
+    with pytest.warns(UserWarning, match="store: .*rnus is no folder that is there, so no run is found"):
+        assert fl.runs(store / "rnus") == []
     table = fl.differing([done, babu])
     assert table.loc[babu.id].to_dict() == {
         "algorithm": "FedBABU",

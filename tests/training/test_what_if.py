@@ -65,7 +65,7 @@ def test_one_function_changes_settings_wherever_they_come_from(tmp_path):
     for path, value in {"algorithm.lr": 0.5, "algorithm.local.rho": 0.3, "data.partition.alpha": 0.7, "rounds": 3,
                         "algorithm.local": "sam", "data.augmentation.flip": True, "algorithm.swa.start": 0.5}.items():  # fmt: skip
         changed = EXPERIMENT.replace(**{path: value})
-        assert fl.Experiment.from_file(file, {path: value}) == changed
+        assert fl.Experiment.from_file(file, {path: value}) == fl.Experiment.from_file(tmp_path, {path: value}) == changed
         if path != "algorithm.swa.start":  # there is none to begin with
             assert with_setting(EXPERIMENT, path, value) == changed
     assert EXPERIMENT.replace(**{"algorithm.lr": 0.5}).algorithm == fl.FedBABU(lr=0.5, local=fl.ASAM(rho=0.1))
@@ -85,6 +85,11 @@ def test_a_damaged_file_of_an_experiment_is_refused_in_a_sentence(text, tmp_path
     (tmp_path / "experiment.json").write_text(text)
     with pytest.raises(fl.SettingError, match=r"experiment\.json: not valid JSON"):
         fl.Experiment.from_file(tmp_path / "experiment.json")
+
+
+def test_a_folder_without_an_experiment_says_which_file_it_lacks(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"experiment\.json"):
+        fl.Experiment.from_file(tmp_path)
 
 
 def test_numbers_are_read_as_people_write_them():
