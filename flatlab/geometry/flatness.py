@@ -98,7 +98,9 @@ def flatness_vs_gain(
         told = f"{run.name}: clients tune models of their own, and those measured would be the global one's"
         raise SettingError("run", allowed=f"{told}; measure run.model(client=...) of each instead")
     round = run.round if settings.round is None else settings.round
-    gains = gains if gains is not None else personalize(run, clients=wanted, **{"round": round, **tuned})
+    if gains is None:
+        personalize(run, clients=wanted[:1], round=round, epochs=0).curve()  # refuses what has no accuracy, at once
+        gains = personalize(run, clients=wanted, **{"round": round, **tuned})
     accuracy = _accuracies(gains, run.id, round, wanted)
     sharp = sharpness({"run": run}, measures=[measure], clients=wanted, progress=progress, **settings.changed())
     frame = sharp.frame.drop(columns=["model", "measure", "invariant"]).rename(columns={"value": "sharpness"})

@@ -186,8 +186,8 @@ def protocol(scale: ScaleName) -> str:
     return (
         f"{size.clients} clients, f = 0.1 (quick: 0.2), {EPOCHS} local epochs, K tau = {size.passes}, SGD"
         f" {size.lr / 2:g} constant, momentum 0.9, batches of 50 (quick: 10); SAM rho 0.05, ASAM rho 0.5 (quick: 0.02,"
-        f" 0.1), eta 0.2; SWA from 75 % on, cycles of {CYCLE} rounds; tuning: 5 epochs of SGD {size.tuning_lr:g};"
-        f" Hessian on {SAMPLES} holdout samples"
+        f" 0.1), eta 0.2; SWA from 75 % on, cycles of {CYCLE} rounds down to the rate"
+        f" {size.lr / 20:g}; tuning: 5 epochs of SGD {size.tuning_lr:g}; Hessian on {SAMPLES} holdout samples"
     )
 
 

@@ -184,8 +184,10 @@ def run_round(run: Run, round: Whole | Literal["best"] | None) -> int:
         return round
     best = run.best_round
     if best is None:
-        reason = f"{run.id} has no evaluated round; set evaluation.clients_every, or train on"
-        raise SettingError("round", "best", reason)
+        scored = (run.history["split"] == "test").any()
+        lacking = "no accuracy of clients on record, which it is chosen by; give the number of a round"
+        reason = lacking if scored else "no evaluated round; set evaluation.clients_every, or train on"
+        raise SettingError("round", "best", f"{run.id} has {reason}")
     return best
 
 

@@ -164,13 +164,15 @@ def test_a_task_without_accuracy_has_pictures_of_its_loss(numbers, capsys):
     assert centre["loss"] == pytest.approx(wanted, rel=1e-4) and torch.isnan(torch.tensor(centre["accuracy"]))
 
 
-def test_what_needs_an_accuracy_says_so(numbers, few_digits, tmp_path):
+def test_what_needs_an_accuracy_says_so(numbers, few_digits, tmp_path, monkeypatch):
     tuned = fl.personalize(numbers, epochs=1, clients=[0, 1])
     near = tuned.frame.query("epoch == 1")["near"]
     assert tuned.curve("near")["mean"].tolist()[1] == pytest.approx(near.mean())
     with pytest.raises(fl.SettingError, match="of = 'accuracy': these runs have the scores near, loss"):
         tuned.plot()
-    for measure in (fl.evade, fl.flatness_vs_gain, lambda run: fl.compare([run])):
+    monkeypatch.setattr("flatlab.personalization.finetune._tuning", None)  # refused before anything is tuned
+    best = lambda run: fl.personalize(run, round="best")  # noqa: E731
+    for measure in (fl.evade, fl.flatness_vs_gain, best, lambda run: fl.compare([run])):
         with pytest.raises(fl.SettingError, match="accuracy"):
             measure(numbers)
     poisoned = numbers.experiment.replace(world=fl.World(adversary=fl.Adversary(data=fl.attacks.LabelFlip())))

@@ -47,7 +47,7 @@ def test_a_protocol_has_the_numbers_of_the_runs_and_no_others(name, scale):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("name", [*PAPERS, *(name for name in BUILDERS if name.startswith("crossing."))])
 def test_a_protocol_has_the_cycles_and_lowest_rates_of_swa(name, scale):
     item = built(name, scale)
     expected = {

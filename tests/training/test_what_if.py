@@ -65,7 +65,9 @@ def test_one_function_changes_settings_wherever_they_come_from(tmp_path):
     for path, value in {"algorithm.lr": 0.5, "algorithm.local.rho": 0.3, "data.partition.alpha": 0.7, "rounds": 3,
                         "algorithm.local": "sam", "data.augmentation.flip": True, "algorithm.swa.start": 0.5}.items():  # fmt: skip
         changed = EXPERIMENT.replace(**{path: value})
-        assert fl.Experiment.from_file(file, {path: value}) == fl.Experiment.from_file(tmp_path, {path: value}) == changed
+        assert (
+            fl.Experiment.from_file(file, {path: value}) == fl.Experiment.from_file(tmp_path, {path: value}) == changed
+        )
         if path != "algorithm.swa.start":  # there is none to begin with
             assert with_setting(EXPERIMENT, path, value) == changed
     assert EXPERIMENT.replace(**{"algorithm.lr": 0.5}).algorithm == fl.FedBABU(lr=0.5, local=fl.ASAM(rho=0.1))
