@@ -135,7 +135,7 @@ def test_code_and_data_are_written_by_name_and_not_taken_back():
     settings = HessianSettings(loss=own, dtype=torch.float64)
     assert settings.to_dict()["loss"] == "own" and settings.to_dict()["dtype"] == "float64"
     with pytest.raises(
-        fl.SettingError, match=r"HessianSettings\.loss = 'own': must be a function of 2 arguments or None"
+        fl.SettingError, match=r"HessianSettings\.loss = 'own': must be a function of 2 arguments or a Task or None"
     ):
         HessianSettings.from_json(settings.to_json())
     with pytest.raises(fl.SettingError, match=r"^HessianSettings\.dtype = torch\.bfloat16: must be torch\.float32"):

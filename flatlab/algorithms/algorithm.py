@@ -147,6 +147,13 @@ class Algorithm(Family):
             raise SettingError("epochs", self.epochs, "local_steps says how long a round is; leave epochs at 1")
         if (held := self.server_data) is not None and held.train == "none" and not held.clients:
             raise SettingError("server_data.train", "none", "then nobody trains on it; set server_data.clients = True")
+        if self.pooled and held is not None and held.train == "none":
+            raise SettingError(
+                "server_data", held, "one client holds everybody's samples already (pooled); set it to None"
+            )
+        if self.pooled and self.personalizes:
+            told = f"{self.kind} keeps a model for each client, and a single one has all data; set it to False"
+            raise SettingError("pooled", True, told)
         if isinstance(self.adversarial, PGD) and self.adversarial.restarts > 1:
             told = "training attacks once, from the images themselves; leave it at 1"
             raise SettingError("adversarial.restarts", self.adversarial.restarts, told)

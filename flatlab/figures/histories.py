@@ -90,19 +90,26 @@ class Histories:
         return self._fresh[1]
 
     def passed(self, run: Run | Watched, x: str) -> pd.Series:
-        """Samples, seconds or megabytes so far, by round; of a fork its own; NaN after a time that is lost."""
+        """Samples, seconds or megabytes by round, from 0 where the run began: a fork at its parent's round, or a run at
+        the state that it was given; NaN after a time that is lost.
+
+        Raises:
+            ValueError: of a run that is only watched.
+        """
         read, table = self._passed.get(run.id, (-1, pd.DataFrame()))
         if read != run.round:
             if isinstance(run, Watched):
                 raise ValueError(f"x = {x!r}: of runs that are watched only rounds are known")
             parent, federation = run.experiment.parent, run.federation
-            rounds = range(1 if parent is None else parent.round + 1, run.round + 1)
+            first = run.span[0] if parent is None else parent.round
+            rounds = range(first + 1, run.round + 1)
             table = run.timings.set_index("round").reindex(rounds)
             lacking = table.index[table["samples"].isna()]  # lines that were lost, and rounds taken from another run
             table.loc[lacking, "samples"] = [federation.samples(round - 1) for round in lacking]
             # Not from the history: files from before have none.
             table["megabytes"] = [federation.megabytes(round - 1) for round in rounds]
-            table = table.cumsum(skipna=False)
+            begun = pd.DataFrame(0.0, index=[first], columns=table.columns)
+            table = pd.concat([begun, table.cumsum(skipna=False)]) if len(table) else begun
             self._passed[run.id] = run.round, table
         return table[x]
 

@@ -241,7 +241,7 @@ def _common(curves: list[Curve], passed: list[pd.Series]) -> tuple[Array, Array,
     if not passed:
         return rounds.astype(np.float64), rounds.astype(np.float64), members
     xs = np.stack([seconds.reindex(rounds).to_numpy(np.float64) for seconds in passed])
-    known = ~np.isnan(xs).any(axis=0)  # a fork does not know how long its parent took
+    known = ~np.isnan(xs).any(axis=0)  # a fork does not count what its parent took
     return rounds[known].astype(np.float64), xs[:, known].mean(axis=0), members[:, known]
 
 
@@ -249,9 +249,8 @@ def _expected(run: Run | Watched, passed: pd.Series | None) -> float:
     """What the axis has to hold at the end of a run that goes on as it began."""
     if passed is None:
         return run.rounds
-    first = 0 if run.experiment.parent is None else run.experiment.parent.round
-    told = passed.dropna()
-    return _round_up(told.iloc[-1] / len(told) * (run.rounds - first)) if len(told) else 1.0
+    told = passed.dropna()  # from 0, where it began
+    return _round_up(told.iloc[-1] / (len(told) - 1) * (run.rounds - passed.index[0])) if len(told) > 1 else 1.0
 
 
 def _round_up(value: float) -> float:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from ..declare import SettingError, near
+from ..declare import SettingError, near, tell
 from ..models.net import PARTS, within
 from ..tasks import Classification
 from .network_calls import call, cross_entropy
@@ -149,6 +149,15 @@ def batch_matters(target: Target) -> bool:
     except (RuntimeError, ValueError):  # a batch that it cannot normalise, or of a size that it does not take
         return True
     return not _alike(together, apart)
+
+
+def tell_alone(target: Target) -> None:
+    """Warn of a sample that is normalised with itself alone."""
+    if target.ends_alone:
+        tell(
+            f"{len(target.labels)} samples in batches of {target.batch}: the last holds one, of which batch statistics"
+            " say nothing; take another batch or limit, or a network with GroupNorm"
+        )
 
 
 def check_derivative(target: Target) -> None:

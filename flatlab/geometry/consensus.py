@@ -66,12 +66,15 @@ def disagreement(
         progress: called with the runs measured and their number; False stops.
 
     Raises:
-        SettingError: if clients keep parts for themselves, so that their mean is no model, or nothing is trained yet.
+        SettingError: if clients keep parts for themselves, so that their mean is no model, or nothing is trained yet;
+            if `which` asks for another model than the mean of the clients'.
 
     >>> ring = fl.train(fl.FedAvg(topology="ring"), data, "lenet", rounds=1)
     >>> fl.disagreement([ring, run], limit=64).frame[["name", "clients"]].values.tolist()
     [['FedAvg ring', 4], ['FedAvg', 4]]
     """
+    if settings.which != "auto":
+        raise SettingError("which", settings.which, "the Hessian is at the mean of the clients' models: leave it out")
     subjects = {name: need_run(subject) for name, subject in named(runs).items()}
     source = settings.source or next(iter(subjects.values())).data
     common_task(subjects.values(), settings)

@@ -31,10 +31,10 @@ CHUNK = {"cpu": 64, "cuda": 512}
 
 
 class Scores(NamedTuple):
-    """Per-sample losses `[points, n]` and whether each is classified rightly, or its share of pixels that are."""
+    """Per-sample losses `[points, n]`, and the accuracy on all samples, a number a point."""
 
     losses: Tensor
-    hits: Tensor
+    accuracies: list[float]
 
 
 class _Copy:
@@ -110,14 +110,16 @@ class Points:
                 torch.stack(list(vectors[start : start + self.stack])) for start in range(0, len(vectors), self.stack)
             ]
             measured = [self._together(group) for group in groups]
-            return Scores(*(torch.cat(part) for part in zip(*measured, strict=True)))
+            return Scores(
+                torch.cat([part.losses for part in measured]), [a for part in measured for a in part.accuracies]
+            )
 
-        def alone(tool: _Copy, vector: Tensor) -> tuple[Tensor, Tensor]:
+        def alone(tool: _Copy, vector: Tensor) -> tuple[Tensor, float]:
             return self._alone(tool, vector, buffers or {})
 
         # With one thread each, also one alone: values must not depend on how many are asked for together.
-        measured = list(side_by_side(alone, self._free, min(len(vectors), len(self.copies)), vectors, "point"))
-        return Scores(*(torch.stack(part) for part in zip(*measured, strict=True)))
+        points = list(side_by_side(alone, self._free, min(len(vectors), len(self.copies)), vectors, "point"))
+        return Scores(torch.stack([losses for losses, _ in points]), [accuracy for _, accuracy in points])
 
     def table(
         self, vectors: Sequence[Tensor], origin: Tensor | None = None, buffers: Mapping[str, Tensor] | None = None
@@ -129,14 +131,14 @@ class Points:
         return [_row(*scores, origin) for scores in zip(*self.measure(vectors, buffers), strict=True)]
 
     @torch.no_grad()  # which holds for a thread, and this runs on several
-    def _alone(self, tool: _Copy, vector: Tensor, buffers: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _alone(self, tool: _Copy, vector: Tensor, buffers: Mapping[str, Tensor]) -> tuple[Tensor, float]:
         tool.move(vector, buffers)
-        losses, hits = [], []
+        losses, counts = [], []
         for images, labels in zip(self.batches, self.labels, strict=True):
             logits = call(tool.model, {}, images)
             losses.append(self.target.losses_of(logits, labels))
-            hits.append(self.target.right(logits, labels))
-        return torch.cat(losses), torch.cat(hits)
+            counts.append(self.target.counts(logits, labels))
+        return torch.cat(losses), self.target.accuracy(counts)
 
     @frame()
     @torch.no_grad()
@@ -156,20 +158,20 @@ class Points:
 
         return vmap(logits_at, in_dims=(0, None))(vectors, images)
 
-    def _together(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        losses, hits = [], []
+    def _together(self, vectors: Tensor) -> Scores:
+        losses, counts = [], []
         for images, labels in zip(self.batches, self.labels, strict=True):
             logits = self._stacked(vectors, images)
             losses.append(torch.stack([self.target.losses_of(point, labels) for point in logits]))
-            hits.append(torch.stack([self.target.right(point, labels) for point in logits]))
-        return torch.cat(losses, 1), torch.cat(hits, 1)
+            counts.append([self.target.counts(point, labels) for point in logits])
+        return Scores(torch.cat(losses, 1), [self.target.accuracy(point) for point in zip(*counts, strict=True)])
 
 
-def _row(losses: Tensor, hits: Tensor, origin: Tensor | None) -> dict[str, float]:
+def _row(losses: Tensor, accuracy: float, origin: Tensor | None) -> dict[str, float]:
     losses, count = losses.double(), len(losses)
     mean = losses.mean().item()
     # Outputs that are no numbers would be scored as the first class.
-    row = {"loss": mean, "accuracy": hits.sum().item() / count if math.isfinite(mean) else math.nan}
+    row = {"loss": mean, "accuracy": accuracy if math.isfinite(mean) else math.nan}
     spread = {"loss_error": losses} | ({} if origin is None else {"rise_error": losses - origin.double()})
     one = count < 2  # of which nothing tells how they scatter
     return row | {name: math.nan if one else part.std().item() / count**0.5 for name, part in spread.items()}

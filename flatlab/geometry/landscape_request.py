@@ -10,6 +10,7 @@ from torch import nn
 from ..personalization import Tuning, fine_tuned
 from ..training import Run
 from ..training.as_code import call, run_names
+from .inputs import common_task
 from .landscape_api import landscape
 from .landscape_result import Landscape
 from .settings import LandscapeSettings
@@ -88,7 +89,7 @@ class Request(NamedTuple):
         if self.corners:
             models = [self._model(corner, runs, markers) for corner in self.corners]
             subjects = dict(zip(self.names(), models, strict=True))
-            more["source"] = runs[0].data
+            more |= {"source": runs[0].data, "loss": self._loss(runs)}
         return landscape(subjects, **self.options(), **more, progress=progress, watch=watch)
 
     def code(self) -> str:
@@ -102,10 +103,15 @@ class Request(NamedTuple):
             f'{{f"{_of_run(run, count)}client {{c}}, fine-tuned": m for c, m in {self._tune_code(run, who)}.items()}}'
             for run, who in enumerate(self.tuned)
         ]
-        more = ["source=run1.data"] * bool(self.corners)
+        more = ["source=run1.data", "loss=run1.experiment.task"] * bool(self.corners)
         if shown:
             more.append(f"markers={shown[0] if len(shown) == 1 else _mapping([f'**{models}' for models in shown])}")
         return call("fl.landscape", subjects, *more, **self.options())
+
+    def _loss(self, runs: Sequence[Run]) -> Any:
+        """What models of the runs are measured by: bare they say nothing of a task."""
+        common_task(runs, self.settings)
+        return self.settings.loss or runs[0].experiment.task
 
     def _tune(self, runs: Sequence[Run], run: int, clients: Sequence[int]) -> Mapping[int, nn.Module]:
         return fine_tuned(runs[run], clients, round=self.rounds[run], **self.tuning.changed())

@@ -15,7 +15,7 @@ Running statistics of a user's own network are constants as stored, since that i
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -23,14 +23,14 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import with_settings
-from ..declare import tell
+from ..declare import SettingError
 from ..models import copied, frame, stale_gradient
 from ..models.made_in import made_in
 from ..models.net import within
 from ..tasks import Classification, Segmentation, Task, by_sign
 from ..training.pace import memory_format
 from ..training.threads import computing_with
-from .checks import batch_matters, beside, check_derivative, check_outputs, check_parameters, check_samples
+from .checks import batch_matters, beside, check_derivative, check_outputs, check_parameters, check_samples, tell_alone
 from .network_calls import (
     CLASSIFICATION,
     Loss,
@@ -61,8 +61,7 @@ class Target:
         losses: per-sample loss, `(logits [n, classes], labels [n]) -> [n]`.
         batch: the size of the batches whose statistics normalise; None if the batch does not matter.
         data: what the samples are called.
-        task: says the loss, unless the settings name one, and which samples are right; without what only helps to
-            train.
+        task: says the loss, unless the settings do, and the accuracy; without what only helps to train.
         weights: the selected parameters by name, in the model's order.
     """
 
@@ -117,9 +116,12 @@ class Target:
             ValueError: under `inference_mode`.
         """
         model, batch, dense = plain(model), settings.batch, labels.dim() > 2
-        task = (task if task and task.dense == dense else Segmentation() if dense else CLASSIFICATION).plain
+        asked, own = (settings.loss, None) if isinstance(settings.loss, Task) else (None, settings.loss)
+        if asked and asked.dense != dense:
+            raise SettingError("loss", asked, f"is of {'masks' if asked.dense else 'labels'}, which {name} are not")
+        task = (asked or (task if task and task.dense == dense else Segmentation() if dense else CLASSIFICATION)).plain
         # The function of this name stands for cross-entropy, of which more is known; a subclass may have another loss.
-        loss = settings.loss or (cross_entropy if type(task) is Classification else task.losses)
+        loss = own or (cross_entropy if type(task) is Classification else task.losses)
         check_parameters(model, settings.part)
         images, labels = beside(model, images, labels)
         check_samples(model, images, labels, name, settings.one_class)
@@ -139,11 +141,7 @@ class Target:
         check_outputs(target)
         if uses_batch_statistics(target.model) or batch_matters(target):
             object.__setattr__(target, "batch", batch)
-        if target.ends_alone:
-            tell(
-                f"{len(target.labels)} samples in batches of {batch}: the last holds one, of which batch statistics say"
-                " nothing; take another batch or limit, or a network with GroupNorm"
-            )
+        tell_alone(target)
         return target
 
     def at(self, model: nn.Module) -> Target:
@@ -177,6 +175,7 @@ class Target:
             "part": self.part,
             "parameters": self.size,
             "normalisation": normalisation(self.model, self.settings.statistics),
+            **({"accuracy": "of pixels"} if self.task.dense else {}),
             "batch": "free" if self.batch is None else f"fixed batches of {self.batch}, in order{alone}",
             "precision": str(self.images.dtype).removeprefix("torch."),
             "device": self.device.type,
@@ -227,13 +226,17 @@ class Target:
             losses = self.losses(logits, labels)
         return losses.reshape(-1) if losses.numel() == len(labels) else losses
 
-    def right(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Whether each sample is right, or the share of its pixels, `[n]`; NaN where the task has no accuracy."""
+    def counts(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """What the task adds up over samples, summed over these, in float64."""
         one = logits.dim() == 1 or logits.shape[1] == 1
-        if one and self.losses is not cross_entropy and type(self.task) is Classification:  # a loss of the user's own
-            return by_sign(logits, labels)
-        scores = self.task.scores(logits, labels)
-        return scores["accuracy"] if "accuracy" in scores else logits.new_full((len(labels),), torch.nan)
+        own = self.losses is not cross_entropy and type(self.task) is Classification  # a loss of the user's
+        counts = {"accuracy": by_sign(logits, labels)} if one and own else self.task.counts(logits, labels)
+        return {name: value.double().sum(0) for name, value in counts.items()}
+
+    def accuracy(self, counts: Sequence[Mapping[str, Tensor]]) -> float:
+        """Of all samples, from the counts of each batch; NaN where the task has none."""
+        sums = {name: torch.stack([batch[name] for batch in counts]).sum(0) for name in counts[0]}
+        return float(self.task.measures(sums, len(self.labels)).get("accuracy", torch.nan))
 
     @frame()
     @computing_with(1)

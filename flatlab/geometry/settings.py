@@ -14,6 +14,7 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 from ..arguments import Axis, Count, Positive, Settings, Several, Share, Whole
 from ..data import FederatedDataset
 from ..declare import SettingError, setting
+from ..tasks import Task
 from ..training.run_view import Which
 from .network_calls import Loss
 from .plane import Plane
@@ -37,9 +38,10 @@ class ObjectiveSettings(Settings):
         "size of the batches, only where a sample's output depends on its batch (as in FedASAM's code; larger ones make"
         " Hessian products dearer on a CPU)",
     )
-    loss: Loss | None = setting(
+    loss: Loss | Task | None = setting(
         None,
-        "per-sample loss, `(logits [n, classes], labels [n]) -> [n]`; None: a run's task's, a model's is cross-entropy",
+        "per-sample loss, `(logits [n, classes], labels [n]) -> [n]`, or a `Task`, whose accuracy counts, too; None: a"
+        " run's task, a model's is cross-entropy",
     )
     dtype: Literal["float32", "float64"] | None = setting(
         None, "precision of the measurement; None is the model's own (float32 for one in bfloat16 or float16)"

@@ -29,7 +29,7 @@ SPAN = 3.0  # the plane's half side, in radii
 
 @dataclass(frozen=True)
 class Surrogates(Result):
-    """Losses on synthetic and on real train images, a row a point of the plane and a surrogate.
+    """Losses of the run's task on synthetic and on real train images, a row a point of the plane and a surrogate.
 
     `frame`: `surrogate`, `x` and `y` (distances in all weights together), `distance` of the point from the model,
     `real` and `synthetic` loss, `zone` ("at w", "within" the radius, "beyond" it).
@@ -86,7 +86,9 @@ def surrogates(
 
     def losses(data: FederatedDataset, most: int | None) -> pd.DataFrame:
         images = data.samples("train", limit=most)
-        measured = landscape(model, images, directions=plane, points=points, span=SPAN * radius, store=False)
+        measured = landscape(
+            model, images, directions=plane, points=points, span=SPAN * radius, loss=run.experiment.task, store=False
+        )
         return measured.surfaces[["x", "y", "loss"]].reset_index(drop=True)
 
     real = losses(run.data, limit).rename(columns={"loss": "real"})

@@ -62,11 +62,13 @@ class PullsPanel(Measured):
         options: dict[str, Any] = {"first": {PullSettings: ("rounds", "limit")}, "across": True}
         self.settings = Controls(PullSettings(), hide=HIDDEN, **options)
         self.view, self.cost = PullsView(), ipywidgets.HTML()
+        self._asked: dict[str, Any] | None = None  # the arguments behind the result
         self.measure_button = self.button("Measure", "play", "Train these rounds again", self.measure, "primary")
         head = wrapping(self.measure_button, self.data, self.round, self.cost)
         self.fill(head, self.view, self.settings, self.copy_code)
         self.refresh()
-        self.round.observe(lambda _: self._price(), "value")
+        for control in (self.round, self.data):
+            control.observe(lambda _: self._price(), "value")
         self.settings.observe(lambda _: self._price(), "changed")
 
     @property
@@ -76,6 +78,7 @@ class PullsPanel(Measured):
 
     def clear(self) -> None:
         """Show nothing."""
+        self._asked = None
         self.view.show(None)
 
     def refresh(self) -> None:
@@ -95,6 +98,7 @@ class PullsPanel(Measured):
         def then(result: geometry.Pulls) -> None:
             if result.about["complete"]:
                 self.known[key] = result
+            self._asked = options
             self.view.show(result)
 
         return self.ask(work, then, "the pulls")
@@ -114,7 +118,7 @@ class PullsPanel(Measured):
 
     def code(self) -> str:
         """The Python that makes what is shown."""
-        return f"{call('fl.pulls', run_names(len(self.runs)), **self.state())}.plot()"
+        return f"{call('fl.pulls', run_names(len(self.runs)), **(self._asked or self.state()))}.plot()"
 
     def _price(self) -> None:
         if not self.settings.valid:
@@ -124,4 +128,6 @@ class PullsPanel(Measured):
             first = max(run.span[0] + 1, last - self.settings.value.rounds + 1)
             count, time = run.retraining(first, last) if first <= last else (0, 0.0)
             counts, seconds = [*counts, count], seconds + (0.0 if math.isnan(time) else time)
+        if self._asked not in (None, self.state()):
+            self.say("The settings differ from what is shown: press Measure.")
         self.cost.value = f"trains {' + '.join(map(str, counts))} rounds again, about {seconds:.2g} s"

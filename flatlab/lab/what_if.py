@@ -165,7 +165,10 @@ class WhatIf(Panel):
         meters = [(run.rounds - run.round, session.meter) for run, session in zip(runs, self.sessions, strict=True)]
         seconds = sum(rounds * meter.seconds / max(meter.count, 1) for rounds, meter in meters)
         far = f"{len(runs)} runs: {done} of {total} rounds ({100 * done // max(total, 1)} %)"
-        text = "" if over else f"{far}, {tqdm.format_interval(math.ceil(seconds))} left"
+        anew = (
+            f"{self.run.name} is a fork; these runs begin at round 1. " if runs and self.run.experiment.parent else ""
+        )
+        text = anew + ("" if over else f"{far}, {tqdm.format_interval(math.ceil(seconds))} left")
         error = next((session.error for session in self.sessions if session.error is not None), None)
         if (text, error) != self._told:
             self._told = text, error

@@ -51,15 +51,19 @@ class Averages(Result):
 def over_seeds(frame: pd.DataFrame, runs: Sequence[Run], of: Mapping[str, Any]) -> Averages:
     """Average the rows of a comparison, one of each of these runs; what settings do not tell apart, its labels do.
 
-    Runs that have not come equally far are apart: fewer rounds are no seed.
+    Numbers of other rounds are apart: fewer rounds are no seed. Of best rounds, which are each run's own, runs that
+    have not come equally far are.
     """
+    reached = pd.Series([run.round for run in runs], frame.index)
+    rounds = (reached if of.get("best") else frame[["round", "scored"]].max(axis=1).fillna(reached)).astype(int)
     groups: dict[Hashable, list[int]] = {}
-    for place, (run, key) in enumerate(zip(runs, method_keys([run.experiment for run in runs]), strict=True)):
-        groups.setdefault((key, run.name, run.round), []).append(place)
+    keys = method_keys([run.experiment for run in runs])
+    for place, (run, key, round) in enumerate(zip(runs, keys, rounds, strict=True)):
+        groups.setdefault((key, run.name, round), []).append(place)
     shown = ["method", *(name for name in differing(runs) if name not in (*SEEDS, "algorithm"))]
-    if len({run.round for run in runs}) > 1:
+    if rounds.nunique() > 1:
         shown.append("round")
-        frame = frame.assign(round=[run.round for run in runs])
+        frame = frame.assign(round=rounds)
     heads = [frame.iloc[places[0]][shown].to_dict() for places in groups.values()]
     alike = Counter(map(repr, heads))  # in settings: images differ, or where a run begins
     rows = []

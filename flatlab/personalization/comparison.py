@@ -47,7 +47,7 @@ class Comparison(Result):
     `rounds to level` is the first scored round whose holdout accuracy is at least `about["level"]` (NaN if there is
     none); samples of clients (each epoch anew) and megabytes (10^6 bytes of float32, both ways, all clients of a round)
     are what was trained on and sent until then, its parent's rounds included: megabytes as recorded, samples by own
-    settings.
+    settings. Of a run that was given a state (`start`, `init`) it is what came after that.
     """
 
     def numbers(self) -> pd.DataFrame:
@@ -287,8 +287,9 @@ def _to_level(run: Run, curve: pd.DataFrame, history: pd.DataFrame, level: float
     if not math.isnan(rounds):
         rows = history[(history["split"] == "train") & (history["metric"] == "megabytes")]
         told = dict(zip(rows["round"], rows["value"], strict=True))  # not in older files; a parent sent something else
-        samples = float(sum(map(run.federation.samples, range(int(rounds)))))
-        each = (told.get(number + 1, run.federation.megabytes(number)) for number in range(int(rounds)))
+        first = 0 if run.experiment.initial is None else run.span[0]  # nobody knows what made the state that was given
+        samples = float(sum(map(run.federation.samples, range(first, int(rounds)))))
+        each = (told.get(number + 1, run.federation.megabytes(number)) for number in range(first, int(rounds)))
         sent = math.fsum(each)
     return {"rounds to level": rounds, "samples to level": samples, "megabytes to level": sent}
 

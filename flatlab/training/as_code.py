@@ -24,12 +24,13 @@ from ..files import user_path
 from .device import pick_device
 from .experiment import Experiment
 from .finding import as_runs
+from .forking import KEPT
 from .pace import memory_format
 from .run import Run
 from .run_files import read_experiment
 
 WIDTH = 100
-FORKED = ("algorithm", "rounds", "participation", "sampling", "evaluation", "seed")  # what a fork may change
+FORKED = [name for name in Experiment.model_fields if name not in KEPT]  # what a fork may change
 
 
 def code_for(runs: Run | Iterable[Run], *, store: str | Path | None = None) -> str:
@@ -186,11 +187,18 @@ class _Script:
                 f" {experiment.model.fingerprint})",
                 f"{model} = ...",
             ]
-        options = self._options(target.like)
+        options, begun = self._options(target.like), f"start_of_{target.name}"
+        if experiment.initial is not None:
+            how = "of weights: fl.training.State(0, fl.models.weights(...))"
+            self.lines += [
+                f"# supply: the state that {target.name} began with (digest {experiment.initial}); {how}",
+                f"{begun} = ...",
+            ]
+        start = [f"start={begun}"] if experiment.initial is not None else []
         if target.reach == experiment.rounds:
-            return call("fl.train", literal(experiment.algorithm), data, model, **given, **options)
+            return call("fl.train", literal(experiment.algorithm), data, model, *start, **given, **options)
         described = [f"data={data}.spec", f"algorithm={literal(experiment.algorithm)}", f"model={literal(spec)}"]
-        run = [call("fl.Experiment", *described, **given), data, *([model] if own else [])]
+        run = [call("fl.Experiment", *described, **given), data, *([model] if own else []), *start]
         return f"{call('fl.Run', *run, **options)}.to({target.reach})"
 
     def _options(self, run: Run) -> dict[str, Any]:

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from .run import Run
 
 
+KEPT = {"data", "model", "parent", "initial", "code"}  # settings that a fork has from its parent
+
+
 def fork(run: Run, round: int, changes: dict[str, Any]) -> Run:
     """See `Run.fork`."""
-    if fixed := {"data", "model", "parent", "initial", "code"} & {name.partition(".")[0] for name in changes}:
+    if fixed := KEPT & {name.partition(".")[0] for name in changes}:
         raise SettingError(
             ", ".join(sorted(fixed)), allowed="a fork keeps its parent's; start a run of its own instead"
         )

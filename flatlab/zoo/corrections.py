@@ -12,10 +12,16 @@ def sent(algorithm: Algorithm, trained: Params) -> Params:
 
     A correction makes the clients' steps agree on one optimum. A part that stays with a client has an optimum of its
     own: corrected towards the others' it would not get there.
+
+    Raises:
+        SettingError: if that is nothing.
     """
-    if algorithm.share == "all":
-        return dict(trained)
-    return {name: value for name, value in trained.items() if name.partition(".")[0] == algorithm.share}
+    whole = algorithm.share == "all"
+    part = {name: value for name, value in trained.items() if whole or name.partition(".")[0] == algorithm.share}
+    if not part:
+        told = f"of what they train ({algorithm.train!r}) clients send nothing that {algorithm.kind} could look at"
+        raise SettingError("share", algorithm.share, told)
+    return part
 
 
 def no_correction(algorithm: Algorithm, trained: Params) -> Params:
@@ -24,15 +30,12 @@ def no_correction(algorithm: Algorithm, trained: Params) -> Params:
 
 
 def check_sent(algorithm: Algorithm) -> None:
-    """Refuse parts that the names of parameters do not tell, and clients that send nothing that they train.
+    """Refuse parts that the names of parameters do not tell, and clients that send nothing.
 
     Raises:
         SettingError: naming `share`.
     """
     check_server(algorithm)
-    if {algorithm.share, algorithm.train} == {"body", "head"}:
-        told = f"of what they train ({algorithm.train!r}) clients send nothing that {algorithm.kind} could correct"
-        raise SettingError("share", algorithm.share, told)
     if algorithm.share not in ("all", "body", "head"):
         told = f"{algorithm.kind} corrects what clients send; share 'all', 'body' or 'head'"
         raise SettingError("share", algorithm.share, told)

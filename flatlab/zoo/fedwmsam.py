@@ -10,7 +10,7 @@ from torch import Tensor
 from ..algorithms import SGD, Carry, Local, LocalBatch, Message, Params, Slots, stretched
 from ..declare import setting
 from .mofedsam import MoFedSAM
-from .perturbing import Beside, check_own_perturbation
+from .perturbing import Beside, check_own_perturbation, zeros
 from .scaffold import SCAFFOLD
 
 
@@ -71,5 +71,5 @@ class FedWMSAM(MoFedSAM, SCAFFOLD):
 
 
 def _momentum(carry: Carry, lr: float | Tensor) -> Params:
-    """MoFedSAM's, as a gradient."""
-    return {k: -v / carry.steps / lr for k, v in carry.received["last"].items()}
+    """MoFedSAM's, as a gradient; 0 for what stays with the client."""
+    return zeros(carry.params) | {k: -v / carry.steps / lr for k, v in carry.received["last"].items()}

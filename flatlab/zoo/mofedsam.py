@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..algorithms import SAM, Algorithm, Carry, Local, LocalBatch, Params, Slots
 from ..declare import SettingError, setting
+from .corrections import sent
 from .perturbing import check_server
 
 
@@ -37,16 +38,17 @@ class MoFedSAM(Algorithm):
             raise SettingError("momentum", self.momentum, f"{self.kind} has the global model's; set it to 0")
 
     def broadcast(self, slots: Slots, trained: Params) -> Slots:
-        """D; 0 for what stays with the clients."""
-        last = slots.get("last", {})
-        words = {"last": {k: last.get(k, torch.zeros_like(v)) for k, v in trained.items()}}
+        """D, of what clients send; where names do not tell that, 0 for what stays with them."""
+        last, told = slots.get("last", {}), self.share in ("all", "body", "head")
+        part = sent(self, trained) if told else trained
+        words = {"last": {k: last.get(k, torch.zeros_like(v)) for k, v in part.items()}}
         return super().broadcast(slots, trained) | words
 
     def step(self, carry: Carry, batch: LocalBatch, lr: float | Tensor) -> tuple[Carry, Tensor]:
         """Along the mixture."""
         grads, loss = self.local.gradient(batch.gradient, carry.params)
-        last = carry.received["last"]
-        mixed = {k: self.alpha * g - (1 - self.alpha) * (last[k] / carry.steps / lr) for k, g in grads.items()}
+        mixed = {k: self.alpha * g for k, g in grads.items()}
+        mixed |= {k: mixed[k] - (1 - self.alpha) * (v / carry.steps / lr) for k, v in carry.received["last"].items()}
         return self.descend(carry, mixed, lr), loss
 
     def serve(self, params: Params, mean_update: Params, slots: Slots) -> tuple[Params, Slots]:

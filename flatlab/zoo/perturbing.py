@@ -47,13 +47,16 @@ def zeros(like: Params) -> Params:
 
 
 def check_server(algorithm: Algorithm) -> None:
-    """Refuse clients that send nothing: there is no global model to look at.
+    """Refuse clients that send nothing that they train: there is no global model to look at, or it never moves.
 
     Raises:
         SettingError: naming `share`.
     """
     if algorithm.share == "none":
         raise SettingError("share", "none", f"{algorithm.kind} needs a global model; share 'all', 'body' or 'head'")
+    if {algorithm.share, algorithm.train} == {"body", "head"}:
+        told = f"of what they train ({algorithm.train!r}) clients send nothing that {algorithm.kind} could look at"
+        raise SettingError("share", algorithm.share, told)
 
 
 def check_own_perturbation(algorithm: Algorithm) -> None:

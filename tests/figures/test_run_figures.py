@@ -82,8 +82,23 @@ def test_over_rounds_the_legend_says_what_a_step_costs(runs):
 def test_of_a_fork_only_its_own_samples_count(runs):
     fork = runs[0].fork(round=2, algorithm=fl.FedAvg(lr=0.05)).to()
     fig = fl.plot(fork, x="samples")
-    assert np.allclose(lines(fig)[0][:, 0], fork.timings["samples"].cumsum()) and len(lines(fig)[0]) == 2
+    assert np.allclose(lines(fig)[0][:, 0], [0, *fork.timings["samples"].cumsum()]) and len(lines(fig)[0]) == 3
     assert "a fork's: its own" in fig.axes[0].get_xlabel()
+    both = fl.plot([runs[0], fork], x="samples").axes[0].lines
+    (ring,) = (line for line in both if len(line.get_xdata()) == 1)  # where it left: before a round of its own
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (0, pytest.approx(100 * values(runs[0])[2]))
+
+
+def test_of_a_run_from_a_given_state_only_its_own_rounds_count(runs, tmp_path):
+    wanted = fl.Experiment(data=runs[0].data.spec, model=SPEC, algorithm=fl.FedAvg(lr=0.05), rounds=4)
+    run = fl.Run(wanted, runs[0].data, start=runs[0].state(2), store=tmp_path).to()
+    for x in ("samples", "seconds"):
+        assert np.allclose(lines(fl.plot(run, x=x))[0][:, 0], run.timings[x].cumsum())
+    sent = run.history.query("metric == 'megabytes'")["value"]
+    assert np.allclose(lines(fl.plot(run, x="megabytes"))[0][:, 0], sent.cumsum()) and len(sent) == 2
+    cost = fl.compare(run, level=1e-9).frame.iloc[0]
+    assert cost["rounds to level"] == 3 and cost["samples to level"] == run.timings["samples"].iloc[0]
+    assert cost["megabytes to level"] == pytest.approx(sent.iloc[0])
 
 
 def test_smoothing_keeps_the_raw_values_and_the_final_one(runs):

@@ -86,5 +86,7 @@ def test_what_has_no_mean_is_refused(few_digits, tmp_path):
     run = fl.train(fl.FedPer(), few_digits, MODEL, 1, store=tmp_path, progress=False)
     with pytest.raises(fl.SettingError, match="keep head for themselves"):
         fl.disagreement(run)
+    with pytest.raises(fl.SettingError, match="which = 'swa': the Hessian is at the mean of the clients' models"):
+        fl.disagreement(run, which="swa")
     with pytest.raises(fl.SettingError, match="round = 0"):
         fl.disagreement(fl.train(fl.FedAvg(), few_digits, MODEL, 1, store=tmp_path, progress=False), round=0)

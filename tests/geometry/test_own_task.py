@@ -164,6 +164,26 @@ def test_a_task_without_accuracy_has_pictures_of_its_loss(numbers, capsys):
     assert centre["loss"] == pytest.approx(wanted, rel=1e-4) and torch.isnan(torch.tensor(centre["accuracy"]))
 
 
+def test_models_taken_from_a_run_are_measured_by_its_task(numbers):
+    """The lab's plane through three models, and surrogates."""
+    panel = fl.lab.Landscape(numbers)
+    panel.settings.change(directions="plane", points=3, limit=40)
+    panel.measure()
+    plane = panel.settle()
+    loss = fl.landscape(numbers, points=3, limit=40, store=False)
+    assert plane.about["loss"] == loss.about["loss"]
+    centre = loss.surfaces.query("x == 0 and y == 0")["loss"].item()
+    assert plane.marks()["loss"].iloc[0] == pytest.approx(centre, rel=1e-4)
+    space = {"fl": fl, "run1": numbers}
+    exec(panel.code(), space)
+    assert space["landscape"].frame.equals(plane.frame)
+    made = fl.geometry.surrogates(numbers, ipc=1, iterations=1, points=3, limit=40)
+    images, labels = numbers.data.samples("train", limit=40)
+    with torch.no_grad():
+        wanted = ((numbers.model()(images)[:, 0] - labels) ** 2).mean().item()
+    assert made.frame.query("distance == 0")["real"].iloc[0] == pytest.approx(wanted, rel=1e-4)
+
+
 def test_what_needs_an_accuracy_says_so(numbers, few_digits, tmp_path, monkeypatch):
     tuned = fl.personalize(numbers, epochs=1, clients=[0, 1])
     near = tuned.frame.query("epoch == 1")["near"]

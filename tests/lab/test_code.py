@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Literal
 
 import ipywidgets
 import programs
@@ -13,6 +14,15 @@ import flatlab as fl
 from flatlab.algorithms import Local
 from flatlab.lab.clipboard import CopyCode
 from flatlab.training.as_code import call, code_for, literal
+
+
+class Smooth(fl.Classification):
+    """A user's own task."""
+
+    kind: Literal["smoothed here"] = "smoothed here"
+
+    def losses(self, outputs, targets):
+        return torch.nn.functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=0.5)
 
 
 def executed(code):
@@ -79,6 +89,25 @@ def test_a_fork_comes_after_its_parent_whether_that_is_shown_or_not(data, tmp_pa
     alone = code_for(child, store=tmp_path / "c")
     assert "parent_of_run1 = fl.Run(" in alone and ").to(1)" in alone
     assert_same(child, executed(alone)["run1"])
+
+
+def test_a_fork_has_its_world_and_task(data, tmp_path):
+    parent = trained(fl.FedAvg(), data, tmp_path / "a")
+    for change in ({"world": fl.World(channel=fl.Channel(loss=0.5))}, {"task": Smooth()}):
+        child = parent.fork(round=1, **change).to()
+        assert_same(child, executed(code_for(child, store=tmp_path / next(iter(change))))["run1"])
+
+
+def test_what_a_run_began_with_is_to_be_supplied(data, tmp_path):
+    state = trained(fl.FedAvg(), data, tmp_path / "a").state(2)
+    for reach, made in ((3, "fl.train("), (2, "fl.Run(")):
+        run = trained(fl.FedAvg(lr=0.05), data, tmp_path / "a", init=state).rewind(reach)
+        code = code_for(run, store=tmp_path / made)
+        assert f"run1 = {made}" in code and f"digest {state.digest}" in code
+        code = code.replace("start_of_run1 = ...", "")
+        space = {"start_of_run1": state}
+        exec(compile(code, "copied", "exec"), space)
+        assert_same(run, space["run1"])
 
 
 def test_a_run_is_written_as_far_as_it_is_shown(data, tmp_path):

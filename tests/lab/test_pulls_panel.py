@@ -45,6 +45,9 @@ def test_it_says_what_is_trained_again_and_shows_what_was_measured(runs):
     job = panel.job
     panel.measure()
     assert panel.settle() is result and panel.job is not job  # known
+    code = panel.code()
+    panel.settings.change(rounds=1)
+    assert panel.code() == code and "differ from what is shown" in panel.note.value
 
 
 def test_another_round_of_the_same_runs_leaves_it_in_sight_and_other_runs_do_not(runs):

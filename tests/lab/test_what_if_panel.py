@@ -115,6 +115,18 @@ def test_no_value_stops_nothing_and_the_same_twice_is_one(tmp_path):
     panel.close()
 
 
+def test_of_a_fork_it_says_that_runs_begin_anew(tmp_path):
+    fork = (
+        trained(fl.FedAvg(lr=0.05), six_clients(), tmp_path, rounds=2).fork(round=1, algorithm=fl.FedAvg(lr=0.1)).to()
+    )
+    panel = WhatIf(fork)
+    panel.values.value = "0.05"
+    panel.start()
+    panel.settle()
+    assert "is a fork; these runs begin at round 1" in panel.note.value
+    panel.close()
+
+
 def test_cancel_ends_the_measurement_before_the_next_run(tmp_path, monkeypatch):
     run = trained(fl.FedAvg(lr=0.05), six_clients(), tmp_path, rounds=1)
     panel = WhatIf(run)

@@ -121,6 +121,26 @@ def test_a_fork_fewer_rounds_and_another_method_of_one_label_are_no_seeds(digits
     assert late["seeds"].tolist() == [2, 1] and late["round"].tolist() == [2, 1]
 
 
+def test_numbers_of_one_round_are_of_one_method_however_far_its_seeds_have_come(digits, tmp_path):
+    settings = {"model": NET, "store": tmp_path, "progress": False, "evaluation": fl.Evaluation(clients_every=1)}
+    runs = [fl.train(fl.FedAvg(), digits, rounds=3, seed=seed, **settings) for seed in (0, 1)]
+    runs[1].rewind(2)
+    tuned = fl.personalize(runs, round=1, epochs=1)
+    found = fl.compare(runs, tuned, over="seed")
+    assert found.summary()["seeds"].tolist() == [2] and "round" not in found.frame
+    assert found.frame.query("of == 'holdout'")["mean"].iloc[0] == pytest.approx(
+        fl.compare(runs, tuned).frame["holdout"].mean()
+    )
+    other = fl.train(fl.FedAvg(lr=0.03), digits, rounds=2, **settings)
+    both = fl.compare([*runs, other], fl.personalize([*runs, other], round=1, epochs=1), over="seed")
+    assert "round" not in both.frame and both.summary()["seeds"].tolist() == [2, 1]
+    apart = fl.compare(runs, over="seed").summary()
+    assert apart["round"].tolist() == [3, 2] and apart["seeds"].tolist() == [1, 1]
+    runs[1].rewind(3)
+    best = fl.compare(runs, fl.personalize(runs, round="best", epochs=1), over="seed").summary()
+    assert best["seeds"].tolist() == [2]  # each seed has a best round of its own
+
+
 def test_a_run_that_is_given_twice_counts_once(runs):
     with pytest.warns(UserWarning, match="1 of 3 are given again"):
         table = fl.compare([runs[0], runs[1], runs[0]], over="seed")

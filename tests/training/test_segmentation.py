@@ -266,8 +266,21 @@ def test_what_is_measured_is_the_plain_loss(data, run, tmp_path):
     plane = fl.landscape(run, points=3, limit=None, store=False).frame
     centre = plane[(plane["x"] == 0) & (plane["y"] == 0)].iloc[0]
     assert centre["loss"] == pytest.approx(loss, rel=1e-4)
-    shares = fl.Segmentation().scores(model(images), masks)["accuracy"]
-    assert centre["accuracy"] == pytest.approx(float(shares.mean()), abs=1e-6)
+    real = masks != BEYOND  # of all pixels of the set, as in the history, and no mean over images
+    right = float(((model(images).argmax(1) == masks) & real).sum() / real.sum())
+    assert centre["accuracy"] == pytest.approx(right, abs=1e-6)
+    (kept,) = run.history.query("round == 2 and split == 'holdout' and metric == 'accuracy'")["value"]
+    assert right == pytest.approx(kept, abs=1e-6)
+    assert fl.path(run, model, points=3, limit=None).frame["accuracy"].iloc[0] == pytest.approx(right, abs=1e-6)
+    with pytest.raises(fl.SettingError, match=r"loss = .*is of labels, which given samples are not"):
+        fl.landscape(model, (images, masks), points=3, loss=fl.Classification(), store=False)
+    task = fl.Segmentation(void=1)  # of which some images have more than others
+    void = fl.landscape(model, (images, masks), points=3, loss=task, store=False).summary()
+    assert void["loss"].item() == pytest.approx(float(task.losses(model(images), masks).mean()), rel=1e-4)
+    real &= masks != 1
+    right = float(((model(images).argmax(1) == masks) & real).sum() / real.sum())
+    shares = float(task.scores(model(images), masks)["accuracy"].mean())
+    assert void["accuracy"].item() == pytest.approx(right, abs=1e-6) and abs(right - shares) > 1e-4
     hard = fl.Run(run.experiment.replace(task=fl.Segmentation(hard=0.2, weights=(1, 5, 0))), data, store=tmp_path)
     both = [fl.hessian(one, "holdout", part="head", limit=None, round=0, dtype="float64") for one in (run, hard)]
     values = [found.top(1).frame["eigenvalue"].iloc[0] for found in both]

@@ -150,17 +150,20 @@ def test_ditto_without_pull_is_fedavg_beside_clients_that_train_alone():
 
 
 @ENGINES
-@pytest.mark.parametrize("local", ["sgd", "sam"])
-def test_fedrep(local, engine):
+@pytest.mark.parametrize(("local", "mu", "clip"), [("sgd", 0.0, None), ("sam", 0.0, None), ("sgd", 5.0, 0.3)])
+def test_fedrep(local, mu, clip, engine):
+    """Pull and clip are of the part whose turn it is: the other's pull moves nothing, and is no part of the norm."""
     rho = 0.1
     step = fl.SAM(rho=rho) if local == "sam" else fl.SGD()
-    world = World(fl.FedRep(lr=LR, batch_size=16, epochs=3, head_epochs=2, momentum=0.9, local=step), engine)
+    settings = {"epochs": 3, "head_epochs": 2, "momentum": 0.9, "local": step, "mu": mu, "clip": clip}
+    world = World(fl.FedRep(lr=LR, batch_size=16, **settings), engine)
     body = {k: v for k, v in world.first.items() if k.startswith("body.")}
     heads = {c: {k: v for k, v in world.first.items() if k.startswith("head.")} for c in range(CLIENTS)}
     for round, state in enumerate(world.run()[1:]):
         clients, bodies = world.sampled(round), {}
         for client in clients:
             params, speed = {**body, **heads[client]}, zeros(world.first)
+            begun = params
             for epoch, batches in enumerate(world.batches(client, round)):
                 part = "head." if epoch < 2 else "body."
                 turn = [k for k in params if k.startswith(part)]
@@ -171,6 +174,10 @@ def test_fedrep(local, engine):
                         norm = torch.cat([g[k].flatten() for k in turn]).norm() + 1e-16
                         at = params | {k: params[k] + rho * g[k] / norm for k in turn}
                     g = world.gradient(at, batch)
+                    g = {k: g[k] + mu * (params[k] - begun[k]) for k in turn}
+                    if clip is not None:
+                        length = torch.cat([value.flatten() for value in g.values()]).norm()
+                        g = {k: value * min(1.0, clip / (length + 1e-6)) for k, value in g.items()}
                     for k in turn:
                         speed[k] = 0.9 * speed[k] + g[k]
                     params = params | {k: params[k] - LR * speed[k] for k in turn}

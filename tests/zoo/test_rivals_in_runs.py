@@ -200,6 +200,34 @@ def test_corrections_need_parts_that_names_tell():
                 method(**settings).check(10)
 
 
+@pytest.mark.parametrize("method", [fl.SCAFFOLD, fl.FedDyn, fl.MoFedSAM, fl.FedLESAM, fl.FedSOL])
+def test_where_nothing_that_is_trained_is_sent_there_is_no_global_step(method, tmp_path):
+    with pytest.raises(fl.SettingError, match=r"share = 'body': of what they train .'head'. clients send nothing"):
+        method(train="head", share="body").check(10)
+    context = fl.ModelSpec(name="lenet", width=0.125, context=4)
+    if method in (fl.SCAFFOLD, fl.FedDyn, fl.MoFedSAM):  # what the network calls so is known with it only
+        with pytest.raises(
+            fl.SettingError, match=r"share = 'body': of what they train .'context'. clients send nothing"
+        ):
+            fl.train(method(train="context", share="body"), federation(fl.load("digits")), context, 2, store=tmp_path)
+
+
+@pytest.mark.parametrize(("method", "parts", "more"), [(fl.MoFedSAM, 3, 0), (fl.FedWMSAM, 5, 3)])
+def test_of_what_clients_keep_no_megabyte_is_sent(method, parts, more, tmp_path):
+    run = fl.train(method(share="body"), federation(fl.load("digits")), fl.ModelSpec(name="lenet", width=0.125), 2,
+                   store=tmp_path)  # fmt: skip
+    body = sum(value.numel() for name, value in run.state().params.items() if name.startswith("body."))
+    clients = len(run.federation.sample(0))
+    for sent in run.history.query("metric == 'megabytes'")["value"]:
+        assert sent == pytest.approx(4e-6 * clients * (parts * body + more))
+
+
+def test_one_client_with_all_data_has_no_models_of_clients_beside_it():
+    for kind in (fl.Ditto(pooled=True), fl.FedAvg(pooled=True, server_data=fl.ServerData(train="none", clients=True))):
+        with pytest.raises(fl.SettingError, match="pooled"):
+            kind.check(10)
+
+
 def test_rounds_in_which_nothing_arrives_leave_adabest_whole(tmp_path):
     world = fl.World(channel=fl.Channel(loss=1.0))
     data = federation(fl.load("digits"))
