@@ -66,7 +66,7 @@ def draw_runs(
         runs: a run or several.
         metrics: some of `METRICS`, a panel each, two in a row.
         x: "round"; "samples", the sample passes so far; "seconds" of training so far; or "megabytes" sent so far. Of a
-            fork only its own count.
+            fork only its own count, from 0 where it left its parent.
         smooth: weight of the past in an exponential moving average, from 0 (none) to below 1; raw values stay, faintly.
         bands: draw runs that differ only in seeds, and have come equally far, as their mean with a band of one standard
             deviation.
