@@ -95,8 +95,8 @@ class Comparison(Result):
             A row a method; the interval is NaN for one seed, from which nothing follows.
 
         Raises:
-            SettingError: if there is no such method or column, or a method has several runs of one seed (of two alphas,
-                say).
+            SettingError: if there is no such method or column, a method has several runs of one seed (of two alphas,
+                say), or runs of one seed have other partitions.
         """
         labels = self.about.get("labels")  # not in older files
         settings = {name: {labels[run] for run in rows["run"]} for name, rows in self.frame.groupby("method") if labels}
@@ -109,6 +109,9 @@ class Comparison(Result):
             method, seed = twice.iloc[0][["method", "seed"]]
             several = f"{method} has several of seed {seed}: compare those of one setting at a time"
             raise SettingError("runs", len(self.frame), several)
+        if "data.seed" in self.frame and (self.frame.groupby("seed")["data.seed"].nunique() > 1).any():
+            told = "runs of one seed have partitions of several (data.seed): no pair of them has the same clients"
+            raise SettingError("runs", len(self.frame), told)
         methods = list(dict.fromkeys(self.frame["method"]))
         base = methods[0] if against is None else against
         if base not in methods:
@@ -117,11 +120,8 @@ class Comparison(Result):
             measured = [name for name in get_args(Column) if name in self.frame]
             raise SettingError("column", column, f"none of these runs has it; must be one of {', '.join(measured)}")
         values = {name: rows.set_index("seed")[column].to_dict() for name, rows in self.frame.groupby("method")}
-        rows = []
-        for name in methods:
-            if name != base:
-                paired = difference(values[name], values[base])
-                rows.append((name, base, column, paired.mean, paired.half, paired.n, paired.left_out))
+        paired = {name: difference(values[name], values[base]) for name in methods if name != base}
+        rows = [(name, base, column, each.mean, each.half, each.n, each.left_out) for name, each in paired.items()]
         return pd.DataFrame(rows, columns=["method", "against", "of", "difference", "half width", "seeds", "left_out"])
 
 

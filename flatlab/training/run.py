@@ -271,7 +271,8 @@ class Run(RunView):
         """A new run that begins with this one's state after `round` and goes on under changed settings.
 
         `changes` are fields of `Experiment`, e.g. `run.fork(round=50, algorithm=FedASAM(rho=0.5))`. Momentum of the
-        server and parts kept by clients go along where the new algorithm has them.
+        server and parts kept by clients go along where the new algorithm has them; an average goes along unless `swa`
+        or `rounds` are others, and then begins anew.
         """
         return fork(self, self.round if round is None else round, changes)
 

@@ -151,6 +151,19 @@ def test_a_run_that_is_given_twice_counts_once(runs):
         assert len(fl.plot([runs[0], runs[0]]).axes[0].lines) == 1
 
 
+def test_runs_of_one_seed_on_other_partitions_are_no_pair(tmp_path):
+    made = []
+    for algorithm, partitions in ((fl.FedAvg(), (0, 1)), (fl.FedProx(mu=0.1), (1, 0))):
+        for seed, partition in enumerate(partitions):
+            data = fl.load("digits").federate(fl.IID(), clients=3, seed=partition)
+            made.append(fl.train(algorithm, data, NET, rounds=1, seed=seed, store=tmp_path, progress=False))
+    table = fl.compare(made)
+    with pytest.raises(fl.SettingError, match="runs of one seed have partitions of several"):
+        table.differences("holdout")
+    values = fl.compare([made[0], made[3]]).differences("holdout")  # other seeds on one partition: nothing to pair
+    assert values["seeds"].tolist() == [0]
+
+
 def test_methods_of_several_settings_have_no_one_difference(runs):
     several = [runs[0], runs[4], runs[6], runs[7]]  # FedAvg at two rates, a seed each
     with pytest.raises(fl.SettingError, match="FedAvg has runs of 2 settings"):
