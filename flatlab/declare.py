@@ -80,6 +80,7 @@ class Declared(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, arbitrary_types_allowed=True
     )
+    __str__ = BaseModel.__repr__  # pydantic's lacks the name: of settings at their defaults nothing was printed
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -142,6 +142,11 @@ def test_a_class_without_a_kind_is_told_what_it_lacks():
         Oval()
 
 
+def test_settings_are_printed_as_they_are_made():
+    for made in (fl.FedAvg(), fl.IID(), fl.FedASAM(rho=0.3, swa=fl.SWA(cycle=2))):
+        assert str(made) == repr(made) and eval(str(made), {name: getattr(fl, name) for name in fl.__all__}) == made
+
+
 def test_settings_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         Scene().count = 2
