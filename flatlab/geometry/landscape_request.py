@@ -89,7 +89,8 @@ class Request(NamedTuple):
         if self.corners:
             models = [self._model(corner, runs, markers) for corner in self.corners]
             subjects = dict(zip(self.names(), models, strict=True))
-            more |= {"source": runs[0].data, "loss": self._loss(runs)}
+            common_task(runs, self.settings)  # bare models say nothing of it
+            more |= {"source": runs[0].data} | ({} if self.settings.loss else {"loss": runs[0].experiment.task})
         return landscape(subjects, **self.options(), **more, progress=progress, watch=watch)
 
     def code(self) -> str:
@@ -103,15 +104,11 @@ class Request(NamedTuple):
             f'{{f"{_of_run(run, count)}client {{c}}, fine-tuned": m for c, m in {self._tune_code(run, who)}.items()}}'
             for run, who in enumerate(self.tuned)
         ]
-        more = ["source=run1.data", "loss=run1.experiment.task"] * bool(self.corners)
+        given = ["source=run1.data", *([] if self.settings.loss else ["loss=run1.experiment.task"])]
+        more = given if self.corners else []
         if shown:
             more.append(f"markers={shown[0] if len(shown) == 1 else _mapping([f'**{models}' for models in shown])}")
         return call("fl.landscape", subjects, *more, **self.options())
-
-    def _loss(self, runs: Sequence[Run]) -> Any:
-        """What models of the runs are measured by: bare they say nothing of a task."""
-        common_task(runs, self.settings)
-        return self.settings.loss or runs[0].experiment.task
 
     def _tune(self, runs: Sequence[Run], run: int, clients: Sequence[int]) -> Mapping[int, nn.Module]:
         return fine_tuned(runs[run], clients, round=self.rounds[run], **self.tuning.changed())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..algorithms import Algorithm, Params
 from ..declare import SettingError
-from .perturbing import check_server, zeros
+from .perturbing import check_server, refuse_unsent, zeros
 
 
 def sent(algorithm: Algorithm, trained: Params) -> Params:
@@ -19,8 +19,7 @@ def sent(algorithm: Algorithm, trained: Params) -> Params:
     whole = algorithm.share == "all"
     part = {name: value for name, value in trained.items() if whole or name.partition(".")[0] == algorithm.share}
     if not part:
-        told = f"of what they train ({algorithm.train!r}) clients send nothing that {algorithm.kind} could look at"
-        raise SettingError("share", algorithm.share, told)
+        refuse_unsent(algorithm)
     return part
 
 

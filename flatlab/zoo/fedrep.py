@@ -47,9 +47,11 @@ class FedRep(Algorithm):
             return {name: torch.where(turn[name], g, 0) for name, g in grads.items()}, loss
 
         grads, loss = self.local.gradient(at, carry.params)
-        # The resting part is not pulled either: its pull would count in the norm that is clipped.
-        anchor = {name: torch.where(turn[name], value, carry.params[name]) for name, value in carry.anchor.items()}
-        moved = self.descend(carry._replace(anchor=anchor), grads, lr)
+        pulled = carry
+        if self.mu:  # the resting part is not pulled either: its pull would count in the norm that is clipped
+            anchor = {name: torch.where(turn[name], value, carry.params[name]) for name, value in carry.anchor.items()}
+            pulled = carry._replace(anchor=anchor)
+        moved = self.descend(pulled, grads, lr)
         params, velocity = (
             {name: torch.where(turn[name], value, old[name]) for name, value in new.items()}
             for new, old in ((moved.params, carry.params), (moved.velocity, carry.velocity))

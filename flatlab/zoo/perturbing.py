@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -55,8 +56,17 @@ def check_server(algorithm: Algorithm) -> None:
     if algorithm.share == "none":
         raise SettingError("share", "none", f"{algorithm.kind} needs a global model; share 'all', 'body' or 'head'")
     if {algorithm.share, algorithm.train} == {"body", "head"}:
-        told = f"of what they train ({algorithm.train!r}) clients send nothing that {algorithm.kind} could look at"
-        raise SettingError("share", algorithm.share, told)
+        refuse_unsent(algorithm)
+
+
+def refuse_unsent(algorithm: Algorithm) -> NoReturn:
+    """Of clients that train one part and send another.
+
+    Raises:
+        SettingError: naming `share`.
+    """
+    told = f"of what they train ({algorithm.train!r}) clients send nothing that {algorithm.kind} could look at"
+    raise SettingError("share", algorithm.share, told)
 
 
 def check_own_perturbation(algorithm: Algorithm) -> None:
