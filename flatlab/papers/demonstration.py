@@ -28,7 +28,7 @@ from .reproduce import Workshop
 from .tables import Figure, Table, cell
 
 TUNING = fedbabu.tuning("quick")
-TOP = eigenvalue(top_eigenvalues(360, k=1))
+TOP = eigenvalue(top_eigenvalues(360))
 ALONG = {"dimensions": 1, "directions": "own-eigen", "points": 21, "limit": 360}
 PERSONAL = "50 clients of 2 classes"
 FLAT = "20 mixed clients"
