@@ -321,7 +321,7 @@ LAB = ["lab"] if importlib.util.find_spec("jupyterlab") else []  # left out wher
 COMMANDS = st.sampled_from(["run", "show", "watch", "schema", *LAB, "reproduce", "demon", ""])
 
 
-@settings(max_examples=50, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(command=COMMANDS, words=st.lists(WORDS, max_size=4), sets=st.lists(SETTINGS, max_size=2), data=st.data())
 def test_whatever_is_typed_is_done_or_refused_in_one_line(toml, tmp_path, monkeypatch, command, words, sets, data):
     monkeypatch.chdir(tmp_path)

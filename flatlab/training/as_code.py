@@ -187,14 +187,12 @@ class _Script:
                 f" {experiment.model.fingerprint})",
                 f"{model} = ...",
             ]
-        options, begun = self._options(target.like), f"start_of_{target.name}"
+        options, start = self._options(target.like), list[str]()
         if experiment.initial is not None:
-            how = "of weights: fl.training.State(0, fl.models.weights(...))"
-            self.lines += [
-                f"# supply: the state that {target.name} began with (digest {experiment.initial}); {how}",
-                f"{begun} = ...",
-            ]
-        start = [f"start={begun}"] if experiment.initial is not None else []
+            begun, how = f"start_of_{target.name}", "of weights: fl.training.State(0, fl.models.weights(...))"
+            told = f"# supply: the state that {target.name} began with (digest {experiment.initial}); {how}"
+            self.lines += [told, f"{begun} = ..."]
+            start = [f"start={begun}"]
         if target.reach == experiment.rounds:
             return call("fl.train", literal(experiment.algorithm), data, model, *start, **given, **options)
         described = [f"data={data}.spec", f"algorithm={literal(experiment.algorithm)}", f"model={literal(spec)}"]
